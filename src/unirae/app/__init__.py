@@ -1,0 +1,1 @@
+"""Hydra and command-line glue: one file per entry script."""

@@ -1,0 +1,1 @@
+"""The ground floor: conventions, image conversions, keyed randomness, safe I/O, logging, processes."""

@@ -1,0 +1,58 @@
+"""Processes: rank, size and sums, the same calls in one process and in many."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def is_distributed() -> bool:
+    """Whether a process group is running."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def world_size() -> int:
+    """Number of processes; 1 without a process group."""
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def rank() -> int:
+    """This process's number; 0 without a process group."""
+    return dist.get_rank() if is_distributed() else 0
+
+
+def is_main() -> bool:
+    """Whether this process writes files and pictures."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait for every process."""
+    if is_distributed():
+        dist.barrier()
+
+
+def all_sum(tensor: Tensor) -> Tensor:
+    """Sum over processes, out of place; keeps the dtype (float64 stays float64)."""
+    if not is_distributed():
+        return tensor
+    total = tensor.clone()
+    dist.all_reduce(total, op=dist.ReduceOp.SUM)
+    return total
+
+
+def all_mean_(tensors: list[Tensor]) -> None:
+    """Average tensors over processes in place, as one flat message per dtype (DDP's gradient average)."""
+    if not is_distributed() or not tensors:
+        return
+    for dtype in {t.dtype for t in tensors}:
+        group = [t for t in tensors if t.dtype == dtype]
+        flat = torch.cat([t.reshape(-1) for t in group])
+        dist.all_reduce(flat, op=dist.ReduceOp.SUM)
+        flat.div_(dist.get_world_size())
+        for t, part in zip(group, flat.split([t.numel() for t in group]), strict=True):
+            t.copy_(part.view_as(t))
+
+
+def shard(count: int) -> range:
+    """This process's indices of ``count`` items: every ``world_size``-th, without padding or duplicates."""
+    return range(rank(), count, world_size())

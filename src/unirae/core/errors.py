@@ -1,0 +1,24 @@
+"""The errors that a user can cause and mend: one line with the cause, one with the remedy."""
+
+
+class UserError(Exception):
+    """Bad input. The command line prints its message without a traceback and exits with status 2.
+
+    The message says what was wrong, where, and what would be right.
+    """
+
+
+class ConfigError(UserError):
+    """A configuration value that cannot work."""
+
+
+class DataError(UserError):
+    """A data source that is missing, empty or unreadable."""
+
+
+class WeightsError(UserError):
+    """A weight file that is missing, damaged, of another kind, or does not fit the model."""
+
+
+class NonFiniteError(UserError):
+    """Training met a NaN or an infinity; the message names the step, the terms and the last good checkpoint."""

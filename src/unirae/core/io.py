@@ -1,0 +1,113 @@
+"""Safe reading and writing: nothing half-written, nothing executed, every failure explained."""
+
+import hashlib
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from unirae.core.errors import UserError, WeightsError
+
+
+def write_atomically(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
+    """Call ``write(file)`` on a temporary neighbour of ``path``, flush it to disk, then rename it into place.
+
+    A reader sees the old file or the whole new one. If anything fails (a full disk, an interrupt) the
+    temporary file is removed and ``path`` is untouched.
+
+    Raises:
+        UserError: the operating system refused; the message names the file and the reason.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder; "
+            "nothing was left half-written."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_json(path: str | Path, content: Any) -> Path:
+    """Write readable JSON atomically."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: it is missing or not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"no such file: {path}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from None
+
+
+def save_tensors(path: str | Path, content: dict[str, Any]) -> Path:
+    """``torch.save`` a dictionary of tensors and plain values atomically."""
+    return write_atomically(path, lambda file: torch.save(content, file))
+
+
+def load_tensors(path: str | Path) -> dict[str, Any]:
+    """Read a ``torch.save`` file onto the CPU; only tensors and plain values, never code.
+
+    Raises:
+        WeightsError: missing, truncated, not a torch file, or a pickle that wants to run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"no such file: {path}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+            raise WeightsError(
+                f"{path} holds more than tensors and plain values and was refused, because loading it could "
+                f"run code. Re-save its state_dict from a source that you trust. ({_first_line(error)})"
+            ) from None
+        raise WeightsError(f"{path} is damaged or not a torch file: {_first_line(error)}") from None
+    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"{path} is truncated or not a torch file: {_first_line(error)}. Copy it again, or use another checkpoint."
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_sha256(state: dict[str, Tensor]) -> str:
+    """SHA-256 of named tensors: names, dtypes, shapes and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Where images come from: sources, transforms, sampling order; plain torch datasets."""

@@ -1,0 +1,1 @@
+"""Loops over a model and data that end in scores; no Lightning, no Hydra."""

@@ -1,0 +1,1 @@
+"""Streaming scores: Fréchet distance, PSNR, SSIM, LPIPS, and the feature extractors below them."""

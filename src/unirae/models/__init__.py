@@ -1,0 +1,1 @@
+"""The networks: encoders, decoder, RAE, discriminators."""

@@ -1,0 +1,1 @@
+"""Frozen vision encoders that turn images into a grid of tokens."""
