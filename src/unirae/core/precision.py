@@ -1,0 +1,9 @@
+"""Where half precision must stop: losses, norms and statistics are computed in 32 bits or more."""
+
+import torch
+from torch import Tensor
+
+
+def full_precision(tensor: Tensor) -> Tensor:
+    """To float32 where the tensor is narrower; float64 stays, so that tests can be exact."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
