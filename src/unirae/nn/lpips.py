@@ -1,0 +1,150 @@
+"""LPIPS, the learned perceptual distance (Zhang et al., arXiv 1801.03924): a loss and a metric.
+
+VGG16 features at five depths, unit-normalised along channels; their squared differences are weighted by
+learned heads, averaged over positions and summed over depths. The heads are those of the ``lpips`` package
+(version 0.1), read from the installed package; the VGG weights are torchvision's.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unirae.core.errors import WeightsError
+from unirae.core.images import to_signed
+from unirae.core.io import load_tensors
+from unirae.core.precision import full_precision
+from unirae.core.weights import find_weights
+
+VGG16_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
+
+_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+_SHIFT = (-0.030, -0.088, -0.188)  # the package's scaling layer: ImageNet's mean and std for [-1, 1]
+_SCALE = (0.458, 0.448, 0.450)
+_MIN_SIZE_PX = 16
+
+
+class Lpips(nn.Module):
+    """The frozen network; :func:`build_lpips` fills it with weights."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vgg, self._taps = _vgg16_features()
+        self.heads = nn.ParameterList(torch.zeros(1, stage[-1], 1, 1) for stage in _STAGES)
+        self.register_buffer("shift", torch.tensor(_SHIFT).view(3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(_SCALE).view(3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Lpips":
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, a: Float[Tensor, "b 3 H W"], b: Float[Tensor, "b 3 H W"]) -> Float[Tensor, " b"]:
+        """Distance of each pair of RGB images in [0, 1]."""
+        return self.distance(self.features(a), self.features(b))
+
+    def features(self, images: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b c h w"]]:
+        """Unit-normalised features of RGB images in [0, 1] at five depths, in full precision."""
+        if min(images.shape[-2:]) < _MIN_SIZE_PX:
+            raise ValueError(
+                f"LPIPS needs images of at least {_MIN_SIZE_PX} px, got {tuple(images.shape[-2:])}"
+            )
+        x = (to_signed(images) - self.shift) / self.scale
+        maps = []
+        for index, layer in enumerate(self.vgg):
+            x = layer(x)
+            if index in self._taps:
+                maps.append(_unit_normalise(full_precision(x)))
+        return maps
+
+    def distance(
+        self, a: list[Float[Tensor, "b c h w"]], b: list[Float[Tensor, "b c h w"]]
+    ) -> Float[Tensor, " b"]:
+        """Distance of each pair of images from their :meth:`features`."""
+        layers = [
+            ((fa - fb).square() * head).sum(dim=1).mean(dim=(1, 2))
+            for fa, fb, head in zip(a, b, self.heads, strict=True)
+        ]
+        return torch.stack(layers).sum(dim=0)
+
+
+def _vgg16_features() -> tuple[nn.Sequential, frozenset[int]]:
+    """VGG16's convolutions numbered as torchvision's ``features``, and the last ReLU of every stage."""
+    layers: list[nn.Module] = []
+    taps = []
+    before = 3
+    for stage, widths in enumerate(_STAGES):
+        if stage > 0:
+            layers.append(nn.MaxPool2d(2))
+        for width in widths:
+            layers += [nn.Conv2d(before, width, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
+            before = width
+        taps.append(len(layers) - 1)
+    return nn.Sequential(*layers), frozenset(taps)
+
+
+def _unit_normalise(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """x / (‖x‖ + 1e-10) along channels; the floor keeps the gradient finite where all features are 0."""
+    norm = x.square().sum(dim=1, keepdim=True).clamp_min(1e-20).sqrt()
+    return x / (norm + 1e-10)
+
+
+def build_lpips(
+    weights: str | Path = "hub", *, seed: int = 0, option: str = "model.perceptual.weights"
+) -> Lpips:
+    """LPIPS with torchvision's VGG16 weights.
+
+    Args:
+        weights: ``"hub"`` (cache or download), a local file with torchvision's keys, or ``"random"``: a
+            seeded random VGG16 under the learned heads, for smoke tests; its distances mean little.
+        seed: of the random weights.
+        option: the configuration key that errors about a missing file name.
+    """
+    if str(weights) == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = Lpips()
+            for layer in network.vgg:
+                if isinstance(layer, nn.Conv2d):
+                    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                    nn.init.zeros_(layer.bias)
+    else:
+        network = Lpips()
+        path = find_weights(
+            weights,
+            url=VGG16_URL,
+            file_name=VGG16_URL.rsplit("/", 1)[-1],
+            what="VGG16 of LPIPS",
+            option=option,
+        )
+        _load_vgg(network, path)
+    _load_heads(network)
+    return network
+
+
+def _load_vgg(network: Lpips, path: Path) -> None:
+    """Load ``features.*`` strictly; the classifier of the full VGG16 is not needed."""
+    prefix = "features."
+    state = {k.removeprefix(prefix): v for k, v in load_tensors(path).items() if k.startswith(prefix)}
+    try:
+        network.vgg.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()[:200]
+        raise WeightsError(f"{path} is not torchvision's VGG16 ({VGG16_URL}): {reason}") from None
+
+
+def _load_heads(network: Lpips) -> None:
+    """Copy the heads from the installed ``lpips`` package, without importing it."""
+    if network.heads[0].is_meta:
+        return
+    package = importlib.util.find_spec("lpips")
+    if package is None or package.origin is None:
+        raise WeightsError("LPIPS needs the learned heads of the lpips package: pip install lpips")
+    state = load_tensors(Path(package.origin).parent / "weights" / "v0.1" / "vgg.pth")
+    heads = {str(i): state[f"lin{i}.model.1.weight"] for i in range(len(_STAGES))}
+    network.heads.load_state_dict(heads)
