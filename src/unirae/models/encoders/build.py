@@ -1,0 +1,163 @@
+"""Building encoders: from a hub, a folder, a seed, or what a checkpoint says."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.log import get_logger
+from unirae.models.encoders.base import Encoder
+from unirae.models.encoders.dinov2 import Dinov2Encoder
+from unirae.models.encoders.generic_hf import GenericHFEncoder
+from unirae.models.encoders.identity import EncoderIdentity
+from unirae.models.encoders.mae import MaeEncoder
+from unirae.models.encoders.siglip2 import Siglip2Encoder
+from unirae.models.encoders.timm import TimmEncoder
+from unirae.models.strict import load_strictly
+
+log = get_logger(__name__)
+
+KINDS: dict[str, type[Any]] = {
+    "dinov2": Dinov2Encoder,
+    "siglip2": Siglip2Encoder,
+    "mae": MaeEncoder,
+    "generic_hf": GenericHFEncoder,
+    "timm": TimmEncoder,
+}
+
+TRAINED_HERE = "unirae.json"
+"""Lies in the folder of an encoder that was trained by this package; such weights travel in checkpoints."""
+
+
+def build_encoder(
+    *,
+    kind: str,
+    name: str,
+    weights: str = "hub",
+    architecture: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    remedy: str = "",
+) -> Encoder:
+    """A frozen encoder.
+
+    Args:
+        kind: the adapter, one of :data:`KINDS`.
+        name: the model's name on its hub.
+        weights: "hub", a path (a folder; for timm a checkpoint file), or "random".
+        architecture: the full configuration of the model, read only for ``weights="random"``
+            (timm: arguments of ``create_model``; with a path, too).
+        seed: of the random weights.
+        mean, std: of RGB in [0, 1]; default: the model's own.
+        remedy: how to get missing weights, where there is a better way than the usual.
+
+    Raises:
+        WeightsError: the weights are missing, damaged, or of another model.
+    """
+    cls = _adapter(kind)
+    if weights == "random":
+        if not architecture:
+            raise ConfigError(
+                f"model.encoder.weights=random needs model.encoder.architecture for kind={kind}"
+            )
+        backbone = _seeded_skeleton(cls, architecture, seed)
+        pixel_mean, pixel_std, source = cls.default_mean, cls.default_std, name
+    else:
+        source = name if weights == "hub" and not Path(name).exists() else _existing(name, weights, remedy)
+        backbone, pixel_mean, pixel_std = _pretrained(cls, name, source, architecture, remedy)
+    origin = "random" if weights == "random" else "path" if Path(source).is_absolute() else "hub"
+    identity = EncoderIdentity(
+        kind=kind,
+        source=source,
+        weights=origin,
+        config=cls.describe(backbone),
+        pixel_mean=_rgb("mean", mean or pixel_mean),
+        pixel_std=_rgb("std", std or pixel_std),
+        embedded=origin == "random" or (Path(source) / TRAINED_HERE).is_file(),
+    )
+    return cls(backbone=backbone, identity=identity)
+
+
+def encoder_from_identity(
+    identity: EncoderIdentity,
+    state_dict: dict[str, Tensor] | None = None,
+    *,
+    weights_override: str | None = None,
+) -> Encoder:
+    """The very encoder that a checkpoint was made with.
+
+    Args:
+        state_dict: its ``state_dict()``; needed where ``identity.embedded`` and no override is given.
+        weights_override: a path to take the weights from instead of their recorded source.
+
+    Raises:
+        WeightsError: it cannot be had, or its hash is not the recorded one.
+    """
+    cls = _adapter(identity.kind)
+    if identity.embedded and weights_override is None:
+        if state_dict is None:
+            raise WeightsError(
+                f"the checkpoint names a {identity.kind} encoder whose weights should be inside, but are not"
+            )
+        encoder = cls(backbone=_seeded_skeleton(cls, identity.config, seed=0), identity=identity)
+        load_strictly(encoder, state_dict, what="encoder")
+    else:
+        name = identity.source
+        source = name if weights_override is None else _existing(name, weights_override, "")
+        backbone, _, _ = _pretrained(cls, name, source, identity.config, "")
+        encoder = cls(backbone=backbone, identity=identity)
+    if identity.sha256 and encoder.weights_sha256 != identity.sha256:
+        raise WeightsError(
+            f"the encoder at {weights_override or identity.source} is not the one that this checkpoint was "
+            f"trained with: sha256 {encoder.weights_sha256[:12]}…, recorded {identity.sha256[:12]}…"
+        )
+    return encoder
+
+
+def _adapter(kind: str) -> type[Any]:
+    if kind not in KINDS:
+        raise ConfigError(f"model.encoder.kind={kind!r} is unknown; choose one of {', '.join(KINDS)}")
+    return KINDS[kind]
+
+
+def _seeded_skeleton(cls: type[Any], architecture: Mapping[str, Any], seed: int) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs for good
+        return cls.skeleton(dict(architecture))
+
+
+def _existing(name: str, weights: str, remedy: str) -> str:
+    path = Path(name if weights == "hub" else weights).expanduser()
+    if not path.exists():
+        raise WeightsError(f"no encoder weights at {path}. {remedy or _usual_remedy(name)}")
+    return str(path.resolve())
+
+
+def _pretrained(
+    cls: type[Any], name: str, source: str, architecture: Mapping[str, Any] | None, remedy: str
+) -> tuple[Any, Any, Any]:
+    log.info("loading the encoder from %s", source)
+    try:
+        if cls is TimmEncoder:
+            return TimmEncoder.pretrained(name, source, dict(architecture or {}))
+        return cls.pretrained(source)
+    except WeightsError as error:
+        raise WeightsError(f"{error}. {remedy or _usual_remedy(name)}") from None
+
+
+def _usual_remedy(name: str) -> str:
+    return (
+        f"Fetch it where there is a network (`hf download {name} --local-dir DIR`) and set "
+        "model.encoder.weights=DIR, or set model.encoder.weights=random"
+    )
+
+
+def _rgb(what: str, values: Sequence[float]) -> tuple[float, float, float]:
+    if len(values) != 3:
+        raise ConfigError(f"model.encoder.{what} needs three numbers (R, G, B), got {list(values)}")
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

@@ -1,0 +1,21 @@
+"""DINOv2 (Oquab et al. 2023) and DINOv2 with registers (Darcet et al. 2024), the RAE paper's default."""
+
+from typing import Any, ClassVar
+
+from unirae.core.errors import WeightsError
+from unirae.models.encoders.hf import HFEncoder
+
+
+class Dinov2Encoder(HFEncoder):
+    """Which of the two it is follows from the configuration; both interpolate their positions themselves."""
+
+    default_model_type: ClassVar[str | None] = "dinov2_with_registers"
+
+    @classmethod
+    def prepare_config(cls, config: Any) -> Any:
+        """Refuse anything that is not a DINOv2."""
+        if config.model_type not in ("dinov2", "dinov2_with_registers"):
+            raise WeightsError(
+                f"kind=dinov2 got a {config.model_type} checkpoint; use kind=generic_hf for it"
+            )
+        return config

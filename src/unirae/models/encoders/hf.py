@@ -1,0 +1,180 @@
+"""Encoders of Hugging Face transformers: loading them strictly, quietly and offline."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.models.encoders.base import Encoder, plain_norm
+from unirae.models.encoders.identity import EncoderIdentity, Rgb
+from unirae.models.strict import raise_on_differences
+
+
+class HFEncoder(Encoder):
+    """An encoder whose backbone is a transformers model; subclasses say what is particular about theirs."""
+
+    default_model_type: ClassVar[str | None] = None
+    default_mean: ClassVar[Rgb] = IMAGENET_MEAN
+    default_std: ClassVar[Rgb] = IMAGENET_STD
+    norm_names: ClassVar[tuple[str, ...]] = ("layernorm",)
+    ignored_prefixes: ClassVar[tuple[str, ...]] = ()
+    """Parts of a published checkpoint that are no part of the encoder, left out knowingly."""
+
+    def __init__(self, *, backbone: Any, identity: EncoderIdentity) -> None:
+        config = backbone.config
+        for name in self.norm_names:
+            if isinstance(getattr(backbone, name, None), nn.Module):
+                setattr(backbone, name, plain_norm(getattr(backbone, name), config.hidden_size))
+        super().__init__(
+            backbone=backbone,
+            width=config.hidden_size,
+            patch_size=_side(config.patch_size),
+            identity=identity,
+        )
+
+    @classmethod
+    def model_class(cls, config: Any) -> Any:
+        """The transformers class for this configuration; overridden where AutoModel's choice is not ours."""
+        from transformers import AutoModel
+
+        return AutoModel
+
+    @classmethod
+    def prepare_config(cls, config: Any) -> Any:
+        """Adjust a published configuration to what an encoder needs (no heads, no masking)."""
+        return config
+
+    @classmethod
+    def configure(cls, architecture: dict[str, Any]) -> Any:
+        """A transformers configuration from plain values; unknown keys are an error."""
+        from transformers import AutoConfig
+
+        values = dict(architecture)
+        model_type = values.pop("model_type", cls.default_model_type)
+        if model_type is None:
+            raise ConfigError("model.encoder.architecture needs model_type, such as vit or dinov2")
+        try:
+            defaults = AutoConfig.for_model(model_type)
+        except ValueError:
+            raise ConfigError(f"transformers knows no model_type={model_type!r}") from None
+        if unknown := values.keys() - defaults.to_dict().keys():
+            raise ConfigError(f"model.encoder.architecture: {model_type} has no {', '.join(sorted(unknown))}")
+        return cls.prepare_config(type(defaults)(**values))
+
+    @classmethod
+    def skeleton(cls, architecture: dict[str, Any]) -> Any:
+        """The backbone with freshly drawn weights; draws from torch's global generator."""
+        config = cls.configure(architecture)
+        with quiet_transformers():
+            model_class = cls.model_class(config)
+            return (
+                model_class.from_config(config)
+                if hasattr(model_class, "from_config")
+                else model_class(config)
+            )
+
+    @classmethod
+    def pretrained(cls, source: str) -> tuple[Any, Rgb, Rgb]:
+        """Backbone, pixel mean and pixel std from a folder or a hub name."""
+        last_error: Exception | None = None
+        for local_files_only in (True, False):  # first what is here: a hub that is away costs many seconds
+            try:
+                with quiet_transformers():
+                    return cls._load(source, local_files_only=local_files_only)
+            except (OSError, ValueError) as error:
+                last_error = error
+                if Path(source).is_dir():
+                    break
+        cause = str(last_error).strip().splitlines()[0]
+        raise WeightsError(f"cannot load the encoder from {source}: {cause}") from None
+
+    @classmethod
+    def _load(cls, source: str, *, local_files_only: bool) -> tuple[Any, Rgb, Rgb]:
+        from safetensors import SafetensorError
+        from transformers import AutoConfig
+
+        config = cls.prepare_config(AutoConfig.from_pretrained(source, local_files_only=local_files_only))
+        try:
+            backbone, info = cls.model_class(config).from_pretrained(
+                source,
+                config=config,
+                dtype=torch.float32,
+                local_files_only=local_files_only,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that the report below names them
+            )
+        except SafetensorError as error:
+            raise WeightsError(f"{source}: the weight file is truncated or damaged ({error})") from None
+        raise_on_differences(
+            f"encoder ({source})",
+            missing=set(info["missing_keys"]),
+            unexpected={key for key in info["unexpected_keys"] if not key.startswith(cls.ignored_prefixes)},
+            mismatched={str(key) for key in info["mismatched_keys"]},
+        )
+        mean, std = cls._pixel_statistics(source, local_files_only)
+        return backbone, mean, std
+
+    @classmethod
+    def _pixel_statistics(cls, source: str, local_files_only: bool) -> tuple[Rgb, Rgb]:
+        """From preprocessor_config.json beside the weights; else this kind's."""
+        from transformers.utils.hub import cached_file
+
+        file = cached_file(
+            source,
+            "preprocessor_config.json",
+            local_files_only=local_files_only,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        content = {} if file is None else json.loads(Path(file).read_text())
+        mean, std = content.get("image_mean"), content.get("image_std")
+        return tuple(mean or cls.default_mean), tuple(std or cls.default_std)
+
+    @classmethod
+    def describe(cls, backbone: Any) -> dict[str, Any]:
+        """The configuration that :meth:`skeleton` rebuilds this backbone from, ready for JSON."""
+        from transformers import PreTrainedConfig
+
+        full = json.loads(backbone.config.to_json_string(use_diff=False))
+        own = type(backbone.config)().to_dict().keys() - PreTrainedConfig().to_dict().keys()
+        return {key: value for key, value in full.items() if key in own | {"model_type"}}
+
+    def _call(self, pixels: Float[Tensor, "b 3 H W"], **options: Any) -> Any:
+        """Run the backbone; overridden where it wants more than pixels."""
+        return self.backbone(pixels, **options)
+
+    def _last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
+        return self._call(pixels).last_hidden_state
+
+    def _block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
+        return list(self._call(pixels, output_hidden_states=True).hidden_states[1:])  # [0]: the embeddings
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no load report from transformers: what matters we check and say ourselves."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _side(patch_size: Any) -> int:
+    sides = {int(side) for side in (patch_size if isinstance(patch_size, list | tuple) else [patch_size])}
+    if len(sides) != 1:
+        raise ConfigError(f"patches must be square; this encoder's patch_size is {patch_size}")
+    return sides.pop()

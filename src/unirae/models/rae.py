@@ -1,0 +1,170 @@
+"""The representation autoencoder (Zheng et al. 2025, arXiv 2510.11690): frozen encoder, trained ViT decoder.
+
+Two spaces: *tokens* are what the encoder gives and the decoder reads; *latents* are tokens normalised by the
+statistics of the training set, the space in which a diffusion model works. Without statistics they are equal.
+"""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from unirae.core.errors import ConfigError
+from unirae.core.keyed_random import Stream, normal, uniform
+from unirae.models.decoder import ViTDecoder
+from unirae.models.encoders.base import Encoder, check_divisible
+from unirae.models.encoders.build import encoder_from_identity
+from unirae.models.encoders.identity import EncoderIdentity
+from unirae.models.latent_stats import LatentStats
+from unirae.models.strict import load_strictly
+
+NoiseKind = Literal["uniform", "half_normal"]
+
+
+class RAE(nn.Module):
+    """Images to latents and back.
+
+    Args:
+        encoder_input_size: pixels, an int or (height, width); images of another size are resized to it.
+        noise_tau: τ of the noise augmentation that the decoder is trained with; 0 turns it off.
+        noise_kind: σ = τ·U(0, 1) ("uniform", the official code) or |N(0, τ²)| ("half_normal", the paper).
+        stats: of the latents; None means un-normalised latents.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        decoder: ViTDecoder,
+        encoder_input_size: int | tuple[int, int],
+        noise_tau: float = 0.8,
+        noise_kind: NoiseKind = "uniform",
+        stats: LatentStats | None = None,
+    ) -> None:
+        super().__init__()
+        if noise_kind not in ("uniform", "half_normal"):
+            raise ConfigError(f"noise_kind={noise_kind!r} is unknown; choose uniform or half_normal")
+        if noise_tau < 0:
+            raise ConfigError(f"noise_tau={noise_tau} must not be negative; 0 turns the noise off")
+        if decoder.token_dim != encoder.width:
+            raise ConfigError(
+                f"the decoder reads tokens of width {decoder.token_dim}, the encoder's have {encoder.width}: "
+                f"set the decoder's token_dim={encoder.width}"
+            )
+        self.encoder_input_size = as_size(encoder_input_size)
+        self.latent_shape = (encoder.width, *token_grid(encoder_input_size, encoder.patch_size))
+        self.noise_tau, self.noise_kind = noise_tau, noise_kind
+        self.encoder, self.decoder = encoder, decoder
+        self.stats = LatentStats() if stats is None else stats
+        if self.stats.shape not in (None, self.latent_shape):
+            raise ConfigError(
+                f"latent statistics of shape {self.stats.shape} do not fit latents of shape "
+                f"{self.latent_shape} (encoder_input_size={encoder_input_size}); compute them for this RAE"
+            )
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """(height, width) of the decoded images in pixels."""
+        return self.decoder.output_size
+
+    @torch.no_grad()
+    def tokens(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        """RGB in [0, 1] of any size to the encoder's tokens: no noise, not normalised, no gradient."""
+        if images.shape[-2:] != self.encoder_input_size:
+            images = F.interpolate(images, self.encoder_input_size, mode="bicubic", align_corners=False)
+        return self.encoder(images)
+
+    def add_noise(
+        self, tokens: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
+    ) -> Float[Tensor, "b c h w"]:
+        """z + σ·ε with one σ per image: the noise augmentation of decoder training (RAE paper, section 4.3).
+
+        ``keys`` address the draws, so a sample's noise does not depend on the batch it comes in.
+        """
+        if self.noise_tau == 0:
+            return tokens
+        draw = uniform if self.noise_kind == "uniform" else normal
+        sigma = self.noise_tau * draw(keys, (1, 1, 1), Stream.LATENT_NOISE_SCALE).abs()
+        return tokens + sigma * normal(keys, tuple(tokens.shape[1:]), Stream.LATENT_NOISE)
+
+    def decode_tokens(self, tokens: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+        """Un-normalised tokens to RGB in [0, 1], float32, not clamped."""
+        return self.decoder(tokens).float() * self.encoder.std + self.encoder.mean
+
+    @torch.no_grad()
+    def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        """RGB in [0, 1] to normalised latents, float32."""
+        return self.stats.normalise(self.tokens(images))
+
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+        """Normalised latents to RGB in [0, 1], float32, not clamped."""
+        return self.decode_tokens(self.stats.denormalise(latents))
+
+    def reconstruct(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        """RGB in [0, 1] there and back, without noise."""
+        return self.decode_tokens(self.tokens(images))  # the statistics would cancel
+
+    forward = reconstruct
+
+    def with_decoder(self, decoder: ViTDecoder) -> "RAE":
+        """The same RAE with another decoder (its EMA, say); encoder and statistics are shared, not copied."""
+        return RAE(encoder=self.encoder, decoder=decoder, stats=self.stats, **self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "encoder_input_size": self.encoder_input_size,
+            "noise_tau": self.noise_tau,
+            "noise_kind": self.noise_kind,
+        }
+
+    def spec(self) -> dict[str, Any]:
+        """Everything but tensors that :meth:`from_spec` needs, ready for JSON."""
+        return {
+            "encoder": self.encoder.identity.to_dict(),
+            "decoder": {**self.decoder.architecture, "grid": list(self.decoder.grid)},
+            "rae": {**self._settings(), "encoder_input_size": list(self.encoder_input_size)},
+        }
+
+    @classmethod
+    def from_spec(
+        cls,
+        spec: dict[str, Any],
+        decoder_state: dict[str, Tensor],
+        *,
+        encoder_state: dict[str, Tensor] | None = None,
+        stats: LatentStats | None = None,
+        encoder_weights: str | None = None,
+    ) -> "RAE":
+        """Build an RAE from what a checkpoint holds.
+
+        Args:
+            encoder_state: the encoder's tensors, for encoders whose weights travel in the checkpoint.
+            encoder_weights: a folder to take the encoder's weights from instead of their recorded source.
+
+        Raises:
+            WeightsError: the tensors do not fit, or the encoder is missing or another one than recorded.
+        """
+        identity = EncoderIdentity.from_dict(spec["encoder"])
+        encoder = encoder_from_identity(identity, encoder_state, weights_override=encoder_weights)
+        decoder = ViTDecoder(**spec["decoder"])
+        load_strictly(decoder, decoder_state, what="decoder")
+        return cls(encoder=encoder, decoder=decoder, stats=stats, **spec["rae"])
+
+
+def as_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """A side or (height, width) in pixels as (height, width)."""
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def token_grid(encoder_input_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """(rows, columns) of the tokens of an image of that size.
+
+    Raises:
+        ConfigError: a side does not split into patches.
+    """
+    height, width = as_size(encoder_input_size)
+    check_divisible("encoder_input_size", height, patch_size)
+    check_divisible("encoder_input_size", width, patch_size)
+    return height // patch_size, width // patch_size
