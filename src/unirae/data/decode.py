@@ -1,0 +1,65 @@
+"""From image files of every kind to correct 8-bit RGB."""
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from unirae.core.errors import DataError
+
+_HIGH_DEPTH_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+class BadImageError(DataError):
+    """A file that is not an image, or a damaged one."""
+
+
+def read_rgb(source: str | os.PathLike[str] | bytes | Image.Image) -> Image.Image:
+    """Decode a file, its bytes or a PIL image of any mode to upright RGB.
+
+    Palettes are looked up, CMYK is converted, 16-bit grey is scaled (Pillow would clip it), EXIF
+    orientation is applied, and transparency is composited on white. Of an animation, the first frame.
+
+    Raises:
+        BadImageError: it could not be decoded.
+    """
+    try:
+        if isinstance(source, Image.Image):
+            return _to_rgb(source)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return _to_rgb(image)
+    except Exception as error:  # Pillow's decoders raise nearly every type on damaged input
+        name = Path(source).name if isinstance(source, str | os.PathLike) else "image"
+        raise BadImageError(f"{name}: {type(error).__name__}: {error}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image.load()  # before the EXIF is read: damage to the pixels shows here
+    image = _upright(image)
+    if image.mode in _HIGH_DEPTH_MODES:
+        return _from_array(np.asarray(image).astype(np.float64) / 257.0)  # 65535 / 255
+    if image.mode == "F":
+        values = np.asarray(image)
+        return _from_array(values * 255.0 if values.max() <= 1.0 else values)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; a damaged EXIF block must not cost the picture."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "Corrupt EXIF data"
+            return ImageOps.exif_transpose(image)
+    except Exception:
+        return image
+
+
+def _from_array(grey: np.ndarray) -> Image.Image:
+    """A float array in [0, 255] to RGB."""
+    return Image.fromarray(np.nan_to_num(grey).clip(0, 255).round().astype(np.uint8)).convert("RGB")

@@ -1,0 +1,50 @@
+"""What every source of images offers, whatever it reads from."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from PIL import Image
+
+from unirae.core.errors import ConfigError
+
+Split = Literal["train", "val"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An RGB picture and its class; 0 where the source has no classes."""
+
+    image: Image.Image
+    label: int
+
+
+class Source(Protocol):
+    """Pictures by number, plus what identifies them.
+
+    ``__getitem__`` raises :class:`~unirae.data.decode.BadImageError` for a picture that cannot be read.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    """Empty where pictures have no labels."""
+    fingerprint: dict[str, Any]
+    """JSON-able: path, hash or count; two sources with equal fingerprints hold the same pictures."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 without labels."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """Decode one picture."""
+        ...
+
+
+def check_split(split: str) -> None:
+    """Refuse anything but ``train`` and ``val``."""
+    if split not in ("train", "val"):
+        raise ConfigError(f"split={split!r} is unknown; use 'train' or 'val'")

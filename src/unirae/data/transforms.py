@@ -1,0 +1,141 @@
+"""From a PIL picture to uint8 [3, H, W]: the crops of both stages and of evaluation.
+
+Each transform is ``transform(image, generator)``; all its random draws come from that generator, so that a
+picture's augmentation is a function of (seed, epoch, index) and of nothing else. Sizes are pixels, one number
+for a square or (height, width).
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Generator, Tensor
+
+from unirae.core.errors import ConfigError
+
+Size = int | Sequence[int]
+_BICUBIC = Image.Resampling.BICUBIC
+
+
+class Transform(Protocol):
+    """A picture to a tensor of fixed size; ``generator`` is the only source of randomness."""
+
+    def __call__(self, image: Image.Image, generator: Generator) -> UInt8[Tensor, "3 H W"]:
+        """RGB in, uint8 RGB in [0, 255] out."""
+        ...
+
+
+def height_width(size: Size, name: str = "size") -> tuple[int, int]:
+    """A size as (height, width) in pixels."""
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or any(side < 1 for side in pair):
+        raise ConfigError(f"{name}={size!r} must be a positive number of pixels or (height, width)")
+    return pair[0], pair[1]
+
+
+def to_tensor(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
+    """RGB picture to uint8 in [0, 255]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _randint(below: int, generator: Generator) -> int:
+    return int(torch.randint(below, (), generator=generator))
+
+
+def _uniform(low: float, high: float, generator: Generator) -> float:
+    return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+class Stage1Transform:
+    """Stage-1 training (RAE code): bicubic resize to cover ``resize``, random crop, no flip."""
+
+    def __init__(self, *, size: Size, resize: Size | None = None):
+        """``resize``: 384 for crops of 256, ⌊1.5·size⌋ for others; a square size means the short side."""
+        self.size = height_width(size)
+        default = [384 if side == 256 else side * 3 // 2 for side in self.size]
+        self.resize = height_width(default if resize is None else resize, "resize")
+        if any(cover < crop for cover, crop in zip(self.resize, self.size, strict=True)):
+            raise ConfigError(f"resize={self.resize} is smaller than the crop size={self.size}")
+
+    def __call__(self, image: Image.Image, generator: Generator) -> UInt8[Tensor, "3 H W"]:
+        """A random crop."""
+        image = image.resize(self._covering(image.size), _BICUBIC)
+        height, width = self.size
+        top = _randint(image.height - height + 1, generator)
+        left = _randint(image.width - width + 1, generator)
+        return to_tensor(image.crop((left, top, left + width, top + height)))
+
+    def _covering(self, original: tuple[int, int]) -> tuple[int, int]:
+        """(width, height): one side as in ``resize``, the other larger, rounded down as torchvision does."""
+        (width, height), (cover_h, cover_w) = original, self.resize
+        if cover_h * width >= cover_w * height:
+            return cover_h * width // height, cover_h
+        return cover_w, cover_w * height // width
+
+
+class AdmCenterCrop:
+    """ADM's centre crop (evaluation, stage 2): halve by box filter while twice too large, bicubic, crop."""
+
+    def __init__(self, *, size: Size):
+        self.size = height_width(size)
+
+    def __call__(self, image: Image.Image, generator: Generator | None = None) -> UInt8[Tensor, "3 H W"]:
+        """The same crop each time."""
+        return to_tensor(self.crop(image))
+
+    def crop(self, image: Image.Image) -> Image.Image:
+        """The crop as a picture."""
+        height, width = self.size
+        while image.width >= 2 * width and image.height >= 2 * height:
+            image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+        scale = max(width / image.width, height / image.height)
+        image = image.resize((round(image.width * scale), round(image.height * scale)), _BICUBIC)
+        top, left = (image.height - height) // 2, (image.width - width) // 2
+        return image.crop((left, top, left + width, top + height))
+
+
+class AdmCropFlip:
+    """Stage-2 training: ADM's centre crop, mirrored with probability ``flip_probability``."""
+
+    def __init__(self, *, size: Size, flip_probability: float = 0.5):
+        self._centre = AdmCenterCrop(size=size)
+        self.flip_probability = flip_probability
+
+    def __call__(self, image: Image.Image, generator: Generator) -> UInt8[Tensor, "3 H W"]:
+        """The centre crop or its mirror image."""
+        tensor = self._centre(image)
+        return tensor.flip(-1) if _uniform(0, 1, generator) < self.flip_probability else tensor
+
+
+class ScaleShift:
+    """For small pictures on white, such as emoji: a little larger or smaller, a little aside; never mirrored.
+
+    The picture is fitted into ``size``, scaled by U(min_scale, max_scale) and moved by up to ``max_shift`` of
+    the size along each axis. What this uncovers is white; letters and flags would not survive a mirror.
+    """
+
+    def __init__(
+        self, *, size: Size, min_scale: float = 0.85, max_scale: float = 1.1, max_shift: float = 0.08
+    ):
+        self.size = height_width(size)
+        if not 0 < min_scale <= max_scale:
+            raise ConfigError(f"min_scale={min_scale} must be positive and at most max_scale={max_scale}")
+        self.min_scale, self.max_scale, self.max_shift = min_scale, max_scale, max_shift
+
+    def __call__(self, image: Image.Image, generator: Generator) -> UInt8[Tensor, "3 H W"]:
+        """The picture, scaled and moved."""
+        height, width = self.size
+        fit = min(width / image.width, height / image.height)
+        scale = fit * _uniform(self.min_scale, self.max_scale, generator)
+        new_w, new_h = (max(1, round(side * scale)) for side in image.size)
+        shift_x, shift_y = (_uniform(-self.max_shift, self.max_shift, generator) for _ in range(2))
+        corner = (
+            round((width - new_w) / 2 + shift_x * width),
+            round((height - new_h) / 2 + shift_y * height),
+        )
+        canvas = Image.new("RGB", (width, height), "white")
+        canvas.paste(image.resize((new_w, new_h), _BICUBIC), corner)
+        return to_tensor(canvas)
