@@ -107,9 +107,9 @@ class DinoFeatures(nn.Module):
             raise WeightsError(
                 f"{path} does not fit the discriminator's DINO ViT, which loads {DINO_URL}: {reason}"
             ) from None
-        for block in self.blocks:
-            _, key_bias, _ = block.attention.qkv.bias.chunk(3)
-            key_bias.zero_()
+        for name, parameter in self.named_parameters():
+            if name.endswith(".qkv.bias"):
+                parameter.chunk(3)[1].zero_()
 
 
 def _block(width: int, num_heads: int) -> Block:

@@ -41,7 +41,7 @@ def build_encoder(
     seed: int = 0,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    remedy: str = "",
+    remedy: str | None = None,
 ) -> Encoder:
     """A frozen encoder.
 
@@ -72,6 +72,7 @@ def build_encoder(
     origin = "random" if weights == "random" else "path" if Path(source).is_absolute() else "hub"
     identity = EncoderIdentity(
         kind=kind,
+        name=name,
         source=source,
         weights=origin,
         config=cls.describe(backbone),
@@ -106,9 +107,10 @@ def encoder_from_identity(
         encoder = cls(backbone=_seeded_skeleton(cls, identity.config, seed=0), identity=identity)
         load_strictly(encoder, state_dict, what="encoder")
     else:
-        name = identity.source
-        source = name if weights_override is None else _existing(name, weights_override, "")
-        backbone, _, _ = _pretrained(cls, name, source, identity.config, "")
+        source = weights_override or identity.source
+        if weights_override is not None or identity.weights == "path":
+            source = _existing(identity.name, source, None)
+        backbone, _, _ = _pretrained(cls, identity.name, source, identity.config, None)
         encoder = cls(backbone=backbone, identity=identity)
     if identity.sha256 and encoder.weights_sha256 != identity.sha256:
         raise WeightsError(
@@ -130,7 +132,7 @@ def _seeded_skeleton(cls: type[Any], architecture: Mapping[str, Any], seed: int)
         return cls.skeleton(dict(architecture))
 
 
-def _existing(name: str, weights: str, remedy: str) -> str:
+def _existing(name: str, weights: str, remedy: str | None) -> str:
     path = Path(name if weights == "hub" else weights).expanduser()
     if not path.exists():
         raise WeightsError(f"no encoder weights at {path}. {remedy or _usual_remedy(name)}")
@@ -138,7 +140,7 @@ def _existing(name: str, weights: str, remedy: str) -> str:
 
 
 def _pretrained(
-    cls: type[Any], name: str, source: str, architecture: Mapping[str, Any] | None, remedy: str
+    cls: type[Any], name: str, source: str, architecture: Mapping[str, Any] | None, remedy: str | None
 ) -> tuple[Any, Any, Any]:
     log.info("loading the encoder from %s", source)
     try:

@@ -5,16 +5,17 @@ from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from unirae.models.encoders.hf import HFEncoder
+from unirae.models.encoders.identity import EncoderIdentity
 
 
 class GenericHFEncoder(HFEncoder):
     """Width, patch size and pixel statistics come from the model's own files.
 
-    The final norm loses its affine part where one of the usual names finds it; a plain LayerNorm follows in any
-    case, for models that end without one (after a plain one it changes nothing).
+    The final norm loses its affine part where one of the usual names finds it. A plain LayerNorm follows in
+    any case, for models that end without one; after a plain one it changes nothing.
     """
 
     norm_names: ClassVar[tuple[str, ...]] = ("layernorm", "post_layernorm", "norm", "final_layer_norm")
@@ -28,6 +29,11 @@ class GenericHFEncoder(HFEncoder):
         "visual_projection.",
         "text_projection.",
     )
+
+    def __init__(self, *, backbone: Any, identity: EncoderIdentity) -> None:
+        if isinstance(getattr(backbone, "pooler", None), nn.Module):
+            backbone.pooler = None  # reads the class token, which we drop; many checkpoints lack its weights
+        super().__init__(backbone=backbone, identity=identity)
 
     @classmethod
     def prepare_config(cls, config: Any) -> Any:

@@ -114,7 +114,7 @@ class HFEncoder(Encoder):
             raise WeightsError(f"{source}: the weight file is truncated or damaged ({error})") from None
         raise_on_differences(
             f"encoder ({source})",
-            missing=set(info["missing_keys"]),
+            missing={key for key in info["missing_keys"] if not key.startswith(cls.ignored_prefixes)},
             unexpected={key for key in info["unexpected_keys"] if not key.startswith(cls.ignored_prefixes)},
             mismatched={str(key) for key in info["mismatched_keys"]},
         )

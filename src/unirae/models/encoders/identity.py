@@ -14,7 +14,8 @@ class EncoderIdentity:
 
     Attributes:
         kind: which adapter ("dinov2", "siglip2", "mae", "generic_hf", "timm").
-        source: hub name, or absolute path of the folder that the weights came from.
+        name: the model's name on its hub.
+        source: what the weights came from: the hub name, or an absolute path.
         weights: where they came from: "hub", "random" or "path".
         config: the backbone's own configuration; builds its skeleton without a hub.
         pixel_mean, pixel_std: of RGB in [0, 1].
@@ -23,6 +24,7 @@ class EncoderIdentity:
     """
 
     kind: str
+    name: str
     source: str
     weights: Literal["hub", "random", "path"]
     config: dict[str, Any]

@@ -32,8 +32,8 @@ class Siglip2Encoder(HFEncoder):
         vision = getattr(config, "vision_config", config)
         if vision.model_type != "siglip_vision_model":
             raise WeightsError(
-                f"kind=siglip2 got a {config.model_type} checkpoint; it reads those of fixed resolution, such as "
-                "google/siglip2-base-patch16-256 (not naflex)"
+                f"kind=siglip2 got a {config.model_type} checkpoint; it reads those of fixed resolution "
+                "(google/siglip2-base-patch16-256), not naflex"
             )
         vision.vision_use_head = False
         return vision
