@@ -109,10 +109,11 @@ def build_lpips(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = Lpips()
-            for layer in network.vgg:
-                if isinstance(layer, nn.Conv2d):
-                    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-                    nn.init.zeros_(layer.bias)
+            for parameter in network.vgg.parameters():
+                if parameter.ndim > 1:
+                    nn.init.kaiming_normal_(parameter, mode="fan_out", nonlinearity="relu")
+                else:
+                    nn.init.zeros_(parameter)
     else:
         network = Lpips()
         path = find_weights(
