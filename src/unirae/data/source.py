@@ -1,11 +1,12 @@
 """What every source of images offers, whatever it reads from."""
 
+import os
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from PIL import Image
 
-from unirae.core.errors import ConfigError
+from unirae.core.errors import ConfigError, DataError
 
 Split = Literal["train", "val"]
 
@@ -48,3 +49,10 @@ def check_split(split: str) -> None:
     """Refuse anything but ``train`` and ``val``."""
     if split not in ("train", "val"):
         raise ConfigError(f"split={split!r} is unknown; use 'train' or 'val'")
+
+
+def require_data_dir(data_dir: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
+    """``data_dir``, or an error that says how to set it."""
+    if data_dir is None or not str(data_dir).strip():
+        raise DataError("no data folder is given: set data.data_dir=/path/to/data or export DATA_DIR")
+    return data_dir

@@ -1,0 +1,51 @@
+"""Images in folders: a folder for each class, or all in one."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from unirae.core.errors import DataError
+from unirae.data.decode import read_rgb
+from unirae.data.listing import EXPECTED_LAYOUT, arrange, find_images
+from unirae.data.source import Sample, Split, check_split, require_data_dir
+
+
+class FolderSource:
+    """Files below ``data_dir``: train/ and val/ where they exist, else a fixed part is held out."""
+
+    name = "image_folder"
+
+    def __init__(self, *, split: Split, data_dir: str | Path | None, val_fraction: float = 0.1):
+        """``val_fraction`` counts only without a validation folder; the files' names decide, not chance."""
+        check_split(split)
+        self._root = Path(require_data_dir(data_dir))
+        listing = arrange(find_images(self._root), val_fraction=val_fraction, where=str(self._root))
+        self._entries = listing.train if split == "train" else listing.val
+        if not self._entries:
+            raise DataError(
+                f"{self._root} leaves no images for split '{split}' with val_fraction={val_fraction}; "
+                f"{EXPECTED_LAYOUT}"
+            )
+        self.class_names = listing.class_names
+        names = "\n".join(entry.path for entry in self._entries)
+        self.fingerprint: dict[str, Any] = {
+            "source": self.name,
+            "split": split,
+            "path": str(self._root),
+            "count": len(self._entries),
+            "names_sha256": hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest(),
+        }
+
+    @property
+    def num_classes(self) -> int:
+        """Number of class folders; 0 for a flat folder."""
+        return len(self.class_names)
+
+    def __len__(self) -> int:
+        """Files of this split."""
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Decode one file."""
+        entry = self._entries[index]
+        return Sample(read_rgb(self._root / entry.path), max(entry.label, 0))

@@ -1,0 +1,176 @@
+"""Hugging Face datasets: a ``save_to_disk`` folder, parquet files, or a name on the hub."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unirae.core.errors import DataError
+from unirae.core.log import get_logger
+from unirae.data.decode import BadImageError, read_rgb
+from unirae.data.source import Sample, Split, check_split, require_data_dir
+from unirae.data.split import held_out
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+log = get_logger(__name__)
+
+_VAL_NAMES = ("validation", "val", "valid", "test")
+_IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
+_LABEL_NAMES = ("label", "labels", "cls", "class", "fine_label")
+
+
+class HFSource:
+    """A split of a Hugging Face dataset; images are decoded from their original bytes."""
+
+    name = "hf"
+
+    def __init__(
+        self,
+        *,
+        split: Split,
+        data_dir: str | Path | None,
+        subset: str | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        train_split: str = "train",
+        val_split: str | None = None,
+        val_fraction: float = 0.1,
+    ):
+        """``data_dir`` is a folder, a parquet file, or a hub name such as ``ILSVRC/imagenet-1k``.
+
+        Columns and the validation split are found by type and name unless given. Where there is no
+        validation split, ``val_fraction`` of the training rows is held out, by a hash of their numbers.
+        """
+        check_split(split)
+        self._where = str(require_data_dir(data_dir))
+        rows = _choose_split(
+            _load(self._where, subset), split, train_split, val_split, val_fraction, self._where
+        )
+        self._image_column = image_column or _find_image_column(rows, self._where)
+        self._label_column = label_column or _find_label_column(rows)
+        for column in filter(None, (self._image_column, self._label_column)):
+            if column not in rows.column_names:
+                raise DataError(
+                    f"{self._where} has no column '{column}'; its columns are {rows.column_names}"
+                )
+        self.class_names = _class_names(rows, self._label_column, self._where)
+        self._rows = _undecoded(rows, self._image_column)
+        self.fingerprint: dict[str, Any] = {
+            "source": self.name,
+            "split": split,
+            "path": self._where,
+            "count": len(self._rows),
+            "hf_fingerprint": rows._fingerprint,
+        }
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 without a label column."""
+        return len(self.class_names)
+
+    def __len__(self) -> int:
+        """Rows of this split."""
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Decode one row."""
+        row = self._rows[index]
+        value = row[self._image_column]
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        if not value:
+            raise BadImageError(f"row {index} of {self._where} holds no image")
+        return Sample(read_rgb(value), row[self._label_column] if self._label_column else 0)
+
+
+def _load(where: str, subset: str | None) -> "DatasetDict | Dataset":
+    """Open whatever ``where`` names, or say what was expected."""
+    from datasets import load_dataset, load_from_disk
+
+    path = Path(where).expanduser()
+    try:
+        if path.is_dir():
+            if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+                return load_from_disk(str(path))
+            if any(path.rglob("*.parquet")):
+                return load_dataset(str(path), name=subset)
+        elif path.is_file() and path.suffix == ".parquet":
+            return load_dataset("parquet", data_files=str(path))
+        elif not path.exists() and where.count("/") <= 1 and not where.startswith((".", "/", "~")):
+            return load_dataset(where, name=subset)
+    except (OSError, ValueError, RuntimeError) as error:  # datasets and pyarrow raise these three families
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        raise DataError(f"cannot read the dataset {where}: {reason}. {_expected()}") from error
+    problem = "does not exist" if not path.exists() else "is not a Hugging Face dataset"
+    raise DataError(f"{where} {problem}. {_expected()}")
+
+
+def _expected() -> str:
+    return (
+        "Expected: a folder written by save_to_disk or by `python src/prepare_data.py`, a folder of parquet "
+        "files, or a hub name (needs a network once). For class folders of image files use data=image_folder."
+    )
+
+
+def _choose_split(
+    data: "DatasetDict | Dataset", split: Split, train: str, val: str | None, fraction: float, where: str
+) -> "Dataset":
+    from datasets import DatasetDict
+
+    splits = data if isinstance(data, DatasetDict) else DatasetDict({train: data})
+    if train not in splits or (val is not None and val not in splits):
+        missing = train if train not in splits else val
+        raise DataError(
+            f"{where} has no split '{missing}'; it has {sorted(splits)}: set data.source.train_split"
+        )
+    val = val or next((name for name in _VAL_NAMES if name in splits), None)
+    if val is not None:
+        return splits[train if split == "train" else val]
+    held = held_out([str(i) for i in range(len(splits[train]))], fraction)
+    log.info("%s has no validation split: holding out %d rows of '%s'", where, len(held), train)
+    rows = [i for i in range(len(splits[train])) if (i in held) == (split == "val")]
+    return splits[train].select(rows)
+
+
+def _find_image_column(rows: "Dataset", where: str) -> str:
+    from datasets import Image
+
+    typed = [name for name, feature in rows.features.items() if isinstance(feature, Image)]
+    named = [name for name in _IMAGE_NAMES if name in rows.column_names]
+    if len(typed) == 1:
+        return typed[0]
+    for name in named:
+        if not typed or name in typed:
+            return name
+    raise DataError(
+        f"cannot tell which column of {where} holds the images; its columns are {rows.column_names}: "
+        "set data.source.image_column"
+    )
+
+
+def _find_label_column(rows: "Dataset") -> str | None:
+    from datasets import ClassLabel
+
+    typed = [name for name, feature in rows.features.items() if isinstance(feature, ClassLabel)]
+    return typed[0] if len(typed) == 1 else next((n for n in _LABEL_NAMES if n in rows.column_names), None)
+
+
+def _class_names(rows: "Dataset", column: str | None, where: str) -> tuple[str, ...]:
+    """The names of a ClassLabel column; of plain integers, the numbers."""
+    from datasets import ClassLabel, Value
+
+    if column is None:
+        return ()
+    feature = rows.features[column]
+    if isinstance(feature, ClassLabel):
+        return tuple(feature.names)
+    if isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")):
+        return tuple(str(number) for number in range(max(rows[column], default=-1) + 1))
+    raise DataError(f"label column '{column}' of {where} must be ClassLabel or an integer, not {feature}")
+
+
+def _undecoded(rows: "Dataset", column: str) -> "Dataset":
+    """Rows that give the stored bytes: decoding is ours, so that a corrupt image can be replaced."""
+    from datasets import Image
+
+    return rows.cast_column(column, Image(decode=False)) if isinstance(rows.features[column], Image) else rows
