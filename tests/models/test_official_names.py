@@ -1,0 +1,38 @@
+"""Official stage-1 names: losslessly to ours and back, and clear errors."""
+
+import pytest
+import torch
+from tiny_models import tiny_decoder
+
+from unirae.core.errors import WeightsError
+from unirae.models.interop.official import decoder_from_official, decoder_to_official, encoder_from_official
+
+
+def test_round_trip_of_our_decoder():
+    state = tiny_decoder().state_dict()
+    official = decoder_to_official(state)
+    assert "decoder_layers.1.attention.attention.query.bias" in official
+    back = decoder_from_official(official)
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[key], state[key]) for key in state)
+
+
+def test_a_whole_official_rae_is_split():
+    whole = {f"decoder.{k}": t for k, t in decoder_to_official(tiny_decoder().state_dict()).items()}
+    whole["encoder.encoder.layernorm_free"] = torch.ones(1)
+    assert decoder_from_official(whole).keys() == tiny_decoder().state_dict().keys()
+    assert encoder_from_official(whole).keys() == {"backbone.layernorm_free"}
+
+
+def test_foreign_keys_are_named():
+    with pytest.raises(WeightsError, match=r"conv1\.weight is no key of an official RAE decoder"):
+        decoder_from_official({"conv1.weight": torch.ones(1)})
+    with pytest.raises(WeightsError, match="no key of our decoder"):
+        decoder_to_official({"conv1.weight": torch.ones(1)})
+
+
+def test_half_a_projection_is_an_error():
+    official = decoder_to_official(tiny_decoder().state_dict())
+    del official["decoder_layers.0.attention.attention.key.bias"]
+    with pytest.raises(WeightsError, match=r"blocks\.0\.attention\.qkv\.bias has only query, value"):
+        decoder_from_official(official)
