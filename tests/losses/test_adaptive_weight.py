@@ -145,9 +145,7 @@ def test_half_precision_decoder_gives_a_float32_weight(game):
 
 
 def _two_process_weight(rank: int, rendezvous: str, game: Game, results) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2
-    )
+    torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
     game.tokens, game.target = game.tokens.chunk(2)[rank], game.target.chunk(2)[rank]
     results[rank] = fast(game)[0].detach()
     torch.distributed.destroy_process_group()

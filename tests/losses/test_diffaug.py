@@ -72,7 +72,9 @@ def test_probability_is_per_sample():
     images, _ = batch(1)
     images = images.expand(300, -1, -1, -1)
     keys = sample_keys(0, 0, torch.arange(300))
-    unchanged = (diff_augment(images, keys, STREAM, translation=0, probability=0.5) == images).flatten(1).all(1)
+    unchanged = (
+        (diff_augment(images, keys, STREAM, translation=0, probability=0.5) == images).flatten(1).all(1)
+    )
     assert 0.4 < unchanged.float().mean() < 0.6
     assert torch.equal(diff_augment(images, keys, STREAM, cutout=0.5, probability=0.0), images)
 
