@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.log import get_logger
 from unirae.models.encoders.base import Encoder, plain_norm
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
 from unirae.models.strict import raise_on_differences
+
+log = get_logger(__name__)
 
 
 class HFEncoder(Encoder):
@@ -118,22 +121,31 @@ class HFEncoder(Encoder):
             unexpected={key for key in info["unexpected_keys"] if not key.startswith(cls.ignored_prefixes)},
             mismatched={str(key) for key in info["mismatched_keys"]},
         )
-        mean, std = cls._pixel_statistics(source, local_files_only)
+        mean, std = cls._pixel_statistics(source)
         return backbone, mean, std
 
     @classmethod
-    def _pixel_statistics(cls, source: str, local_files_only: bool) -> tuple[Rgb, Rgb]:
+    def _pixel_statistics(cls, source: str) -> tuple[Rgb, Rgb]:
         """From preprocessor_config.json beside the weights; else this kind's."""
         from transformers.utils.hub import cached_file
 
-        file = cached_file(
-            source,
-            "preprocessor_config.json",
-            local_files_only=local_files_only,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
+        file = None
+        for local_files_only in (True,) if Path(source).is_dir() else (True, False):
+            file = file or cached_file(
+                source,
+                "preprocessor_config.json",
+                local_files_only=local_files_only,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+            )
         content = {} if file is None else json.loads(Path(file).read_text())
+        if not content:
+            log.info(
+                "%s has no preprocessor_config.json: mean %s, std %s",
+                source,
+                cls.default_mean,
+                cls.default_std,
+            )
         mean, std = content.get("image_mean"), content.get("image_std")
         return tuple(mean or cls.default_mean), tuple(std or cls.default_std)
 
