@@ -3,10 +3,9 @@
 import io
 import os
 import warnings
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from unirae.core.errors import DataError
 
@@ -32,8 +31,10 @@ def read_rgb(source: str | os.PathLike[str] | bytes | Image.Image) -> Image.Imag
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return _to_rgb(image)
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged input
-        name = Path(source).name if isinstance(source, str | os.PathLike) else "image"
-        raise BadImageError(f"{name}: {type(error).__name__}: {error}") from error
+        name = f"{os.fspath(source)}: " if isinstance(source, str | os.PathLike) else ""
+        unknown = isinstance(error, UnidentifiedImageError)  # whose message is the address of a buffer
+        reason = "not an image" if unknown else f"{type(error).__name__}: {error}"
+        raise BadImageError(name + reason) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

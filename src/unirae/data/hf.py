@@ -43,9 +43,8 @@ class HFSource:
         """
         check_split(split)
         self._where = str(require_data_dir(data_dir))
-        rows = _choose_split(
-            _load(self._where, subset), split, train_split, val_split, val_fraction, self._where
-        )
+        splits = _load(self._where, subset, train_split)
+        rows = _choose_split(splits, split, train_split, val_split, val_fraction, self._where)
         self._image_column = image_column or _find_image_column(rows, self._where)
         self._label_column = label_column or _find_label_column(rows)
         for column in filter(None, (self._image_column, self._label_column)):
@@ -53,7 +52,7 @@ class HFSource:
                 raise DataError(
                     f"{self._where} has no column '{column}'; its columns are {rows.column_names}"
                 )
-        self.class_names = _class_names(rows, self._label_column, self._where)
+        self.class_names = _class_names(splits.get(train_split, rows), self._label_column, self._where)
         self._rows = _undecoded(rows, self._image_column)
         self.fingerprint: dict[str, Any] = {
             "source": self.name,
@@ -83,9 +82,17 @@ class HFSource:
         return Sample(read_rgb(value), row[self._label_column] if self._label_column else 0)
 
 
-def _load(where: str, subset: str | None) -> "DatasetDict | Dataset":
-    """Open whatever ``where`` names, or say what was expected."""
+def _load(where: str, subset: str | None, train: str) -> "DatasetDict":
+    """Open whatever ``where`` names; a dataset without splits becomes the split ``train``."""
+    from datasets import DatasetDict
+
+    data = _open(where, subset)
+    return data if isinstance(data, DatasetDict) else DatasetDict({train: data})
+
+
+def _open(where: str, subset: str | None) -> Any:
     from datasets import load_dataset, load_from_disk
+    from datasets.exceptions import DatasetsError
 
     path = Path(where).expanduser()
     try:
@@ -98,7 +105,7 @@ def _load(where: str, subset: str | None) -> "DatasetDict | Dataset":
             return load_dataset("parquet", data_files=str(path))
         elif not path.exists() and where.count("/") <= 1 and not where.startswith((".", "/", "~")):
             return load_dataset(where, name=subset)
-    except (OSError, ValueError, RuntimeError) as error:  # datasets and pyarrow raise these three families
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
         raise DataError(f"cannot read the dataset {where}: {reason}. {_expected()}") from error
     problem = "does not exist" if not path.exists() else "is not a Hugging Face dataset"
@@ -113,23 +120,20 @@ def _expected() -> str:
 
 
 def _choose_split(
-    data: "DatasetDict | Dataset", split: Split, train: str, val: str | None, fraction: float, where: str
+    splits: "DatasetDict", split: Split, train: str, val: str | None, val_fraction: float, where: str
 ) -> "Dataset":
-    from datasets import DatasetDict
-
-    splits = data if isinstance(data, DatasetDict) else DatasetDict({train: data})
-    if train not in splits or (val is not None and val not in splits):
-        missing = train if train not in splits else val
+    val = val or next((name for name in _VAL_NAMES if name in splits and name != train), None)
+    wanted = val if split == "val" and val is not None else train
+    if wanted not in splits:
         raise DataError(
-            f"{where} has no split '{missing}'; it has {sorted(splits)}: set data.source.train_split"
+            f"{where} has no split '{wanted}', only {sorted(splits)}: set data.source.{split}_split"
         )
-    val = val or next((name for name in _VAL_NAMES if name in splits), None)
-    if val is not None:
-        return splits[train if split == "train" else val]
-    held = held_out([str(i) for i in range(len(splits[train]))], fraction)
-    log.info("%s has no validation split: holding out %d rows of '%s'", where, len(held), train)
-    rows = [i for i in range(len(splits[train])) if (i in held) == (split == "val")]
-    return splits[train].select(rows)
+    rows = splits[wanted]
+    if val is None:
+        held = held_out([str(i) for i in range(len(rows))], val_fraction)
+        log.info("%s has no validation split: %d rows of '%s' are held out", where, len(held), train)
+        rows = rows.select([i for i in range(len(rows)) if (i in held) == (split == "val")])
+    return rows
 
 
 def _find_image_column(rows: "Dataset", where: str) -> str:
@@ -165,7 +169,7 @@ def _class_names(rows: "Dataset", column: str | None, where: str) -> tuple[str, 
     if isinstance(feature, ClassLabel):
         return tuple(feature.names)
     if isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")):
-        return tuple(str(number) for number in range(max(rows[column], default=-1) + 1))
+        return tuple(str(number) for number in range(max(rows.unique(column), default=-1) + 1))
     raise DataError(f"label column '{column}' of {where} must be ClassLabel or an integer, not {feature}")
 
 

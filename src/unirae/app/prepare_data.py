@@ -1,0 +1,65 @@
+"""``python src/prepare_data.py``: image files to a Hugging Face dataset on disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from unirae.app import cli
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Convert a folder or tar of images to a Hugging Face dataset for data=imagenet.
+
+    Class folders become labels; train/ and val/ folders become the splits. The original encoded bytes are
+    kept. A run that was interrupted continues when started again; unreadable images are left out and listed
+    in OUTPUT/report.json.
+    """
+
+    input: Path
+    """Folder of images (CLASS/*.jpg, or train/CLASS and val/CLASS, or flat), or a tar of them."""
+    output: Path
+    """Folder to write; it appears when it is complete."""
+    val_fraction: float = 0.1
+    """Part held out for validation where the input has no validation folder."""
+    shard_images: int = 1000
+    """Images in a file; also what an interrupt can cost."""
+    num_workers: int | None = None
+    """Threads that check images; by default one for each CPU core."""
+
+
+def main() -> int:
+    """Parse the command line, convert, and return the exit status."""
+    return cli.run(lambda: convert(tyro.cli(Options)))
+
+
+def convert(options: Options) -> dict[str, Any]:
+    """Convert with a progress bar and log the outcome; returns the report."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from unirae.core.log import get_logger
+    from unirae.data.prepare import REPORT, prepare
+
+    cli.configure_logging()
+    columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task("convert", total=None)
+        report = prepare(
+            source=options.input,
+            output=options.output,
+            val_fraction=options.val_fraction,
+            shard_images=options.shard_images,
+            num_workers=options.num_workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    log = get_logger(__name__)
+    log.info("%s: %s images, %d classes", options.output, report["images"], len(report["classes"]))
+    if report["unreadable_count"]:
+        where = options.output / REPORT
+        log.warning(
+            "%d unreadable images were left out; they are listed in %s", report["unreadable_count"], where
+        )
+    log.info("train on it with: data=imagenet data.data_dir=%s", options.output)
+    return report
