@@ -62,14 +62,14 @@ def build_reconstruction_metrics(
 
 
 def encoder_extractor(encoder: Encoder, input_size: tuple[int, int] | None = None) -> EncoderExtractor:
-    """Mean-pooled features of one of our encoders, named by its kind (``mae``), by its source where generic.
+    """Mean-pooled features of one of our encoders, named by its kind (``mae``) or, if generic, by model.
 
     Args:
         input_size: (height, width) that images are resized to, as :attr:`RAE.encoder_input_size`.
     """
     identity = encoder.identity
     generic = identity.kind in ("generic_hf", "timm")
-    name = re.sub(r"[^a-z0-9]+", "_", Path(identity.source).name.lower()) if generic else identity.kind
+    name = re.sub(r"[^a-z0-9]+", "_", Path(identity.name).name.lower()) if generic else identity.kind
     return EncoderExtractor(
         encoder=encoder,
         name=f"random_{name}" if identity.weights == "random" else name,

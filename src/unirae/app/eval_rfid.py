@@ -1,0 +1,150 @@
+"""``python src/eval_rfid.py --checkpoint C``: how well a stage-1 checkpoint reconstructs images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from unirae.app import cli
+from unirae.app.options import Switch, parse
+from unirae.core.errors import WeightsError
+
+if TYPE_CHECKING:
+    from unirae.evaluation.reconstruction import ReconstructionScores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Score a checkpoint's reconstructions of held-out images: rFID, PSNR, SSIM, LPIPS.
+
+    The reference of rFID is the same centre-cropped images. The checkpoint is all that is needed: it knows
+    its model and its data. Run it under torchrun to use several devices; the scores stay the same.
+    """
+
+    checkpoint: Path
+    """A stage-1 checkpoint, or the folder of a run."""
+    data: str | None = None
+    """emoji, photos, imagenet, image_folder, synthetic (the validation split), or a folder, all of whose
+    images are taken unless it has a validation part. Default: what the checkpoint was trained on."""
+    data_dir: Path | None = None
+    """Where the data lie, if not where the configuration says."""
+    num_samples: int | None = None
+    """A seeded random subset of this size. Default: every image."""
+    batch_size: int = 32
+    """Images read at once; no score depends on it."""
+    metrics: str = "rfid,psnr,ssim,lpips"
+    """Of rfid, rfd (Fréchet distance in the features of the checkpoint's encoder), psnr, ssim, lpips."""
+    inception_weights: str = "hub"
+    """hub (torch's cache or a download), random (says so in the score's name), or torch-fidelity's file."""
+    lpips_weights: str = "hub"
+    """hub, random, or torchvision's VGG-16 file."""
+    encoder_weights: str | None = None
+    """Where the encoder's weights lie, if not where the checkpoint says."""
+    use_ema: Switch = True
+    """Score the averaged decoder; false scores the raw one."""
+    output: Path | None = None
+    """The JSON file with scores and settings. Default: eval/rfid-….json in the checkpoint's run folder."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the reconstruction; metrics always run in float32 and sum in float64."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    num_workers: int = 0
+    """Processes that read images."""
+    seed: int = 0
+    """Chooses the subset."""
+
+
+def main() -> int:
+    """Parse, evaluate, and turn mistakes into one line."""
+    options = parse(Options)
+    return cli.run(lambda: run(options))
+
+
+def run(options: Options) -> "ReconstructionScores":
+    """Evaluate, write the JSON file and show the table."""
+    from unirae.app.inference import pick_device, process_group
+    from unirae.core.distributed import is_main, rank
+    from unirae.core.log import get_logger
+    from unirae.evaluation.reconstruction import write_scores
+    from unirae.models.loading import find_checkpoint
+
+    cli.quiet_libraries()
+    device = pick_device(options.device)
+    with process_group(device):
+        cli.configure_logging(rank=rank())
+        checkpoint = find_checkpoint(options.checkpoint)
+        result = evaluate(options, checkpoint, device)
+        if is_main():
+            output = options.output or _default_output(checkpoint, options, result)
+            write_scores(output, result)
+            _show(result)
+            get_logger(__name__).info("scores and settings: %s", output)
+    return result
+
+
+def evaluate(options: Options, checkpoint: Path, device: Any) -> "ReconstructionScores":
+    """Everything between the command line and the files."""
+    from unirae.app.builders import build_dataset
+    from unirae.app.inference import choose_data, progress_bar
+    from unirae.core.io import file_sha256
+    from unirae.evaluation.metric_set import build_reconstruction_metrics, encoder_extractor
+    from unirae.evaluation.reconstruction import describe_data, evaluate_reconstruction
+    from unirae.models.loading import rae_from_checkpoint, read_checkpoint
+
+    content = read_checkpoint(checkpoint, kind="stage1")
+    about = content["unirae"]
+    rae = rae_from_checkpoint(content, ema=options.use_ema, encoder_weights=options.encoder_weights).to(
+        device
+    )
+    data = choose_data(options.data, options.data_dir, about["config"]["data"])
+    dataset = build_dataset(data, split="val", size=rae.output_size, train=False)
+    try:
+        metrics = build_reconstruction_metrics(
+            [name.strip() for name in options.metrics.split(",")],
+            device=device,
+            inception_weights=options.inception_weights,
+            lpips_weights=options.lpips_weights,
+            encoder=encoder_extractor(rae.encoder, rae.encoder_input_size),
+            options="--",
+        )
+    except WeightsError as error:
+        raise WeightsError(f"{error} Or leave this score out: --metrics rfd,psnr,ssim") from None
+    settings = {
+        "checkpoint": str(checkpoint),
+        "checkpoint_sha256": file_sha256(checkpoint),
+        "trained_with": {key: about[key] for key in ("version", "commit", "step")},
+        "weights": "EMA" if options.use_ema else "raw",
+        "crop": data["eval_transform"]["_target_"],
+        **describe_data(dataset),
+    }
+    with progress_bar("reconstructing") as progress:
+        return evaluate_reconstruction(
+            rae,
+            dataset,
+            metrics=metrics,
+            batch_size=options.batch_size,
+            num_samples=options.num_samples,
+            seed=options.seed,
+            device=device,
+            precision=options.precision,
+            num_workers=options.num_workers,
+            settings=settings,
+            progress=progress,
+        )
+
+
+def _default_output(checkpoint: Path, options: Options, result: "ReconstructionScores") -> Path:
+    in_run = checkpoint.parent.name == "checkpoints"
+    folder = checkpoint.parent.parent if in_run else checkpoint.parent
+    weights = "ema" if options.use_ema else "raw"
+    data = result.settings["data"]
+    return folder / "eval" / f"rfid-{checkpoint.stem}-{weights}-{data}-{result.count}.json"
+
+
+def _show(result: "ReconstructionScores") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("score", "value", title=f"{result.count} images of {result.settings['data']}")
+    for name, value in result.labelled().items():
+        table.add_row(name, f"{value:.4f}")
+    Console().print(table)

@@ -1,0 +1,107 @@
+"""What the commands that use a checkpoint share: a device, processes, the data, a progress bar."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unirae.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pick_device(name: str) -> "torch.device":
+    """``auto`` takes CUDA (this process's card), then Metal, then the CPU; other names are torch's.
+
+    Raises:
+        ConfigError: the name is unknown or the device is not there.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {name} cannot be used here ({reason}); try auto or cpu") from None
+
+
+@contextmanager
+def process_group(device: "torch.device") -> Iterator[None]:
+    """Join the processes that torchrun started; without torchrun nothing happens."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    import torch
+    import torch.distributed as dist
+
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_data(data: str | None, data_dir: Path | None, trained_on: dict[str, Any]) -> dict[str, Any]:
+    """The resolved data configuration that ``--data`` and ``--data_dir`` mean.
+
+    Args:
+        data: None for the checkpoint's own; the name of a file in ``configs/data``; or a folder, all of whose
+            images are meant unless it has a validation folder or split.
+        data_dir: where the data lie, instead of where the configuration says.
+        trained_on: the checkpoint's data configuration.
+
+    Raises:
+        ConfigError: neither a known name nor a folder.
+    """
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from unirae.app.config import config_dir
+
+    if data is None:
+        own = OmegaConf.create({"data": trained_on})
+    else:
+        known = sorted(path.stem for path in (config_dir() / "data").glob("*.yaml") if path.stem != "default")
+        group = data if data in known else _group_of_folder(Path(data), known)
+        with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
+            own = compose(f"data/{group}")
+        if data not in known:
+            data_dir = Path(data)
+            own.data.source.val_fraction = 1.0
+    if data_dir is not None:
+        if "data_dir" not in own.data.source:
+            raise ConfigError(
+                f"--data_dir {data_dir}: this data ({own.data.source._target_}) is not read from a folder; "
+                "choose it with --data"
+            )
+        own.data.data_dir = own.data.source.data_dir = str(data_dir)
+    return OmegaConf.to_container(own.data, resolve=True)  # type: ignore[return-value]
+
+
+def _group_of_folder(folder: Path, known: list[str]) -> str:
+    if not folder.is_dir():
+        raise ConfigError(f"--data {folder}: neither a folder nor one of {', '.join(known)}")
+    written_by_datasets = any((folder / name).exists() for name in ("dataset_dict.json", "dataset_info.json"))
+    return "imagenet" if written_by_datasets or any(folder.rglob("*.parquet")) else "image_folder"
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left on stderr, as a function of (done, total); only the first process shows it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from unirae.core.distributed import is_main
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not is_main()) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

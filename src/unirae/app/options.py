@@ -1,0 +1,32 @@
+"""Command-line types that the commands share."""
+
+from typing import Annotated, Any
+
+import tyro
+
+_BOOLEANS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+
+
+def _parse_bool(words: list[str]) -> bool:
+    try:
+        return _BOOLEANS[words[0].lower()]
+    except KeyError:
+        raise ValueError(f"{words[0]!r} is neither true nor false") from None
+
+
+Switch = Annotated[
+    bool,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{true,false}",
+        instance_from_str=_parse_bool,
+        is_instance=lambda value: isinstance(value, bool),
+        str_from_instance=lambda value: [str(value).lower()],
+    ),
+]
+"""A truth value that is spelled out, as in ``--use_ema false``."""
+
+
+def parse(options: type[Any]) -> Any:
+    """The command line as an instance of a dataclass of options, with underscores in its flags."""
+    return tyro.cli(options, use_underscores=True, config=(tyro.conf.FlagConversionOff,))

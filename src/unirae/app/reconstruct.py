@@ -1,0 +1,156 @@
+"""``python src/reconstruct.py --checkpoint C --images DIR|FILE…``: your images beside their copies."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unirae.app import cli
+from unirae.app.options import Switch, parse
+from unirae.core.errors import DataError
+from unirae.core.log import get_logger
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unirae.models.rae import RAE
+
+log = get_logger(__name__)
+
+_GRID_PAIRS = 32
+"""Pairs on the overview."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Reconstruct images of any size and mode: centre-cropped as in evaluation, original left, result right.
+
+    Writes OUTPUT_DIR/pairs/NAME.png for each image and OUTPUT_DIR/grid.png with the first 32.
+    Unreadable files are named and skipped.
+    """
+
+    checkpoint: Path
+    """A stage-1 checkpoint, or the folder of a run."""
+    images: tuple[Path, ...]
+    """Image files, or folders (with their subfolders)."""
+    output_dir: Path = Path("outputs/reconstructions")
+    """Where the pictures go."""
+    encoder_weights: str | None = None
+    """Where the encoder's weights lie, if not where the checkpoint says."""
+    use_ema: Switch = True
+    """The averaged decoder; false takes the raw one."""
+    batch_size: int = 16
+    """Images at a time."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+
+
+def main() -> int:
+    """Parse, reconstruct, and turn mistakes into one line."""
+    options = parse(Options)
+    return cli.run(lambda: run(options))
+
+
+def run(options: Options) -> list[Path]:
+    """Reconstruct and write; returns the pairs' files.
+
+    Raises:
+        DataError: there are no images, or none of them can be read.
+    """
+    from unirae.app.inference import pick_device
+    from unirae.core.images import image_grid, save_png
+    from unirae.models.loading import load_rae
+
+    cli.quiet_libraries()
+    cli.configure_logging()
+    files = list_images(options.images)
+    device = pick_device(options.device)
+    rae = load_rae(options.checkpoint, ema=options.use_ema, encoder_weights=options.encoder_weights).to(
+        device
+    )
+    written, overview = [], []
+    for names, originals in _batches(files, rae.output_size, options.batch_size):
+        for name, pair in zip(names, _pairs(rae, originals), strict=True):
+            written.append(
+                save_png(options.output_dir / "pairs" / f"{name}.png", image_grid(pair, columns=2))
+            )
+            if len(overview) < _GRID_PAIRS:
+                overview.append(pair)
+    if not written:
+        raise DataError(f"none of the {len(files)} files could be read; the log names the reason of each")
+    save_png(options.output_dir / "grid.png", _overview(overview))
+    log.info("%d of %d images reconstructed: %s", len(written), len(files), options.output_dir)
+    return written
+
+
+def list_images(paths: Sequence[Path]) -> dict[str, Path]:
+    """The image files that files and folders stand for, each under a name of its own without suffix.
+
+    Raises:
+        DataError: a path does not exist, or there are no images at all.
+    """
+    from unirae.data.listing import find_images
+
+    found: list[tuple[str, Path]] = []
+    for path in paths:
+        if path.is_dir():
+            found += [(name, path / name) for name in find_images(path)]
+        elif path.is_file():
+            found.append((path.name, path))
+        else:
+            raise DataError(f"no such file or folder: {path}")
+    if not found:
+        raise DataError(f"no images in {', '.join(map(str, paths))}")
+    named: dict[str, Path] = {}
+    for relative, file in found:
+        stem = str(Path(relative).with_suffix(""))
+        # x.png beside x.jpg, or the same name in two folders: the later one gets its suffix or a number
+        candidates = itertools.chain([stem, relative], (f"{stem}-{n}" for n in itertools.count(2)))
+        named[next(name for name in candidates if name not in named)] = file
+    return named
+
+
+def _batches(
+    files: dict[str, Path], size: tuple[int, int], batch_size: int
+) -> Iterator[tuple[list[str], "Tensor"]]:
+    """Names and cropped uint8 images [b, 3, H, W], batch by batch, without the unreadable ones."""
+    import torch
+
+    from unirae.data.decode import BadImageError, read_rgb
+    from unirae.data.transforms import AdmCenterCrop
+
+    crop = AdmCenterCrop(size=size)
+    names: list[str] = []
+    images: list[Tensor] = []
+    for name, file in files.items():
+        try:
+            images.append(crop(read_rgb(file)))
+        except BadImageError as error:
+            log.warning("skipped %s (%s)", file, error)
+            continue
+        names.append(name)
+        if len(names) == batch_size:
+            yield names, torch.stack(images)
+            names, images = [], []
+    if names:
+        yield names, torch.stack(images)
+
+
+def _pairs(rae: "RAE", originals: "Tensor") -> "Tensor":
+    """uint8 [b, 2, 3, H, W]: each original and its reconstruction."""
+    import torch
+
+    from unirae.core.images import to_float, to_uint8
+
+    with torch.no_grad():
+        reconstructed = rae.reconstruct(to_float(originals).to(rae.encoder.mean.device))
+    return torch.stack([originals, to_uint8(reconstructed).cpu()], dim=1)
+
+
+def _overview(pairs: list["Tensor"]) -> "Tensor":
+    import torch
+
+    from unirae.core.images import image_grid
+
+    return image_grid(torch.cat(pairs), columns=2 * max(1, min(4, len(pairs) // 2)))
