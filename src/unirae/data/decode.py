@@ -12,6 +12,10 @@ from unirae.core.errors import DataError
 _HIGH_DEPTH_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
+# ImageNet has such files; a filter for good, because catch_warnings is not safe among threads
+warnings.filterwarnings("ignore", message="Corrupt EXIF data", category=UserWarning)
+
+
 class BadImageError(DataError):
     """A file that is not an image, or a damaged one."""
 
@@ -54,10 +58,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; a damaged EXIF block must not cost the picture."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "Corrupt EXIF data"
-            return ImageOps.exif_transpose(image)
-    except Exception:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # as many types as there are ways to damage it
         return image
 
 

@@ -1,0 +1,123 @@
+"""Every kind of image file comes out as the RGB that a person would see."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unirae.data.decode import BadImageError, read_rgb
+
+RED = (200, 30, 60)
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def pixel(data, xy=(0, 0)) -> tuple[int, ...]:
+    image = read_rgb(data)
+    assert image.mode == "RGB"
+    return image.getpixel(xy)
+
+
+def close(a, b, tolerance=6) -> bool:
+    return np.abs(np.subtract(a, b)).max() <= tolerance
+
+
+def test_palette_and_its_transparency():
+    palette = Image.new("RGB", (4, 4), RED).quantize(4)
+    assert pixel(encoded(palette, "PNG")) == RED
+    assert pixel(encoded(palette, "GIF")) == RED
+    assert pixel(encoded(palette, "PNG", transparency=palette.getpixel((0, 0)))) == (255, 255, 255)
+
+
+def test_grey_and_black_and_white():
+    assert pixel(encoded(Image.new("L", (2, 2), 77), "PNG")) == (77, 77, 77)
+    assert pixel(encoded(Image.new("1", (2, 2), 1), "PNG")) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (257 * 100, 100), (65535, 255)])
+def test_16_bit_grey_is_scaled_and_not_clipped(kind, value, expected):
+    image = Image.fromarray(np.full((2, 2), value, np.uint16))
+    assert pixel(encoded(image, kind)) == (expected,) * 3
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.5, 128), (200.0, 200)])
+def test_float_grey(value, expected):
+    assert pixel(encoded(Image.fromarray(np.full((2, 2), value, np.float32)), "TIFF")) == (expected,) * 3
+
+
+def test_cmyk_jpeg():
+    assert close(pixel(encoded(Image.new("RGB", (8, 8), RED).convert("CMYK"), "JPEG", quality=95)), RED)
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "HSV"])
+def test_other_colour_spaces(mode):
+    assert close(pixel(Image.new("RGB", (2, 2), RED).convert(mode)), RED)
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("RGBA", (200, 30, 60)), ("LA", (40,))])
+@pytest.mark.parametrize("alpha", [0, 128, 255])
+def test_alpha_is_composited_on_white(mode, colour, alpha):
+    rgb = np.array(colour * (3 // len(colour)))
+    expected = rgb * alpha / 255 + 255 * (1 - alpha / 255)
+    assert close(pixel(encoded(Image.new(mode, (2, 2), (*colour, alpha)), "PNG")), expected, 1)
+
+
+def test_a_transparent_colour_of_an_rgb_png():
+    assert pixel(encoded(Image.new("RGB", (2, 2), RED), "PNG", transparency=RED)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation):
+    upright = Image.new("RGB", (24, 16), "white")
+    upright.paste(RED, (0, 0, 8, 8))
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transpose that stores it under each orientation
+    stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    shown = read_rgb(encoded(stored, "JPEG", quality=95, exif=exif))
+    assert shown.size == (24, 16)
+    assert np.abs(np.asarray(shown).astype(int) - np.asarray(upright)).mean() < 4
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # pytest puts its own filters before the package's
+def test_damaged_exif_costs_nothing():
+    data = encoded(
+        Image.new("RGB", (8, 8), RED), "JPEG", quality=95, exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff junk"
+    )
+    assert close(pixel(data), RED)
+
+
+def test_paths_and_open_images(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(Image.new("RGB", (3, 2), RED), "PNG"))
+    assert read_rgb(tmp_path / "a.png").size == (3, 2)
+    assert pixel(Image.new("RGBA", (2, 2), (*RED, 0))) == (255, 255, 255)
+
+
+def test_the_first_frame_of_an_animation():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, "blue")]
+    assert pixel(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])) == RED
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.9])
+def test_truncated_files_are_bad_images(kind, keep):
+    data = encoded(NOISE, kind)
+    with pytest.raises(BadImageError):
+        read_rgb(data[: int(len(data) * keep)])
+
+
+def test_the_error_names_the_file(tmp_path):
+    (tmp_path / "broken.jpg").write_text("hello")
+    with pytest.raises(BadImageError, match=r"broken\.jpg: not an image"):
+        read_rgb(tmp_path / "broken.jpg")
+    with pytest.raises(BadImageError, match=r"gone\.jpg"):
+        read_rgb(tmp_path / "gone.jpg")
