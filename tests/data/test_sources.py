@@ -1,0 +1,83 @@
+"""Synthetic pictures, photographs, and the configuration of every source."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+import unirae.data.photos as photos
+from unirae.core.errors import ConfigError, DataError
+from unirae.data.photos import PhotosSource
+from unirae.data.split import held_out
+from unirae.data.synthetic import SyntheticSource
+
+CONFIGS = Path(__file__).parents[2] / "configs/data"
+
+
+@settings(max_examples=20, deadline=None)
+@given(height=st.integers(1, 70), width=st.integers(1, 70), classes=st.integers(0, 5), seed=st.integers(0, 3))
+def test_synthetic_pictures_repeat_exactly(height, width, classes, seed):
+    first, again = (
+        SyntheticSource(split="val", image_size=(height, width), val_count=4, classes=classes, seed=seed)
+        for _ in range(2)
+    )
+    assert first.num_classes == classes
+    assert first.fingerprint == again.fingerprint
+    for i in reversed(range(4)):
+        assert first[i].image.size == (width, height)
+        assert 0 <= first[i].label < max(classes, 1)
+        assert first[i].image.tobytes() == again[i].image.tobytes()
+
+
+def test_synthetic_pictures_differ():
+    sources = [SyntheticSource(split=s, image_size=32, seed=k) for s in ("train", "val") for k in (0, 1)]
+    pictures = {source[i].image.tobytes() for source in sources for i in range(50)}
+    assert len(pictures) == 200
+    assert len(sources[0]) == 1024
+    assert np.std([np.asarray(sources[0][i].image).std() for i in range(20)]) > 1
+    with pytest.raises(IndexError):
+        sources[0][1024]
+    with pytest.raises(ConfigError):
+        SyntheticSource(split="train", train_count=0)
+
+
+def test_photo_crops_come_from_disjoint_regions():
+    pytest.importorskip("skimage")
+    pytest.importorskip("sklearn")
+    train, val = PhotosSource(split="train"), PhotosSource(split="val")
+    assert train.num_classes == len(photos._FILES)
+    assert len(train) == 512 * train.num_classes
+    assert train[9].label == 1
+    assert train[9].image.size == (96, 96)
+    assert train[9].image.tobytes() == PhotosSource(split="train")[9].image.tobytes()
+    for name, of_train, of_val in zip(train.class_names, train._regions, val._regions, strict=True):
+        whole = photos._read(*photos._FILES[name])
+        joined = np.concatenate([of_train, of_val], axis=1 if whole.width >= whole.height else 0)
+        assert np.array_equal(joined, np.asarray(whole)), name
+    with pytest.raises(ConfigError, match="crop_px"):
+        PhotosSource(split="val", crop_px=114)
+
+
+def test_missing_photos_say_what_to_install(monkeypatch):
+    monkeypatch.setattr(photos, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"pip install 'unirae\[photos\]'"):
+        PhotosSource(split="train")
+
+
+@settings(max_examples=50, deadline=None)
+@given(names=st.lists(st.text(), unique=True, max_size=30), fraction=st.floats(0.01, 1))
+def test_held_out_depends_on_names_alone(names, fraction):
+    chosen = {names[i] for i in held_out(names, fraction)}
+    assert chosen == {sorted(names)[i] for i in held_out(sorted(names), fraction)}
+    assert len(chosen) == (max(1, round(len(names) * fraction)) if names else 0)
+    assert held_out(names, 0) == set()
+
+
+@pytest.mark.parametrize("name", [path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "default"])
+def test_every_data_set_has_the_default_keys(name):
+    default, own = (OmegaConf.load(CONFIGS / f"{stem}.yaml") for stem in ("default", name))
+    assert set(own) <= {*default, "defaults"}
+    assert own.source._target_.startswith("unirae.data.")
