@@ -56,7 +56,8 @@ class ImageDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
         """``index`` is that of the image shown, also where it replaces a bad one."""
-        index, epoch = key if isinstance(key, SampleKey) else (int(key), 0)
+        key = key if isinstance(key, SampleKey) else SampleKey(int(key), 0)
+        index, epoch = key.index, key.epoch
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         shown, sample = self._readable_from(index)

@@ -18,7 +18,7 @@ class FolderSource:
     def __init__(self, *, split: Split, data_dir: str | Path | None, val_fraction: float = 0.1):
         """``val_fraction`` counts only without a validation folder; the files' names decide, not chance."""
         check_split(split)
-        self._root = Path(require_data_dir(data_dir))
+        self._root = Path(require_data_dir(data_dir)).expanduser()
         listing = arrange(find_images(self._root), val_fraction=val_fraction, where=str(self._root))
         self._entries = listing.train if split == "train" else listing.val
         if not self._entries:

@@ -1,10 +1,11 @@
 """What names a sample: a picture's number and the epoch, from which its augmentation follows."""
 
 import hashlib
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class SampleKey(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SampleKey:
     """Which picture, and in which epoch."""
 
     index: int
