@@ -68,7 +68,7 @@ def test_gradients_reach_the_image_in_eval_mode(build):
 @both
 def test_a_step_teaches_real_from_fake(build):
     discriminator = build()
-    optimizer = torch.optim.AdamW(discriminator.trainable_parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(discriminator.trained.parameters(), lr=1e-3)
     frozen = {n: p.clone() for n, p in discriminator.named_parameters() if not p.requires_grad}
     real, fake = signed(), -signed()
     margins = []
@@ -88,17 +88,17 @@ def test_a_step_teaches_real_from_fake(build):
 def test_trainable_state_round_trips_strictly(build):
     trained, fresh = build(), build()
     with torch.no_grad():
-        for parameter in trained.trainable_parameters():
+        for parameter in trained.trained.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     trained.power_iteration()
-    state = trained.trainable_state_dict()
+    state = trained.trained.state_dict()
     assert not any("backbone" in key for key in state)
     assert not torch.equal(fresh(signed()), trained(signed()))
-    fresh.load_trainable_state_dict(state)
+    fresh.trained.load_state_dict(state)
     assert torch.equal(fresh(signed()), trained(signed()))
     state.popitem()
     with pytest.raises(RuntimeError, match="Missing key"):
-        fresh.load_trainable_state_dict(state)
+        fresh.trained.load_state_dict(state)
 
 
 @both
@@ -169,7 +169,7 @@ def test_images_of_any_size_are_resized():
 
 def test_only_the_heads_are_trained():
     discriminator = tiny_dino().train()
-    trained = {id(p) for p in discriminator.trainable_parameters()}
+    trained = {id(p) for p in discriminator.trained.parameters()}
     assert trained == {id(p) for p in discriminator.parameters() if p.requires_grad}
     assert trained == {id(p) for p in discriminator.heads.parameters()}
     assert not discriminator.backbone.training

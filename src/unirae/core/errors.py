@@ -22,3 +22,7 @@ class WeightsError(UserError):
 
 class NonFiniteError(UserError):
     """Training met a NaN or an infinity; the message names the step, the terms and the last good checkpoint."""
+
+
+class RunInterrupted(UserError):
+    """The user stopped a run; the message says where it was saved and how to continue. Exit status 130."""

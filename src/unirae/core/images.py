@@ -1,10 +1,13 @@
 """Between uint8 and float images: one pair, and one grid for pictures."""
 
 import math
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+
+from unirae.core.io import write_atomically
 
 
 def to_float(images: UInt8[Tensor, "*b 3 H W"]) -> Float[Tensor, "*b 3 H W"]:
@@ -37,3 +40,11 @@ def image_grid(images: UInt8[Tensor, "n 3 H W"], columns: int, gap_px: int = 2) 
         top, left = gap_px + (i // columns) * cell_h, gap_px + (i % columns) * cell_w
         grid[:, top : top + height, left : left + width] = image
     return grid
+
+
+def save_png(path: str | Path, image: UInt8[Tensor, "3 H W"]) -> Path:
+    """Write one picture as PNG, atomically."""
+    from PIL import Image
+
+    pixels = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
+    return write_atomically(path, lambda file: pixels.save(file, format="PNG"))

@@ -1,6 +1,6 @@
 """What stage 1 asks of a discriminator."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,18 +18,11 @@ class Discriminator(Protocol):
         """Logits, high for real, of augmented images in [-1, 1] (augmentation may leave that range)."""
         ...
 
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """What its optimizer updates; a frozen backbone is not among them."""
-        ...
-
     def power_iteration(self) -> None:
         """Advance spectral norm; training calls it once per update of the discriminator."""
         ...
 
-    def trainable_state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint needs: trained parameters and their buffers, without frozen weights."""
-        ...
-
-    def load_trainable_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore, strictly, what :meth:`trainable_state_dict` gave."""
+    @property
+    def trained(self) -> nn.Module:
+        """The part that its optimizer updates and a checkpoint holds; a frozen backbone is outside."""
         ...

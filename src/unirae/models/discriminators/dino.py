@@ -10,7 +10,6 @@ in every forward pass in training mode, so twice per update.
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -82,21 +81,15 @@ class DinoDiscriminator(nn.Module):
         logits = [head(tokens).flatten(1) for head, tokens in zip(self.heads, features, strict=True)]
         return torch.cat(logits, dim=1)
 
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """Those of the heads."""
-        return list(self.heads.parameters())
+    @property
+    def trained(self) -> nn.Module:
+        """The heads."""
+        return self.heads
 
     def power_iteration(self) -> None:
         """Advance the heads' spectral norm by one step."""
         advance_spectral_norm(self.heads)
 
-    def trainable_state_dict(self) -> dict[str, Tensor]:
-        """State of the heads."""
-        return self.heads.state_dict()
-
-    def load_trainable_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the heads, strictly."""
-        self.heads.load_state_dict(state)
 
 
 def make_head(channels: int, kernel_size: int) -> nn.Sequential:

@@ -5,7 +5,6 @@ It needs no weights, so the tiny experiments use it.
 """
 
 import itertools
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -44,18 +43,11 @@ class PatchGan(nn.Module):
             )
         return self.layers(images).flatten(1)
 
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """All of them."""
-        return list(self.parameters())
+    @property
+    def trained(self) -> nn.Module:
+        """All of it."""
+        return self
 
     def power_iteration(self) -> None:
         """Advance spectral norm by one step."""
         advance_spectral_norm(self)
-
-    def trainable_state_dict(self) -> dict[str, Tensor]:
-        """The whole state."""
-        return self.state_dict()
-
-    def load_trainable_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the whole state, strictly."""
-        self.load_state_dict(state)

@@ -1,0 +1,150 @@
+"""Put a run together: data, module, trainer and callbacks; then fit it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from unirae.app import builders
+from unirae.app.run_dir import write_run_files
+from unirae.app.trainer import build_callbacks, build_trainer, limit
+from unirae.core.distributed import is_main
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.io import load_tensors
+from unirae.core.log import get_logger
+from unirae.evaluation.metric_set import build_reconstruction_metrics, encoder_extractor
+from unirae.metrics.base import ReconstructionMetric
+from unirae.training.csv_logger import MetricsCsv
+from unirae.training.datamodule import TrainingData
+from unirae.training.manual import ManualModule
+from unirae.training.stage1 import Stage1
+
+log = get_logger(__name__)
+
+
+@dataclass
+class Run:
+    """A run that is ready to be fitted."""
+
+    trainer: pl.Trainer
+    module: ManualModule
+    data: TrainingData
+    checkpoint: Path | None
+    scores: dict[str, float] = field(default_factory=dict)
+
+    def fit(self) -> None:
+        """Train to the end; the last scores are then in ``scores``."""
+        self.trainer.callbacks.append(_KeepScores(self.scores))
+        self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint)
+
+
+def assemble(config: dict[str, Any], *, experiment: str, checkpoint: Path | None) -> Run:
+    """Build everything, show what will happen, write the run's files."""
+    output_dir = Path(config["paths"]["output_dir"])
+    stage = config["model"]["stage"]
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, stage)
+    pl.seed_everything(config["seed"], verbose=False)
+    trainer = build_trainer(config, output_dir=output_dir)
+
+    rae = builders.build_rae(config["model"], seed=config["seed"]) if stage == "stage1" else None
+    size = builders.image_size(config["model"], rae)
+    data = builders.build_data(config, size=size, world_size=trainer.world_size)
+    if stage == "stage1":
+        module = builders.build_stage1(config, rae, steps_per_epoch=data.steps_per_epoch)
+    elif stage == "mae":
+        module = builders.build_mae(config, steps_per_epoch=data.steps_per_epoch)
+    else:
+        raise ConfigError(f"model.stage={stage} is unknown; choose mae or stage1")
+
+    max_steps = builders.total_steps(config["trainer"], steps_per_epoch=data.steps_per_epoch)
+    limit(trainer, max_steps=max_steps)
+    trainer.callbacks.extend(
+        build_callbacks(
+            config,
+            output_dir=output_dir,
+            experiment=experiment,
+            data=data,
+            build_metrics=_metrics_builder(config),
+        )
+    )
+    if is_main():
+        announce(module, data, max_steps=max_steps, output_dir=output_dir)
+        write_run_files(output_dir, config=config, experiment=experiment)
+        start = load_tensors(checkpoint)["global_step"] if checkpoint else 0
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCsv):
+                logger.start_from(start)
+    return Run(trainer, module, data, checkpoint)
+
+
+def check_checkpoint(checkpoint: Path, stage: str) -> None:
+    """Refuse to continue from a checkpoint of another kind, before anything is built.
+
+    Raises:
+        WeightsError: it is damaged or was made by another stage.
+    """
+    about = load_tensors(checkpoint).get("unirae")
+    if about is None:
+        raise WeightsError(f"{checkpoint} was not written by unirae's training; ckpt_path continues such runs only")
+    if about["kind"] != stage:
+        raise WeightsError(
+            f"{checkpoint} is a checkpoint of kind {about['kind']!r}; this experiment trains {stage!r}. Continue it "
+            "with the experiment that made it"
+        )
+
+
+def announce(module: ManualModule, data: TrainingData, *, max_steps: int, output_dir: Path) -> None:
+    """Say what will be trained, on what, for how long: schedules in epochs resolved to steps (recipe, trap 12)."""
+    log.info("run folder: %s", output_dir)
+    for name, count, trainable in builders.parameter_summary(module):
+        trained = f", {readable_count(trainable)} trainable" if trainable else ", frozen"
+        log.info("%-15s %10s parameters%s", name, readable_count(count), trained)
+    epochs = max_steps / data.steps_per_epoch
+    log.info(
+        "%d training images, batch %d: %d steps an epoch; %d steps = %.4g epochs",
+        len(data.train_dataset),
+        data.global_batch_size,
+        data.steps_per_epoch,
+        max_steps,
+        epochs,
+    )
+    for line in module.plan():
+        log.info(line)
+
+
+def readable_count(count: int) -> str:
+    """``172 M``-like: three digits and a unit."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            value = count / size
+            return f"{value:.2f} {unit}" if value < 1000 else f"{value:.0f} {unit}"
+    return str(count)
+
+
+def _metrics_builder(config: dict[str, Any]) -> Any:
+    """A function from the module to fresh metrics; called late, since they may load large networks."""
+    settings = config["callbacks"]["reconstruction_metrics"]
+
+    def build_metrics(module: Stage1) -> list[ReconstructionMetric]:
+        encoder = encoder_extractor(module.rae.encoder, module.rae.encoder_input_size)
+        return build_reconstruction_metrics(
+            settings["metrics"],
+            device=module.device,
+            inception_weights=settings["inception_weights"],
+            lpips_weights=settings["lpips_weights"],
+            encoder=encoder,
+        )
+
+    return build_metrics
+
+
+class _KeepScores(pl.Callback):
+    """Remembers the newest scores, for sweepers."""
+
+    def __init__(self, scores: dict[str, float]) -> None:
+        self._scores = scores
+
+    def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: dict[str, float]) -> None:
+        self._scores.update(scores)

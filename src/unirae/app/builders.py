@@ -1,0 +1,182 @@
+"""From the resolved configuration (plain dictionaries) to objects: who needs what from whom, in one place."""
+
+from typing import Any
+
+from torch import nn
+
+from unirae.app.config import build
+from unirae.core.errors import ConfigError
+from unirae.data.dataset import ImageDataset
+from unirae.losses.adversarial import discriminator_loss
+from unirae.models.encoders.build import build_encoder
+from unirae.models.rae import RAE, token_grid
+from unirae.training.datamodule import TrainingData
+from unirae.training.mae import MaePretraining
+from unirae.training.manual import ManualModule
+from unirae.training.optimisation import OptimizerSettings
+from unirae.training.schedule import Schedule, resolve_steps
+from unirae.training.stage1 import Adversary, Stage1
+
+Config = dict[str, Any]
+
+
+def build_dataset(data: Config, *, split: str, size: int | tuple[int, int], train: bool, seed: int = 0) -> ImageDataset:
+    """A split of the configured data, cropped to ``size``; with the training or the evaluation transform."""
+    return ImageDataset(
+        source=build(data["source"], split=split),
+        transform=build(data["train_transform" if train else "eval_transform"], size=size),
+        seed=seed,
+        on_bad_image=data["on_bad_image"],
+    )
+
+
+def build_data(cfg: Config, *, size: int | tuple[int, int], world_size: int) -> TrainingData:
+    """The data module: training images at ``size``, evaluation on the validation split."""
+    data = cfg["data"]
+    return TrainingData(
+        train_dataset=build_dataset(data, split="train", size=size, train=True, seed=cfg["seed"]),
+        eval_dataset=build_dataset(data, split="val", size=size, train=False),
+        global_batch_size=data["global_batch_size"],
+        overfit_batches=data["overfit_batches"],
+        world_size=world_size,
+        micro_batches=cfg["trainer"]["accumulate_grad_batches"],
+        num_workers=data["num_workers"],
+        seed=cfg["seed"],
+    )
+
+
+def build_rae(model: Config, *, seed: int) -> RAE:
+    """Encoder and decoder; the decoder's shapes follow from the encoder's."""
+    encoder = build_encoder(**{**model["encoder"], "seed": seed})
+    decoder = build(
+        model["decoder"],
+        token_dim=encoder.width,
+        grid=token_grid(model["image_size"], encoder.patch_size),
+    )
+    return RAE(
+        encoder=encoder,
+        decoder=decoder,
+        encoder_input_size=model["image_size"],
+        noise_tau=model["noise_tau"],
+        noise_kind=model["noise_kind"],
+    )
+
+
+def image_size(model: Config, networks: RAE | None) -> int | tuple[int, int]:
+    """What the data are cropped to: the decoder's output size, or the encoder's input where there is no decoder."""
+    return networks.output_size if networks is not None else model["architecture"]["image_size"]
+
+
+def build_stage1(cfg: Config, rae: RAE, *, steps_per_epoch: int) -> Stage1:
+    """The training module of stage 1."""
+    model = cfg["model"]
+    return Stage1(
+        rae=rae,
+        perceptual=build(model["perceptual"], encoder=rae.encoder) if model["perceptual_weight"] else None,
+        perceptual_weight=model["perceptual_weight"],
+        adversary=build_adversary(model, steps_per_epoch=steps_per_epoch) if model["disc_weight"] else None,
+        optimizer=OptimizerSettings(**model["optimizer"]),
+        schedule=build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
+        **common_parts(cfg),
+    )
+
+
+def build_mae(cfg: Config, *, steps_per_epoch: int) -> MaePretraining:
+    """The training module of stage 0."""
+    model = cfg["model"]
+    return MaePretraining(
+        architecture=model["architecture"],
+        pixel_mean=tuple(model["pixel_mean"]),
+        pixel_std=tuple(model["pixel_std"]),
+        optimizer=OptimizerSettings(**model["optimizer"]),
+        schedule=build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
+        **common_parts(cfg),
+    )
+
+
+def common_parts(cfg: Config) -> dict[str, Any]:
+    """What every training module takes."""
+    model = cfg["model"]
+    return {
+        "ema_decay": model["ema_decay"],
+        "ema_warmup": model["ema_warmup"],
+        "clip_grad": model["clip_grad"],
+        "seed": cfg["seed"],
+        "micro_batches": cfg["trainer"]["accumulate_grad_batches"],
+    }
+
+
+def build_adversary(model: Config, *, steps_per_epoch: int) -> Adversary:
+    """The discriminator, its optimizer and its place in time."""
+
+    def start(name: str) -> int:
+        return resolve_steps(
+            epochs=model[f"{name}_epoch"],
+            steps=model[f"{name}_step"],
+            steps_per_epoch=steps_per_epoch,
+            name=f"model.{name}",
+        )
+
+    return Adversary(
+        discriminator=build(model["discriminator"]),
+        optimizer=OptimizerSettings(**model["disc_optimizer"]),
+        schedule=build_schedule(model, "disc_scheduler", "disc_optimizer", steps_per_epoch=steps_per_epoch),
+        disc_weight=model["disc_weight"],
+        update_start_step=start("disc_upd_start"),
+        gan_start_step=start("disc_start"),
+        loss=discriminator_loss(model["disc_loss"]),
+        max_adaptive_weight=model["max_adaptive_weight"],
+        fixed_adaptive_weight=model["fixed_adaptive_weight"],
+        augment=model["augment"],
+    )
+
+
+def build_schedule(model: Config, scheduler: str, optimizer: str, *, steps_per_epoch: int) -> Schedule:
+    """A schedule whose lengths, given in epochs or steps, are resolved to updates."""
+    node = model[scheduler]
+
+    def length(name: str, in_epochs: str, in_steps: str) -> int:
+        return resolve_steps(
+            epochs=node[in_epochs],
+            steps=node[in_steps],
+            steps_per_epoch=steps_per_epoch,
+            name=f"model.{scheduler}.{name}",
+        )
+
+    return Schedule(
+        kind=node["type"],
+        base_lr=model[optimizer]["lr"],
+        final_lr=node["final_lr"],
+        warmup_steps=length("warmup", "warmup_epochs", "warmup_steps"),
+        decay_end_steps=length("decay_end", "decay_end_epoch", "decay_end_steps"),
+        warmup_from_zero=node["warmup_from_zero"],
+    )
+
+
+def total_steps(trainer: Config, *, steps_per_epoch: int) -> int:
+    """The run's length: the earlier of ``max_steps`` and ``max_epochs``."""
+    limits = []
+    if trainer["max_steps"] is not None:
+        limits.append(int(trainer["max_steps"]))
+    if trainer["max_epochs"] is not None:
+        limits.append(int(trainer["max_epochs"] * steps_per_epoch))
+    if not limits:
+        raise ConfigError("the run has no end: set trainer.max_epochs or trainer.max_steps")
+    return min(limits)
+
+
+def parameter_summary(module: ManualModule) -> list[tuple[str, int, int]]:
+    """(part, parameters, trainable parameters) of each network of a run."""
+    parts: dict[str, nn.Module | None] = {
+        "RAE": getattr(module, "rae", None),
+        "MAE": getattr(module, "mae", None),
+        "discriminator": getattr(module, "discriminator", None),
+        "perceptual net": getattr(module, "perceptual", None),
+        "EMA": module.ema,
+    }
+    rows = []
+    for name, part in parts.items():
+        if part is not None and (parameters := list(part.parameters())):
+            trainable = sum(p.numel() for p in parameters if p.requires_grad)
+            rows.append((name, sum(p.numel() for p in parameters), trainable))
+    return rows

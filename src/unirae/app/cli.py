@@ -1,0 +1,59 @@
+"""How every command starts and ends: logging, one-line errors, exit status."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from unirae.core.errors import RunInterrupted, UserError
+
+
+def run(command: Callable[[], Any]) -> int:
+    """Run a command; a mistake of the user becomes one line on stderr and a status other than 0.
+
+    Returns:
+        0, or 2 for a :class:`~unirae.core.errors.UserError`, or 130 after an interrupt.
+    """
+    try:
+        command()
+    except RunInterrupted as stop:
+        sys.stderr.write(f"{stop}\n")
+        return 130
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+def configure_logging(log_file: Path | None = None, *, rank: int = 0) -> None:
+    """Package log to stderr (first process only) and to a file; other libraries from WARNING up."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    handlers: list[logging.Handler] = []
+    if rank == 0:
+        handlers.append(logging.StreamHandler())
+        if log_file is not None:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(logging.FileHandler(log_file))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("unirae").setLevel(os.environ.get("UNIRAE_LOG_LEVEL", "INFO"))
+
+
+def quiet_libraries() -> None:
+    """Silence the tips and progress bars of libraries; their warnings stay."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "httpx", "filelock", "fsspec"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,35 @@
+"""``unirae COMMAND …``: the entry scripts of ``src/`` for who installed the wheel."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "demo": "train a tiny encoder and autoencoder on the bundled images, and write a report",
+    "train": "train an experiment: unirae train experiment=NAME [key=value …]",
+    "eval-rfid": "score a checkpoint's reconstructions",
+    "reconstruct": "reconstruct your own images with a checkpoint",
+    "prepare-data": "convert an image folder or tar to the Hugging Face datasets format",
+}
+
+
+def main() -> int:
+    """Dispatch to ``unirae.app.<command>``; its own ``--help`` explains it."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        listing = "\n".join(f"  {name:14} {what}" for name, what in COMMANDS.items())
+        sys.stdout.write(f"usage: unirae COMMAND [options]\n\n{listing}\n\nunirae COMMAND --help tells more.\n")
+        return 0
+    command = sys.argv[1]
+    if command in ("-V", "--version"):
+        from unirae import __version__
+
+        sys.stdout.write(f"unirae {__version__}\n")
+        return 0
+    if command not in COMMANDS:
+        sys.stderr.write(f"error: unknown command {command!r}; choose one of {', '.join(COMMANDS)}\n")
+        return 2
+    sys.argv = [f"unirae {command}", *sys.argv[2:]]
+    return importlib.import_module(f"unirae.app.{command.replace('-', '_')}").main()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

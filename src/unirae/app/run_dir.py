@@ -1,0 +1,76 @@
+"""A run's folder: where it is, what lies in it, and how a later command finds it again."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from unirae.core.errors import ConfigError
+from unirae.core.io import write_atomically
+from unirae.core.log import get_logger
+
+log = get_logger(__name__)
+
+RUNS = Path("logs/train/runs")
+"""Where runs go by default, each in a folder named by its time."""
+
+
+def newest_run(experiment: str, runs: Path = RUNS) -> Path:
+    """The newest run of an experiment that has a checkpoint.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for run in sorted(runs.glob("*"), reverse=True):
+        if (run / "checkpoints/last.ckpt").is_file() and (run / "experiment").is_file():
+            if (run / "experiment").read_text().strip() == experiment:
+                return run
+    raise ConfigError(
+        f"ckpt_path=last: no run of experiment={experiment} with a checkpoint under {runs}; give its folder with "
+        "paths.output_dir=DIR, or a file with ckpt_path=FILE"
+    )
+
+
+def resolve_resume(
+    ckpt_path: str | None, *, output_dir: Path, output_dir_given: bool, experiment: str
+) -> tuple[Path | None, Path]:
+    """What ``ckpt_path`` means: (checkpoint to continue from or None, the folder to write to).
+
+    ``last`` is ``checkpoints/last.ckpt`` of the given output folder, and without one that of the newest run of
+    this experiment, which the run then continues in place.
+
+    Raises:
+        ConfigError: the checkpoint does not exist.
+    """
+    if ckpt_path is None:
+        return None, output_dir
+    if ckpt_path == "last":
+        folder = output_dir if output_dir_given else newest_run(experiment)
+        checkpoint = folder / "checkpoints/last.ckpt"
+        if not checkpoint.is_file():
+            raise ConfigError(f"ckpt_path=last: there is no {checkpoint}; start the run without ckpt_path")
+        log.info("continuing %s", checkpoint)
+        return checkpoint, folder
+    checkpoint = Path(ckpt_path)
+    if not checkpoint.is_file():
+        raise ConfigError(f"ckpt_path={ckpt_path}: no such file")
+    return checkpoint, output_dir
+
+
+def write_run_files(output_dir: Path, *, config: dict[str, Any], experiment: str) -> None:
+    """Write the resolved configuration and the experiment's name."""
+    from omegaconf import OmegaConf
+
+    text = OmegaConf.to_yaml(OmegaConf.create(config))
+    write_atomically(output_dir / "config.yaml", lambda file: file.write(text.encode()))
+    write_atomically(output_dir / "experiment", lambda file: file.write(f"{experiment}\n".encode()))
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, with ``+changes`` if it is dirty; None elsewhere."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        status = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")

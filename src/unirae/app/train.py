@@ -1,0 +1,84 @@
+"""``python src/train.py experiment=NAME [key=value …]``: train one experiment, from the first step or a later one."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from unirae.app import cli
+from unirae.app.config import config_dir
+
+
+def main() -> int:
+    """Compose the configuration with Hydra and train."""
+    import hydra
+    from omegaconf import DictConfig
+
+    status = 0
+
+    @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")
+    def compose_and_train(cfg: DictConfig) -> float | None:
+        nonlocal status
+        score: dict[str, float | None] = {}
+        status = max(status, cli.run(lambda: score.update(value=train_composed(cfg))))
+        return score.get("value")
+
+    compose_and_train()
+    return status
+
+
+def train_composed(cfg: Any) -> float | None:
+    """Train a configuration that Hydra composed; returns the score named by ``optimized_metric``."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    from unirae.app.run_dir import resolve_resume
+
+    hydra_cfg = HydraConfig.get()
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    experiment = hydra_cfg.runtime.choices["experiment"]
+    made_by_hydra = Path(hydra_cfg.runtime.output_dir)
+    multirun = hydra_cfg.mode == RunMode.MULTIRUN
+    checkpoint, output_dir = resolve_resume(
+        config["ckpt_path"],
+        output_dir=made_by_hydra if multirun else Path(config["paths"]["output_dir"]),
+        output_dir_given=any(o.startswith("paths.output_dir=") for o in hydra_cfg.overrides.task),
+        experiment=experiment,
+    )
+    if made_by_hydra.resolve() != output_dir.resolve() and not any(made_by_hydra.iterdir()):
+        made_by_hydra.rmdir()
+    config["paths"]["output_dir"] = str(output_dir)
+    return train(config, experiment=experiment, checkpoint=checkpoint)
+
+
+def train(config: dict[str, Any], *, experiment: str, checkpoint: Path | None = None) -> float | None:
+    """Train a resolved configuration.
+
+    Args:
+        config: as composed, without interpolations.
+        experiment: its name, for the log and for ``ckpt_path=last``.
+        checkpoint: to continue from; None starts afresh.
+    """
+    output_dir = Path(config["paths"]["output_dir"])
+    cli.quiet_libraries()
+    cli.configure_logging(output_dir / "train.log", rank=_launch_rank())
+
+    from unirae.app.assembly import assemble
+    from unirae.core.hardware import keep_freed_memory
+
+    keep_freed_memory()
+    run = assemble(config, experiment=experiment, checkpoint=checkpoint)
+    run.fit()
+    metric = config["optimized_metric"]
+    return run.scores.get(metric) if metric else None
+
+
+def _launch_rank() -> int:
+    """This process's number before any process group exists (torchrun and Lightning set it)."""
+    import os
+
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""The trainer of a run: precision, strategy, loggers and callbacks from the configuration."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from unirae.app.builders import Config
+from unirae.app.run_dir import git_commit
+from unirae.core.errors import ConfigError
+from unirae.core.hardware import fastest_precision
+from unirae.training.callbacks.encoder_export import EncoderExport
+from unirae.training.callbacks.graceful_stop import GracefulStop
+from unirae.training.callbacks.model_checkpoint import ModelCheckpoint
+from unirae.training.callbacks.progress import RunProgress
+from unirae.training.callbacks.reconstruction_metrics import ReconstructionMetrics
+from unirae.training.callbacks.samples import ReconstructionSamples
+from unirae.training.callbacks.self_description import SelfDescription
+from unirae.training.checkpoint_io import SafeCheckpointIO
+from unirae.training.csv_logger import MetricsCsv
+from unirae.training.datamodule import TrainingData
+from unirae.training.precision import ManualMixedPrecision
+from unirae.training.strategy import GradientAveraging
+
+
+def build_trainer(cfg: Config, *, output_dir: Path) -> pl.Trainer:
+    """Lightning's trainer without its own checkpoints, progress bar and epochs: those are ours."""
+    settings = cfg["trainer"]
+    if settings["deterministic"]:
+        torch.use_deterministic_algorithms(True)
+    devices = _devices(settings)
+    parallel = devices * settings["num_nodes"] > 1
+    accelerator = _device_type(settings["accelerator"])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(GPU|MPS) available but not used.*")
+        return pl.Trainer(
+            accelerator=settings["accelerator"],
+            devices=devices,
+            num_nodes=settings["num_nodes"],
+            strategy=GradientAveraging(process_group_backend=_backend(accelerator)) if parallel else "auto",
+            max_epochs=-1,
+            max_steps=-1,  # known once the data are: see `limit`
+            log_every_n_steps=settings["log_every_n_steps"],
+            profiler=_profiler(settings["profiler"], output_dir),
+            detect_anomaly=settings["detect_anomaly"],
+            plugins=[SafeCheckpointIO(), *_precision_plugins(settings["precision"], accelerator)],
+            logger=build_loggers(cfg["logger"], output_dir),
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+
+def limit(trainer: pl.Trainer, *, max_steps: int) -> None:
+    """Set the length of the run."""
+    trainer.fit_loop.epoch_loop.max_steps = max_steps
+
+
+def build_loggers(settings: Config, output_dir: Path) -> list[Logger]:
+    """CSV and TensorBoard by default, W&B if asked for."""
+    loggers: list[Logger] = []
+    if settings["csv"]:
+        loggers.append(MetricsCsv(output_dir / "csv/metrics.csv"))
+    if settings["tensorboard"]:
+        loggers.append(TensorBoardLogger(output_dir, name="tensorboard", version=""))
+    if settings["wandb"]:
+        try:
+            from lightning.pytorch.loggers import WandbLogger
+
+            loggers.append(WandbLogger(project=settings["project"], save_dir=output_dir, name=output_dir.name))
+        except ModuleNotFoundError:
+            raise ConfigError("logger.wandb=true needs W&B: pip install 'unirae[wandb]'") from None
+    return loggers
+
+
+def build_callbacks(
+    cfg: Config,
+    *,
+    output_dir: Path,
+    experiment: str,
+    data: TrainingData,
+    build_metrics: Callable[[Any], Any] | None,
+) -> list[pl.Callback]:
+    """What watches the run. Order matters: scores before checkpoints, the stop request last."""
+    settings, model = cfg["callbacks"], cfg["model"]
+    callbacks: list[pl.Callback] = [
+        SelfDescription(config=cfg, commit=git_commit()),
+        RunProgress(label=experiment, images_per_step=cfg["data"]["global_batch_size"]),
+    ]
+    if model["stage"] == "stage1":
+        callbacks.append(
+            ReconstructionSamples(
+                folder=output_dir / "samples", sample_every=model["sample_every"], count=settings["samples"]["count"]
+            )
+        )
+        scores = settings["reconstruction_metrics"]
+        callbacks.append(
+            ReconstructionMetrics(
+                build_metrics=build_metrics,
+                folder=output_dir / "eval",
+                every_n_steps=_interval(scores, data.steps_per_epoch),
+                num_samples=scores["num_samples"],
+                batch_size=scores["batch_size"],
+            )
+        )
+    if model["stage"] == "mae":
+        callbacks.append(EncoderExport(folder=output_dir, data=data.train_dataset.source.name, seed=cfg["seed"]))
+    checkpoints = ModelCheckpoint(folder=output_dir / "checkpoints", **settings["model_checkpoint"])
+    return [*callbacks, checkpoints, GracefulStop()]
+
+
+def _interval(scores: Config, steps_per_epoch: int) -> int | None:
+    """Steps between evaluations; given in steps or in epochs."""
+    steps, epochs = scores["every_n_steps"], scores["every_n_epochs"]
+    if steps is not None and epochs is not None:
+        raise ConfigError(
+            "callbacks.reconstruction_metrics: set every_n_steps or every_n_epochs, and the other to null"
+        )
+    return steps if epochs is None else max(1, round(epochs * steps_per_epoch))
+
+
+def _devices(settings: Config) -> int:
+    if settings["devices"] != "auto":
+        return int(settings["devices"])
+    if _device_type(settings["accelerator"]) == "cuda":
+        return torch.cuda.device_count()
+    return 1
+
+
+def _device_type(accelerator: str) -> str:
+    if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
+        return "cuda"
+    if accelerator in ("mps", "gpu", "auto") and torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
+
+
+def _backend(device_type: str) -> str:
+    return "nccl" if device_type == "cuda" else "gloo"
+
+
+def _precision_plugins(precision: str, device_type: str) -> list[Any]:
+    if precision == "auto":
+        precision = fastest_precision(device_type)
+    if precision == "32-true":
+        return []
+    if precision not in ("bf16-mixed", "16-mixed"):
+        raise ConfigError(f"trainer.precision={precision} is unknown; choose auto, 32-true, bf16-mixed or 16-mixed")
+    if precision == "16-mixed" and device_type != "cuda":
+        raise ConfigError("trainer.precision=16-mixed (fp16) needs CUDA; use bf16-mixed here")
+    return [ManualMixedPrecision(precision, device_type)]
+
+
+def _profiler(name: str | None, output_dir: Path) -> Any:
+    from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
+
+    known = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+    if name is None:
+        return None
+    if name not in known:
+        raise ConfigError(f"trainer.profiler={name} is unknown; choose simple or advanced")
+    return known[name](dirpath=output_dir, filename="profile")

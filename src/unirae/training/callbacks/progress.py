@@ -1,0 +1,86 @@
+"""How far, how fast, how long: a progress bar on a terminal, plain lines in a log file, numbers in the loggers."""
+
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from unirae.core.distributed import is_main
+from unirae.core.log import get_logger
+from unirae.training.manual import ManualModule
+
+log = get_logger(__name__)
+
+
+class RunProgress(pl.Callback):
+    """Shows the step, the loss, images/s and the time left; logs ``train/images_per_s`` and ``train/time_left_s``.
+
+    Args:
+        label: what the bar says.
+        images_per_step: the global batch size.
+    """
+
+    def __init__(self, *, label: str, images_per_step: int) -> None:
+        self.label, self.images_per_step = label, images_per_step
+        self._bar: Progress | None = None
+        self._mark = (0, 0.0)
+
+    def on_train_start(self, trainer: pl.Trainer, module: ManualModule) -> None:
+        """Start the clock, and the bar where there is a terminal."""
+        self._mark = (trainer.global_step, time.perf_counter())
+        console = Console(stderr=True)
+        if is_main() and console.is_terminal:
+            self._bar = Progress(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[status]}"),
+                TimeRemainingColumn(compact=True),
+                console=console,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(
+                self.label, total=trainer.max_steps, completed=trainer.global_step, status=""
+            )
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: ManualModule, *args: Any) -> None:
+        """Move the bar; every ``log_every_n_steps`` measure the speed since the last time."""
+        step = trainer.global_step
+        if self._bar:
+            self._bar.update(self._task, completed=step)
+        if step % trainer.log_every_n_steps and step != trainer.max_steps:
+            return
+        (since, then), now = self._mark, time.perf_counter()
+        self._mark = (step, now)
+        steps_per_s = (step - since) / max(now - then, 1e-9)
+        left_s = (trainer.max_steps - step) / max(steps_per_s, 1e-9)
+        speed = {"train/images_per_s": steps_per_s * self.images_per_step, "train/time_left_s": left_s}
+        for logger in trainer.loggers:
+            logger.log_metrics(speed, step)
+        loss = module.last_terms.get("loss", float("nan"))
+        status = f"loss {loss:.4f}, {speed['train/images_per_s']:.1f} images/s"
+        if self._bar:
+            self._bar.update(self._task, status=status)
+        elif is_main():
+            log.info("%s: step %d/%d, %s, %s left", self.label, step, trainer.max_steps, status, readable_time(left_s))
+
+    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        """Take the bar away before the error is printed."""
+        self.teardown(trainer, module, "fit")
+
+
+def readable_time(seconds: float) -> str:
+    """``1 h 02 min``, ``3 min 20 s``, ``12 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_of_hour = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_of_hour:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

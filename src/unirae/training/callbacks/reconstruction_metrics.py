@@ -1,0 +1,63 @@
+"""Reconstruction scores of the EMA weights while training."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from unirae.core.distributed import is_main
+from unirae.core.log import get_logger
+from unirae.evaluation.reconstruction import evaluate_reconstruction, write_scores
+from unirae.training.callbacks.events import is_due, publish_scores
+from unirae.training.stage1 import Stage1
+
+log = get_logger(__name__)
+
+
+class ReconstructionMetrics(pl.Callback):
+    """Scores the validation split every N steps, and once at the end; writes ``eval/step-*.json``.
+
+    Args:
+        build_metrics: makes fresh streaming metrics for the module (they may need its encoder).
+        folder: where the JSON files go.
+        every_n_steps: interval in steps; null means at the end only.
+        num_samples: how many validation images, from the front of the split; null means all.
+        batch_size: images at a time; no score depends on it.
+    """
+
+    def __init__(
+        self,
+        *,
+        build_metrics: Callable[[Stage1], Sequence[Any]],
+        folder: str | Path,
+        every_n_steps: int | None,
+        num_samples: int | None,
+        batch_size: int,
+    ) -> None:
+        self.build_metrics, self.folder = build_metrics, Path(folder)
+        self.every_n_steps, self.num_samples, self.batch_size = every_n_steps, num_samples, batch_size
+        self._metrics: Sequence[Any] | None = None
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Stage1, *args: Any) -> None:
+        """Evaluate when due, and after the last step."""
+        step = trainer.global_step
+        if is_due(step, self.every_n_steps) or step == trainer.max_steps:
+            self.evaluate(trainer, module)
+
+    def evaluate(self, trainer: pl.Trainer, module: Stage1) -> None:
+        """Reconstruct the split with the EMA decoder and publish the scores."""
+        if self._metrics is None:
+            self._metrics = self.build_metrics(module)
+        result = evaluate_reconstruction(
+            module.ema_rae(),
+            trainer.datamodule.eval_dataset,
+            metrics=self._metrics,
+            batch_size=self.batch_size,
+            num_samples=self.num_samples,
+            device=module.device,
+        )
+        if is_main():
+            write_scores(self.folder / f"step-{trainer.global_step:07d}.json", result)
+            log.info("step %d: %s", trainer.global_step, ", ".join(f"{k} {v:.4g}" for k, v in result.scores.items()))
+        publish_scores(trainer, module, {f"val/{name}": value for name, value in result.scores.items()})

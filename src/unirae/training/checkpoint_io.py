@@ -1,0 +1,24 @@
+"""Checkpoint files: written whole or not at all, read without running code."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from unirae.core.io import load_tensors, save_tensors
+
+
+class SafeCheckpointIO(CheckpointIO):
+    """Lightning's checkpoints through :mod:`unirae.core.io`."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write atomically."""
+        save_tensors(path, checkpoint)
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
+        """Read onto the CPU, tensors and plain values only, whatever ``weights_only`` says."""
+        return load_tensors(path)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Delete a checkpoint if it is there."""
+        Path(path).unlink(missing_ok=True)

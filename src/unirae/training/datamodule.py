@@ -1,0 +1,84 @@
+"""Data for a run: an endless stream of batches whose position is the step, and the evaluation split."""
+
+import os
+from typing import Any
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader
+
+from unirae.core.errors import ConfigError
+from unirae.data.dataset import ImageDataset
+from unirae.data.order import EndlessBatches
+
+
+class TrainingData(pl.LightningDataModule):
+    """Batches for training and a data set for evaluation.
+
+    A run has one endless loader; an epoch is ``steps_per_epoch`` of its batches. Batch number k is a function of
+    (seed, k) alone, so a resumed run starts its loader at its step and goes on as if it had never stopped, and
+    no worker idles at the turn of an epoch.
+
+    Args:
+        train_dataset, eval_dataset: where images come from, as uint8.
+        global_batch_size: images per step over all devices and micro-batches.
+        world_size: number of processes.
+        micro_batches: into how many parts a device's batch is split.
+        num_workers: loader processes per device; None derives them from the cores.
+        overfit_batches: train on this many batches again and again; 0 is off.
+        seed: of the order.
+
+    ``steps_per_epoch`` is the number of whole batches in one pass; the rest of a pass is left out.
+    """
+
+    def __init__(
+        self,
+        *,
+        train_dataset: ImageDataset,
+        eval_dataset: ImageDataset,
+        global_batch_size: int,
+        world_size: int,
+        micro_batches: int,
+        num_workers: int | None,
+        overfit_batches: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        parts = world_size * micro_batches
+        if global_batch_size % parts:
+            raise ConfigError(
+                f"data.global_batch_size={global_batch_size} must be divisible by {world_size} device(s) × "
+                f"{micro_batches} micro-batch(es) = {parts}"
+            )
+        self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
+        self.global_batch_size, self.world_size, self.seed = global_batch_size, world_size, seed
+        self.overfit_batches = overfit_batches
+        self.num_workers = default_workers(world_size) if num_workers is None else num_workers
+        self.steps_per_epoch = self.batches(rank=0, start_step=0).batches_per_epoch
+
+    def batches(self, *, rank: int, start_step: int) -> EndlessBatches:
+        """One process's stream of batches from a step on."""
+        return EndlessBatches(
+            count=len(self.train_dataset),
+            batch_size=self.global_batch_size,
+            seed=self.seed,
+            rank=rank,
+            world_size=self.world_size,
+            start_step=start_step,
+            repeat_batches=self.overfit_batches,
+        )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The stream from the trainer's current step on (a resumed run has restored it by now)."""
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=self.batches(rank=self.trainer.global_rank, start_step=self.trainer.global_step),
+            num_workers=self.num_workers,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def default_workers(world_size: int) -> int:
+    """Loader processes per device: the machine's cores shared out, one left for training, at most 12."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(12, cores // max(world_size, 1) - 1))

@@ -1,0 +1,109 @@
+"""Stage 0: pretrain a small MAE encoder on the user's own images (He et al. 2022, arXiv 2111.06377).
+
+Full-size runs start from a published encoder; this gives a machine without a model hub one of its own. The
+network is transformers' ViTMAE, saved in its format, so that every tool that reads ViTMAE reads ours.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unirae.core.io import write_json
+from unirae.core.keyed_random import Stream, uniform
+from unirae.training.ema import Ema
+from unirae.training.manual import ManualModule, MeanTerms, MicroBatch
+from unirae.training.optimisation import OptimizerSettings, Updater, build_adamw
+from unirae.training.schedule import Schedule
+
+
+class MaePretraining(ManualModule):
+    """Reconstruct the masked patches of an image from the visible ones; loss on masked patches only."""
+
+    kind = "mae"
+
+    def __init__(
+        self,
+        *,
+        architecture: dict[str, Any],
+        pixel_mean: tuple[float, float, float],
+        pixel_std: tuple[float, float, float],
+        optimizer: OptimizerSettings,
+        schedule: Schedule,
+        ema_decay: float,
+        ema_warmup: bool,
+        clip_grad: float,
+        seed: int,
+        micro_batches: int,
+    ) -> None:
+        super().__init__(seed=seed, micro_batches=micro_batches)
+        from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+        self.architecture = architecture
+        self.mae = ViTMAEForPreTraining(ViTMAEConfig(**architecture))
+        self.ema = Ema(self.mae, decay=ema_decay, warmup=ema_warmup)
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(3, 1, 1))
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(3, 1, 1))
+        self.optimizer_settings, self.schedule, self.clip_grad = optimizer, schedule, clip_grad
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Mask, reconstruct, step, log."""
+        step, terms = self.global_step, MeanTerms()
+        self.updater.zero_grad()
+        for part in self.split(batch):
+            loss = self.loss(part)
+            terms.add(loss=loss)
+            (loss * self.updater.loss_scale / self.micro_batches).backward()
+        terms.add(grad_norm=self.updater.step(step, self.step_optimizer()))
+        self.ema.update(self.mae, step)
+        if self.scaler:
+            self.scaler.update()
+        self.log_terms({**terms.means(), "lr": self.schedule.lr(step)})
+
+    def loss(self, part: MicroBatch) -> Float[Tensor, ""]:
+        """Mean squared error on the masked patches, of pixels normalised per patch if the config says so."""
+        patches = self.mae.vit.embeddings.patch_embeddings.num_patches
+        order = uniform(part.keys, (patches,), Stream.MASK)
+        return self.mae(self.normalise(part.images), noise=order).loss
+
+    def normalise(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        """RGB in [0, 1] to the encoder's own mean and std."""
+        return (images - self.pixel_mean) / self.pixel_std
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """One AdamW over everything."""
+        optimizer = build_adamw(self.mae.parameters(), self.optimizer_settings)
+        self.updater = Updater(optimizer, schedule=self.schedule, clip_grad=self.clip_grad, scaler=self.scaler)
+        return [optimizer]
+
+    def state_parts(self) -> dict[str, nn.Module]:
+        """The autoencoder and its average."""
+        return {"mae": self.mae, "ema": self.ema.average}
+
+    def describe(self) -> dict[str, Any]:
+        """The architecture, as transformers' ViTMAEConfig arguments."""
+        return {"architecture": self.architecture}
+
+    def plan(self) -> list[str]:
+        """What will happen when, in steps."""
+        return [self.schedule.describe()]
+
+    def export(self, folder: Path, provenance: dict[str, Any]) -> None:
+        """Write the averaged encoder as a transformers folder, which ``model.encoder.weights=FOLDER`` reads.
+
+        ``unirae.json`` comes last: it marks the folder as complete and as trained here.
+        """
+        self.ema.average.save_pretrained(folder)
+        size = self.architecture["image_size"]
+        write_json(
+            folder / "preprocessor_config.json",
+            {
+                "image_processor_type": "ViTImageProcessor",
+                "image_mean": self.pixel_mean.flatten().tolist(),
+                "image_std": self.pixel_std.flatten().tolist(),
+                "size": {"height": size, "width": size},
+            },
+        )
+        write_json(folder / "unirae.json", provenance)

@@ -1,0 +1,145 @@
+"""What the training modules share: steps that are a function of (seed, step), and manual optimisation."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import lightning.pytorch as pl
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+from unirae.core.distributed import rank
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.images import to_float
+from unirae.core.keyed_random import sample_keys
+from unirae.training.guard import NonFiniteGuard
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """The part of a batch that goes through the networks at once."""
+
+    images: Float[Tensor, "b 3 H W"]
+    """RGB in [0, 1]."""
+    keys: Int64[Tensor, " b"]
+    """One key per sample for this step's random draws."""
+
+
+class ManualModule(pl.LightningModule):
+    """Base of the training modules: one call of ``training_step`` is one step, however many micro-batches it has.
+
+    Nothing random is carried from step to step: draws are keyed by (seed, step, sample), and the global
+    generators are re-seeded from (seed, step, rank) before each step. So a resumed run needs no saved random
+    state, and the step count of the checkpoint is the position in the data.
+    """
+
+    kind: ClassVar[str]
+    """What a checkpoint of this module says it is."""
+
+    def __init__(self, *, seed: int, micro_batches: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.seed, self.micro_batches = seed, micro_batches
+        self.guard = NonFiniteGuard()
+        self.last_terms: dict[str, float] = {}
+        self.last_checkpoint: str | None = None
+
+    @property
+    def scaler(self) -> GradScaler | None:
+        """The fp16 gradient scaler; None in bf16 and fp32."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Make the global random state a function of (seed, step, rank)."""
+        torch.manual_seed(hash((self.seed, self.global_step, rank())) % 2**63)
+
+    def split(self, batch: dict[str, Tensor]) -> Iterator[MicroBatch]:
+        """The micro-batches of a batch of ``{"image": uint8, "index": int64}``, all of one size."""
+        images, samples = batch["image"], batch["index"]
+        if len(images) % self.micro_batches:
+            raise ConfigError(f"a batch of {len(images)} cannot be split into {self.micro_batches} equal micro-batches")
+        keys = sample_keys(self.seed, self.global_step, samples)
+        size = len(images) // self.micro_batches
+        for part, part_keys in zip(images.split(size), keys.split(size), strict=True):
+            yield MicroBatch(to_float(part), part_keys)
+
+    def state_parts(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds of this module: everything trained here, nothing frozen."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """What a checkpoint says of the model, beside its weights; tensors and plain values."""
+        raise NotImplementedError
+
+    def plan(self) -> list[str]:
+        """What will happen when, in steps: shown at the start of a run."""
+        raise NotImplementedError
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """The weights of :meth:`state_parts`, as ``part.name``."""
+        return {
+            f"{part}.{name}": tensor
+            for part, module in self.state_parts().items()
+            for name, tensor in module.state_dict().items()
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> None:
+        """Load what :meth:`state_dict` gave; strictly, whatever ``strict`` says.
+
+        Raises:
+            WeightsError: a key is missing, unexpected or of another shape.
+        """
+        parts = self.state_parts()
+        unknown = sorted({name.split(".", 1)[0] for name in state_dict} - set(parts))
+        if unknown:
+            raise WeightsError(f"the checkpoint holds {unknown}, which this run does not have; it has {sorted(parts)}")
+        for part, module in parts.items():
+            prefix = f"{part}."
+            own = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+            try:
+                module.load_state_dict(own, strict=True, assign=assign)
+            except RuntimeError as error:
+                raise WeightsError(f"the checkpoint's {part} does not fit this configuration: {error}") from None
+
+    def step_optimizer(self) -> Callable[[], Any]:
+        """The step of the first optimizer, by which Lightning counts ``global_step``."""
+        optimizers = self.optimizers()
+        return (optimizers[0] if isinstance(optimizers, list) else optimizers).step
+
+    def log_terms(self, terms: dict[str, Tensor | float]) -> None:
+        """Show a finished step's scalars to the guard, and every ``log_every_n_steps`` to the loggers.
+
+        Only then does the host wait for the device. The step logged is the number of updates made.
+        """
+        step = self.global_step
+        self.guard.watch(step, {name: value for name, value in terms.items() if name in self.guarded_terms(terms)})
+        if step % self.trainer.log_every_n_steps == 0 or step == self.trainer.max_steps:
+            self.guard.check(self.last_checkpoint)
+            self.last_terms = {name: float(value) for name, value in terms.items()}
+            for logger in self.trainer.loggers:
+                logger.log_metrics({f"train/{name}": value for name, value in self.last_terms.items()}, step)
+
+    def guarded_terms(self, terms: dict[str, Tensor | float]) -> set[str]:
+        """The terms that must be finite: all tensors, but with fp16 not the norms, whose overflow is normal."""
+        return {n for n, v in terms.items() if isinstance(v, Tensor) and not (self.scaler and n.endswith("grad_norm"))}
+
+
+class MeanTerms:
+    """Adds up the loss terms of micro-batches and gives their means."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, **terms: Tensor) -> None:
+        """Add one micro-batch's terms (scalars)."""
+        for name, value in terms.items():
+            value = value.detach().float()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, Tensor]:
+        """Name → mean over the micro-batches that had the term."""
+        return {name: total / self._counts[name] for name, total in self._sums.items()}

@@ -1,0 +1,19 @@
+"""Data parallelism for training steps with two optimizers."""
+
+import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy
+
+
+class GradientAveraging(DDPStrategy):
+    """Processes, devices and launchers as Lightning's DDP; the gradients are averaged by our updaters.
+
+    Torch's DDP wrapper expects one backward pass per forward that reaches every parameter. A GAN step has two
+    networks, gradients with respect to images, and forward passes without gradients; instead of telling DDP
+    about each exception, every update averages exactly the gradients that it is about to apply
+    (:class:`~unirae.training.optimisation.Updater`), once per update whatever the number of micro-batches.
+    """
+
+    def configure_ddp(self) -> None:
+        """Leave the module unwrapped, and start every process from the first one's weights."""
+        for tensor in [*self.model.parameters(), *self.model.buffers()]:
+            dist.broadcast(tensor.data, src=0)
