@@ -57,6 +57,11 @@ def test_a_flat_folder_has_no_classes(tmp_path):
     assert len(FolderSource(split="val", data_dir=tmp_path, val_fraction=1.0)) == 10
 
 
+def test_names_that_are_not_text():
+    listing = arrange(["a/\udcff.png", "a/b.png"], val_fraction=0.5, where="here")
+    assert len(listing.train) == len(listing.val) == 1
+
+
 def test_one_class_is_a_class(tmp_path):
     assert both(make(tmp_path, "cat/1.png", "cat/2.png"))[0].class_names == ("cat",)
 

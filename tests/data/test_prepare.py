@@ -66,6 +66,18 @@ def test_the_original_bytes_are_kept(images, tmp_path):
         assert row["image"]["bytes"] == (images / row["image"]["path"]).read_bytes()
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems hold UTF-8 names only")
+def test_file_names_that_are_not_text(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in (b"caf\xe9.png", b"tea.png", b"bad\xe9.png"):
+        with open(os.fsencode(tmp_path / "in") + b"/" + name, "wb") as file:
+            if not name.startswith(b"bad"):
+                SYNTHETIC[0].image.save(file, "PNG")
+    report = prepare(source=tmp_path / "in", output=tmp_path / "out", val_fraction=0)
+    assert report["images"] == {"train": 2}
+    assert [bad["path"] for bad in report["unreadable"]] == ["bad?.png"]
+
+
 @pytest.mark.parametrize("name", ["images.tar", "images.tar.gz"])
 def test_a_tar_gives_what_its_folder_gives(images, tmp_path, name):
     prepare(source=images, output=tmp_path / "a", val_fraction=0)

@@ -171,12 +171,12 @@ def _write_shard(
         problems.append(problem)
         advance(1)
     unreadable = [
-        {"path": entry.path, "reason": problem}
+        {"path": _printable(entry.path), "reason": problem}
         for entry, problem in zip(shard.entries, problems, strict=True)
         if problem
     ]
     rows = [
-        {"image": {"bytes": content, "path": entry.path}, "label": entry.label}
+        {"image": {"bytes": content, "path": _printable(entry.path)}, "label": entry.label}
         for entry, content, problem in zip(shard.entries, contents, problems, strict=True)
         if not problem
     ]
@@ -190,6 +190,11 @@ def _read(files: ImageFiles, path: str) -> bytes | Exception:
         return files.read(path)
     except (OSError, EOFError, tarfile.TarError) as error:
         return error
+
+
+def _printable(path: str) -> str:
+    """A path as text; bytes of a file name that are not UTF-8 become question marks."""
+    return path.encode(errors="replace").decode()
 
 
 def _problem(content: bytes | Exception) -> str | None:

@@ -12,5 +12,7 @@ def held_out(names: Sequence[str], fraction: float) -> set[int]:
     if fraction == 0 or not names:
         return set()
     count = max(1, round(len(names) * fraction))
-    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
+    # file names need not be valid text: Python carries their odd bytes as surrogates
+    hashes = [hashlib.sha256(name.encode(errors="surrogateescape")).digest() for name in names]
+    order = sorted(range(len(names)), key=lambda i: hashes[i])
     return set(order[:count])
