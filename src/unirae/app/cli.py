@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,9 @@ def configure_logging(log_file: Path | None = None, *, rank: int = 0) -> None:
 
 
 def quiet_libraries() -> None:
-    """Silence the tips and progress bars of libraries; their warnings stay."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "httpx", "filelock", "fsspec"):
+    """Silence the tips and progress bars of libraries, after they are imported; their warnings stay."""
+    for name in ("lightning.pytorch", "lightning.fabric", "httpx", "filelock", "fsspec"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Known and harmless: frozen networks are in eval mode on purpose, and Lightning lags behind torch's pytree.
+    for message in (".*module\\(s\\) in eval mode at the start of training", ".*isinstance\\(treespec, LeafSpec\\)"):
+        warnings.filterwarnings("ignore", message=message)

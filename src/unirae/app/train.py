@@ -60,12 +60,12 @@ def train(config: dict[str, Any], *, experiment: str, checkpoint: Path | None = 
         checkpoint: to continue from; None starts afresh.
     """
     output_dir = Path(config["paths"]["output_dir"])
-    cli.quiet_libraries()
     cli.configure_logging(output_dir / "train.log", rank=_launch_rank())
 
     from unirae.app.assembly import assemble
     from unirae.core.hardware import keep_freed_memory
 
+    cli.quiet_libraries()
     keep_freed_memory()
     run = assemble(config, experiment=experiment, checkpoint=checkpoint)
     run.fit()

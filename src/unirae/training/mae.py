@@ -95,6 +95,9 @@ class MaePretraining(ManualModule):
 
         ``unirae.json`` comes last: it marks the folder as complete and as trained here.
         """
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
         self.ema.average.save_pretrained(folder)
         size = self.architecture["image_size"]
         write_json(

@@ -22,7 +22,7 @@ class ReconstructionMetrics(pl.Callback):
         build_metrics: makes fresh streaming metrics for the module (they may need its encoder).
         folder: where the JSON files go.
         every_n_steps: interval in steps; null means at the end only.
-        num_samples: how many validation images, from the front of the split; null means all.
+        num_samples: how many validation images, a seeded random subset; null or more than there are means all.
         batch_size: images at a time; no score depends on it.
     """
 
@@ -49,12 +49,13 @@ class ReconstructionMetrics(pl.Callback):
         """Reconstruct the split with the EMA decoder and publish the scores."""
         if self._metrics is None:
             self._metrics = self.build_metrics(module)
+        data = trainer.datamodule.eval_dataset
         result = evaluate_reconstruction(
             module.ema_rae(),
-            trainer.datamodule.eval_dataset,
+            data,
             metrics=self._metrics,
             batch_size=self.batch_size,
-            num_samples=self.num_samples,
+            num_samples=min(self.num_samples or len(data), len(data)),
             device=module.device,
         )
         if is_main():

@@ -1,0 +1,44 @@
+# Everything a stranger needs: `make demo` and `make test` set up .venv themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Exact versions that were tested, on the Python they were tested with; drop it with `make CONSTRAINTS=`.
+CONSTRAINTS ?= -c constraints.txt
+
+.PHONY: demo test test-slow check format clean help
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed  ## train a tiny encoder and autoencoder on the bundled images and write outputs/demo/report.html
+	$(BIN)/unirae demo
+
+test: $(VENV)/installed-dev  ## the default tests: CPU, offline, minutes
+	$(BIN)/pytest
+
+test-slow: $(VENV)/installed-dev  ## the slow tests: the smoke experiment, the demo
+	$(BIN)/pytest -m slow --timeout 3000
+
+check: $(VENV)/installed-dev  ## formatting, lint, types, layers, then the default tests
+	$(BIN)/ruff format --check src tests tools
+	$(BIN)/ruff check src tests tools
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+format: $(VENV)/installed-dev  ## let ruff format and mend
+	$(BIN)/ruff format src tests tools
+	$(BIN)/ruff check --fix src tests tools
+
+clean:  ## remove the environment and caches; outputs/ and logs/ stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,5 @@
+"""``python -m unirae`` is ``unirae``."""
+
+from unirae.app.main import main
+
+raise SystemExit(main())
