@@ -3,8 +3,8 @@
 import hashlib
 import json
 import os
-import pickle
-import zipfile
+import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -33,9 +33,12 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Pat
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        refusal = _operating_system_error(error)
+        if refusal is None:
+            raise
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder; "
+            f"cannot write {path}: {refusal.strerror or refusal}. Free some space or choose another folder; "
             "nothing was left half-written."
         ) from error
     finally:
@@ -79,22 +82,30 @@ def load_tensors(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise WeightsError(f"no such file: {path}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on strange bytes; what counts is below
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror}") from None
+    except Exception as error:  # whatever damaged bytes bring about in the reader
+        code = re.search(r"(?i)unsupported global:? (?:global )?([\w.]+)", str(error))
+        if code:
             raise WeightsError(
-                f"{path} holds more than tensors and plain values and was refused, because loading it could "
-                f"run code. Re-save its state_dict from a source that you trust. ({_first_line(error)})"
+                f"{path} holds more than tensors and plain values ({code[1]}) and was refused, because loading "
+                "it could run code. Re-save its state_dict from a source that you trust."
             ) from None
-        raise WeightsError(f"{path} is damaged or not a torch file: {_first_line(error)}") from None
-    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
         raise WeightsError(
-            f"{path} is truncated or not a torch file: {_first_line(error)}. Copy it again, or use another checkpoint."
+            f"{path} is truncated or not a torch file ({type(error).__name__}). Copy it again, or use another "
+            "checkpoint."
         ) from None
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+def _operating_system_error(error: BaseException) -> OSError | None:
+    """The refusal behind an error: torch's writer answers a full disk with a RuntimeError of its own."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def file_sha256(path: str | Path) -> str:
