@@ -91,12 +91,12 @@ def load_tensors(path: str | Path) -> dict[str, Any]:
         code = re.search(r"(?i)unsupported global:? (?:global )?([\w.]+)", str(error))
         if code:
             raise WeightsError(
-                f"{path} holds more than tensors and plain values ({code[1]}) and was refused, because loading "
-                "it could run code. Re-save its state_dict from a source that you trust."
+                f"{path} holds more than tensors and plain values ({code[1]}) and was refused, because "
+                "loading it could run code. Re-save its state_dict from a source that you trust."
             ) from None
         raise WeightsError(
-            f"{path} is truncated or not a torch file ({type(error).__name__}). Copy it again, or use another "
-            "checkpoint."
+            f"{path} is truncated or not a torch file ({type(error).__name__}). Copy it again, or use "
+            "another checkpoint."
         ) from None
 
 
