@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
 from unirae.core.keyed_random import Stream, normal, uniform
+from unirae.core.precision import full_precision
 from unirae.models.decoder import ViTDecoder
 from unirae.models.encoders.base import Encoder, check_divisible
 from unirae.models.encoders.build import encoder_from_identity
@@ -90,8 +91,8 @@ class RAE(nn.Module):
         return tokens + sigma * normal(keys, tuple(tokens.shape[1:]), Stream.LATENT_NOISE)
 
     def decode_tokens(self, tokens: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        """Un-normalised tokens to RGB in [0, 1], float32, not clamped."""
-        return self.decoder(tokens).float() * self.encoder.std + self.encoder.mean
+        """Un-normalised tokens to RGB in [0, 1], at least float32, not clamped."""
+        return full_precision(self.decoder(tokens)) * self.encoder.std + self.encoder.mean
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
