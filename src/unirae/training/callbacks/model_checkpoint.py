@@ -68,6 +68,8 @@ class ModelCheckpoint(Checkpoint):
 
     def _save(self, trainer: pl.Trainer, module: ManualModule, name: str) -> None:
         module.guard.check(module.last_checkpoint)
+        for logger in trainer.loggers:
+            logger.save()  # a killed run must not lose rows that its checkpoint is past
         trainer.save_checkpoint(self.folder / name)
         module.last_checkpoint = str(self.folder / name)
         log.debug("step %d saved to %s", trainer.global_step, self.folder / name)
