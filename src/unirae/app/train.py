@@ -42,7 +42,7 @@ def train_composed(cfg: Any) -> float | None:
     checkpoint, output_dir = resolve_resume(
         config["ckpt_path"],
         output_dir=made_by_hydra if multirun else Path(config["paths"]["output_dir"]),
-        output_dir_given=any(o.startswith("paths.output_dir=") for o in hydra_cfg.overrides.task),
+        output_dir_given=_names_output_dir(config, hydra_cfg.overrides.task),
         experiment=experiment,
     )
     if made_by_hydra.resolve() != output_dir.resolve() and not any(made_by_hydra.iterdir()):
@@ -71,6 +71,14 @@ def train(config: dict[str, Any], *, experiment: str, checkpoint: Path | None = 
     run.fit()
     metric = config["optimized_metric"]
     return run.scores.get(metric) if metric else None
+
+
+def _names_output_dir(config: dict[str, Any], overrides: list[str]) -> bool:
+    """Whether the command line or the experiment says where the run goes; else it is a new default folder."""
+    from unirae.app.run_dir import RUNS
+
+    given = any(override.lstrip("+").startswith("paths.output_dir=") for override in overrides)
+    return given or Path(config["paths"]["output_dir"]).parent != RUNS
 
 
 def _launch_rank() -> int:
