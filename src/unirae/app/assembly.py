@@ -9,12 +9,12 @@ import lightning.pytorch as pl
 from unirae.app import builders
 from unirae.app.run_dir import write_run_files
 from unirae.app.trainer import build_callbacks, build_trainer, limit
-from unirae.core.distributed import is_main
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import load_tensors
 from unirae.core.log import get_logger
 from unirae.evaluation.metric_set import build_reconstruction_metrics, encoder_extractor
 from unirae.metrics.base import ReconstructionMetric
+from unirae.training.callbacks.events import callbacks_of
 from unirae.training.csv_logger import MetricsCsv
 from unirae.training.datamodule import TrainingData
 from unirae.training.manual import ManualModule
@@ -35,7 +35,7 @@ class Run:
 
     def fit(self) -> None:
         """Train to the end; the last scores are then in ``scores``."""
-        self.trainer.callbacks.append(_KeepScores(self.scores))
+        callbacks_of(self.trainer).append(_KeepScores(self.scores))
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint)
 
 
@@ -51,7 +51,7 @@ def assemble(config: dict[str, Any], *, experiment: str, checkpoint: Path | None
     rae = builders.build_rae(config["model"], seed=config["seed"]) if stage == "stage1" else None
     size = builders.image_size(config["model"], rae)
     data = builders.build_data(config, size=size, world_size=trainer.world_size)
-    if stage == "stage1":
+    if rae is not None:
         module = builders.build_stage1(config, rae, steps_per_epoch=data.steps_per_epoch)
     elif stage == "mae":
         module = builders.build_mae(config, steps_per_epoch=data.steps_per_epoch)
@@ -60,7 +60,7 @@ def assemble(config: dict[str, Any], *, experiment: str, checkpoint: Path | None
 
     max_steps = builders.total_steps(config["trainer"], steps_per_epoch=data.steps_per_epoch)
     limit(trainer, max_steps=max_steps)
-    trainer.callbacks.extend(
+    callbacks_of(trainer).extend(
         build_callbacks(
             config,
             output_dir=output_dir,
@@ -69,7 +69,9 @@ def assemble(config: dict[str, Any], *, experiment: str, checkpoint: Path | None
             build_metrics=_metrics_builder(config),
         )
     )
-    if is_main():
+    if checkpoint is not None:
+        module.last_checkpoint = str(checkpoint)
+    if trainer.is_global_zero:  # there is no process group to ask yet
         announce(module, data, max_steps=max_steps, output_dir=output_dir)
         write_run_files(output_dir, config=config, experiment=experiment)
         start = load_tensors(checkpoint)["global_step"] if checkpoint else 0
@@ -87,7 +89,9 @@ def check_checkpoint(checkpoint: Path, stage: str) -> None:
     """
     about = load_tensors(checkpoint).get("unirae")
     if about is None:
-        raise WeightsError(f"{checkpoint} was not written by unirae's training; ckpt_path continues such runs only")
+        raise WeightsError(
+            f"{checkpoint} was not written by unirae's training; ckpt_path continues such runs only"
+        )
     if about["kind"] != stage:
         raise WeightsError(
             f"{checkpoint} is a checkpoint of kind {about['kind']!r}; this experiment trains {stage!r}. Continue it "

@@ -2,25 +2,26 @@
 
 from typing import Any
 
-from torch import nn
-
 from unirae.app.config import build
 from unirae.core.errors import ConfigError
 from unirae.data.dataset import ImageDataset
 from unirae.losses.adversarial import discriminator_loss
 from unirae.models.encoders.build import build_encoder
 from unirae.models.rae import RAE, token_grid
+from unirae.training.adversary import Adversary
 from unirae.training.datamodule import TrainingData
 from unirae.training.mae import MaePretraining
 from unirae.training.manual import ManualModule
 from unirae.training.optimisation import OptimizerSettings
 from unirae.training.schedule import Schedule, resolve_steps
-from unirae.training.stage1 import Adversary, Stage1
+from unirae.training.stage1 import Stage1
 
 Config = dict[str, Any]
 
 
-def build_dataset(data: Config, *, split: str, size: int | tuple[int, int], train: bool, seed: int = 0) -> ImageDataset:
+def build_dataset(
+    data: Config, *, split: str, size: int | tuple[int, int], train: bool, seed: int = 0
+) -> ImageDataset:
     """A split of the configured data, cropped to ``size``; with the training or the evaluation transform."""
     return ImageDataset(
         source=build(data["source"], split=split),
@@ -167,15 +168,8 @@ def total_steps(trainer: Config, *, steps_per_epoch: int) -> int:
 
 def parameter_summary(module: ManualModule) -> list[tuple[str, int, int]]:
     """(part, parameters, trainable parameters) of each network of a run."""
-    parts: dict[str, nn.Module | None] = {
-        "RAE": getattr(module, "rae", None),
-        "MAE": getattr(module, "mae", None),
-        "discriminator": getattr(module, "discriminator", None),
-        "perceptual net": getattr(module, "perceptual", None),
-        "EMA": module.ema,
-    }
     rows = []
-    for name, part in parts.items():
+    for name, part in module.networks().items():
         if part is not None and (parameters := list(part.parameters())):
             trainable = sum(p.numel() for p in parameters if p.requires_grad)
             rows.append((name, sum(p.numel() for p in parameters), trainable))

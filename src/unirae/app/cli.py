@@ -57,5 +57,8 @@ def quiet_libraries() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "httpx", "filelock", "fsspec"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Known and harmless: frozen networks are in eval mode on purpose, and Lightning lags behind torch's pytree.
-    for message in (".*module\\(s\\) in eval mode at the start of training", ".*isinstance\\(treespec, LeafSpec\\)"):
+    for message in (
+        ".*module\\(s\\) in eval mode at the start of training",
+        ".*isinstance\\(treespec, LeafSpec\\)",
+    ):
         warnings.filterwarnings("ignore", message=message)

@@ -51,22 +51,3 @@ def locate(target: str) -> Any:
         return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"_target_: {target} cannot be found ({error})") from None
-
-
-def compose(overrides: list[str]) -> dict[str, Any]:
-    """The resolved configuration of a command line, as plain values: ``compose(["experiment=rae_tiny"])``.
-
-    Raises:
-        ConfigError: an unknown experiment or key, or a value of the wrong form.
-    """
-    import hydra
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        with hydra.initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
-            cfg = hydra.compose("train", overrides)
-        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{' '.join(overrides)}: {error}") from None

@@ -61,7 +61,7 @@ def run(options: Options) -> None:
 
 def train_part(experiment: str, output_dir: Path, overrides: list[str]) -> None:
     """Run one experiment to its end, from its last checkpoint if it has one; at once if it is finished."""
-    from unirae.app.config import compose
+    from unirae.app.composition import compose
     from unirae.app.train import train
     from unirae.core.io import load_tensors, read_json, write_json
 
@@ -112,7 +112,8 @@ def evaluate(folder: Path) -> None:
             "data": results["rae"].settings["data"],
             "count": results["rae"].count,
             "rows": [
-                {"key": key, "name": name, "scores": results[key].scores} for key, (name, _) in candidates.items()
+                {"key": key, "name": name, "scores": results[key].scores}
+                for key, (name, _) in candidates.items()
             ],
             "settings": results["rae"].settings,
             "seconds": {
@@ -122,7 +123,7 @@ def evaluate(folder: Path) -> None:
             "machine": describe_machine(),
         },
     )
-    draw(folder / "pictures/reconstructions.png", {name: c for name, c in candidates.values()}, data)
+    draw(folder / "pictures/reconstructions.png", dict(candidates.values()), data)
 
 
 def score(encoder: Any, candidate: "Reconstructor", data: "ImageDataset") -> "ReconstructionScores":

@@ -16,7 +16,9 @@ def main() -> int:
     """Dispatch to ``unirae.app.<command>``; its own ``--help`` explains it."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         listing = "\n".join(f"  {name:14} {what}" for name, what in COMMANDS.items())
-        sys.stdout.write(f"usage: unirae COMMAND [options]\n\n{listing}\n\nunirae COMMAND --help tells more.\n")
+        sys.stdout.write(
+            f"usage: unirae COMMAND [options]\n\n{listing}\n\nunirae COMMAND --help tells more.\n"
+        )
         return 0
     command = sys.argv[1]
     if command in ("-V", "--version"):

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from unirae.app import cli
+from unirae.app.options import parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +31,7 @@ class Options:
 
 def main() -> int:
     """Parse the command line, convert, and return the exit status."""
-    return cli.run(lambda: convert(tyro.cli(Options)))
+    return cli.run(lambda: convert(parse(Options)))
 
 
 def convert(options: Options) -> dict[str, Any]:

@@ -21,9 +21,13 @@ def newest_run(experiment: str, runs: Path = RUNS) -> Path:
         ConfigError: there is none.
     """
     for run in sorted(runs.glob("*"), reverse=True):
-        if (run / "checkpoints/last.ckpt").is_file() and (run / "experiment").is_file():
-            if (run / "experiment").read_text().strip() == experiment:
-                return run
+        name = run / "experiment"
+        if (
+            (run / "checkpoints/last.ckpt").is_file()
+            and name.is_file()
+            and name.read_text().strip() == experiment
+        ):
+            return run
     raise ConfigError(
         f"ckpt_path=last: no run of experiment={experiment} with a checkpoint under {runs}; give its folder with "
         "paths.output_dir=DIR, or a file with ckpt_path=FILE"
@@ -69,8 +73,12 @@ def git_commit() -> str | None:
     """The commit of the checkout that this package runs from, with ``+changes`` if it is dirty; None elsewhere."""
     here = Path(__file__).resolve().parent
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        status = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True)
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        )
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")

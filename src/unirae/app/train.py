@@ -30,13 +30,14 @@ def train_composed(cfg: Any) -> float | None:
     """Train a configuration that Hydra composed; returns the score named by ``optimized_metric``."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
-    from omegaconf import OmegaConf
 
+    from unirae.app.composition import finish
     from unirae.app.run_dir import resolve_resume
 
     hydra_cfg = HydraConfig.get()
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    experiment = hydra_cfg.runtime.choices["experiment"]
+    choices = dict(hydra_cfg.runtime.choices)
+    config = finish(cfg, choices=choices, overrides=list(hydra_cfg.overrides.task))
+    experiment = choices["experiment"]
     made_by_hydra = Path(hydra_cfg.runtime.output_dir)
     multirun = hydra_cfg.mode == RunMode.MULTIRUN
     checkpoint, output_dir = resolve_resume(

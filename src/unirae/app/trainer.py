@@ -15,6 +15,7 @@ from unirae.core.errors import ConfigError
 from unirae.core.hardware import fastest_precision
 from unirae.training.callbacks.encoder_export import EncoderExport
 from unirae.training.callbacks.graceful_stop import GracefulStop
+from unirae.training.callbacks.memory_estimate import MemoryEstimate
 from unirae.training.callbacks.model_checkpoint import ModelCheckpoint
 from unirae.training.callbacks.progress import RunProgress
 from unirae.training.callbacks.reconstruction_metrics import ReconstructionMetrics
@@ -72,7 +73,9 @@ def build_loggers(settings: Config, output_dir: Path) -> list[Logger]:
         try:
             from lightning.pytorch.loggers import WandbLogger
 
-            loggers.append(WandbLogger(project=settings["project"], save_dir=output_dir, name=output_dir.name))
+            loggers.append(
+                WandbLogger(project=settings["project"], save_dir=output_dir, name=output_dir.name)
+            )
         except ModuleNotFoundError:
             raise ConfigError("logger.wandb=true needs W&B: pip install 'unirae[wandb]'") from None
     return loggers
@@ -84,18 +87,21 @@ def build_callbacks(
     output_dir: Path,
     experiment: str,
     data: TrainingData,
-    build_metrics: Callable[[Any], Any] | None,
+    build_metrics: Callable[[Any], Any],
 ) -> list[pl.Callback]:
     """What watches the run. Order matters: scores before checkpoints, the stop request last."""
     settings, model = cfg["callbacks"], cfg["model"]
     callbacks: list[pl.Callback] = [
         SelfDescription(config=cfg, commit=git_commit()),
+        MemoryEstimate(images_per_micro_batch=data.images_per_micro_batch),
         RunProgress(label=experiment, images_per_step=cfg["data"]["global_batch_size"]),
     ]
     if model["stage"] == "stage1":
         callbacks.append(
             ReconstructionSamples(
-                folder=output_dir / "samples", sample_every=model["sample_every"], count=settings["samples"]["count"]
+                folder=output_dir / "samples",
+                sample_every=model["sample_every"],
+                count=settings["samples"]["count"],
             )
         )
         scores = settings["reconstruction_metrics"]
@@ -109,7 +115,9 @@ def build_callbacks(
             )
         )
     if model["stage"] == "mae":
-        callbacks.append(EncoderExport(folder=output_dir, data=data.train_dataset.source.name, seed=cfg["seed"]))
+        callbacks.append(
+            EncoderExport(folder=output_dir, data=data.train_dataset.source.name, seed=cfg["seed"])
+        )
     checkpoints = ModelCheckpoint(folder=output_dir / "checkpoints", **settings["model_checkpoint"])
     return [*callbacks, checkpoints, GracefulStop()]
 
@@ -150,7 +158,9 @@ def _precision_plugins(precision: str, device_type: str) -> list[Any]:
     if precision == "32-true":
         return []
     if precision not in ("bf16-mixed", "16-mixed"):
-        raise ConfigError(f"trainer.precision={precision} is unknown; choose auto, 32-true, bf16-mixed or 16-mixed")
+        raise ConfigError(
+            f"trainer.precision={precision} is unknown; choose auto, 32-true, bf16-mixed or 16-mixed"
+        )
     if precision == "16-mixed" and device_type != "cuda":
         raise ConfigError("trainer.precision=16-mixed (fp16) needs CUDA; use bf16-mixed here")
     return [ManualMixedPrecision(precision, device_type)]

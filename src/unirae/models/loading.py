@@ -24,7 +24,9 @@ def find_checkpoint(path: str | Path) -> Path:
     if last.is_file():
         return last
     if path.is_dir():
-        raise WeightsError(f"{path} holds no checkpoints/last.ckpt: give a run's folder, or a checkpoint file")
+        raise WeightsError(
+            f"{path} holds no checkpoints/last.ckpt: give a run's folder, or a checkpoint file"
+        )
     raise WeightsError(f"no checkpoint at {path}; give a .ckpt file or the folder of a run")
 
 
@@ -60,7 +62,9 @@ def load_rae(path: str | Path, *, ema: bool = True, encoder_weights: str | None 
     return rae_from_checkpoint(read_checkpoint(path, kind="stage1"), ema=ema, encoder_weights=encoder_weights)
 
 
-def rae_from_checkpoint(content: dict[str, Any], *, ema: bool = True, encoder_weights: str | None = None) -> RAE:
+def rae_from_checkpoint(
+    content: dict[str, Any], *, ema: bool = True, encoder_weights: str | None = None
+) -> RAE:
     """As :func:`load_rae`, from what :func:`read_checkpoint` gave."""
     about = content["unirae"]
     stats = LatentStats(**about["latent_stats"]) if about["latent_stats"] else None
@@ -75,4 +79,6 @@ def rae_from_checkpoint(content: dict[str, Any], *, ema: bool = True, encoder_we
 
 
 def _part(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
+    return {
+        name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")
+    }

@@ -11,11 +11,15 @@ from unirae.core.io import load_tensors, save_tensors
 class SafeCheckpointIO(CheckpointIO):
     """Lightning's checkpoints through :mod:`unirae.core.io`."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
         """Write atomically."""
         save_tensors(path, checkpoint)
 
-    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> Any:
         """Read onto the CPU, tensors and plain values only, whatever ``weights_only`` says."""
         return load_tensors(path)
 

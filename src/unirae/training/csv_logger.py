@@ -37,7 +37,9 @@ class MetricsCsv(Logger):
     @rank_zero_only
     def start_from(self, step: int) -> None:
         """Keep the rows of an earlier part of this run up to ``step``; 0 starts afresh."""
-        rows = [row for row in read_metrics(self.path) if int(row["step"]) <= step] if self.path.exists() else []
+        rows = (
+            [row for row in read_metrics(self.path) if int(row["step"]) <= step] if self.path.exists() else []
+        )
         if step == 0:
             rows = []
         for row in rows:
@@ -88,5 +90,6 @@ class MetricsCsv(Logger):
 def read_metrics(path: str | Path) -> list[dict[str, str]]:
     """The rows of a metrics file, oldest first; a half-written last line is left out."""
     with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        return [row for row in reader if row.get("step") and None not in row.values() and None not in row]
+        whole_lines = [line for line in file if line.endswith("\n")]
+    rows = csv.DictReader(whole_lines)
+    return [row for row in rows if row.get("step") and None not in row.values() and None not in row]

@@ -51,6 +51,7 @@ class TrainingData(pl.LightningDataModule):
             )
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.global_batch_size, self.world_size, self.seed = global_batch_size, world_size, seed
+        self.images_per_micro_batch = global_batch_size // parts
         self.overfit_batches = overfit_batches
         self.num_workers = default_workers(world_size) if num_workers is None else num_workers
         self.steps_per_epoch = self.batches(rank=0, start_step=0).batches_per_epoch
@@ -69,11 +70,13 @@ class TrainingData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The stream from the trainer's current step on (a resumed run has restored it by now)."""
+        trainer = self.trainer
+        assert trainer is not None
         return DataLoader(
             self.train_dataset,
-            batch_sampler=self.batches(rank=self.trainer.global_rank, start_step=self.trainer.global_step),
+            batch_sampler=self.batches(rank=trainer.global_rank, start_step=trainer.global_step),
             num_workers=self.num_workers,
-            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            pin_memory=trainer.strategy.root_device.type == "cuda",
             persistent_workers=self.num_workers > 0,
         )
 

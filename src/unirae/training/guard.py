@@ -14,31 +14,35 @@ class NonFiniteGuard:
     """
 
     def __init__(self) -> None:
-        self._names: tuple[str, ...] = ()
-        self._step: Tensor | None = None
-        self._terms: Tensor | None = None
+        # A step's terms change when the GAN starts: one record (first bad step or −1, its values) per set of names.
+        self._records: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
 
     def watch(self, step: int, terms: dict[str, Tensor]) -> None:
         """Look at the terms (scalars) of a step."""
-        values = torch.stack([value.detach().float() for value in terms.values()])
-        if self._step is None or tuple(terms) != self._names:
-            first_bad = self._step if self._step is not None else torch.full((), -1.0, device=values.device)
-            self._names, self._step, self._terms = tuple(terms), first_bad, values
-        bad_now = ~torch.isfinite(values).all() & (self._step < 0)
-        self._step = torch.where(bad_now, float(step), self._step)
-        self._terms = torch.where(bad_now, values, self._terms)
+        names, values = tuple(terms), torch.stack([value.detach().float() for value in terms.values()])
+        never = torch.full((), -1.0, device=values.device)
+        bad_step, bad_values = self._records.get(names, (never, values))
+        bad_now = ~torch.isfinite(values).all() & (bad_step < 0)
+        self._records[names] = (
+            torch.where(bad_now, float(step), bad_step),
+            torch.where(bad_now, values, bad_values),
+        )
 
     def check(self, last_good_checkpoint: str | None) -> None:
         """Stop if a watched step was not finite.
 
         Raises:
-            NonFiniteError: names the step, every term, and the checkpoint to continue from.
+            NonFiniteError: names the first such step, its terms, and the checkpoint to continue from.
         """
-        if self._step is None or float(self._step) < 0:
+        bad = [(int(step), names, values) for names, (step, values) in self._records.items() if step >= 0]
+        if not bad:
             return
-        terms = ", ".join(f"{n}={v:.4g}" for n, v in zip(self._names, self._terms.tolist(), strict=True))
-        where = f"continue from {last_good_checkpoint}" if last_good_checkpoint else "no checkpoint was saved yet"
+        step, names, values = min(bad, key=lambda record: record[0])
+        terms = ", ".join(f"{n}={v:.4g}" for n, v in zip(names, values.tolist(), strict=True))
+        where = (
+            f"continue from {last_good_checkpoint}" if last_good_checkpoint else "no checkpoint was saved yet"
+        )
         raise NonFiniteError(
-            f"step {int(self._step)} was not finite ({terms}). The last good state: {where}. Lower model.optimizer.lr, "
+            f"step {step} was not finite ({terms}). The last good state: {where}. Lower model.optimizer.lr, "
             "set model.clip_grad=1.0, or train with trainer.precision=32-true."
         )

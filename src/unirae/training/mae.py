@@ -4,6 +4,7 @@ Full-size runs start from a published encoder; this gives a machine without a mo
 network is transformers' ViTMAE, saved in its format, so that every tool that reads ViTMAE reads ours.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,10 @@ class MaePretraining(ManualModule):
         from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
         self.architecture = architecture
-        self.mae = ViTMAEForPreTraining(ViTMAEConfig(**architecture))
+        self.mae: Any = ViTMAEForPreTraining(ViTMAEConfig(**architecture))
         self.ema = Ema(self.mae, decay=ema_decay, warmup=ema_warmup)
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(3, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(3, 1, 1))
         self.optimizer_settings, self.schedule, self.clip_grad = optimizer, schedule, clip_grad
@@ -75,7 +78,9 @@ class MaePretraining(ManualModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One AdamW over everything."""
         optimizer = build_adamw(self.mae.parameters(), self.optimizer_settings)
-        self.updater = Updater(optimizer, schedule=self.schedule, clip_grad=self.clip_grad, scaler=self.scaler)
+        self.updater = Updater(
+            optimizer, schedule=self.schedule, clip_grad=self.clip_grad, scaler=self.scaler
+        )
         return [optimizer]
 
     def state_parts(self) -> dict[str, nn.Module]:
@@ -85,6 +90,14 @@ class MaePretraining(ManualModule):
     def describe(self) -> dict[str, Any]:
         """The architecture, as transformers' ViTMAEConfig arguments."""
         return {"architecture": self.architecture}
+
+    def networks(self) -> dict[str, nn.Module | None]:
+        """The networks of the summary."""
+        return {"MAE": self.mae, "EMA": self.ema}
+
+    def probes(self, image: Float[Tensor, "1 3 H W"]) -> dict[str, Callable[[], Any]]:
+        """The whole autoencoder."""
+        return {"MAE": lambda: self.mae(self.normalise(image)).loss}
 
     def plan(self) -> list[str]:
         """What will happen when, in steps."""
@@ -98,7 +111,8 @@ class MaePretraining(ManualModule):
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        self.ema.average.save_pretrained(folder)
+        average: Any = self.ema.average
+        average.save_pretrained(folder)
         size = self.architecture["image_size"]
         write_json(
             folder / "preprocessor_config.json",

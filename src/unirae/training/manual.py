@@ -14,6 +14,7 @@ from unirae.core.distributed import rank
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.images import to_float
 from unirae.core.keyed_random import sample_keys
+from unirae.training.callbacks.events import logs_now
 from unirae.training.guard import NonFiniteGuard
 
 
@@ -59,7 +60,9 @@ class ManualModule(pl.LightningModule):
         """The micro-batches of a batch of ``{"image": uint8, "index": int64}``, all of one size."""
         images, samples = batch["image"], batch["index"]
         if len(images) % self.micro_batches:
-            raise ConfigError(f"a batch of {len(images)} cannot be split into {self.micro_batches} equal micro-batches")
+            raise ConfigError(
+                f"a batch of {len(images)} cannot be split into {self.micro_batches} equal micro-batches"
+            )
         keys = sample_keys(self.seed, self.global_step, samples)
         size = len(images) // self.micro_batches
         for part, part_keys in zip(images.split(size), keys.split(size), strict=True):
@@ -71,6 +74,14 @@ class ManualModule(pl.LightningModule):
 
     def describe(self) -> dict[str, Any]:
         """What a checkpoint says of the model, beside its weights; tensors and plain values."""
+        raise NotImplementedError
+
+    def networks(self) -> dict[str, nn.Module | None]:
+        """The networks that the summary at the start of a run lists; None is left out."""
+        raise NotImplementedError
+
+    def probes(self, image: Float[Tensor, "1 3 H W"]) -> dict[str, Callable[[], Any]]:
+        """Forward passes of one image whose kept activations make up a step's; the one that lives longest first."""
         raise NotImplementedError
 
     def plan(self) -> list[str]:
@@ -85,7 +96,9 @@ class ManualModule(pl.LightningModule):
             for name, tensor in module.state_dict().items()
         }
 
-    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> None:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
+    ) -> None:
         """Load what :meth:`state_dict` gave; strictly, whatever ``strict`` says.
 
         Raises:
@@ -94,14 +107,18 @@ class ManualModule(pl.LightningModule):
         parts = self.state_parts()
         unknown = sorted({name.split(".", 1)[0] for name in state_dict} - set(parts))
         if unknown:
-            raise WeightsError(f"the checkpoint holds {unknown}, which this run does not have; it has {sorted(parts)}")
+            raise WeightsError(
+                f"the checkpoint holds {unknown}, which this run does not have; it has {sorted(parts)}"
+            )
         for part, module in parts.items():
             prefix = f"{part}."
             own = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
             try:
                 module.load_state_dict(own, strict=True, assign=assign)
             except RuntimeError as error:
-                raise WeightsError(f"the checkpoint's {part} does not fit this configuration: {error}") from None
+                raise WeightsError(
+                    f"the checkpoint's {part} does not fit this configuration: {error}"
+                ) from None
 
     def step_optimizer(self) -> Callable[[], Any]:
         """The step of the first optimizer, by which Lightning counts ``global_step``."""
@@ -114,16 +131,17 @@ class ManualModule(pl.LightningModule):
         Only then does the host wait for the device. The step logged is the number of updates made.
         """
         step = self.global_step
-        self.guard.watch(step, {name: value for name, value in terms.items() if name in self.guarded_terms(terms)})
-        if step % self.trainer.log_every_n_steps == 0 or step == self.trainer.max_steps:
+        self.guard.watch(step, self.guarded_terms(terms))
+        if logs_now(self.trainer):
             self.guard.check(self.last_checkpoint)
             self.last_terms = {name: float(value) for name, value in terms.items()}
             for logger in self.trainer.loggers:
                 logger.log_metrics({f"train/{name}": value for name, value in self.last_terms.items()}, step)
 
-    def guarded_terms(self, terms: dict[str, Tensor | float]) -> set[str]:
+    def guarded_terms(self, terms: dict[str, Tensor | float]) -> dict[str, Tensor]:
         """The terms that must be finite: all tensors, but with fp16 not the norms, whose overflow is normal."""
-        return {n for n, v in terms.items() if isinstance(v, Tensor) and not (self.scaler and n.endswith("grad_norm"))}
+        tensors = {name: value for name, value in terms.items() if isinstance(value, Tensor)}
+        return {n: v for n, v in tensors.items() if not (self.scaler and n.endswith("grad_norm"))}
 
 
 class MeanTerms:

@@ -37,7 +37,9 @@ def build_adamw(parameters: Iterable[nn.Parameter], settings: OptimizerSettings)
 class Updater:
     """Owns how one network is updated. The optimizer's state is all that it keeps: lr is a function of the count."""
 
-    def __init__(self, optimizer: Optimizer, *, schedule: Schedule, clip_grad: float, scaler: GradScaler | None) -> None:
+    def __init__(
+        self, optimizer: Optimizer, *, schedule: Schedule, clip_grad: float, scaler: GradScaler | None
+    ) -> None:
         self.optimizer, self.schedule, self.clip_grad, self.scaler = optimizer, schedule, clip_grad, scaler
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
 

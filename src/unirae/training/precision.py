@@ -14,7 +14,9 @@ class ManualMixedPrecision(MixedPrecision):
     ``scaler.update()`` once a step, after both networks.
     """
 
-    def optimizer_step(self, optimizer: Optimizer, model: Any, closure: Callable[[], Any], **kwargs: Any) -> Any:
+    def optimizer_step(
+        self, optimizer: Optimizer, model: Any, closure: Callable[[], Any], **kwargs: Any
+    ) -> Any:
         """Step, skipping where the scaler found an overflow."""
         closure()
         return self.scaler.step(optimizer, **kwargs) if self.scaler else optimizer.step(**kwargs)

@@ -50,7 +50,9 @@ class Schedule:
 def resolve_steps(*, epochs: float | None, steps: int | None, steps_per_epoch: int, name: str) -> int:
     """A length given in epochs or in steps, as steps; ``steps`` wins nothing: giving both is an error."""
     if steps is not None and epochs is not None:
-        raise ConfigError(f"{name} is given in epochs ({epochs}) and in steps ({steps}); set one of them to null")
+        raise ConfigError(
+            f"{name} is given in epochs ({epochs}) and in steps ({steps}); set one of them to null"
+        )
     if steps is not None:
         return steps
     if epochs is None:

@@ -8,47 +8,25 @@ adaptive weight λ and the update; the discriminator's fakes reuse the step's cl
 decoder only; λ is the same on every process (last-layer gradients are averaged first).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unirae.core.images import quantise, to_signed
-from unirae.core.keyed_random import Stream
-from unirae.losses.adaptive_weight import balance, detached_leaf, image_gradient
-from unirae.losses.adversarial import DiscriminatorLoss, generator_loss
-from unirae.losses.diffaug import diff_augment
-from unirae.models.discriminators.base import Discriminator
+from unirae.core.images import quantise
+from unirae.losses.adaptive_weight import detached_leaf, image_gradient
 from unirae.models.rae import RAE
+from unirae.training.adversary import Adversary
 from unirae.training.ema import Ema
 from unirae.training.manual import ManualModule, MeanTerms, MicroBatch
 from unirae.training.optimisation import OptimizerSettings, Updater, build_adamw
 from unirae.training.schedule import Schedule
 
 
-@dataclass(frozen=True, kw_only=True)
-class Adversary:
-    """The adversarial part: who, how strongly, and from which step on."""
-
-    discriminator: Discriminator
-    optimizer: OptimizerSettings
-    schedule: Schedule
-    disc_weight: float
-    update_start_step: int
-    """The discriminator trains from this step on; its schedule counts its own updates from here."""
-    gan_start_step: int
-    """The generator sees the discriminator from this step on."""
-    loss: DiscriminatorLoss
-    max_adaptive_weight: float
-    fixed_adaptive_weight: float | None
-    augment: dict[str, Any]
-    """Arguments of :func:`~unirae.losses.diffaug.diff_augment`."""
-
-
 class Stage1(ManualModule):
-    """Trains ``rae.decoder``; the encoder and the perceptual net are frozen, the discriminator is optional."""
+    """Trains ``rae.decoder``; the encoder and the perceptual net are frozen, the adversary is optional."""
 
     kind = "stage1"
 
@@ -71,7 +49,6 @@ class Stage1(ManualModule):
         self.rae, self.perceptual, self.perceptual_weight = rae, perceptual, perceptual_weight
         self.ema = Ema(rae.decoder, decay=ema_decay, warmup=ema_warmup)
         self.adversary = adversary
-        self.discriminator = adversary.discriminator if adversary else None
         self.optimizer_settings, self.schedule, self.clip_grad = optimizer, schedule, clip_grad
 
     # ------------------------------------------------------------------ the step
@@ -90,7 +67,13 @@ class Stage1(ManualModule):
         self.ema.update(self.rae.decoder, step)
 
         if self.adversary and step >= self.adversary.update_start_step:
-            self.update_discriminator(seen, step, terms)
+            self.adversary.learn(
+                self.fresh_fakes(seen),
+                updater=self.discriminator_updater,
+                micro_batches=self.micro_batches,
+                update=step - self.adversary.update_start_step,
+                terms=terms,
+            )
         if self.scaler:
             self.scaler.update()
         self.log_terms({**terms.means(), "lr": self.schedule.lr(step)})
@@ -107,20 +90,17 @@ class Stage1(ManualModule):
         loss = self.reconstruction_loss(image, part.images, terms)
         gradient = image_gradient(loss, image, scale)
         if self.adversary and step >= self.adversary.gan_start_step:
-            gan = self.adversarial_loss(image, part, terms)
-            balanced = balance(
+            gan = self.adversary.generator_loss(image, part)
+            balanced = self.adversary.balance(
                 reconstruction,
                 gradient,
                 image_gradient(gan, image, scale),
-                self.rae.decoder.last_layer,
-                disc_weight=self.adversary.disc_weight,
-                max_weight=self.adversary.max_adaptive_weight,
-                fixed_weight=self.adversary.fixed_adaptive_weight,
+                last_layer=self.rae.decoder.last_layer,
                 loss_scale=scale,
             )
             gradient = balanced.image_gradient
             loss = loss + self.adversary.disc_weight * balanced.weight * gan
-            terms.add(adaptive_weight=balanced.weight)
+            terms.add(gan=gan, adaptive_weight=balanced.weight)
         terms.add(loss=loss)
         reconstruction.backward(gradient / self.micro_batches)
 
@@ -130,66 +110,42 @@ class Stage1(ManualModule):
         """L1 + w·perceptual, both means over the micro-batch."""
         l1 = (image - target).abs().mean()
         terms.add(l1=l1)
-        if self.perceptual is None or self.perceptual_weight == 0:
+        if self.perceptual is None:
             return l1
         perceptual = self.perceptual(image, target)
         terms.add(perceptual=perceptual)
         return l1 + self.perceptual_weight * perceptual
 
-    def adversarial_loss(
-        self, image: Float[Tensor, "b 3 H W"], part: MicroBatch, terms: MeanTerms
-    ) -> Float[Tensor, ""]:
-        """−mean of the discriminator's logits on augmented reconstructions; its weights take no gradient."""
-        self.discriminator.eval()
-        gan = generator_loss(self.discriminator(self.augment(image, part, Stream.AUGMENT_GENERATOR_FAKE)))
-        terms.add(gan=gan)
-        return gan
-
-    def update_discriminator(
-        self, seen: list[tuple[MicroBatch, Tensor]], step: int, terms: MeanTerms
-    ) -> None:
-        """Show it the originals and the fresh decoder's noise-free, 8-bit reconstructions of the same batch."""
-        updater = self.discriminator_updater
-        updater.zero_grad()
-        self.discriminator.train()
-        self.discriminator.power_iteration()
+    @torch.no_grad()
+    def fresh_fakes(
+        self, seen: list[tuple[MicroBatch, Float[Tensor, "b c h w"]]]
+    ) -> Iterator[tuple[MicroBatch, Float[Tensor, "b 3 H W"]]]:
+        """What the updated decoder makes of the same batch, without latent noise, on the 8-bit grid."""
         for part, clean in seen:
-            with torch.no_grad():
-                fake = quantise(self.rae.decode_tokens(clean))
-            both = [self.augment(part.images, part, Stream.AUGMENT_REAL), self.augment(fake, part, Stream.AUGMENT_FAKE)]
-            real_logits, fake_logits = self.discriminator(torch.cat(both)).chunk(2)
-            loss = self.adversary.loss(real_logits, fake_logits)
-            (loss * updater.loss_scale / self.micro_batches).backward()
-            terms.add(
-                disc_loss=loss,
-                disc_accuracy=(real_logits > fake_logits).float().mean(),
-                logits_real=real_logits.mean(),
-                logits_fake=fake_logits.mean(),
-            )
-        terms.add(disc_grad_norm=updater.step(step - self.adversary.update_start_step))
+            yield part, quantise(self.rae.decode_tokens(clean))
 
-    def augment(self, images: Float[Tensor, "b 3 H W"], part: MicroBatch, stream: Stream) -> Float[Tensor, "b 3 H W"]:
-        """DiffAug of images in [0, 1], to the discriminator's [−1, 1]."""
-        return diff_augment(to_signed(images), part.keys, stream, **self.adversary.augment)
-
-    # ------------------------------------------------------------------ Lightning's hooks
+    # ------------------------------------------------------------------ Lightning's hooks and the checkpoint
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One AdamW for the decoder and one for the discriminator's heads."""
+        """One AdamW for the decoder and one for what the discriminator trains."""
         decoder = build_adamw(self.rae.decoder.parameters(), self.optimizer_settings)
-        self.decoder_updater = Updater(decoder, schedule=self.schedule, clip_grad=self.clip_grad, scaler=self.scaler)
+        self.decoder_updater = Updater(
+            decoder, schedule=self.schedule, clip_grad=self.clip_grad, scaler=self.scaler
+        )
         if not self.adversary:
             return [decoder]
-        discriminator = build_adamw(self.discriminator.parameters(), self.adversary.optimizer)
+        discriminator = build_adamw(
+            self.adversary.discriminator.trained.parameters(), self.adversary.optimizer
+        )
         self.discriminator_updater = Updater(
             discriminator, schedule=self.adversary.schedule, clip_grad=0.0, scaler=self.scaler
         )
         return [decoder, discriminator]
 
     def state_parts(self) -> dict[str, nn.Module]:
-        """The decoder, its average, and the discriminator's heads."""
-        parts = {"decoder": self.rae.decoder, "ema": self.ema.average}
-        return {**parts, "discriminator": self.discriminator.trained} if self.discriminator else parts
+        """The decoder, its average, and what the discriminator trains."""
+        parts: dict[str, nn.Module] = {"decoder": self.rae.decoder, "ema": self.ema.average}
+        return {**parts, "discriminator": self.adversary.discriminator.trained} if self.adversary else parts
 
     def describe(self) -> dict[str, Any]:
         """The architecture, the encoder's identity (and its weights where nothing else can give them)."""
@@ -197,18 +153,36 @@ class Stage1(ManualModule):
         return {
             "rae": self.rae.spec(),
             "encoder_state": encoder.state_dict() if encoder.identity.embedded else None,
-            "latent_stats": self.rae.stats.state_dict() or None,
+            "latent_stats": {**self.rae.stats.state_dict(), "info": self.rae.stats.info}
+            if self.rae.stats.shape
+            else None,
         }
+
+    def networks(self) -> dict[str, nn.Module | None]:
+        """The networks of the summary."""
+        discriminator = self.adversary.discriminator if self.adversary else None
+        return {
+            "RAE": self.rae,
+            "discriminator": discriminator,
+            "perceptual net": self.perceptual,
+            "EMA": self.ema,
+        }
+
+    def probes(self, image: Float[Tensor, "1 3 H W"]) -> dict[str, Callable[[], Any]]:
+        """The decoder, whose graph lives throughout the step, and what looks at its image."""
+        leaf = detached_leaf(image)
+        found: dict[str, Callable[[], Any]] = {"decoder": lambda: self.rae.reconstruct(image)}
+        if self.perceptual is not None:
+            found["perceptual net"] = lambda: self.reconstruction_loss(leaf, image, MeanTerms())
+        if self.adversary:
+            discriminator = self.adversary.discriminator.eval()
+            found["discriminator"] = lambda: discriminator(torch.cat([leaf, leaf]))  # real and fake
+        return found
 
     def plan(self) -> list[str]:
         """What will happen when, in steps."""
         lines = [f"decoder: {self.schedule.describe()}"]
-        if self.adversary:
-            lines += [
-                f"discriminator: learns from step {self.adversary.update_start_step}; the generator sees it from step "
-                f"{self.adversary.gan_start_step}; {self.adversary.schedule.describe()}"
-            ]
-        return lines
+        return [*lines, self.adversary.describe()] if self.adversary else lines
 
     def ema_rae(self) -> RAE:
         """The autoencoder with the averaged decoder: what is evaluated and shown."""

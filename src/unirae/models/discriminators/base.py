@@ -1,12 +1,12 @@
 """What stage 1 asks of a discriminator."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class Discriminator(Protocol):
+class Discriminator(nn.Module, ABC):
     """A judge of images.
 
     Two properties that training builds on: images of one batch do not influence each other, so real and fake
@@ -14,15 +14,15 @@ class Discriminator(Protocol):
     generator's turn and in its own, for every micro-batch.
     """
 
-    def __call__(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n"]:
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n"]:
         """Logits, high for real, of augmented images in [-1, 1] (augmentation may leave that range)."""
-        ...
 
+    @abstractmethod
     def power_iteration(self) -> None:
         """Advance spectral norm; training calls it once per update of the discriminator."""
-        ...
 
     @property
+    @abstractmethod
     def trained(self) -> nn.Module:
         """The part that its optimizer updates and a checkpoint holds; a frozen backbone is outside."""
-        ...

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
+from unirae.models.discriminators.base import Discriminator
 from unirae.models.discriminators.dino_features import DinoFeatures
 from unirae.nn.spectral_norm import SpectralNormConv1d, advance_spectral_norm
 
 
-class DinoDiscriminator(nn.Module):
+class DinoDiscriminator(Discriminator):
     """Frozen DINO features, trained heads.
 
     Args:
@@ -89,7 +90,6 @@ class DinoDiscriminator(nn.Module):
     def power_iteration(self) -> None:
         """Advance the heads' spectral norm by one step."""
         advance_spectral_norm(self.heads)
-
 
 
 def make_head(channels: int, kernel_size: int) -> nn.Sequential:

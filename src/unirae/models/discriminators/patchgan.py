@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
+from unirae.models.discriminators.base import Discriminator
 from unirae.nn.spectral_norm import SpectralNormConv2d, advance_spectral_norm
 
 
-class PatchGan(nn.Module):
+class PatchGan(Discriminator):
     """Stride-2 convolutions, then a head with one logit per remaining position.
 
     Args:

@@ -4,6 +4,8 @@ from typing import Protocol, runtime_checkable
 
 import lightning.pytorch as pl
 
+from unirae.data.dataset import ImageDataset
+
 
 @runtime_checkable
 class ScoreListener(Protocol):
@@ -17,7 +19,7 @@ def publish_scores(trainer: pl.Trainer, module: pl.LightningModule, scores: dict
     """Log scores at the current step and hand them to the listeners."""
     for logger in trainer.loggers:
         logger.log_metrics(scores, trainer.global_step)
-    for callback in trainer.callbacks:
+    for callback in callbacks_of(trainer):
         if isinstance(callback, ScoreListener):
             callback.on_scores(trainer, module, scores)
 
@@ -25,3 +27,19 @@ def publish_scores(trainer: pl.Trainer, module: pl.LightningModule, scores: dict
 def is_due(step: int, every: int | None) -> bool:
     """Whether something that happens every ``every`` steps happens after this one; null and 0 mean never."""
     return bool(every) and step > 0 and step % every == 0
+
+
+def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
+    """The trainer's callbacks, which Lightning sets from elsewhere, unseen by type checkers."""
+    return trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def evaluation_data(trainer: pl.Trainer) -> ImageDataset:
+    """The evaluation split of the run's data module."""
+    return trainer.datamodule.eval_dataset  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def logs_now(trainer: pl.Trainer) -> bool:
+    """Whether the step that just ended is one that is logged: every ``log_every_n_steps``, and the last."""
+    every: int = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+    return trainer.global_step % every == 0 or trainer.global_step == trainer.max_steps

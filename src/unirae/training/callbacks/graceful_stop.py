@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 
 from unirae.core.errors import RunInterrupted
 from unirae.core.log import get_logger
+from unirae.training.callbacks.events import callbacks_of
 from unirae.training.callbacks.model_checkpoint import ModelCheckpoint
 from unirae.training.manual import ManualModule
 
@@ -38,7 +39,7 @@ class GracefulStop(pl.Callback):
         """Save and leave if asked to; every process decides together."""
         if not trainer.strategy.reduce_boolean_decision(self._requested is not None, all=False):
             return
-        for callback in trainer.callbacks:
+        for callback in callbacks_of(trainer):
             if isinstance(callback, ModelCheckpoint):
                 path = callback.save_last(trainer, module)
                 raise RunInterrupted(

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
+from unirae.training.callbacks.events import logs_now
 from unirae.training.manual import ManualModule
 
 log = get_logger(__name__)
@@ -50,7 +51,7 @@ class RunProgress(pl.Callback):
         step = trainer.global_step
         if self._bar:
             self._bar.update(self._task, completed=step)
-        if step % trainer.log_every_n_steps and step != trainer.max_steps:
+        if not logs_now(trainer):
             return
         (since, then), now = self._mark, time.perf_counter()
         self._mark = (step, now)
@@ -64,7 +65,14 @@ class RunProgress(pl.Callback):
         if self._bar:
             self._bar.update(self._task, status=status)
         elif is_main():
-            log.info("%s: step %d/%d, %s, %s left", self.label, step, trainer.max_steps, status, readable_time(left_s))
+            log.info(
+                "%s: step %d/%d, %s, %s left",
+                self.label,
+                step,
+                trainer.max_steps,
+                status,
+                readable_time(left_s),
+            )
 
     def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         """Take the bar away."""

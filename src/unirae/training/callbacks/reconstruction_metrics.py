@@ -8,8 +8,8 @@ import lightning.pytorch as pl
 
 from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
-from unirae.evaluation.reconstruction import evaluate_reconstruction, write_scores
-from unirae.training.callbacks.events import is_due, publish_scores
+from unirae.evaluation.reconstruction import describe_data, evaluate_reconstruction, write_scores
+from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
 from unirae.training.stage1 import Stage1
 
 log = get_logger(__name__)
@@ -49,7 +49,7 @@ class ReconstructionMetrics(pl.Callback):
         """Reconstruct the split with the EMA decoder and publish the scores."""
         if self._metrics is None:
             self._metrics = self.build_metrics(module)
-        data = trainer.datamodule.eval_dataset
+        data = evaluation_data(trainer)
         result = evaluate_reconstruction(
             module.ema_rae(),
             data,
@@ -57,8 +57,13 @@ class ReconstructionMetrics(pl.Callback):
             batch_size=self.batch_size,
             num_samples=min(self.num_samples or len(data), len(data)),
             device=module.device,
+            settings={"step": trainer.global_step, "weights": "EMA", **describe_data(data)},
         )
         if is_main():
             write_scores(self.folder / f"step-{trainer.global_step:07d}.json", result)
-            log.info("step %d: %s", trainer.global_step, ", ".join(f"{k} {v:.4g}" for k, v in result.scores.items()))
+            log.info(
+                "step %d: %s",
+                trainer.global_step,
+                ", ".join(f"{k} {v:.4g}" for k, v in result.scores.items()),
+            )
         publish_scores(trainer, module, {f"val/{name}": value for name, value in result.scores.items()})

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unirae.core.distributed import is_main
 from unirae.core.images import image_grid, save_png, to_float, to_uint8
-from unirae.training.callbacks.events import is_due
+from unirae.training.callbacks.events import evaluation_data, is_due
 from unirae.training.stage1 import Stage1
 
 
@@ -40,7 +40,7 @@ class ReconstructionSamples(pl.Callback):
     @torch.no_grad()
     def draw(self, trainer: pl.Trainer, module: Stage1) -> UInt8[Tensor, "3 h w"]:
         """Two rows: originals, reconstructions."""
-        data = trainer.datamodule.eval_dataset
+        data = evaluation_data(trainer)
         count = min(self.count, len(data))
         originals = torch.stack([data[i * len(data) // count]["image"] for i in range(count)])
         reconstructed = to_uint8(module.ema_rae().reconstruct(to_float(originals.to(module.device)))).cpu()

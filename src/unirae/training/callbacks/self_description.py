@@ -14,7 +14,9 @@ class SelfDescription(pl.Callback):
     def __init__(self, *, config: dict[str, Any], commit: str | None) -> None:
         self.config, self.commit = config, commit
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, module: ManualModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, module: ManualModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Tensors and plain values only: the file loads with ``weights_only=True``."""
         checkpoint["unirae"] = {
             "kind": module.kind,
