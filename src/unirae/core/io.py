@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,7 +43,8 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Pat
             "nothing was left half-written."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be what could not be made
+            temporary.unlink(missing_ok=True)
     return path
 
 
