@@ -1,0 +1,402 @@
+"""The configuration: every experiment composes and builds, holds the documented values, and refuses what is wrong."""
+
+import re
+import shutil
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from unirae.app import builders
+from unirae.app.composition import compose
+from unirae.app.config import build, config_dir, experiments, locate
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.training.mae import MaePretraining
+from unirae.training.schedule import Schedule
+
+CONFIGS = config_dir()
+STAGE1 = ["rae_dino", "rae_dummy", "rae_mae", "rae_siglip", "rae_tiny"]  # rae_ddp has the models of rae_dino
+IMAGENET = ["rae_ddp", "rae_dino", "rae_mae", "rae_siglip"]
+STEPS_PER_EPOCH = 2502
+
+
+@cache
+def _composed_once(*overrides: str) -> dict[str, Any]:
+    return compose(list(overrides))
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """A copy of what these overrides compose to."""
+    return deepcopy(_composed_once(*overrides))
+
+
+def value(config: dict[str, Any], dotted: str) -> Any:
+    for key in dotted.split("."):
+        config = config[key]
+    return config
+
+
+def random_weights(*overrides: str) -> dict[str, Any]:
+    """A stage-1 configuration that needs no files."""
+    config = composed(*overrides)
+    config["model"]["encoder"]["weights"] = "random"
+    for part in ("perceptual", "discriminator"):
+        if "weights" in config["model"][part]:
+            config["model"][part]["weights"] = "random"
+    return config
+
+
+def count(module: nn.Module, *, trainable: bool = False) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
+
+
+def test_the_issues_experiments_are_there():
+    assert {"rae_dino", "rae_siglip", "rae_mae", "rae_ddp", "rae_dummy", "mae_tiny", "rae_tiny"} <= set(
+        experiments()
+    )
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_experiment_files_are_short_and_start_with_their_command(name):
+    lines = (CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines()
+    assert len(lines) <= 25
+    comments = [line for line in lines if line.startswith("# ") and "@package" not in line]
+    assert comments[0].startswith(f"# python src/train.py experiment={name}")
+    assert len(comments) >= 2, "say what it costs and what to expect"
+
+
+@pytest.mark.parametrize("name", STAGE1)
+def test_stage_1_is_built_on_the_meta_device(name):
+    config = random_weights(f"experiment={name}")
+    with torch.device("meta"):
+        rae = builders.build_rae(config["model"], seed=0)
+        module = builders.build_stage1(config, rae, steps_per_epoch=STEPS_PER_EPOCH)
+    parts = [rae.decoder, module.ema.average, module.adversary.discriminator]
+    assert all(p.is_meta for part in parts for p in part.parameters())
+    assert count(rae.encoder, trainable=True) == 0
+    assert count(rae.decoder, trainable=True) == count(rae.decoder) == count(module.ema)
+    assert count(module.adversary.discriminator.trained, trainable=True) > 0
+    assert module.perceptual is not None
+    assert count(module.perceptual, trainable=True) == 0
+    size = config["model"]["image_size"]
+    images = torch.empty(1, 3, size, size, device="meta")
+    height, width = rae.output_size
+    assert rae.reconstruct(images).shape == (1, 3, height, width)
+    assert builders.total_steps(config["trainer"], steps_per_epoch=STEPS_PER_EPOCH) > 0
+
+
+def test_stage_0_is_built_on_the_meta_device():
+    config = composed("experiment=mae_tiny")
+    with torch.device("meta"):
+        module = builders.build_mae(config, steps_per_epoch=STEPS_PER_EPOCH)
+    assert isinstance(module, MaePretraining)
+    assert count(module.mae, trainable=True) > 1e6
+
+
+def test_the_tiny_encoder_is_the_one_that_stage_0_trains():
+    pretrained = composed("experiment=mae_tiny")["model"]["architecture"]
+    read = composed("experiment=rae_tiny")
+    for key, number in read["model"]["encoder"]["architecture"].items():
+        if key in pretrained:
+            assert pretrained[key] == number, key
+    assert read["model"]["image_size"] == pretrained["image_size"]
+    assert read["model"]["encoder"]["weights"] == composed("experiment=mae_tiny")["paths"]["output_dir"]
+
+
+def test_rae_dummy_has_the_documented_size():
+    config = random_weights("experiment=rae_dummy")
+    with torch.device("meta"):
+        rae = builders.build_rae(config["model"], seed=0)
+    assert round(count(rae) / 1e6, 2) == 172.88
+    assert round(count(rae, trainable=True) / 1e6, 2) == 86.30
+    assert rae.output_size == (224, 224)
+
+
+def test_rae_dummy_needs_no_files_and_runs_every_branch():
+    config = composed("experiment=rae_dummy")
+    model = config["model"]
+    weights = [model[part]["weights"] for part in ("encoder", "perceptual", "discriminator")]
+    assert [*weights, config["callbacks"]["reconstruction_metrics"]["inception_weights"]] == ["random"] * 4
+    assert (model["disc_upd_start_epoch"], model["disc_start_epoch"], config["trainer"]["max_epochs"]) == (
+        0,
+        1,
+        2,
+    )
+    assert config["data"]["source"]["train_count"] // config["data"]["global_batch_size"] == 8
+
+
+RECIPE = {
+    "model.sample_every": 100,
+    "model.disc_weight": 0.75,
+    "model.perceptual_weight": 1.0,
+    "model.noise_tau": 0.8,
+    "model.noise_kind": "uniform",
+    "model.ema_decay": 0.9978,
+    "model.disc_start_epoch": 8,
+    "model.disc_upd_start_epoch": 6,
+    "model.disc_loss": "hinge",
+    "model.clip_grad": 0.0,
+    "model.max_adaptive_weight": 1e4,
+    "model.fixed_adaptive_weight": None,
+    "model.augment": {"translation": 0.125, "color": True, "cutout": 0.0, "probability": 1.0},
+    "model.optimizer": {"lr": 2e-4, "betas": [0.9, 0.95], "weight_decay": 0.0},
+    "model.disc_optimizer": {"lr": 2e-4, "betas": [0.9, 0.95], "weight_decay": 0.0},
+    "model.scheduler.type": "cosine",
+    "model.scheduler.warmup_epochs": 1,
+    "model.scheduler.warmup_from_zero": True,
+    "model.scheduler.decay_end_epoch": 16,
+    "model.scheduler.final_lr": 2e-5,
+    "model.disc_scheduler.warmup_epochs": 1,
+    "model.disc_scheduler.decay_end_epoch": 16,
+    "model.disc_scheduler.final_lr": 2e-5,
+    "model.discriminator._target_": "unirae.models.discriminators.dino.DinoDiscriminator",
+    "model.perceptual._target_": "unirae.models.perceptual.lpips_loss",
+    "trainer.max_epochs": 16,
+    "data.global_batch_size": 512,
+    "data.train_transform._target_": "unirae.data.transforms.Stage1Transform",
+    "data.eval_transform._target_": "unirae.data.transforms.AdmCenterCrop",
+}
+DECODERS = {"vit_b": (768, 12, 12, 3072), "vit_l": (1024, 24, 16, 4096), "vit_xl": (1152, 28, 16, 4096)}
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_recipe_values_under_their_documented_names(name):
+    config = composed(f"experiment={name}")
+    found = {dotted: value(config, dotted) for dotted in RECIPE}
+    assert found == RECIPE
+    decoder = config["model"]["decoder"]
+    assert tuple(decoder[k] for k in ("width", "depth", "num_heads", "mlp_width")) == DECODERS["vit_xl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "input_size"),
+    [
+        ("rae_dino", "facebook/dinov2-with-registers-base", 224),
+        ("rae_ddp", "facebook/dinov2-with-registers-base", 224),
+        ("rae_siglip", "google/siglip2-base-patch16-256", 256),
+        ("rae_mae", "facebook/vit-mae-base", 256),
+    ],
+)
+def test_encoders_and_sizes_of_the_recipe(name, encoder, input_size):
+    config = random_weights(f"experiment={name}")
+    assert (config["model"]["encoder"]["name"], config["model"]["image_size"]) == (encoder, input_size)
+    with torch.device("meta"):
+        rae = builders.build_rae(config["model"], seed=0)
+    assert rae.latent_shape == (768, 16, 16)
+    assert rae.output_size == (256, 256)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_decoder_table(decoder):
+    node = compose(["experiment=rae_dino", f"model/decoder={decoder}"])["model"]["decoder"]
+    assert tuple(node[k] for k in ("width", "depth", "num_heads", "mlp_width")) == DECODERS[decoder]
+
+
+def test_epochs_become_steps():
+    config = random_weights("experiment=rae_dino")
+    with torch.device("meta"):
+        adversary = builders.build_adversary(config["model"], steps_per_epoch=STEPS_PER_EPOCH)
+    schedule = builders.build_schedule(
+        config["model"], "scheduler", "optimizer", steps_per_epoch=STEPS_PER_EPOCH
+    )
+    assert (adversary.update_start_step, adversary.gan_start_step) == (
+        6 * STEPS_PER_EPOCH,
+        8 * STEPS_PER_EPOCH,
+    )
+    wanted = Schedule(
+        kind="cosine",
+        base_lr=2e-4,
+        final_lr=2e-5,
+        warmup_steps=STEPS_PER_EPOCH,
+        decay_end_steps=16 * STEPS_PER_EPOCH,
+        warmup_from_zero=True,
+    )
+    assert schedule == adversary.schedule == wanted
+
+
+def test_start_of_the_gan_in_steps():
+    config = composed("experiment=rae_tiny")
+    adversary = builders.build_adversary(config["model"], steps_per_epoch=29)
+    assert adversary.update_start_step == config["model"]["disc_upd_start_step"]
+    assert adversary.gan_start_step == config["model"]["disc_start_step"] > adversary.update_start_step
+    config["model"]["disc_start_epoch"] = 8
+    with pytest.raises(ConfigError, match=r"model\.disc_start is given in epochs \(8\) and in steps"):
+        builders.build_adversary(config["model"], steps_per_epoch=29)
+
+
+STABLE = [
+    "seed",
+    "ckpt_path",
+    "trainer.max_steps",
+    "trainer.max_epochs",
+    "trainer.devices",
+    "trainer.log_every_n_steps",
+    "trainer.accumulate_grad_batches",
+    "trainer.precision",
+    "callbacks.model_checkpoint.every_n_train_steps",
+    "paths.output_dir",
+    "data.global_batch_size",
+    "data.data_dir",
+    "data.on_bad_image",
+    "model.sample_every",
+    "model.ema_decay",
+    "model.clip_grad",
+    "model.optimizer.lr",
+    "model.scheduler.warmup_steps",
+]
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_stable_names(name):
+    config = composed(f"experiment={name}")
+    for dotted in STABLE:
+        if not (dotted == "model.sample_every" and config["model"]["stage"] == "mae"):
+            value(config, dotted)
+    if config["model"]["stage"] == "stage1":
+        value(config, "model.encoder.weights")
+
+
+def test_data_dir_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("DATA_DIR", "/somewhere")
+    assert compose(["experiment=rae_dino"])["data"]["source"]["data_dir"] == "/somewhere"
+    given = compose(["experiment=rae_dino", "data.data_dir=/else"])["data"]
+    assert given["data_dir"] == given["source"]["data_dir"] == "/else"
+
+
+def test_every_data_set_has_the_same_keys():
+    groups = [path.stem for path in (CONFIGS / "data").glob("*.yaml") if path.stem != "default"]
+    keys = {group: set(compose(["experiment=rae_dino", f"data={group}"])["data"]) for group in groups}
+    assert len(keys) >= 5
+    assert all(found == keys["emoji"] for found in keys.values()), keys
+
+
+@pytest.mark.parametrize("preset", [path.stem for path in (CONFIGS / "debug").glob("*.yaml")])
+@pytest.mark.parametrize("name", ["rae_dino", "rae_tiny", "mae_tiny"])
+def test_debug_presets_compose_and_are_short(preset, name):
+    config = compose([f"experiment={name}", f"debug={preset}"])
+    assert builders.total_steps(config["trainer"], steps_per_epoch=STEPS_PER_EPOCH) <= 200
+    assert (config["data"]["overfit_batches"] == 1) == (preset == "overfit")
+    assert (config["trainer"]["profiler"] is not None) == (preset == "profiler")
+
+
+def test_the_documented_presets_are_there():
+    assert {"default", "overfit", "profiler", "limit", "fdr"} == {
+        p.stem for p in (CONFIGS / "debug").glob("*.yaml")
+    }
+
+
+def test_the_optuna_search_composes():
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    config = compose(["experiment=rae_tiny", "hparams_search=optuna"])
+    assert config["optimized_metric"] == "val/psnr"
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cause"),
+    [
+        (["experiment=rae_dynamo"], "rae_dynamo"),
+        ([], "experiment"),
+        (["experiment=rae_tiny", "model.disc_wieght=1"], "disc_wieght"),
+        (["experiment=rae_tiny", "trainer.gpus=1"], "gpus"),
+        (["experiment=rae_tiny", "model/encoder=dinov9"], "dinov9"),
+        (["experiment=rae_tiny", "debug=nothing"], "nothing"),
+    ],
+)
+def test_unknown_names_are_refused_by_name(overrides, cause):
+    with pytest.raises(ConfigError, match=cause):
+        compose(overrides)
+
+
+def test_a_misspelt_key_in_an_experiment_file_is_refused(tmp_path, monkeypatch):
+    copy = tmp_path / "configs"
+    shutil.copytree(CONFIGS, copy)
+    monkeypatch.setattr("unirae.app.composition.config_dir", lambda: copy)
+    experiment = copy / "experiment" / "rae_tiny.yaml"
+    experiment.write_text(experiment.read_text().replace("max_steps: 1800", "max_stepz: 1800"))
+    with pytest.raises(
+        ConfigError, match=r"experiment=rae_tiny sets trainer\.max_stepz, which nothing reads"
+    ):
+        compose(["experiment=rae_tiny"])
+
+
+@pytest.mark.parametrize("target", ["unirae.models.decoder.VitDecoder", "unirae.nothing.Thing", "Thing"])
+def test_unknown_targets_are_refused_by_name(target):
+    with pytest.raises(ConfigError, match=f"_target_: {re.escape(target)} cannot be found"):
+        locate(target)
+
+
+def test_arguments_of_a_target_are_checked():
+    node = {"_target_": "unirae.models.discriminators.patchgan.PatchGan", "channels": 8}
+    assert count(build(node, num_layers=1)) > 0
+    with pytest.raises(ConfigError, match=r"PatchGan: .*unexpected keyword argument 'chanels'"):
+        build({**node, "chanels": 8})
+    with pytest.raises(ConfigError, match="PatchGan: channels is derived and cannot be set"):
+        build(node, channels=9)
+
+
+def test_a_type_error_inside_a_target_is_not_blamed_on_its_arguments():
+    with pytest.raises(TypeError, match="multiply"):
+        build(
+            {"_target_": "unirae.training.schedule.resolve_steps"},
+            epochs="a",
+            steps=None,
+            steps_per_epoch=1.5,
+            name="",
+        )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cause"),
+    [
+        ([], r"outputs/demo/encoder.*make demo.*experiment=mae_tiny"),
+        (["model.encoder.weights=/nowhere/at/all"], r"/nowhere/at/all"),
+    ],
+)
+def test_missing_encoder_weights_say_how_to_get_them(tmp_path, monkeypatch, overrides, cause):
+    monkeypatch.chdir(tmp_path)
+    config = compose(["experiment=rae_tiny", *overrides])
+    with pytest.raises(WeightsError, match=cause) as error:
+        builders.build_rae(config["model"], seed=0)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("part", ["discriminator", "perceptual"])
+def test_missing_weights_of_the_losses_name_file_source_and_option(part):
+    config = compose(["experiment=rae_dino", f"model.{part}.weights=/nowhere.pth"])
+    node, parts = config["model"][part], {"encoder": nn.Identity()} if part == "perceptual" else {}
+    with pytest.raises(WeightsError, match=rf"/nowhere\.pth.*https?://.*model\.{part}\.weights"):
+        build(node, **parts)
+
+
+def test_sizes_that_do_not_divide_name_their_neighbours():
+    config = random_weights("experiment=rae_dino", "model.image_size=225")
+    with (
+        torch.device("meta"),
+        pytest.raises(ConfigError, match=r"225 must be divisible by patch_size=14.*224, 238"),
+    ):
+        builders.build_rae(config["model"], seed=0)
+
+
+def test_a_run_without_an_end_is_refused():
+    config = compose(["experiment=rae_tiny", "trainer.max_steps=null"])
+    with pytest.raises(ConfigError, match=r"no end: set trainer\.max_epochs or trainer\.max_steps"):
+        builders.total_steps(config["trainer"], steps_per_epoch=10)
+
+
+def test_the_run_ends_at_the_earlier_limit():
+    assert builders.total_steps({"max_steps": 25, "max_epochs": 2}, steps_per_epoch=10) == 20
+    assert builders.total_steps({"max_steps": 15, "max_epochs": 2}, steps_per_epoch=10) == 15
+
+
+def test_defaults_live_in_one_place():
+    source = Path(builders.__file__).parents[1]
+    assert [
+        path.name for path in source.rglob("*.py") if re.search(r"\b(cfg|config)\.get\(", path.read_text())
+    ] == []

@@ -1,0 +1,156 @@
+"""An interrupted run's losses and weights equal an uninterrupted one's, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from tiny_training import TINY, tiny_config
+from unirae.app.assembly import assemble
+from unirae.core.io import load_tensors
+from unirae.training.csv_logger import read_metrics
+
+TRAIN = Path(__file__).parents[2] / "src" / "train.py"
+SPEED = ("train/images_per_s", "train/time_left_s")
+
+
+class Crash(pl.Callback):
+    """The power goes off after a step."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, module, *args):
+        if trainer.global_step == self.step:
+            raise ZeroDivisionError
+
+
+def run(folder: Path, stage: str, *overrides: str, checkpoint: Path | None = None, crash_at: int = 0) -> None:
+    config = tiny_config(*overrides, output_dir=folder, stage=stage)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ready = assemble(config, experiment="tiny", checkpoint=checkpoint)
+        ready.trainer.callbacks.append(Crash(crash_at))
+        ready.fit()
+
+
+def metrics(folder: Path) -> list[dict[str, str]]:
+    rows = read_metrics(folder / "csv" / "metrics.csv")
+    return [{name: value for name, value in row.items() if name not in SPEED} for row in rows]
+
+
+def assert_same_run(found: Path, wanted: Path) -> None:
+    assert metrics(found) == metrics(wanted)
+    mine, theirs = (load_tensors(folder / "checkpoints" / "last.ckpt") for folder in (found, wanted))
+    assert mine["global_step"] == theirs["global_step"]
+    for key in ("state_dict", "optimizer_states"):
+        torch.testing.assert_close(mine[key], theirs[key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("stage", ["stage1", "mae"])
+def test_continuing_after_a_crash_changes_nothing(tmp_path, stage):
+    overrides = ["trainer.max_steps=8", "callbacks.model_checkpoint.every_n_train_steps=5"]
+    if stage == "stage1":
+        overrides += ["callbacks.reconstruction_metrics.every_n_steps=3"]
+    run(tmp_path / "whole", stage, *overrides)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path / "parts", stage, *overrides, crash_at=7)
+    last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
+    assert load_tensors(last)["global_step"] == 5  # step 6 was made, and is made again
+    run(tmp_path / "parts", stage, *overrides, checkpoint=last)
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    rows = metrics(tmp_path / "whole")
+    assert [int(row["step"]) for row in rows] == list(range(1, 9))
+    assert len({row["train/loss"] for row in rows}) == 8
+    if stage == "stage1":
+        assert [bool(row["train/adaptive_weight"]) for row in rows] == [False] * 2 + [True] * 6
+        assert [bool(row["val/psnr"]) for row in rows] == [False] * 2 + [True] + [False] * 2 + [
+            True,
+            False,
+            True,
+        ]
+
+
+# ---------------------------------------------------------------- the real thing
+
+LONG = (
+    "trainer.max_steps=150",
+    "model.disc_upd_start_step=10",
+    "model.disc_start_step=15",
+    "callbacks.model_checkpoint.every_n_train_steps=20",
+    "model.sample_every=1000000",
+    "data.num_workers=1",
+)
+
+
+class Training:
+    """``python src/train.py`` in a process of its own."""
+
+    def __init__(self, folder: Path, *overrides: str):
+        command = [
+            sys.executable,
+            str(TRAIN),
+            *TINY["stage1"],
+            *LONG,
+            f"paths.output_dir={folder}",
+            *overrides,
+        ]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder.parent,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.last = folder / "checkpoints" / "last.ckpt"
+        self.saved_before = self._saved()
+
+    def _saved(self) -> int:
+        return self.last.stat().st_mtime_ns if self.last.exists() else 0
+
+    def wait_for_a_checkpoint(self) -> None:
+        deadline = time.monotonic() + 120
+        while self._saved() == self.saved_before:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"no checkpoint: {self.process.communicate()[1][-2000:]}")
+            time.sleep(0.01)
+
+    def end(self, number: int | None = None) -> tuple[int, str]:
+        """Wait for the end, after a signal if one is given: (exit status, stderr)."""
+        if number is not None:
+            self.process.send_signal(number)
+        stderr = self.process.communicate(timeout=200)[1]
+        return self.process.returncode, stderr
+
+
+def test_a_killed_and_then_interrupted_process_continues_exactly(tmp_path):
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    killed = Training(parts)
+    killed.wait_for_a_checkpoint()
+    assert killed.end(signal.SIGKILL)[0] == -signal.SIGKILL
+
+    interrupted = Training(parts, "ckpt_path=last")
+    interrupted.wait_for_a_checkpoint()
+    status, stderr = interrupted.end(signal.SIGINT)
+    assert status == 130, stderr
+    step = load_tensors(interrupted.last)["global_step"]
+    message = stderr.strip().splitlines()[-1]
+    assert message.startswith(f"interrupted after step {step}; everything is saved in {interrupted.last}")
+    assert f"ckpt_path=last paths.output_dir={parts}" in message
+    assert "Traceback" not in stderr
+    assert 20 < step < 150
+
+    status, stderr = Training(parts, "ckpt_path=last").end()
+    assert status == 0, stderr
+    run(whole, "stage1", *LONG, "data.num_workers=0")
+    assert_same_run(parts, whole)
+    assert [int(row["step"]) for row in metrics(parts)] == list(range(1, 151))
