@@ -5,11 +5,27 @@ from pathlib import Path
 from typing import Any
 
 from unirae.app import cli
-from unirae.app.config import config_dir
+from unirae.app.config import config_dir, experiments
+
+_HELP = """\
+usage: python src/train.py experiment=NAME [key=value …]
+
+experiments:  {experiments}
+often set:    paths.output_dir=DIR  ckpt_path=last|FILE  seed=N  data.data_dir=DIR  data.global_batch_size=N
+              trainer.max_steps=N  trainer.devices=N  model.encoder.weights=hub|random|DIR
+looking only: --cfg job prints the configuration of a command, --hydra-help tells of Hydra's own options
+debugging:    debug=default|overfit|profiler|limit|fdr
+sweeps:       -m key=a,b,c runs every combination
+
+The files of configs/experiment start with what they do and cost.
+"""
 
 
 def main() -> int:
     """Compose the configuration with Hydra and train."""
+    if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra's own would need an experiment first
+        sys.stdout.write(_HELP.format(experiments=", ".join(experiments())))
+        return 0
     import hydra
     from omegaconf import DictConfig
 
