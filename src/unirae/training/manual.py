@@ -14,6 +14,7 @@ from unirae.core.distributed import rank
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.images import to_float
 from unirae.core.keyed_random import sample_keys
+from unirae.models.strict import load_strictly
 from unirae.training.callbacks.events import logs_now
 from unirae.training.guard import NonFiniteGuard
 
@@ -113,12 +114,7 @@ class ManualModule(pl.LightningModule):
         for part, module in parts.items():
             prefix = f"{part}."
             own = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
-            try:
-                module.load_state_dict(own, strict=True, assign=assign)
-            except RuntimeError as error:
-                raise WeightsError(
-                    f"the checkpoint's {part} does not fit this configuration: {error}"
-                ) from None
+            load_strictly(module, own, what=f"{part} of this configuration")
 
     def step_optimizer(self) -> Callable[[], Any]:
         """The step of the first optimizer, by which Lightning counts ``global_step``."""
