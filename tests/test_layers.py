@@ -1,0 +1,33 @@
+"""The layers of docs/index.md, as import-linter checks them; its contracts are in pyproject.toml."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SLOW = {"transformers", "timm", "datasets", "torch_fidelity", "matplotlib"}
+
+
+def test_contracts_hold(capsys, monkeypatch):
+    pytest.importorskip("importlinter")
+    from importlinter.cli import lint_imports
+
+    monkeypatch.chdir(ROOT)
+    status = lint_imports(config_filename="pyproject.toml", no_cache=True)
+    output = capsys.readouterr().out
+    assert status == 0, output
+    assert "3 kept, 0 broken" in output
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src" / "unirae").rglob("*.py")), ids=lambda path: path.stem)
+def test_slow_libraries_are_imported_where_they_are_used(path):
+    top = {
+        name.split(".")[0]
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+        )
+    }
+    assert not top & SLOW
