@@ -136,3 +136,27 @@ def test_a_network_that_is_no_plain_vit_is_refused():
     encoder = build_encoder(kind="generic_hf", name="swin", weights="random", architecture=swin)
     with pytest.raises(ConfigError, match="not a plain ViT"):
         encoder(torch.rand(1, 3, 32, 32))
+
+
+def test_a_new_mae_knows_where_its_patches_are():
+    # transformers 5 leaves the fixed positions of a ViTMAE that is built from a configuration at zero
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    from unirae.models.encoders.mae import fill_sincos_positions
+    from unirae.nn.positions import sincos_positions
+
+    architecture = {
+        "image_size": 32, "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 32, "decoder_hidden_size": 8, "decoder_num_hidden_layers": 1,
+        "decoder_num_attention_heads": 2, "decoder_intermediate_size": 16,
+    }  # fmt: skip
+    mae = ViTMAEForPreTraining(ViTMAEConfig(**architecture))
+    fill_sincos_positions(mae)
+    assert torch.equal(mae.vit.embeddings.position_embeddings[0, 1:], sincos_positions(16, (4, 4)))
+    assert torch.equal(mae.decoder.decoder_pos_embed[0, 1:], sincos_positions(8, (4, 4)))
+
+    encoder = build_encoder(kind="mae", name="tiny", weights="random", architecture=architecture)
+    images = torch.rand(1, 3, 32, 32)
+    same_patch_everywhere = images[..., :8, :8].repeat(1, 1, 4, 4)
+    tokens = encoder(same_patch_everywhere)
+    assert not torch.allclose(tokens[..., 0, 0], tokens[..., 3, 3])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unirae.core.io import write_json
 from unirae.core.keyed_random import Stream, uniform
+from unirae.models.encoders.mae import fill_sincos_positions
 from unirae.training.ema import Ema
 from unirae.training.manual import ManualModule, MeanTerms, MicroBatch
 from unirae.training.optimisation import OptimizerSettings, Updater, build_adamw
@@ -44,6 +45,7 @@ class MaePretraining(ManualModule):
 
         self.architecture = architecture
         self.mae: Any = ViTMAEForPreTraining(ViTMAEConfig(**architecture))
+        fill_sincos_positions(self.mae)
         self.ema = Ema(self.mae, decay=ema_decay, warmup=ema_warmup)
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
