@@ -39,6 +39,7 @@ _STAGE1 = (
     "model.decoder.depth=1",
     "model.decoder.num_heads=2",
     "model.decoder.mlp_width=64",
+    "model.perceptual.layers=null",
     "model.discriminator.channels=8",
     "model.discriminator.num_layers=2",
     "model.disc_upd_start_step=1",
