@@ -319,7 +319,7 @@ def test_a_misspelt_key_in_an_experiment_file_is_refused(tmp_path, monkeypatch):
     shutil.copytree(CONFIGS, copy)
     monkeypatch.setattr("unirae.app.composition.config_dir", lambda: copy)
     experiment = copy / "experiment" / "rae_tiny.yaml"
-    experiment.write_text(experiment.read_text().replace("max_steps: 1800", "max_stepz: 1800"))
+    experiment.write_text(experiment.read_text().replace("max_steps:", "max_stepz:"))
     with pytest.raises(
         ConfigError, match=r"experiment=rae_tiny sets trainer\.max_stepz, which nothing reads"
     ):
