@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import TINY
 
+from tiny_training import TINY
 from unirae.core.io import load_tensors
 
 TRAIN = Path(__file__).parents[2] / "src" / "train.py"
