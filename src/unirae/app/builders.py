@@ -87,6 +87,7 @@ def build_mae(cfg: Config, *, steps_per_epoch: int) -> MaePretraining:
     model = cfg["model"]
     return MaePretraining(
         architecture=model["architecture"],
+        visible_weight=model["visible_weight"],
         pixel_mean=tuple(model["pixel_mean"]),
         pixel_std=tuple(model["pixel_std"]),
         optimizer=OptimizerSettings(**model["optimizer"]),

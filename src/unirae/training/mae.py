@@ -22,7 +22,14 @@ from unirae.training.schedule import Schedule
 
 
 class MaePretraining(ManualModule):
-    """Reconstruct the masked patches of an image from the visible ones; loss on masked patches only."""
+    """Reconstruct the masked patches of an image from the visible ones.
+
+    Args:
+        architecture: arguments of transformers' ViTMAEConfig.
+        visible_weight: also reconstruct the visible patches, with this weight. The paper's 0 makes the best
+            features for recognition after hundreds of epochs; after a few, such an encoder forgets what its own
+            patch looks like, which is what an autoencoder needs of it (docs/log.md).
+    """
 
     kind = "mae"
 
@@ -30,6 +37,7 @@ class MaePretraining(ManualModule):
         self,
         *,
         architecture: dict[str, Any],
+        visible_weight: float,
         pixel_mean: tuple[float, float, float],
         pixel_std: tuple[float, float, float],
         optimizer: OptimizerSettings,
@@ -43,7 +51,7 @@ class MaePretraining(ManualModule):
         super().__init__(seed=seed, micro_batches=micro_batches)
         from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
-        self.architecture = architecture
+        self.architecture, self.visible_weight = architecture, visible_weight
         self.mae: Any = ViTMAEForPreTraining(ViTMAEConfig(**architecture))
         fill_sincos_positions(self.mae)
         self.ema = Ema(self.mae, decay=ema_decay, warmup=ema_warmup)
@@ -58,8 +66,7 @@ class MaePretraining(ManualModule):
         step, terms = self.global_step, MeanTerms()
         self.updater.zero_grad()
         for part in self.split(batch):
-            loss = self.loss(part)
-            terms.add(loss=loss)
+            loss = self.loss(part, terms)
             (loss * self.updater.loss_scale / self.micro_batches).backward()
         terms.add(grad_norm=self.updater.step(step, self.step_optimizer()))
         self.ema.update(self.mae, step)
@@ -67,11 +74,26 @@ class MaePretraining(ManualModule):
             self.scaler.update()
         self.log_terms({**terms.means(), "lr": self.schedule.lr(step)})
 
-    def loss(self, part: MicroBatch) -> Float[Tensor, ""]:
-        """Mean squared error on the masked patches, of pixels normalised per patch if the config says so."""
+    def loss(self, part: MicroBatch, terms: MeanTerms) -> Float[Tensor, ""]:
+        """Mean squared error of the masked patches, plus ``visible_weight`` times that of the visible ones."""
         patches = self.mae.vit.embeddings.patch_embeddings.num_patches
         order = uniform(part.keys, (patches,), Stream.MASK)
-        return self.mae(self.normalise(part.images), noise=order).loss
+        pixels = self.normalise(part.images)
+        output = self.mae(pixels, noise=order)
+        error = (output.logits.float() - self.targets(pixels)).square().mean(-1)
+        masked = (error * output.mask).sum() / output.mask.sum()
+        visible = (error * (1 - output.mask)).sum() / (1 - output.mask).sum()
+        loss = masked + self.visible_weight * visible
+        terms.add(loss=loss, masked=masked, visible=visible)
+        return loss
+
+    def targets(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n d"]:
+        """The pixels of each patch, normalised per patch if the configuration says so (MAE, section 3)."""
+        target = self.mae.patchify(pixels)
+        if not self.architecture["norm_pix_loss"]:
+            return target
+        variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
+        return (target - mean) / (variance + 1e-6).sqrt()
 
     def normalise(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
         """RGB in [0, 1] to the encoder's own mean and std."""
