@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from unirae.core.distributed import rank
+from unirae.core.distributed import all_mean_, rank
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.images import to_float
 from unirae.core.keyed_random import sample_keys
@@ -124,13 +124,16 @@ class ManualModule(pl.LightningModule):
     def log_terms(self, terms: dict[str, Tensor | float]) -> None:
         """Show a finished step's scalars to the guard, and every ``log_every_n_steps`` to the loggers.
 
-        Only then does the host wait for the device. The step logged is the number of updates made.
+        Only then do the processes average what they saw, and the host waits for the device. The step logged is the
+        number of updates made.
         """
         step = self.global_step
         self.guard.watch(step, self.guarded_terms(terms))
         if logs_now(self.trainer):
             self.guard.check(self.last_checkpoint)
-            self.last_terms = {name: float(value) for name, value in terms.items()}
+            values = torch.tensor([float(value) for value in terms.values()], device=self.device)
+            all_mean_([values])
+            self.last_terms = dict(zip(terms, values.tolist(), strict=True))
             for logger in self.trainer.loggers:
                 logger.log_metrics({f"train/{name}": value for name, value in self.last_terms.items()}, step)
 
