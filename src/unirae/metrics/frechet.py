@@ -20,7 +20,7 @@ from unirae.metrics.moments import MomentAccumulator, Moments
 
 def _factor(covariance: Float64[Tensor, "d d"]) -> Float64[Tensor, "d r"]:
     """F with F·Fᵀ = covariance, r its numerical rank (LAPACK's pstrf; tolerance d·ε·largest variance)."""
-    from scipy.linalg.lapack import dpstrf
+    from scipy.linalg.lapack import dpstrf  # pyright: ignore[reportAttributeAccessIssue]
 
     lower, pivots, rank, _ = dpstrf(covariance.numpy(), lower=1)
     factor = torch.zeros_like(covariance)

@@ -73,7 +73,9 @@ class ViTDecoder(nn.Module):
     @property
     def last_layer(self) -> nn.Parameter:
         """The weight whose gradients balance the losses (VQGAN's adaptive weight)."""
-        return self.to_pixels.weight
+        weight = self.to_pixels.weight
+        assert isinstance(weight, nn.Parameter)
+        return weight
 
     def forward(self, tokens: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Un-normalised encoder tokens to pixels in the encoder's normalised space."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from unirae.core.images import quantise
 from unirae.losses.adaptive_weight import detached_leaf, image_gradient
+from unirae.models.decoder import ViTDecoder
 from unirae.models.rae import RAE
 from unirae.training.adversary import Adversary
 from unirae.training.ema import Ema
@@ -186,4 +187,6 @@ class Stage1(ManualModule):
 
     def ema_rae(self) -> RAE:
         """The autoencoder with the averaged decoder: what is evaluated and shown."""
-        return self.rae.with_decoder(self.ema.average)
+        decoder = self.ema.average
+        assert isinstance(decoder, ViTDecoder)
+        return self.rae.with_decoder(decoder)

@@ -15,5 +15,6 @@ class GradientAveraging(DDPStrategy):
 
     def configure_ddp(self) -> None:
         """Leave the module unwrapped, and start every process from the first one's weights."""
+        assert self.model is not None
         for tensor in [*self.model.parameters(), *self.model.buffers()]:
             dist.broadcast(tensor.data, src=0)

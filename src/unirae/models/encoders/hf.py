@@ -147,7 +147,7 @@ class HFEncoder(Encoder):
                 cls.default_std,
             )
         mean, std = content.get("image_mean"), content.get("image_std")
-        return tuple(mean or cls.default_mean), tuple(std or cls.default_std)
+        return tuple(mean or cls.default_mean), tuple(std or cls.default_std)  # pyright: ignore[reportReturnType]
 
     @classmethod
     def describe(cls, backbone: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class TimmEncoder(Encoder):
         if "model_name" not in options:
             raise ConfigError("model.encoder.architecture needs model_name, such as vit_base_patch16_224")
         try:
-            backbone = timm.create_model(
+            backbone: Any = timm.create_model(
                 **options, pretrained=pretrained, num_classes=0, dynamic_img_size=True, cache_dir=None
             )
         except (TypeError, RuntimeError) as error:
@@ -78,13 +78,13 @@ class TimmEncoder(Encoder):
         return backbone.unirae_architecture
 
     def _last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
-        tokens = self.backbone.forward_features(pixels)
-        return F.layer_norm(
-            tokens, (self.width,), eps=self.backbone.norm.eps
-        )  # for models without a final norm
+        backbone: Any = self.backbone
+        tokens = backbone.forward_features(pixels)
+        return F.layer_norm(tokens, (self.width,), eps=backbone.norm.eps)  # for models without a final norm
 
     def _block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
-        return self.backbone.forward_intermediates(pixels, output_fmt="NLC", intermediates_only=True)
+        backbone: Any = self.backbone
+        return backbone.forward_intermediates(pixels, output_fmt="NLC", intermediates_only=True)
 
 
 def _read(source: str) -> dict[str, Tensor]:
