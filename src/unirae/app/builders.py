@@ -164,6 +164,11 @@ def total_steps(trainer: Config, *, steps_per_epoch: int) -> int:
         limits.append(int(trainer["max_epochs"] * steps_per_epoch))
     if not limits:
         raise ConfigError("the run has no end: set trainer.max_epochs or trainer.max_steps")
+    if min(limits) < 1:
+        raise ConfigError(
+            f"trainer.max_epochs={trainer['max_epochs']}, trainer.max_steps={trainer['max_steps']}: the run would have "
+            "no steps; give a positive number, or null for no such limit"
+        )
     return min(limits)
 
 

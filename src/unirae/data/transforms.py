@@ -53,9 +53,9 @@ class Stage1Transform:
     """Stage-1 training (RAE code): bicubic resize to cover ``resize``, random crop, no flip."""
 
     def __init__(self, *, size: Size, resize: Size | None = None):
-        """``resize``: 384 for crops of 256, ⌊1.5·size⌋ for others; a square size means the short side."""
+        """``resize``: by default ⌊1.5·size⌋, so 384 for crops of 256; a square size means the short side."""
         self.size = height_width(size)
-        default = [384 if side == 256 else side * 3 // 2 for side in self.size]
+        default = [side * 3 // 2 for side in self.size]
         self.resize = height_width(default if resize is None else resize, "resize")
         if any(cover < crop for cover, crop in zip(self.resize, self.size, strict=True)):
             raise ConfigError(f"resize={self.resize} is smaller than the crop size={self.size}")

@@ -47,6 +47,7 @@ class ReconstructionMetrics(pl.Callback):
 
     def evaluate(self, trainer: pl.Trainer, module: Stage1) -> None:
         """Reconstruct the split with the EMA decoder and publish the scores."""
+        module.guard.check(module.last_checkpoint)  # its message names the step and the terms
         if self._metrics is None:
             self._metrics = self.build_metrics(module)
         data = evaluation_data(trainer)
@@ -64,6 +65,6 @@ class ReconstructionMetrics(pl.Callback):
             log.info(
                 "step %d: %s",
                 trainer.global_step,
-                ", ".join(f"{k} {v:.4g}" for k, v in result.scores.items()),
+                ", ".join(f"{k} {v:.4g}" for k, v in result.labelled().items()),
             )
         publish_scores(trainer, module, {f"val/{name}": value for name, value in result.scores.items()})
