@@ -326,7 +326,19 @@ def test_a_misspelt_key_in_an_experiment_file_is_refused(tmp_path, monkeypatch):
         compose(["experiment=rae_tiny"])
 
 
-@pytest.mark.parametrize("target", ["unirae.models.decoder.VitDecoder", "unirae.nothing.Thing", "Thing"])
+@pytest.mark.parametrize("target", ["os.system", "torch.hub.load", "Thing", "unirae.core.io.Path"])
+def test_targets_that_are_not_ours_are_never_called(target):
+    with pytest.raises(ConfigError, match=f"_target_: {re.escape(target)} is refused"):
+        locate(target)
+
+
+def test_a_folder_for_data_that_are_not_read_from_one_is_refused():
+    data = compose(["experiment=rae_tiny", "data.data_dir=/mine"])["data"]
+    with pytest.raises(ConfigError, match="is not read from a folder; choose data=image_folder"):
+        builders.build_dataset(data, split="val", size=64, train=False)
+
+
+@pytest.mark.parametrize("target", ["unirae.models.decoder.VitDecoder", "unirae.nothing.Thing"])
 def test_unknown_targets_are_refused_by_name(target):
     with pytest.raises(ConfigError, match=f"_target_: {re.escape(target)} cannot be found"):
         locate(target)

@@ -46,3 +46,17 @@ def test_a_bad_step_of_a_new_set_of_terms_is_seen():
     watch(guard, 5, loss=1.0)
     with pytest.raises(NonFiniteError, match=r"step 4 was not finite \(loss=1, gan=nan\)"):
         guard.check(None)
+
+
+def test_fp16_overflow_is_the_scalers_business_and_a_bad_loss_is_the_guards():
+    from types import SimpleNamespace
+
+    from unirae.training.manual import ManualModule
+
+    terms = {name: torch.zeros(()) for name in ("l1", "loss", "adaptive_weight", "grad_norm", "disc_loss")}
+    watched = {
+        scaler: set(ManualModule.guarded_terms(SimpleNamespace(scaler=scaler), terms))
+        for scaler in (None, "fp16")
+    }
+    assert watched[None] == set(terms)
+    assert watched["fp16"] == {"l1", "disc_loss"}

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 
 from unirae.app import builders
 from unirae.app.run_dir import write_run_files
-from unirae.app.trainer import build_callbacks, build_trainer, limit
+from unirae.app.trainer import build_callbacks, build_trainer, limit, resolve_precision
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import load_tensors
 from unirae.core.log import get_logger
@@ -45,6 +45,7 @@ def assemble(config: dict[str, Any], *, experiment: str, checkpoint: Path | None
     stage = config["model"]["stage"]
     if checkpoint is not None:
         check_checkpoint(checkpoint, stage)
+    config["trainer"]["precision"] = resolve_precision(config["trainer"], checkpoint)
     pl.seed_everything(config["seed"], verbose=False)
     trainer = build_trainer(config, output_dir=output_dir)
 

@@ -22,7 +22,16 @@ Config = dict[str, Any]
 def build_dataset(
     data: Config, *, split: str, size: int | tuple[int, int], train: bool, seed: int = 0
 ) -> ImageDataset:
-    """A split of the configured data, cropped to ``size``; with the training or the evaluation transform."""
+    """A split of the configured data, cropped to ``size``; with the training or the evaluation transform.
+
+    Raises:
+        ConfigError: a folder is given for data that are not read from one.
+    """
+    if data["data_dir"] is not None and "data_dir" not in data["source"]:
+        raise ConfigError(
+            f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
+            "choose data=image_folder or data=imagenet"
+        )
     return ImageDataset(
         source=build(data["source"], split=split),
         transform=build(data["train_transform" if train else "eval_transform"], size=size),

@@ -41,13 +41,21 @@ def build(node: dict[str, Any], **parts: Any) -> Any:
 
 
 def locate(target: str) -> Any:
-    """The object that a dotted path names.
+    """The class or function of this package that a dotted path names.
+
+    Checkpoints carry configurations, so a target is data from elsewhere: only what this package itself defines
+    is called.
 
     Raises:
-        ConfigError: there is no such module or name.
+        ConfigError: there is no such module or name, or it is not this package's.
     """
     module_name, _, name = target.rpartition(".")
+    if not module_name.startswith("unirae."):
+        raise ConfigError(f"_target_: {target} is refused: only targets of unirae are called")
     try:
-        return getattr(importlib.import_module(module_name), name)
+        found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"_target_: {target} cannot be found ({error})") from None
+    if not str(getattr(found, "__module__", "")).startswith("unirae."):
+        raise ConfigError(f"_target_: {target} is refused: it is not defined by unirae")
+    return found

@@ -13,6 +13,7 @@ from unirae.app.builders import Config
 from unirae.app.run_dir import git_commit
 from unirae.core.errors import ConfigError
 from unirae.core.hardware import fastest_precision
+from unirae.core.io import load_tensors
 from unirae.training.callbacks.encoder_export import EncoderExport
 from unirae.training.callbacks.graceful_stop import GracefulStop
 from unirae.training.callbacks.memory_estimate import MemoryEstimate
@@ -152,9 +153,16 @@ def _backend(device_type: str) -> str:
     return "nccl" if device_type == "cuda" else "gloo"
 
 
+def resolve_precision(settings: Config, checkpoint: Path | None) -> str:
+    """What ``trainer.precision`` means here; ``auto`` is measured once in a run, and a resumed run keeps the answer."""
+    if settings["precision"] != "auto":
+        return settings["precision"]
+    if checkpoint is not None:
+        return load_tensors(checkpoint)["unirae"]["config"]["trainer"]["precision"]
+    return fastest_precision(_device_type(settings["accelerator"]))
+
+
 def _precision_plugins(precision: str, device_type: str) -> list[Any]:
-    if precision == "auto":
-        precision = fastest_precision(device_type)
     if precision == "32-true":
         return []
     if precision not in ("bf16-mixed", "16-mixed"):

@@ -138,9 +138,16 @@ class ManualModule(pl.LightningModule):
                 logger.log_metrics({f"train/{name}": value for name, value in self.last_terms.items()}, step)
 
     def guarded_terms(self, terms: dict[str, Tensor | float]) -> dict[str, Tensor]:
-        """The terms that must be finite: all tensors, but with fp16 not the norms, whose overflow is normal."""
+        """The terms that must be finite: all tensors.
+
+        With fp16 not those that scaled gradients enter (norms, λ, and the total with λ in it): their overflow is
+        normal, and the scaler skips such a step.
+        """
         tensors = {name: value for name, value in terms.items() if isinstance(value, Tensor)}
-        return {n: v for n, v in tensors.items() if not (self.scaler and n.endswith("grad_norm"))}
+        if self.scaler is None:
+            return tensors
+        scaled = ("loss", "adaptive_weight", "grad_norm", "disc_grad_norm")
+        return {name: value for name, value in tensors.items() if name not in scaled}
 
 
 class MeanTerms:
