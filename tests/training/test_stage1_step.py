@@ -228,34 +228,26 @@ def test_two_processes_equal_one(whole_batch, tmp_path):
 # --------------------------------------------------------------- what the discriminator sees, and half precision
 
 
-class Recorder(nn.Module):
-    """A discriminator that keeps what it is shown in its own turn."""
+class Recorder(pl.Callback):
+    """Keeps what the discriminator is shown in its own turn."""
 
     def __init__(self):
-        super().__init__()
-        self.head = nn.Conv2d(3, 1, 8, stride=8)
         self.shown: list[Tensor] = []
 
-    def forward(self, images):
-        if self.training:
-            self.shown.append(images.detach().clone())
-        return self.head(images).flatten(1)
+    def on_train_start(self, trainer, module):
+        module.adversary.discriminator.register_forward_pre_hook(self.keep)
 
-    @property
-    def trained(self):
-        return self
-
-    def power_iteration(self):
-        pass
+    def keep(self, discriminator, inputs):
+        if discriminator.training:
+            self.shown.append(inputs[0].detach().clone())
 
 
 def test_fakes_are_clean_fresh_and_on_the_8_bit_grid(tmp_path):
     config = tiny_config("trainer.max_steps=3", "model.augment.translation=0", output_dir=tmp_path)
     config["model"]["augment"]["color"] = False
-    config["model"]["discriminator"] = {"_target_": "test_stage1_step.Recorder"}
-    states = States()
-    module = fit(config, callbacks=[states])
-    real, fake = ((module.adversary.discriminator.shown[-1] + 1) / 2 * 255).chunk(2)
+    states, recorder = States(), Recorder()
+    module = fit(config, callbacks=[states, recorder])
+    real, fake = ((recorder.shown[-1] + 1) / 2 * 255).chunk(2)
     torch.testing.assert_close(fake, fake.round(), rtol=0, atol=1e-3)
     assert fake.min() >= 0
     assert fake.max() <= 255
