@@ -288,3 +288,31 @@ def test_last_continues_an_experiment_in_its_own_folder_and_writes_everything_th
     assert status == 0
     assert [row["step"] for row in read_metrics(run / "csv" / "metrics.csv")] == ["1", "2", "3"]
     assert torch.load(run / "checkpoints" / "last.ckpt")["global_step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cause"),
+    [
+        (
+            ["experiment=rae_tinyy"],
+            "Could not find 'experiment/rae_tinyy' Available options in 'experiment': mae_tiny",
+        ),
+        (["experiment=rae_tiny", "trainer.max_stps=3"], "Could not override 'trainer.max_stps'"),
+        ([], "You must specify 'experiment'"),
+    ],
+)
+def test_what_hydra_refuses_is_one_line_too(tmp_path, monkeypatch, capsys, overrides, cause):
+    monkeypatch.chdir(tmp_path)
+    assert run_train(monkeypatch, *overrides) == 2
+    error = capsys.readouterr().err
+    assert cause in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("key", ["max_steps", "max_epochs"])
+def test_a_length_that_is_no_number_is_refused(key):
+    from unirae.app.builders import total_steps
+
+    with pytest.raises(ConfigError, match=f"trainer.{key}='' is not a number"):
+        total_steps({"max_steps": 1, "max_epochs": 1} | {key: ""}, steps_per_epoch=5)

@@ -135,6 +135,7 @@ def build_adversary(model: Config, *, steps_per_epoch: int) -> Adversary:
         disc_weight=model["disc_weight"],
         update_start_step=start("disc_upd_start"),
         gan_start_step=start("disc_start"),
+        clip_grad=model["disc_clip_grad"],
         loss=discriminator_loss(model["disc_loss"]),
         max_adaptive_weight=model["max_adaptive_weight"],
         fixed_adaptive_weight=model["fixed_adaptive_weight"],
@@ -166,6 +167,11 @@ def build_schedule(model: Config, scheduler: str, optimizer: str, *, steps_per_e
 
 def total_steps(trainer: Config, *, steps_per_epoch: int) -> int:
     """The run's length: the earlier of ``max_steps`` and ``max_epochs``."""
+    for key in ("max_steps", "max_epochs"):
+        if trainer[key] is not None and not isinstance(trainer[key], int | float):
+            raise ConfigError(
+                f"trainer.{key}={trainer[key]!r} is not a number; give one, or null for no such limit"
+            )
     limits = []
     if trainer["max_steps"] is not None:
         limits.append(int(trainer["max_steps"]))

@@ -31,7 +31,9 @@ def compose(overrides: list[str]) -> dict[str, Any]:
                 del cfg["hydra"]
             return finish(cfg, choices=choices, overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{' '.join(overrides)}: {error}") from None
+        # Hydra's messages go over many lines and end in its search path; the cause and the choices come first.
+        message = " ".join(str(error).split("Config search path")[0].split())
+        raise ConfigError(f"{' '.join(overrides) or 'train'}: {message}") from None
 
 
 def finish(cfg: Any, *, choices: dict[str, str | None], overrides: list[str]) -> dict[str, Any]:

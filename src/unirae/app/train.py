@@ -6,6 +6,7 @@ from typing import Any
 
 from unirae.app import cli
 from unirae.app.config import config_dir, experiments
+from unirae.core.errors import ConfigError
 
 _HELP = """\
 usage: python src/train.py experiment=NAME [key=value …]
@@ -26,6 +27,11 @@ def main() -> int:
     if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra's own would need an experiment first
         sys.stdout.write(_HELP.format(experiments=", ".join(experiments())))
         return 0
+    if not any(word.startswith("-") for word in sys.argv[1:]):  # a plain run: its mistakes are one line each
+        from unirae.app.composition import compose
+
+        if status := cli.run(lambda: compose(sys.argv[1:])):
+            return status
     import hydra
     from omegaconf import DictConfig
 
@@ -87,7 +93,11 @@ def train(config: dict[str, Any], *, experiment: str, checkpoint: Path | None = 
     run = assemble(config, experiment=experiment, checkpoint=checkpoint)
     run.fit()
     metric = config["optimized_metric"]
-    return run.scores.get(metric) if metric else None
+    if metric and metric not in run.scores:
+        raise ConfigError(
+            f"optimized_metric={metric}: this run has the scores {', '.join(sorted(run.scores))}"
+        )
+    return run.scores[metric] if metric else None
 
 
 def _names_output_dir(config: dict[str, Any], overrides: list[str]) -> bool:

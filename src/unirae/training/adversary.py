@@ -26,6 +26,7 @@ class Adversary(nn.Module):
         disc_weight: constant factor of the GAN loss.
         update_start_step: the discriminator learns from this step on.
         gan_start_step: the generator sees it from this step on.
+        clip_grad: largest norm of the discriminator's gradients; 0 is off.
         loss: the discriminator's.
         max_adaptive_weight: upper limit of λ.
         fixed_adaptive_weight: holds λ constant; None computes it.
@@ -41,6 +42,7 @@ class Adversary(nn.Module):
         disc_weight: float,
         update_start_step: int,
         gan_start_step: int,
+        clip_grad: float,
         loss: DiscriminatorLoss,
         max_adaptive_weight: float,
         fixed_adaptive_weight: float | None,
@@ -53,7 +55,7 @@ class Adversary(nn.Module):
             schedule,
             loss,
         )
-        self.disc_weight = disc_weight
+        self.disc_weight, self.clip_grad = disc_weight, clip_grad
         self.update_start_step, self.gan_start_step = update_start_step, gan_start_step
         self.max_adaptive_weight, self.fixed_adaptive_weight = max_adaptive_weight, fixed_adaptive_weight
         self._augment = augment

@@ -77,7 +77,14 @@ class Stage1(ManualModule):
             )
         if self.scaler:
             self.scaler.update()
-        self.log_terms({**terms.means(), "lr": self.schedule.lr(step)})
+        self.log_terms({**terms.means(), **self.learning_rates(step)})
+
+    def learning_rates(self, step: int) -> dict[str, float]:
+        """Of the decoder, and of the discriminator once it learns."""
+        rates = {"lr": self.schedule.lr(step)}
+        if self.adversary and step >= self.adversary.update_start_step:
+            rates["disc_lr"] = self.adversary.schedule.lr(step - self.adversary.update_start_step)
+        return rates
 
     def backward_generator(
         self, reconstruction: Float[Tensor, "b 3 H W"], part: MicroBatch, step: int, terms: MeanTerms
@@ -139,7 +146,10 @@ class Stage1(ManualModule):
             self.adversary.discriminator.trained.parameters(), self.adversary.optimizer
         )
         self.discriminator_updater = Updater(
-            discriminator, schedule=self.adversary.schedule, clip_grad=0.0, scaler=self.scaler
+            discriminator,
+            schedule=self.adversary.schedule,
+            clip_grad=self.adversary.clip_grad,
+            scaler=self.scaler,
         )
         return [decoder, discriminator]
 

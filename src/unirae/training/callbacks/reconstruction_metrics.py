@@ -58,6 +58,7 @@ class ReconstructionMetrics(pl.Callback):
             batch_size=self.batch_size,
             num_samples=min(self.num_samples or len(data), len(data)),
             device=module.device,
+            num_workers=trainer.datamodule.num_workers,  # pyright: ignore[reportAttributeAccessIssue]
             settings={"step": trainer.global_step, "weights": "EMA", **describe_data(data)},
         )
         if is_main():
