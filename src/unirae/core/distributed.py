@@ -44,7 +44,8 @@ def all_mean_(tensors: list[Tensor]) -> None:
     """Average tensors over processes in place, as one flat message per dtype (DDP's gradient average)."""
     if not is_distributed() or not tensors:
         return
-    for dtype in {t.dtype for t in tensors}:
+    # In order of appearance: a set's order differs between processes, and their messages would not match.
+    for dtype in dict.fromkeys(t.dtype for t in tensors):
         group = [t for t in tensors if t.dtype == dtype]
         flat = torch.cat([t.reshape(-1) for t in group])
         dist.all_reduce(flat, op=dist.ReduceOp.SUM)
