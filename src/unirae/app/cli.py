@@ -17,9 +17,10 @@ def run(command: Callable[[], Any]) -> int:
     Returns:
         0, or 2 for a :class:`~unirae.core.errors.UserError`, or 130 after an interrupt.
     """
-    # Before torch loads OpenMP. By default a thread that waits for another spins; where a process has fewer free
-    # cores than threads the spinning keeps the others from running (measured: 6 times slower beside one busy core).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Before torch loads OpenMP. By default a thread that waits for another spins for milliseconds; beside another
+    # busy process that keeps the others from running. A short spin costs little alone (docs/log.md).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         command()
     except RunInterrupted as stop:
