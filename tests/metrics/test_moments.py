@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unirae.metrics.moments import MomentAccumulator
+from unirae.metrics.moments import MomentAccumulator, VarianceAccumulator
 
 
 def _accumulate(features, sizes):
@@ -61,3 +61,36 @@ def test_one_sample_and_nan_are_refused():
         _accumulate(_features(count=1), 1)
     with pytest.raises(ValueError, match="not finite"):
         _accumulate(torch.tensor([[0.0], [float("nan")]]), 2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(batch=st.integers(1, 60), offset=st.sampled_from([0.0, 1e7]))
+def test_variances_are_the_diagonal(batch, offset):
+    features = _features(width=6, offset=offset).reshape(60, 2, 3)
+    accumulator = VarianceAccumulator(shape=(2, 3))
+    for part in features.split(batch):
+        accumulator.update(part)
+    moments = accumulator.compute()
+    assert moments.count == 60
+    np.testing.assert_allclose(moments.mean, features.numpy().mean(0), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(moments.variance, features.numpy().var(0), rtol=1e-7)
+
+
+def test_weights_count_as_repetitions():
+    features = _features(width=3)
+    weighted, repeated = VarianceAccumulator(shape=(3,)), VarianceAccumulator(shape=(3,))
+    for part, times in ((features[:20], 3), (features[20:40], 1), (features[40:], 0)):
+        weighted.update(part, float(times))
+        for _ in range(times):
+            repeated.update(part)
+    one, other = weighted.compute(), repeated.compute()
+    assert one.count == other.count == 80
+    torch.testing.assert_close(one.mean, other.mean)
+    torch.testing.assert_close(one.variance, other.variance)
+
+
+def test_one_sample_has_no_variance():
+    accumulator = VarianceAccumulator(shape=(3,))
+    accumulator.update(torch.ones(1, 3))
+    with pytest.raises(ValueError, match="at least 2"):
+        accumulator.compute()

@@ -11,6 +11,8 @@ from unirae.core.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+    from unirae.data.source import Split
+
 
 def pick_device(name: str) -> "torch.device":
     """``auto`` takes CUDA (this process's card), then Metal, then the CPU; other names are torch's.
@@ -49,7 +51,9 @@ def process_group(device: "torch.device") -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def choose_data(data: str | None, data_dir: Path | None, trained_on: dict[str, Any]) -> dict[str, Any]:
+def choose_data(
+    data: str | None, data_dir: Path | None, trained_on: dict[str, Any], *, split: "Split" = "val"
+) -> dict[str, Any]:
     """The resolved data configuration that ``--data`` and ``--data_dir`` mean.
 
     Args:
@@ -57,6 +61,7 @@ def choose_data(data: str | None, data_dir: Path | None, trained_on: dict[str, A
             images are meant unless it has a validation folder or split.
         data_dir: where the data lie, instead of where the configuration says.
         trained_on: the checkpoint's data configuration.
+        split: the part that is wanted; "train" leaves a folder without a validation part its usual one.
 
     Raises:
         ConfigError: neither a known name nor a folder.
@@ -75,7 +80,8 @@ def choose_data(data: str | None, data_dir: Path | None, trained_on: dict[str, A
             own = compose(f"data/{group}")
         if data not in known:
             data_dir = Path(data)
-            own.data.source.val_fraction = 1.0
+            if split == "val":
+                own.data.source.val_fraction = 1.0
     if data_dir is not None:
         if "data_dir" not in own.data.source:
             raise ConfigError(

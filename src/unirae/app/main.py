@@ -6,6 +6,7 @@ import sys
 COMMANDS = {
     "demo": "train a tiny encoder and autoencoder on the bundled images, and write a report",
     "train": "train an experiment: unirae train experiment=NAME [key=value …]",
+    "compute-stats": "latent statistics of a stage-1 checkpoint, into a copy of it",
     "eval-rfid": "score a checkpoint's reconstructions",
     "reconstruct": "reconstruct your own images with a checkpoint",
     "prepare-data": "convert an image folder or tar to the Hugging Face datasets format",

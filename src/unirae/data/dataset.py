@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.log import get_logger
 from unirae.data.decode import BadImageError
-from unirae.data.sampler import SampleKey, derived_seed
+from unirae.data.sampler import SampleKey, sample_generator
 from unirae.data.source import Sample, Source
 from unirae.data.transforms import Transform
 
@@ -39,8 +39,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
         if len(source) == 0:
             raise DataError(f"{source.name} has no images")
         self.source = source
-        self._transform = transform
-        self._seed = seed
+        self.transform, self.seed = transform, seed
         self._on_bad_image = on_bad_image
         # in shared memory, so that what a loader's worker finds is counted by the process that reports it
         self._is_bad = torch.zeros(len(source), dtype=torch.bool).share_memory_()
@@ -56,16 +55,15 @@ class ImageDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
         """``index`` is that of the image shown, also where it replaces a bad one."""
-        key = key if isinstance(key, SampleKey) else SampleKey(int(key), 0)
-        index, epoch = key.index, key.epoch
+        key = SampleKey.of(key)
+        shown, sample = self.readable_from(key.index)
+        image = self.transform(sample.image, sample_generator(self.seed, key))
+        return {"image": image, "label": sample.label, "index": shown}
+
+    def readable_from(self, index: int) -> tuple[int, Sample]:
+        """The first readable image at or after ``index``, wrapping around: the same one in every epoch."""
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        shown, sample = self._readable_from(index)
-        generator = torch.Generator().manual_seed(derived_seed(self._seed, epoch, index))
-        return {"image": self._transform(sample.image, generator), "label": sample.label, "index": shown}
-
-    def _readable_from(self, index: int) -> tuple[int, Sample]:
-        """The first readable image at or after ``index``, wrapping around: the same one in every epoch."""
         tries = min(len(self), _MAX_REPLACEMENTS)
         for candidate in ((index + step) % len(self) for step in range(tries)):
             if self._is_bad[candidate]:

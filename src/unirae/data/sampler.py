@@ -3,6 +3,8 @@
 import hashlib
 from dataclasses import dataclass
 
+import torch
+
 
 @dataclass(frozen=True, slots=True)
 class SampleKey:
@@ -11,8 +13,18 @@ class SampleKey:
     index: int
     epoch: int
 
+    @classmethod
+    def of(cls, key: "int | SampleKey") -> "SampleKey":
+        """A key as it is; a plain number means epoch 0."""
+        return key if isinstance(key, SampleKey) else cls(int(key), 0)
+
 
 def derived_seed(seed: int, epoch: int, index: int) -> int:
     """A 64-bit seed that is a function of its three arguments alone."""
     digest = hashlib.blake2b(f"{seed}/{epoch}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
+
+
+def sample_generator(seed: int, key: SampleKey) -> torch.Generator:
+    """The source of all random draws of one sample's augmentation."""
+    return torch.Generator().manual_seed(derived_seed(seed, key.epoch, key.index))

@@ -2,11 +2,12 @@
 
 Each transform is ``transform(image, generator)``; all its random draws come from that generator, so that a
 picture's augmentation is a function of (seed, epoch, index) and of nothing else. Sizes are pixels, one number
-for a square or (height, width).
+for a square or (height, width). A :class:`ViewTransform` has so few results that all of them can be had.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +27,39 @@ class Transform(Protocol):
     def __call__(self, image: Image.Image, generator: Generator) -> UInt8[Tensor, "3 H W"]:
         """RGB in, uint8 RGB in [0, 255] out."""
         ...
+
+
+class ViewTransform(ABC):
+    """A transform with a few results, its views: one of them is drawn, the rest follows from its number.
+
+    What goes through all data once for all epochs, such as latent statistics and the latent cache, takes each view.
+    """
+
+    size: tuple[int, int]
+    view_weights: tuple[float, ...]
+    """The probability of each view."""
+
+    @property
+    def views(self) -> int:
+        """How many there are."""
+        return len(self.view_weights)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the views depend on (not their probabilities), ready for JSON."""
+        return {"name": type(self).__name__, "size": list(self.size), "views": self.views}
+
+    @abstractmethod
+    def view(self, generator: Generator) -> int:
+        """Draw a view's number."""
+
+    @abstractmethod
+    def render(self, image: Image.Image, view: int) -> UInt8[Tensor, "3 H W"]:
+        """The picture in that view."""
+
+    def __call__(self, image: Image.Image, generator: Generator) -> UInt8[Tensor, "3 H W"]:
+        """The view that is drawn."""
+        return self.render(image, self.view(generator))
 
 
 def height_width(size: Size, name: str = "size") -> tuple[int, int]:
@@ -76,15 +110,24 @@ class Stage1Transform:
         return cover_w, cover_w * height // width
 
 
-class AdmCenterCrop:
+class AdmCenterCrop(ViewTransform):
     """ADM's centre crop (evaluation, stage 2): halve by box filter while twice too large, bicubic, crop."""
 
     def __init__(self, *, size: Size):
         self.size = height_width(size)
+        self.view_weights = (1.0,)
+
+    def view(self, generator: Generator) -> int:
+        """The only one."""
+        return 0
+
+    def render(self, image: Image.Image, view: int) -> UInt8[Tensor, "3 H W"]:
+        """The crop."""
+        return to_tensor(self.crop(image))
 
     def __call__(self, image: Image.Image, generator: Generator | None = None) -> UInt8[Tensor, "3 H W"]:
         """The same crop each time."""
-        return to_tensor(self.crop(image))
+        return self.render(image, 0)
 
     def crop(self, image: Image.Image) -> Image.Image:
         """The crop as a picture."""
@@ -97,17 +140,24 @@ class AdmCenterCrop:
         return image.crop((left, top, left + width, top + height))
 
 
-class AdmCropFlip:
+class AdmCropFlip(ViewTransform):
     """Stage-2 training: ADM's centre crop, mirrored with probability ``flip_probability``."""
 
     def __init__(self, *, size: Size, flip_probability: float = 0.5):
+        if not 0 <= flip_probability <= 1:
+            raise ConfigError(f"flip_probability={flip_probability} must lie in [0, 1]")
         self._centre = AdmCenterCrop(size=size)
-        self.flip_probability = flip_probability
+        self.size, self.flip_probability = self._centre.size, flip_probability
+        self.view_weights = (1 - flip_probability, flip_probability) if flip_probability else (1.0,)
 
-    def __call__(self, image: Image.Image, generator: Generator) -> UInt8[Tensor, "3 H W"]:
+    def view(self, generator: Generator) -> int:
+        """0 for the centre crop, 1 for its mirror image."""
+        return int(_uniform(0, 1, generator) < self.flip_probability)
+
+    def render(self, image: Image.Image, view: int) -> UInt8[Tensor, "3 H W"]:
         """The centre crop or its mirror image."""
-        tensor = self._centre(image)
-        return tensor.flip(-1) if _uniform(0, 1, generator) < self.flip_probability else tensor
+        tensor = self._centre.render(image, 0)
+        return tensor.flip(-1) if view else tensor
 
 
 class ScaleShift:

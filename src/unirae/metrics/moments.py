@@ -1,10 +1,11 @@
-"""Mean and covariance of a stream of feature vectors, in float64 and constant memory.
+"""Mean and covariance, or variance, of a stream of samples, in float64 and constant memory.
 
 The updates are those of Chan, Golub and LeVeque (1983): deviations are taken from the mean so far, never from
 zero, so nothing cancels where a feature's mean is far larger than its spread. The result does not depend on
 the order or the size of the batches beyond float64 rounding, nor on the number of processes.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -23,45 +24,100 @@ class Moments:
     covariance: Float64[Tensor, "d d"]
 
 
-class MomentAccumulator:
-    """Streaming count, mean and centred sum of outer products M = Σ (x − mean)(x − mean)ᵀ."""
+@dataclass(frozen=True, kw_only=True)
+class ElementMoments:
+    """Mean and variance of each element with the number of samples behind them; ``variance`` divides by n."""
 
-    def __init__(self, *, width: int, device: torch.device | str = "cpu") -> None:
+    count: int
+    mean: Float64[Tensor, "..."]
+    variance: Float64[Tensor, "..."]
+
+
+class _Accumulator(ABC):
+    """Streaming count, mean and scatter Σ f(x − mean), where f is what :meth:`spread` adds up."""
+
+    def __init__(
+        self, *, shape: tuple[int, ...], scatter_shape: tuple[int, ...], device: torch.device | str
+    ) -> None:
         device = torch.device(device)
         if device.type == "mps":  # Metal has no float64
             device = torch.device("cpu")
         self.count = torch.zeros((), dtype=torch.float64, device=device)
-        self.mean = torch.zeros(width, dtype=torch.float64, device=device)
-        self.scatter = torch.zeros(width, width, dtype=torch.float64, device=device)
+        self.mean = torch.zeros(shape, dtype=torch.float64, device=device)
+        self.scatter = torch.zeros(scatter_shape, dtype=torch.float64, device=device)
 
-    def update(self, features: Float[Tensor, "b d"]) -> None:
-        """Add a batch of feature vectors."""
-        if not len(features):
+    @staticmethod
+    @abstractmethod
+    def spread(rows: Float64[Tensor, "n ..."]) -> Float64[Tensor, "..."]:
+        """The sum over deviations that the scatter consists of."""
+
+    def update(self, features: Float[Tensor, "b ..."], weight: float = 1.0) -> None:
+        """Add a batch of samples, each of which counts ``weight`` times."""
+        if not len(features) or weight == 0:
             return
         features = features.to(self.mean.device, torch.float64)
         batch_mean = features.mean(0)
-        centred = features - batch_mean
-        shift = batch_mean - self.mean
-        total = self.count + len(features)
-        self.scatter.addmm_(centred.T, centred)
-        self.scatter.add_(torch.outer(shift, shift) * (self.count * len(features) / total))
-        self.mean = self.mean + shift * (len(features) / total)
+        shift = (batch_mean - self.mean)[None]
+        added = weight * len(features)
+        total = self.count + added
+        self.scatter += weight * self.spread(features - batch_mean)
+        self.scatter += self.spread(shift) * (self.count * added / total)
+        self.mean = self.mean + shift[0] * (added / total)
         self.count = total
 
+    def merged(self) -> tuple[float, Tensor, Tensor]:
+        """Count, mean and scatter over all processes; the state stays as it is, so more updates may follow."""
+        count = all_sum(self.count)
+        mean = all_sum(self.mean * self.count) / count
+        scatter = all_sum(self.scatter + self.spread((self.mean - mean)[None]) * self.count)
+        return float(count), mean, scatter
+
+
+class MomentAccumulator(_Accumulator):
+    """Of feature vectors, with the whole scatter matrix Σ (x − mean)(x − mean)ᵀ."""
+
+    def __init__(self, *, width: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(shape=(width,), scatter_shape=(width, width), device=device)
+
+    @staticmethod
+    def spread(rows: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:
+        """Outer products."""
+        return rows.T @ rows
+
     def compute(self) -> Moments:
-        """The moments over all processes; the state stays as it is, so more updates may follow.
+        """The moments over all processes.
 
         Raises:
             ValueError: fewer than two samples, or a feature that is not finite.
         """
-        count = all_sum(self.count)
+        count, mean, scatter = self.merged()
         if count < 2:
             raise ValueError(f"a covariance needs at least 2 samples, got {int(count)}")
-        mean = all_sum(self.mean * self.count) / count
-        shift = self.mean - mean
-        scatter = all_sum(self.scatter + torch.outer(shift, shift) * self.count)
         if not (mean.isfinite().all() and scatter.isfinite().all()):
             raise ValueError(
                 "some features are not finite: the extractor's weights or its input hold NaN or inf"
             )
         return Moments(count=int(count), mean=mean, covariance=scatter / (count - 1))
+
+
+class VarianceAccumulator(_Accumulator):
+    """Of samples of any shape, each element on its own: the diagonal alone, where the matrix would not fit."""
+
+    def __init__(self, *, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
+        super().__init__(shape=shape, scatter_shape=shape, device=device)
+
+    @staticmethod
+    def spread(rows: Float64[Tensor, "n ..."]) -> Float64[Tensor, "..."]:
+        """Squares."""
+        return rows.square().sum(0)
+
+    def compute(self) -> ElementMoments:
+        """The moments over all processes; not finite where a sample was not.
+
+        Raises:
+            ValueError: fewer than two samples.
+        """
+        count, mean, scatter = self.merged()
+        if round(count) < 2:  # weights such as 0.3 and 0.7 do not add up exactly
+            raise ValueError(f"a variance needs at least 2 samples, got {round(count)}")
+        return ElementMoments(count=round(count), mean=mean, variance=scatter / count)

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from unirae.core.conventions import LATENT_EPS
 from unirae.core.errors import WeightsError
+from unirae.core.io import state_sha256
 
 
 class LatentStats(nn.Module):
-    """Mean and population variance per latent element; either may be absent.
+    """Mean and population variance per latent element, or per channel (c, 1, 1); either may be absent.
 
     The released DINOv2-B statistics, for one, have no mean. Kept and applied in float32 whatever the
     precision of the networks around them.
@@ -44,9 +45,23 @@ class LatentStats(nn.Module):
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """The (c, h, w) of the latents they belong to; None where both are absent."""
+        """(c, h, w) or (c, 1, 1); None where both are absent."""
         present = self.mean if self.mean is not None else self.var
         return None if present is None else tuple(present.shape)
+
+    def fit(self, latent_shape: tuple[int, ...]) -> bool:
+        """Whether they belong to latents of that (c, h, w): each is of that shape, or one value per channel."""
+        present = [tuple(t.shape) for t in (self.mean, self.var) if t is not None]
+        return all(shape in (latent_shape, (latent_shape[0], 1, 1)) for shape in present)
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """What a checkpoint holds, the arguments of this class; None where there are none."""
+        return {**self.state_dict(), "info": self.info} if self.shape else None
+
+    @property
+    def sha256(self) -> str:
+        """Hash of mean and variance."""
+        return state_sha256(self.state_dict())
 
     def normalise(self, tokens: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """(z − mean) / √(var + ε), in float32."""

@@ -4,6 +4,7 @@ Two spaces: *tokens* are what the encoder gives and the decoder reads; *latents*
 statistics of the training set, the space in which a diffusion model works. Without statistics they are equal.
 """
 
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
+from unirae.core.io import sha256_of_text, state_sha256
 from unirae.core.keyed_random import Stream, normal, uniform
 from unirae.core.precision import full_precision
 from unirae.models.decoder import ViTDecoder
@@ -59,7 +61,7 @@ class RAE(nn.Module):
         self.noise_tau, self.noise_kind = noise_tau, noise_kind
         self.encoder, self.decoder = encoder, decoder
         self.stats = LatentStats() if stats is None else stats
-        if self.stats.shape not in (None, self.latent_shape):
+        if not self.stats.fit(self.latent_shape):
             raise ConfigError(
                 f"latent statistics of shape {self.stats.shape} do not fit latents of shape "
                 f"{self.latent_shape} (encoder_input_size={encoder_input_size}); compute them for this RAE"
@@ -112,6 +114,15 @@ class RAE(nn.Module):
     def with_decoder(self, decoder: ViTDecoder) -> "RAE":
         """The same RAE with another decoder (its EMA, say); encoder and statistics are shared, not copied."""
         return RAE(encoder=self.encoder, decoder=decoder, stats=self.stats, **self._settings())
+
+    def with_stats(self, stats: LatentStats) -> "RAE":
+        """The same RAE with other latent statistics; its networks are shared, not copied."""
+        return RAE(encoder=self.encoder, decoder=self.decoder, stats=stats, **self._settings())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the networks' weights, without statistics; read once, for a frozen RAE's never change."""
+        return sha256_of_text(f"{state_sha256(self.decoder.state_dict())}/{self.encoder.weights_sha256}")
 
     def _settings(self) -> dict[str, Any]:
         return {

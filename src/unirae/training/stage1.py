@@ -59,7 +59,7 @@ class Stage1(ManualModule):
         step = self.global_step
         terms, seen = MeanTerms(), []
         self.decoder_updater.zero_grad()
-        for part in self.split(batch):
+        for part in self.images(batch):
             clean = self.rae.tokens(part.images)
             reconstruction = self.rae.decode_tokens(self.rae.add_noise(clean, part.keys))
             self.backward_generator(reconstruction, part, step, terms)
@@ -164,9 +164,7 @@ class Stage1(ManualModule):
         return {
             "rae": self.rae.spec(),
             "encoder_state": encoder.state_dict() if encoder.identity.embedded else None,
-            "latent_stats": {**self.rae.stats.state_dict(), "info": self.rae.stats.info}
-            if self.rae.stats.shape
-            else None,
+            "latent_stats": self.rae.stats.to_dict(),
         }
 
     def networks(self) -> dict[str, nn.Module | None]:

@@ -1,0 +1,139 @@
+"""``python src/compute_stats.py --checkpoint C --output FILE``: latent statistics into a copy of a checkpoint."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from unirae.app import cli
+from unirae.app.options import parse
+from unirae.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unirae.models.latent_stats import LatentStats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Mean and variance of the latents over the training images, written into a copy of a stage-1 checkpoint.
+
+    Stage 2 works on latents that these statistics normalise. The checkpoint is all that is needed: it knows its
+    encoder and its data. Run it under torchrun to use several devices; the statistics stay the same.
+    """
+
+    checkpoint: Path
+    """A stage-1 checkpoint, or the folder of a run."""
+    output: Path
+    """The new checkpoint; it must not exist yet."""
+    data: str | None = None
+    """emoji, photos, imagenet, image_folder, synthetic (the training split), or a folder. Default: what the
+    checkpoint was trained on."""
+    data_dir: Path | None = None
+    """Where the data lie, if not where the configuration says."""
+    transform: Literal["auto", "adm_crop_flip", "adm_crop", "train"] = "auto"
+    """adm_crop_flip: ADM's centre crop and its mirror image, which is what stage 2 sees. adm_crop: the crop
+    alone. train: the data's own training transform. auto: train, with adm_crop_flip instead of a random crop."""
+    per: Literal["element", "channel"] = "element"
+    """One mean and variance per latent element (the recipe), or per channel."""
+    num_samples: int | None = None
+    """A seeded random subset of this size. Default: every image."""
+    batch_size: int = 32
+    """Images read at once; the statistics do not depend on it."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the encoder; sums are always float64."""
+    encoder_weights: str | None = None
+    """Where the encoder's weights lie, if not where the checkpoint says."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    num_workers: int = 0
+    """Processes that read images."""
+    seed: int = 0
+    """Chooses the subset, and the draws of a random transform."""
+
+
+def main() -> int:
+    """Parse, compute, and turn mistakes into one line."""
+    options = parse(Options)
+    return cli.run(lambda: run(options))
+
+
+def run(options: Options) -> "LatentStats":
+    """Compute the statistics and write the new checkpoint."""
+    from unirae.app.inference import pick_device, process_group
+    from unirae.core.distributed import is_main, rank
+    from unirae.core.io import save_tensors
+    from unirae.core.log import get_logger
+    from unirae.models.loading import find_checkpoint, read_checkpoint
+
+    cli.quiet_libraries()
+    device = pick_device(options.device)
+    with process_group(device):
+        cli.configure_logging(rank=rank())
+        checkpoint = find_checkpoint(options.checkpoint)
+        _check_output(options.output, checkpoint)
+        content = read_checkpoint(checkpoint, kind="stage1")
+        stats = compute(options, checkpoint, content, device)
+        if is_main():
+            content["unirae"]["latent_stats"] = stats.to_dict()
+            save_tensors(options.output, content)
+            log = get_logger(__name__)
+            log.info("%s", summary(stats))
+            log.info("checkpoint with latent statistics: %s", options.output)
+    return stats
+
+
+def compute(options: Options, checkpoint: Path, content: dict[str, Any], device: Any) -> "LatentStats":
+    """Everything between the command line and the files."""
+    from unirae.app.builders import build_dataset
+    from unirae.app.inference import choose_data, progress_bar
+    from unirae.core.io import file_sha256
+    from unirae.evaluation.latent_statistics import compute_latent_stats
+    from unirae.models.loading import rae_from_checkpoint
+
+    rae = rae_from_checkpoint(content, encoder_weights=options.encoder_weights).to(device)
+    data = choose_data(options.data, options.data_dir, content["unirae"]["config"]["data"], split="train")
+    data["train_transform"] = choose_transform(options.transform, data["train_transform"])
+    dataset = build_dataset(data, split="train", size=rae.output_size, train=True, seed=options.seed)
+    with progress_bar("encoding") as progress:
+        return compute_latent_stats(
+            rae,
+            dataset,
+            per=options.per,
+            batch_size=options.batch_size,
+            device=device,
+            num_workers=options.num_workers,
+            precision=options.precision,
+            num_samples=options.num_samples,
+            seed=options.seed,
+            settings={"checkpoint": str(checkpoint), "checkpoint_sha256": file_sha256(checkpoint)},
+            progress=progress,
+        )
+
+
+def choose_transform(choice: str, own: dict[str, Any]) -> dict[str, Any]:
+    """The node of the transform that ``--transform`` means, given the data's own training transform."""
+    transforms = "unirae.data.transforms"
+    if choice == "train" or (choice == "auto" and own["_target_"] != f"{transforms}.Stage1Transform"):
+        return own
+    return {"_target_": f"{transforms}.{'AdmCenterCrop' if choice == 'adm_crop' else 'AdmCropFlip'}"}
+
+
+def summary(stats: "LatentStats") -> str:
+    """One line that shows at a glance whether the statistics are plausible."""
+    assert stats.mean is not None
+    assert stats.var is not None
+    std = stats.var.sqrt()
+    return (
+        f"latents over {stats.info['count']} images of {stats.info['data']}, per {stats.info['per']}: "
+        f"mean {stats.mean.mean():.3f} ({stats.mean.min():.3f} to {stats.mean.max():.3f}), "
+        f"std {std.mean():.3f} ({std.min():.3f} to {std.max():.3f})"
+    )
+
+
+def _check_output(output: Path, checkpoint: Path) -> None:
+    if not output.exists():
+        return
+    if output.resolve() == checkpoint.resolve():
+        raise ConfigError(
+            f"--output {output} is the checkpoint itself, which is never changed; name a new file"
+        )
+    raise ConfigError(f"--output {output} exists already; name a new file, or remove it first")
