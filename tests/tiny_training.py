@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
-from unirae.app import builders
+from unirae.app.assembly import STAGES
 from unirae.app.composition import compose
 from unirae.app.trainer import build_trainer, limit
 from unirae.training.manual import ManualModule
@@ -66,7 +66,32 @@ _MAE = (
     "model.scheduler.warmup_steps=2",
     "model.scheduler.decay_end_steps=8",
 )
-TINY = {"stage1": _STAGE1, "mae": _MAE}
+_STAGE2 = (
+    "experiment=dit_tiny",
+    *_DATA,
+    "model.rae.pretrained_decoder_path=null",
+    "model.rae.decoder_weights=random",
+    "model.rae.image_size=32",
+    "model.rae.encoder.weights=random",
+    "model.rae.encoder.architecture.hidden_size=32",
+    "model.rae.encoder.architecture.num_hidden_layers=2",
+    "model.rae.encoder.architecture.num_attention_heads=2",
+    "model.rae.encoder.architecture.intermediate_size=64",
+    "model.rae.encoder.architecture.image_size=32",
+    "model.rae.decoder.width=32",
+    "model.rae.decoder.depth=1",
+    "model.rae.decoder.num_heads=2",
+    "model.rae.decoder.mlp_width=64",
+    "model.dit.hidden_size=[16,48]",
+    "model.dit.depth=[1,1]",
+    "model.dit.num_heads=[2,2]",
+    "model.scheduler.warmup_steps=2",
+    "model.scheduler.decay_end_steps=8",
+    "callbacks.samples.count=4",
+    "callbacks.generation_metrics.num_samples=8",
+    "callbacks.generation_metrics.num_steps=3",
+)
+TINY = {"stage1": _STAGE1, "mae": _MAE, "stage2": _STAGE2}
 """Overrides of the command line that make a stage tiny."""
 
 
@@ -82,9 +107,7 @@ def fit(
     config = {**config, "logger": {**config["logger"], "csv": False}}
     pl.seed_everything(config["seed"], verbose=False)
     trainer = build_trainer(config, output_dir=Path(config["paths"]["output_dir"]))
-    rae = builders.build_rae(config["model"], seed=config["seed"])
-    data = builders.build_data(config, size=rae.output_size, world_size=trainer.world_size)
-    module = builders.build_stage1(config, rae, steps_per_epoch=data.steps_per_epoch)
+    module, data = STAGES[config["model"]["stage"]](config, trainer, None)
     if double:
         module.double()
     limit(trainer, max_steps=config["trainer"]["max_steps"])

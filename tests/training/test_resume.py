@@ -54,7 +54,7 @@ def assert_same_run(found: Path, wanted: Path) -> None:
         torch.testing.assert_close(mine[key], theirs[key], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("stage", ["stage1", "mae"])
+@pytest.mark.parametrize("stage", ["stage1", "mae", "stage2"])
 def test_continuing_after_a_crash_changes_nothing(tmp_path, stage):
     overrides = ["trainer.max_steps=8", "callbacks.model_checkpoint.every_n_train_steps=5"]
     if stage == "stage1":

@@ -7,7 +7,9 @@ from typing import Any
 import lightning.pytorch as pl
 
 from unirae.app import builders
+from unirae.app.builders import Config
 from unirae.app.run_dir import write_run_files
+from unirae.app.stage2 import assemble_stage2
 from unirae.app.trainer import build_callbacks, build_trainer, limit, resolve_precision
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import load_tensors
@@ -49,16 +51,9 @@ def assemble(config: dict[str, Any], *, experiment: str, checkpoint: Path | None
     pl.seed_everything(config["seed"], verbose=False)
     trainer = build_trainer(config, output_dir=output_dir)
 
-    rae = builders.build_rae(config["model"], seed=config["seed"]) if stage == "stage1" else None
-    size = builders.image_size(config["model"], rae)
-    data = builders.build_data(config, size=size, world_size=trainer.world_size)
-    if rae is not None:
-        module = builders.build_stage1(config, rae, steps_per_epoch=data.steps_per_epoch)
-    elif stage == "mae":
-        module = builders.build_mae(config, steps_per_epoch=data.steps_per_epoch)
-    else:
-        raise ConfigError(f"model.stage={stage} is unknown; choose mae or stage1")
-
+    if stage not in STAGES:
+        raise ConfigError(f"model.stage={stage} is unknown; choose one of {', '.join(STAGES)}")
+    module, data = STAGES[stage](config, trainer, checkpoint)
     max_steps = builders.total_steps(config["trainer"], steps_per_epoch=data.steps_per_epoch)
     limit(trainer, max_steps=max_steps)
     callbacks_of(trainer).extend(
@@ -80,6 +75,25 @@ def assemble(config: dict[str, Any], *, experiment: str, checkpoint: Path | None
             if isinstance(logger, MetricsCsv):
                 logger.start_from(start)
     return Run(trainer, module, data, checkpoint)
+
+
+def _stage0(
+    config: Config, trainer: pl.Trainer, checkpoint: Path | None
+) -> tuple[ManualModule, TrainingData]:
+    size = config["model"]["architecture"]["image_size"]
+    data = builders.build_data(config, size=size, world_size=trainer.world_size)
+    return builders.build_mae(config, steps_per_epoch=data.steps_per_epoch), data
+
+
+def _stage1(
+    config: Config, trainer: pl.Trainer, checkpoint: Path | None
+) -> tuple[ManualModule, TrainingData]:
+    rae = builders.build_rae(config["model"], seed=config["seed"])
+    data = builders.build_data(config, size=rae.output_size, world_size=trainer.world_size)
+    return builders.build_stage1(config, rae, steps_per_epoch=data.steps_per_epoch), data
+
+
+STAGES = {"mae": _stage0, "stage1": _stage1, "stage2": assemble_stage2}
 
 
 def check_checkpoint(checkpoint: Path, stage: str) -> None:

@@ -9,7 +9,7 @@ from unirae.losses.adversarial import discriminator_loss
 from unirae.models.encoders.build import build_encoder
 from unirae.models.rae import RAE, token_grid
 from unirae.training.adversary import Adversary
-from unirae.training.datamodule import TrainingData
+from unirae.training.datamodule import TrainingData, TrainingSet
 from unirae.training.mae import MaePretraining
 from unirae.training.manual import ManualModule
 from unirae.training.optimisation import OptimizerSettings
@@ -20,9 +20,9 @@ Config = dict[str, Any]
 
 
 def build_dataset(
-    data: Config, *, split: str, size: int | tuple[int, int], train: bool, seed: int = 0
+    data: Config, *, split: str, size: int | tuple[int, int], use: str, seed: int = 0
 ) -> ImageDataset:
-    """A split of the configured data, cropped to ``size``; with the training or the evaluation transform.
+    """A split of the configured data, cropped to ``size``, with the transform of ``use``: train, stage2 or eval.
 
     Raises:
         ConfigError: a folder is given for data that are not read from one.
@@ -34,18 +34,26 @@ def build_dataset(
         )
     return ImageDataset(
         source=build(data["source"], split=split),
-        transform=build(data["train_transform" if train else "eval_transform"], size=size),
+        transform=build(data[f"{use}_transform"], size=size),
         seed=seed,
         on_bad_image=data["on_bad_image"],
     )
 
 
-def build_data(cfg: Config, *, size: int | tuple[int, int], world_size: int) -> TrainingData:
-    """The data module: training images at ``size``, evaluation on the validation split."""
+def training_images(cfg: Config, *, size: int | tuple[int, int]) -> ImageDataset:
+    """The training split as this stage sees it: stage 2 has a transform of its own."""
+    use = "stage2" if cfg["model"]["stage"] == "stage2" else "train"
+    return build_dataset(cfg["data"], split="train", size=size, use=use, seed=cfg["seed"])
+
+
+def build_data(
+    cfg: Config, *, size: int | tuple[int, int], world_size: int, train_dataset: TrainingSet | None = None
+) -> TrainingData:
+    """The data module: training images at ``size`` (or what is given), evaluation on the validation split."""
     data = cfg["data"]
     return TrainingData(
-        train_dataset=build_dataset(data, split="train", size=size, train=True, seed=cfg["seed"]),
-        eval_dataset=build_dataset(data, split="val", size=size, train=False),
+        train_dataset=training_images(cfg, size=size) if train_dataset is None else train_dataset,
+        eval_dataset=build_dataset(data, split="val", size=size, use="eval"),
         global_batch_size=data["global_batch_size"],
         overfit_batches=data["overfit_batches"],
         world_size=world_size,
@@ -70,11 +78,6 @@ def build_rae(model: Config, *, seed: int) -> RAE:
         noise_tau=model["noise_tau"],
         noise_kind=model["noise_kind"],
     )
-
-
-def image_size(model: Config, networks: RAE | None) -> int | tuple[int, int]:
-    """What the data are cropped to: the decoder's output size, or the encoder's input where there is no decoder."""
-    return networks.output_size if networks is not None else model["architecture"]["image_size"]
 
 
 def build_stage1(cfg: Config, rae: RAE, *, steps_per_epoch: int) -> Stage1:

@@ -43,6 +43,9 @@ def finish(cfg: Any, *, choices: dict[str, str | None], overrides: list[str]) ->
     What the groups define without the experiment is the list of keys that exist; ``+key=value`` on the command
     line adds one knowingly.
 
+    The result also lists under ``changed_keys`` what the experiment and the command line set to other values than the
+    groups: so whoever derives a value can tell a default from somebody's wish.
+
     Args:
         cfg: the composed ``DictConfig``, without its ``hydra`` node.
         choices: Hydra's group choices.
@@ -72,7 +75,9 @@ def finish(cfg: Any, *, choices: dict[str, str | None], overrides: list[str]) ->
             f"experiment={choices.get('experiment')} sets {', '.join(unknown)}, which nothing reads; is it misspelt? "
             "To see the keys: python src/train.py experiment=NAME --cfg job"
         )
-    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    resolved["changed_keys"] = [*_changed_keys(used, known), *_keys_of_chosen_groups(used, overrides)]
+    return resolved
 
 
 def _defines_keys(group: str) -> bool:
@@ -90,3 +95,22 @@ def _unknown_keys(used: Any, known: Any, prefix: str = "") -> list[str]:
         elif key not in _FREE_FORM:
             found += _unknown_keys(value, known[key], f"{prefix}{key}.")
     return found
+
+
+def _changed_keys(used: Any, known: Any, prefix: str = "") -> list[str]:
+    """Dotted names of the values of ``used`` that are not those of ``known``."""
+    if not isinstance(used, dict) or not isinstance(known, dict):
+        return [] if used == known else [prefix.removesuffix(".")]
+    return [name for key in used for name in _changed_keys(used[key], known.get(key), f"{prefix}{key}.")]
+
+
+def _keys_of_chosen_groups(used: Any, overrides: list[str]) -> list[str]:
+    """Dotted names below each package that the command line fills with a group: ``group@package=choice``."""
+    packages = [o.split("=", 1)[0].split("@", 1)[1] for o in overrides if "@" in o.split("=", 1)[0]]
+    return [f"{package}.{key}" for package in packages for key in _at(used, package)]
+
+
+def _at(node: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        node = node[part]
+    return node

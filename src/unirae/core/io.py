@@ -116,6 +116,11 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_text(text: str) -> str:
+    """SHA-256 of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def state_sha256(state: dict[str, Tensor]) -> str:
     """SHA-256 of named tensors: names, dtypes, shapes and bytes, in the order of names."""
     digest = hashlib.sha256()

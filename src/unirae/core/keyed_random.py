@@ -29,6 +29,12 @@ class Stream(IntEnum):
     AUGMENT_FAKE = 4
     AUGMENT_REAL = 5
     MASK = 6
+    TIME = 7
+    PATH_NOISE = 8
+    LABEL_DROPOUT = 9
+    SAMPLE_NOISE = 10
+    SAMPLE_LABEL = 11
+    SAMPLE_STEP_NOISE = 12
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:

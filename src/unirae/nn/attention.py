@@ -1,25 +1,41 @@
 """Multi-head self-attention (Vaswani et al. 2017) with one projection for queries, keys and values."""
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
+from unirae.nn.positions import RotaryPositions
 
 
 class SelfAttention(nn.Module):
-    """Self-attention through PyTorch's fused kernels; the packed projection holds q, k, v in this order."""
+    """Self-attention through PyTorch's fused kernels; the packed projection holds q, k, v in this order.
 
-    def __init__(self, *, width: int, num_heads: int) -> None:
+    Args:
+        qk_norm: makes the normalisation of each head's queries and keys from a head's width; None is off.
+    """
+
+    def __init__(
+        self, *, width: int, num_heads: int, qk_norm: Callable[[int], nn.Module] | None = None
+    ) -> None:
         super().__init__()
         if width % num_heads:
             raise ConfigError(f"width={width} must be divisible by num_heads={num_heads}")
         self.num_heads = num_heads
         self.qkv = nn.Linear(width, 3 * width)
+        self.query_norm = qk_norm(width // num_heads) if qk_norm else nn.Identity()
+        self.key_norm = qk_norm(width // num_heads) if qk_norm else nn.Identity()
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Let every token read every other."""
+    def forward(
+        self, x: Float[Tensor, "b n d"], rotary: RotaryPositions | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """Let every token read every other; ``rotary`` turns queries and keys by their places."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        heads = F.scaled_dot_product_attention(q, k, v)
+        q, k = self.query_norm(q), self.key_norm(k)
+        if rotary is not None:
+            q, k = rotary(q), rotary(k)
+        heads = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
         return self.out(heads.transpose(1, 2).flatten(2))

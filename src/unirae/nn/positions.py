@@ -1,10 +1,12 @@
-"""Where a token lies: sin-cos positions of a grid."""
+"""Where a token lies on a (rows, columns) grid: added sin-cos positions, and rotations of queries and keys."""
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
+
+_BASE = 10_000.0
 
 
 def sincos_positions(width: int, grid: tuple[int, int]) -> Float[Tensor, "n d"]:
@@ -17,8 +19,40 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Float[Tensor, "n d"]:
         raise ConfigError(f"width={width} must be divisible by 4 for 2-d sin-cos positions")
     rows, columns = grid
     # float64, as the reference: in float32 the angles of a large grid lose their last digits
-    frequency = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    frequency = _BASE ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     column_angle = (torch.arange(columns, dtype=torch.float64)[:, None] * frequency).repeat(rows, 1)
     row_angle = (torch.arange(rows, dtype=torch.float64)[:, None] * frequency).repeat_interleave(columns, 0)
     parts = (column_angle.sin(), column_angle.cos(), row_angle.sin(), row_angle.cos())
     return torch.cat(parts, dim=1).float()
+
+
+class RotaryPositions(nn.Module):
+    """Rotary positions in two dimensions (Su et al. 2021): neighbouring pairs of a head's numbers are turned.
+
+    The first half of ``head_width`` is turned by the row, the second by the column; pair k of a half of size m by
+    index · 10000^(−2k/m).
+    """
+
+    def __init__(self, *, head_width: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        if head_width % 4:
+            raise ConfigError(f"head width {head_width} must be divisible by 4 for 2-d rotary positions")
+        rows, columns = grid
+        pairs = head_width // 4
+        frequency = _BASE ** -(torch.arange(pairs, dtype=torch.float64) / pairs)
+        row_angle = (torch.arange(rows, dtype=torch.float64)[:, None] * frequency).repeat_interleave(
+            columns, 0
+        )
+        column_angle = (torch.arange(columns, dtype=torch.float64)[:, None] * frequency).repeat(rows, 1)
+        angle = torch.cat([row_angle, column_angle], dim=1).repeat_interleave(2, 1)
+        sign = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(head_width // 2)
+        self.cos: Tensor
+        self.signed_sin: Tensor
+        # not persistent: they follow from the grid
+        self.register_buffer("cos", angle.cos().float(), persistent=False)
+        self.register_buffer("signed_sin", (angle.sin() * sign).float(), persistent=False)
+
+    def forward(self, x: Float[Tensor, "b heads n d"]) -> Float[Tensor, "b heads n d"]:
+        """(a, b) → (a·cos − b·sin, b·cos + a·sin) for each pair, at least float32."""
+        partners = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+        return x * self.cos + partners * self.signed_sin

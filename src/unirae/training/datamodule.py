@@ -1,7 +1,7 @@
 """Data for a run: an endless stream of batches whose position is the step, and the evaluation split."""
 
 import os
-from typing import Any
+from typing import Any, Protocol
 
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
@@ -9,6 +9,18 @@ from torch.utils.data import DataLoader
 from unirae.core.errors import ConfigError
 from unirae.data.dataset import ImageDataset
 from unirae.data.order import EndlessBatches
+
+
+class TrainingSet(Protocol):
+    """What is trained on: images, or latents from a cache."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    def __getitem__(self, key: Any, /) -> dict[str, Any]:
+        """A sample by :class:`~unirae.data.sampler.SampleKey`."""
+        ...
 
 
 class TrainingData(pl.LightningDataModule):
@@ -19,7 +31,8 @@ class TrainingData(pl.LightningDataModule):
     no worker idles at the turn of an epoch.
 
     Args:
-        train_dataset, eval_dataset: where images come from, as uint8.
+        train_dataset: images as uint8, or latents from a cache.
+        eval_dataset: images as uint8.
         global_batch_size: images per step over all devices and micro-batches.
         world_size: number of processes.
         micro_batches: into how many parts a device's batch is split.
@@ -33,7 +46,7 @@ class TrainingData(pl.LightningDataModule):
     def __init__(
         self,
         *,
-        train_dataset: ImageDataset,
+        train_dataset: TrainingSet,
         eval_dataset: ImageDataset,
         global_batch_size: int,
         world_size: int,
@@ -73,7 +86,7 @@ class TrainingData(pl.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         return DataLoader(
-            self.train_dataset,
+            self.train_dataset,  # pyright: ignore[reportArgumentType]
             batch_sampler=self.batches(rank=trainer.global_rank, start_step=trainer.global_step),
             num_workers=self.num_workers,
             pin_memory=trainer.strategy.root_device.type == "cuda",

@@ -4,7 +4,7 @@ Full-size runs start from a published encoder; this gives a machine without a mo
 network is transformers' ViTMAE, saved in its format, so that every tool that reads ViTMAE reads ours.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from unirae.core.io import write_json
 from unirae.core.keyed_random import Stream, uniform
 from unirae.models.encoders.mae import fill_sincos_positions
 from unirae.training.ema import Ema
-from unirae.training.manual import ManualModule, MeanTerms, MicroBatch
-from unirae.training.optimisation import OptimizerSettings, Updater, build_adamw
+from unirae.training.manual import MeanTerms, MicroBatch
+from unirae.training.optimisation import OptimizerSettings
 from unirae.training.schedule import Schedule
+from unirae.training.single import SingleNetwork
 
 
-class MaePretraining(ManualModule):
+class MaePretraining(SingleNetwork):
     """Reconstruct the masked patches of an image from the visible ones.
 
     Args:
@@ -48,7 +49,13 @@ class MaePretraining(ManualModule):
         seed: int,
         micro_batches: int,
     ) -> None:
-        super().__init__(seed=seed, micro_batches=micro_batches)
+        super().__init__(
+            optimizer=optimizer,
+            schedule=schedule,
+            clip_grad=clip_grad,
+            seed=seed,
+            micro_batches=micro_batches,
+        )
         from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
         self.architecture, self.visible_weight = architecture, visible_weight
@@ -59,20 +66,6 @@ class MaePretraining(ManualModule):
         self.pixel_std: Tensor
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(3, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(3, 1, 1))
-        self.optimizer_settings, self.schedule, self.clip_grad = optimizer, schedule, clip_grad
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Mask, reconstruct, step, log."""
-        step, terms = self.global_step, MeanTerms()
-        self.updater.zero_grad()
-        for part in self.split(batch):
-            loss = self.loss(part, terms)
-            (loss * self.updater.loss_scale / self.micro_batches).backward()
-        terms.add(grad_norm=self.updater.step(step, self.step_optimizer()))
-        self.ema.update(self.mae, step)
-        if self.scaler:
-            self.scaler.update()
-        self.log_terms({**terms.means(), "lr": self.schedule.lr(step)})
 
     def loss(self, part: MicroBatch, terms: MeanTerms) -> Float[Tensor, ""]:
         """Mean squared error of the masked patches, plus ``visible_weight`` times that of the visible ones."""
@@ -99,13 +92,19 @@ class MaePretraining(ManualModule):
         """RGB in [0, 1] to the encoder's own mean and std."""
         return (images - self.pixel_mean) / self.pixel_std
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One AdamW over everything."""
-        optimizer = build_adamw(self.mae.parameters(), self.optimizer_settings)
-        self.updater = Updater(
-            optimizer, schedule=self.schedule, clip_grad=self.clip_grad, scaler=self.scaler
-        )
-        return [optimizer]
+    @property
+    def trained(self) -> nn.Module:
+        """Encoder and decoder."""
+        return self.mae
+
+    @property
+    def averages(self) -> Iterable[Ema]:
+        """One."""
+        return (self.ema,)
+
+    def split(self, batch: dict[str, Tensor]) -> Iterator[MicroBatch]:
+        """Images and keys."""
+        return self.images(batch)
 
     def state_parts(self) -> dict[str, nn.Module]:
         """The autoencoder and its average."""

@@ -57,17 +57,23 @@ class ManualModule(pl.LightningModule):
         """Make the global random state a function of (seed, step, rank)."""
         torch.manual_seed(hash((self.seed, self.global_step, rank())) % 2**63)
 
-    def split(self, batch: dict[str, Tensor]) -> Iterator[MicroBatch]:
+    def images(self, batch: dict[str, Tensor]) -> Iterator[MicroBatch]:
         """The micro-batches of a batch of ``{"image": uint8, "index": int64}``, all of one size."""
-        images, samples = batch["image"], batch["index"]
-        if len(images) % self.micro_batches:
+        for part, keys in self.parts(batch):
+            yield MicroBatch(to_float(part["image"]), keys)
+
+    def parts(self, batch: dict[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], Int64[Tensor, " b"]]]:
+        """A batch cut into equal micro-batches, each with its samples' keys for this step's random draws."""
+        count = len(batch["index"])
+        if count % self.micro_batches:
             raise ConfigError(
-                f"a batch of {len(images)} cannot be split into {self.micro_batches} equal micro-batches"
+                f"a batch of {count} cannot be split into {self.micro_batches} equal micro-batches"
             )
-        keys = sample_keys(self.seed, self.global_step, samples)
-        size = len(images) // self.micro_batches
-        for part, part_keys in zip(images.split(size), keys.split(size), strict=True):
-            yield MicroBatch(to_float(part), part_keys)
+        keys = sample_keys(self.seed, self.global_step, batch["index"])
+        size = count // self.micro_batches
+        for start in range(0, count, size):
+            own = slice(start, start + size)
+            yield {name: tensor[own] for name, tensor in batch.items()}, keys[own]
 
     def state_parts(self) -> dict[str, nn.Module]:
         """What a checkpoint holds of this module: everything trained here, nothing frozen."""

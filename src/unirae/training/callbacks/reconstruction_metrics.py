@@ -8,7 +8,8 @@ import lightning.pytorch as pl
 
 from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
-from unirae.evaluation.reconstruction import describe_data, evaluate_reconstruction, write_scores
+from unirae.evaluation.reconstruction import describe_data, evaluate_reconstruction
+from unirae.evaluation.scores import write_scores
 from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
 from unirae.training.stage1 import Stage1
 

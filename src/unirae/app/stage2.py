@@ -1,0 +1,132 @@
+"""Put stage 2 together: the frozen autoencoder, the statistics of its latents, the denoiser, the training module."""
+
+import os
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+import torch.distributed as dist
+
+from unirae.app import builders
+from unirae.app.rae_source import RaeSource, find_rae
+from unirae.core.distributed import is_main
+from unirae.core.errors import ConfigError
+from unirae.core.io import load_tensors, save_tensors
+from unirae.core.log import get_logger
+from unirae.data.dataset import ImageDataset
+from unirae.evaluation.latent_statistics import compute_latent_stats
+from unirae.models.denoiser import Denoiser, pair
+from unirae.models.denoisers import build_denoiser
+from unirae.models.latent_stats import LatentStats
+from unirae.models.rae import RAE
+from unirae.training.datamodule import TrainingData
+from unirae.training.optimisation import OptimizerSettings
+from unirae.training.stage2 import Stage2
+
+log = get_logger(__name__)
+
+STATS_FILE = "latent_stats.pt"
+"""In a run's folder: the statistics that were computed for it."""
+
+
+def assemble_stage2(
+    cfg: builders.Config, trainer: pl.Trainer, checkpoint: Path | None
+) -> tuple[Stage2, TrainingData]:
+    """The module and its data, from the configuration of a run."""
+    source = find_rae(cfg)
+    rae = source.load()
+    images = builders.training_images(cfg, size=rae.output_size)
+    device = trainer.strategy.root_device
+    rae = with_statistics(rae, images, cfg=cfg, checkpoint=checkpoint, device=device)
+    data = builders.build_data(cfg, size=rae.output_size, world_size=trainer.world_size, train_dataset=images)
+    return build_stage2(cfg, source, rae, images, steps_per_epoch=data.steps_per_epoch), data
+
+
+def build_stage2(
+    cfg: builders.Config, source: RaeSource, rae: RAE, dataset: ImageDataset, *, steps_per_epoch: int
+) -> Stage2:
+    """The training module of stage 2, on an RAE that has its latents' statistics."""
+    model = cfg["model"]
+    return Stage2(
+        rae=rae,
+        rae_reference=source.reference(rae, checkpoints=Path(cfg["paths"]["output_dir"]) / "checkpoints"),
+        denoiser=denoiser_for(cfg, rae, num_classes=dataset.source.num_classes),
+        class_names=dataset.source.class_names,
+        time_distribution=cfg["flow"]["time_distribution"],
+        label_dropout=model["label_dropout"],
+        ema_extra_decays=model["ema_extra_decays"],
+        compile=model["compile"],
+        optimizer=OptimizerSettings(**model["optimizer"]),
+        schedule=builders.build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
+        **builders.common_parts(cfg),
+    )
+
+
+def denoiser_for(cfg: builders.Config, rae: RAE, *, num_classes: int) -> Denoiser:
+    """A new network whose shapes follow from the autoencoder's latents.
+
+    Raises:
+        ConfigError: a shape was given that is another one.
+    """
+    node = dict(cfg["model"]["dit"])
+    channels, *sides = rae.latent_shape
+    given = (node.pop("in_channels"), node.pop("input_size"))
+    if given[0] not in (None, channels):
+        raise ConfigError(f"model.dit.in_channels={given[0]}, but the autoencoder's latents have {channels}")
+    if given[1] is not None and list(pair(given[1])) != sides:
+        raise ConfigError(
+            f"model.dit.input_size={given[1]}, but the autoencoder's latents are {sides[0]}×{sides[1]}"
+        )
+    return build_denoiser(
+        **node,
+        in_channels=channels,
+        input_size=tuple(sides),
+        num_classes=num_classes,
+        time_shift=cfg["flow"]["time_shift"],
+        latent_stats=rae.stats,
+    )
+
+
+def with_statistics(
+    rae: RAE, dataset: ImageDataset, *, cfg: builders.Config, checkpoint: Path | None, device: torch.device
+) -> RAE:
+    """The RAE with statistics: those of the run that is continued, its own, or computed now over the training data.
+
+    What is computed is kept in the run's folder, so that every process and every restart uses the same.
+    """
+    if checkpoint is not None:
+        content = load_tensors(checkpoint)
+        state, info = content["state_dict"], content["unirae"]["latent_stats_info"]
+        mean, var = (state.get(f"dit.latent_stats.{name}") for name in ("mean", "var"))
+        return rae.with_stats(LatentStats(mean=mean, var=var, info=info))
+    if rae.stats.shape is not None:
+        return rae
+    file = Path(cfg["paths"]["output_dir"]) / STATS_FILE
+    settings = cfg["model"]["latent_stats"]
+    wanted = {"rae": rae.fingerprint, "data": dataset.source.fingerprint, **settings}
+    if file.is_file() and (kept := load_tensors(file))["for"] == wanted:
+        log.info("latent statistics: from %s", file)
+        return rae.with_stats(LatentStats(**kept["latent_stats"]))
+    join_processes(device)
+    log.info("the autoencoder has no latent statistics: computing them over %d images", len(dataset))
+    stats = compute_latent_stats(
+        rae.to(device),
+        dataset,
+        per=settings["per"],
+        num_samples=settings["num_samples"],
+        batch_size=32,
+        device=device,
+        precision="fp32",
+        seed=cfg["seed"],
+    )
+    if is_main():
+        save_tensors(file, {"for": wanted, "latent_stats": stats.to_dict()})
+    return rae.cpu().with_stats(stats)
+
+
+def join_processes(device: torch.device) -> None:
+    """Under torchrun, form the group that Lightning will then use, so that the statistics are shared work."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and not dist.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -1,0 +1,129 @@
+"""What flow, training and sampling know of a diffusion transformer, whichever it is."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from unirae.core.errors import ConfigError
+from unirae.flow.times import time_shift as derived_time_shift
+from unirae.models.latent_stats import LatentStats
+from unirae.nn.embeddings import TimeEmbedding
+from unirae.nn.modulation import ModulatedBlock
+
+
+class Denoiser(nn.Module, ABC):
+    """A network from noised latents, times and labels to velocities; ``forward`` is all that it computes.
+
+    Args:
+        latent_shape: (c, h, w) of the latents.
+        patch_size: side of the square of latent elements that become one token.
+        num_classes: labels are 0 … num_classes − 1; ``null_label`` = num_classes means "no label".
+        time_shift: how times are shifted towards noise in training and sampling; None derives it from the latents'
+            size (RAE paper, section 4.2).
+        latent_stats: of the latents that it was trained on; they travel with it.
+        gradient_checkpointing: recompute each block in the backward pass: less memory, about a third slower.
+    """
+
+    architecture: dict[str, Any]
+    """The arguments that build this network again; plain values."""
+
+    def __init__(
+        self,
+        *,
+        latent_shape: tuple[int, int, int],
+        patch_size: int,
+        num_classes: int,
+        time_shift: float | None,
+        latent_stats: LatentStats | None,
+        gradient_checkpointing: bool,
+    ) -> None:
+        super().__init__()
+        channels, *sides = latent_shape
+        if any(side % patch_size for side in sides):
+            raise ConfigError(
+                f"model.dit.patch_size={patch_size} does not divide latents of {sides[0]}×{sides[1]}"
+            )
+        if num_classes < 0:
+            raise ConfigError(f"num_classes={num_classes} must not be negative; 0 means without labels")
+        self.latent_shape, self.patch_size, self.num_classes = latent_shape, patch_size, num_classes
+        self.grid = (sides[0] // patch_size, sides[1] // patch_size)
+        self.token_width = channels * patch_size**2
+        self.time_shift = derived_time_shift(latent_shape) if time_shift is None else float(time_shift)
+        self.latent_stats = LatentStats() if latent_stats is None else latent_stats
+        self.gradient_checkpointing = gradient_checkpointing
+
+    @property
+    def null_label(self) -> int:
+        """The label that stands for no label."""
+        return self.num_classes
+
+    @abstractmethod
+    def forward(
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
+    ) -> Float[Tensor, "b c h w"]:
+        """Velocity ε − x₀ at x_t, as a float32 or wider tensor; t = 0 is data, t = 1 noise."""
+
+    @property
+    @abstractmethod
+    def narrowest_width(self) -> int:
+        """The width through which the prediction has to pass."""
+
+    def width_warning(self) -> str | None:
+        """One line where the network is too narrow for its tokens (RAE paper, section 4.1, theorem 1)."""
+        if self.narrowest_width >= self.token_width:
+            return None
+        return (
+            f"the DiT is {self.narrowest_width} wide, its tokens have {self.token_width} numbers: a network narrower "
+            "than its tokens cannot fit even one image (docs/results.md)"
+        )
+
+    def run(self, block: ModulatedBlock, *inputs: Any) -> Tensor:
+        """A block, recomputed in the backward pass if so configured."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
+
+    def tokens(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        """Latents as tokens, row by row; a patch is laid out (c p q)."""
+        p, (rows, columns) = self.patch_size, self.grid
+        if tuple(x.shape[1:]) != self.latent_shape:
+            raise ConfigError(f"this DiT reads latents {self.latent_shape}, not {tuple(x.shape[1:])}")
+        if p == 1:
+            return x.flatten(2).transpose(1, 2)
+        patches = x.unflatten(3, (columns, p)).unflatten(2, (rows, p)).permute(0, 2, 4, 1, 3, 5)
+        return patches.flatten(3).flatten(1, 2)
+
+    def latents(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b c h w"]:
+        """Predicted tokens as latents; a patch is laid out (p q c)."""
+        p, (rows, columns) = self.patch_size, self.grid
+        if p == 1:
+            return tokens.transpose(1, 2).unflatten(2, self.grid)
+        patches = tokens.unflatten(2, (p, p, -1)).unflatten(1, (rows, columns))
+        return patches.permute(0, 5, 1, 3, 2, 4).reshape(len(tokens), *self.latent_shape)
+
+
+def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
+    """A side or (height, width) as (height, width)."""
+    if isinstance(size, int):
+        return size, size
+    if len(size) != 2:
+        raise ConfigError(f"model.dit.input_size={list(size)} must be a side or (height, width)")
+    return int(size[0]), int(size[1])
+
+
+def xavier(layer: nn.Linear) -> None:
+    """Xavier-uniform weight, zero bias."""
+    nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def initialise_conditioning(time: TimeEmbedding, labels: nn.Embedding) -> None:
+    """N(0, 0.02) for the label table and the time MLP's weights, as the reference."""
+    nn.init.normal_(labels.weight, std=0.02)
+    nn.init.normal_(time.expand.weight, std=0.02)
+    nn.init.normal_(time.contract.weight, std=0.02)

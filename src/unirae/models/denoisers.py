@@ -1,0 +1,58 @@
+"""From a description to a diffusion transformer: a configuration's, or a checkpoint's."""
+
+from typing import Any
+
+from torch import Tensor
+
+from unirae.core.errors import ConfigError
+from unirae.models.denoiser import Denoiser
+from unirae.models.dit import DiT
+from unirae.models.dit_dh import DiTDH
+from unirae.models.latent_stats import LatentStats
+from unirae.models.strict import load_strictly
+
+KINDS: dict[str, type[Any]] = {"dit": DiT, "dit_dh": DiTDH}
+"""Plain diffusion transformer, and the one with a wide head."""
+
+
+def build_denoiser(kind: str, **arguments: Any) -> Denoiser:
+    """A new network of a kind of :data:`KINDS`.
+
+    Raises:
+        ConfigError: an unknown kind or argument.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"model.dit.kind={kind!r} is unknown; choose one of {', '.join(KINDS)}")
+    try:
+        return KINDS[kind](**arguments)
+    except TypeError as error:
+        if "argument" in str(error):
+            raise ConfigError(f"model.dit ({kind}): {str(error).split(') ', 1)[-1]}") from None
+        raise
+
+
+def describe_denoiser(denoiser: Denoiser) -> dict[str, Any]:
+    """Everything but tensors that :func:`denoiser_from_description` needs; plain values."""
+    kind = next(kind for kind, cls in KINDS.items() if type(denoiser) is cls)
+    return {"kind": kind, "architecture": denoiser.architecture, "time_shift": denoiser.time_shift}
+
+
+def denoiser_from_description(
+    description: dict[str, Any], state: dict[str, Tensor], *, stats_info: dict[str, Any] | None = None
+) -> Denoiser:
+    """The network of a checkpoint, with the statistics of its latents.
+
+    Raises:
+        WeightsError: the tensors do not fit.
+    """
+    stats = LatentStats(
+        mean=state.get("latent_stats.mean"), var=state.get("latent_stats.var"), info=stats_info
+    )
+    denoiser = build_denoiser(
+        description["kind"],
+        **description["architecture"],
+        time_shift=description["time_shift"],
+        latent_stats=stats,
+    )
+    load_strictly(denoiser, state, what="DiT")
+    return denoiser

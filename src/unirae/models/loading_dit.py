@@ -1,0 +1,116 @@
+"""Opening what stage 2 wrote: the diffusion transformer, and the autoencoder that decodes its latents."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from unirae.core.errors import WeightsError
+from unirae.models.denoiser import Denoiser
+from unirae.models.denoisers import denoiser_from_description
+from unirae.models.latent_stats import LatentStats
+from unirae.models.loading import find_checkpoint, rae_from_checkpoint, read_checkpoint
+from unirae.models.rae import RAE
+from unirae.models.random_rae import random_rae
+
+
+def load_dit(path: str | Path, *, ema: bool = True, ema_decay: float | None = None) -> Denoiser:
+    """The diffusion transformer of a stage-2 checkpoint, in eval mode on the CPU, with its latents' statistics.
+
+    Args:
+        path: a checkpoint file or the folder of a run.
+        ema: take the averaged weights; False takes the raw ones.
+        ema_decay: which average, where several were kept; None takes the main one.
+
+    Raises:
+        WeightsError: see :func:`~unirae.models.loading.read_checkpoint`; or there is no such average.
+    """
+    return dit_from_checkpoint(read_checkpoint(path, kind="stage2"), ema=ema, ema_decay=ema_decay)
+
+
+def dit_from_checkpoint(
+    content: dict[str, Any], *, ema: bool = True, ema_decay: float | None = None
+) -> Denoiser:
+    """As :func:`load_dit`, from what ``read_checkpoint`` gave."""
+    about = content["unirae"]
+    part = _average(about["ema"], ema_decay) if ema else "dit"
+    state: dict[str, Tensor] = {
+        name.removeprefix(f"{part}."): tensor
+        for name, tensor in content["state_dict"].items()
+        if name.startswith(f"{part}.")
+    }
+    denoiser = denoiser_from_description(about["dit"], state, stats_info=about["latent_stats_info"])
+    return denoiser.eval().requires_grad_(False)
+
+
+def _average(kept: dict[str, float], decay: float | None) -> str:
+    if decay is None:
+        return "ema"
+    for name, kept_decay in kept.items():
+        if kept_decay == decay:
+            return name
+    raise WeightsError(
+        f"ema_decay={decay}: the checkpoint holds averages of decay {', '.join(map(str, kept.values()))}"
+    )
+
+
+def load_rae_of_dit(
+    path: str | Path,
+    *,
+    rae: str | Path | None = None,
+    encoder_weights: str | None = None,
+    with_encoder: bool = True,
+) -> RAE:
+    """The autoencoder that a stage-2 checkpoint was trained on, with the statistics of its latents.
+
+    Args:
+        path: the stage-2 checkpoint.
+        rae: where the autoencoder lies now, if not where the checkpoint says.
+        encoder_weights: where its encoder's weights lie, if not where its checkpoint says.
+        with_encoder: False leaves the encoder out, where only decoding is wanted.
+
+    Raises:
+        WeightsError: it is missing, or not the one that the checkpoint was trained on.
+    """
+    file = find_checkpoint(path)
+    return rae_of_dit(
+        read_checkpoint(file, kind="stage2"),
+        file=file,
+        rae=rae,
+        encoder_weights=encoder_weights,
+        with_encoder=with_encoder,
+    )
+
+
+def rae_of_dit(
+    content: dict[str, Any],
+    *,
+    file: Path,
+    rae: str | Path | None = None,
+    encoder_weights: str | None = None,
+    with_encoder: bool = True,
+) -> RAE:
+    """As :func:`load_rae_of_dit`, from what ``read_checkpoint(file)`` gave."""
+    reference = content["unirae"]["rae"]
+    if rae is None and reference["path"] is None:
+        found, where = random_rae(**reference["recipe"]), "its recipe"
+    else:
+        where = str(rae) if rae is not None else str((file.parent / reference["path"]).resolve())
+        try:
+            found = rae_from_checkpoint(
+                read_checkpoint(where, kind="stage1"),
+                encoder_weights=encoder_weights,
+                with_encoder=with_encoder,
+            )
+        except WeightsError as error:
+            raise WeightsError(
+                f"the autoencoder of {file}: {error}. Say where it is with --rae PATH"
+            ) from None
+    if found.fingerprint != reference["fingerprint"]:
+        raise WeightsError(
+            f"the autoencoder at {where} is not the one that {file} was trained on: fingerprint "
+            f"{found.fingerprint[:12]}…, recorded {reference['fingerprint'][:12]}…. Give that one with --rae PATH"
+        )
+    state, info = content["state_dict"], content["unirae"]["latent_stats_info"]
+    mean, var = (state.get(f"dit.latent_stats.{name}") for name in ("mean", "var"))
+    return found.with_stats(LatentStats(mean=mean, var=var, info=info))

@@ -1,0 +1,70 @@
+"""The step of a stage that trains one network by one loss: stage 0 and stage 2."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unirae.training.ema import Ema
+from unirae.training.manual import ManualModule, MeanTerms
+from unirae.training.optimisation import OptimizerSettings, Updater, build_adamw
+from unirae.training.schedule import Schedule
+
+
+class SingleNetwork(ManualModule):
+    """Micro-batches add up their gradients; then clip, step, average the weights, log."""
+
+    def __init__(
+        self,
+        *,
+        optimizer: OptimizerSettings,
+        schedule: Schedule,
+        clip_grad: float,
+        seed: int,
+        micro_batches: int,
+    ) -> None:
+        super().__init__(seed=seed, micro_batches=micro_batches)
+        self.optimizer_settings, self.schedule, self.clip_grad = optimizer, schedule, clip_grad
+
+    @property
+    @abstractmethod
+    def trained(self) -> nn.Module:
+        """The network that the optimizer updates."""
+
+    @property
+    @abstractmethod
+    def averages(self) -> Iterable[Ema]:
+        """Running averages of it."""
+
+    @abstractmethod
+    def split(self, batch: dict[str, Tensor]) -> Iterator[Any]:
+        """The micro-batches of a batch."""
+
+    @abstractmethod
+    def loss(self, part: Any, terms: MeanTerms) -> Float[Tensor, ""]:
+        """What is minimised, over one micro-batch; its parts are added to ``terms``."""
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Loss, step, averages, log."""
+        step, terms = self.global_step, MeanTerms()
+        self.updater.zero_grad()
+        for part in self.split(batch):
+            loss = self.loss(part, terms)
+            (loss * self.updater.loss_scale / self.micro_batches).backward()
+        terms.add(grad_norm=self.updater.step(step, self.step_optimizer()))
+        for average in self.averages:
+            average.update(self.trained, step)
+        if self.scaler:
+            self.scaler.update()
+        self.log_terms({**terms.means(), "lr": self.schedule.lr(step)})
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """One AdamW over everything that is trained."""
+        optimizer = build_adamw(self.trained.parameters(), self.optimizer_settings)
+        self.updater = Updater(
+            optimizer, schedule=self.schedule, clip_grad=self.clip_grad, scaler=self.scaler
+        )
+        return [optimizer]

@@ -1,0 +1,193 @@
+"""Stage 2: train a diffusion transformer on the latents of a frozen autoencoder (RAE paper, sections 4 and 5).
+
+A step is flow matching (Lipman et al. 2023): x_t = (1 − t)·x + t·ε with t shifted towards noise, and the mean of
+(v_θ(x_t, t, y) − (ε − x))². Labels are dropped now and then, so that the network also learns without them.
+
+The autoencoder takes no part in training: it is in eval mode, has no gradients and no optimizer, and a checkpoint
+holds its path and fingerprint, not its weights.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from unirae.core.images import to_float
+from unirae.core.keyed_random import Stream, normal, uniform
+from unirae.core.log import get_logger
+from unirae.flow.path import interpolate, velocity_loss
+from unirae.flow.times import sample_times, shift_times
+from unirae.models.denoiser import Denoiser
+from unirae.models.denoisers import describe_denoiser
+from unirae.models.rae import RAE
+from unirae.training.ema import Ema
+from unirae.training.manual import MeanTerms
+from unirae.training.optimisation import OptimizerSettings
+from unirae.training.schedule import Schedule
+from unirae.training.single import SingleNetwork
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """A micro-batch of stage 2."""
+
+    latents: Float[Tensor, "b c h w"]
+    """Normalised."""
+    labels: Int64[Tensor, " b"]
+    keys: Int64[Tensor, " b"]
+    """One key per sample for this step's random draws."""
+
+
+class Stage2(SingleNetwork):
+    """Trains ``denoiser``.
+
+    Args:
+        rae: encodes images and decodes samples; frozen here.
+        rae_reference: how a checkpoint names the autoencoder (its path, fingerprint, or seed).
+        time_distribution: ``logit_normal`` or ``uniform``, before the shift by ``denoiser.time_shift``.
+        label_dropout: probability that a label becomes the null label.
+        ema_decay: of the average that is evaluated and shown.
+        ema_extra_decays: of further averages, kept beside it.
+        compile: let torch.compile fuse the network: a slow first step, then faster ones.
+    """
+
+    kind = "stage2"
+
+    def __init__(
+        self,
+        *,
+        rae: RAE,
+        rae_reference: dict[str, Any],
+        denoiser: Denoiser,
+        class_names: Sequence[str],
+        time_distribution: str,
+        label_dropout: float,
+        ema_decay: float,
+        ema_extra_decays: Sequence[float],
+        ema_warmup: bool,
+        compile: bool,
+        optimizer: OptimizerSettings,
+        schedule: Schedule,
+        clip_grad: float,
+        seed: int,
+        micro_batches: int,
+    ) -> None:
+        super().__init__(
+            optimizer=optimizer,
+            schedule=schedule,
+            clip_grad=clip_grad,
+            seed=seed,
+            micro_batches=micro_batches,
+        )
+        self.rae = rae.eval().requires_grad_(False)
+        self.denoiser = denoiser
+        self.emas = nn.ModuleDict(
+            {
+                ema_part(decay, first=decay == ema_decay): Ema(denoiser, decay=decay, warmup=ema_warmup)
+                for decay in dict.fromkeys([ema_decay, *ema_extra_decays])
+            }
+        )
+        self.time_distribution, self.label_dropout = time_distribution, label_dropout
+        self.rae_reference, self.class_names = rae_reference, tuple(class_names)
+        if compile:
+            denoiser.compile()
+
+    # ------------------------------------------------------------------ the step
+
+    def split(self, batch: dict[str, Tensor]) -> Iterator[LatentBatch]:
+        """Latents from a cache as they are, images through the encoder."""
+        for part, keys in self.parts(batch):
+            latents = part["latent"] if "latent" in part else self.rae.encode(to_float(part["image"]))
+            yield LatentBatch(latents.to(self.dtype), part["label"], keys)
+
+    def loss(self, part: LatentBatch, terms: MeanTerms) -> Float[Tensor, ""]:
+        """Flow matching at random times (RAE paper, equation 2)."""
+        times = self.times(part.keys)
+        noise = normal(part.keys, tuple(part.latents.shape[1:]), Stream.PATH_NOISE)
+        sample = interpolate(part.latents, noise, times)
+        velocity = self.denoiser(sample.xt, times, self.drop_labels(part.labels, part.keys))
+        loss = velocity_loss(velocity, sample.velocity).mean()
+        terms.add(loss=loss)
+        return loss
+
+    def times(self, keys: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """One time per sample, shifted towards noise as the latents' dimension asks (RAE paper, section 4.2)."""
+        drawn = sample_times(self.time_distribution, uniform(keys, (), Stream.TIME))
+        return shift_times(drawn, self.denoiser.time_shift).to(self.dtype)
+
+    def drop_labels(self, labels: Int64[Tensor, " b"], keys: Int64[Tensor, " b"]) -> Int64[Tensor, " b"]:
+        """The null label in place of some labels (Ho and Salimans 2022)."""
+        dropped = uniform(keys, (), Stream.LABEL_DROPOUT) < self.label_dropout
+        return torch.where(dropped, self.denoiser.null_label, labels)
+
+    # ------------------------------------------------------------------ Lightning's hooks and the checkpoint
+
+    @property
+    def trained(self) -> nn.Module:
+        """The denoiser."""
+        return self.denoiser
+
+    @property
+    def averages(self) -> Iterable[Ema]:
+        """One for each decay."""
+        return self.emas.values()  # pyright: ignore[reportReturnType]
+
+    @property
+    def average(self) -> Denoiser:
+        """The averaged denoiser that is evaluated and shown."""
+        average = self.emas.get_submodule("ema").average
+        assert isinstance(average, Denoiser)
+        return average
+
+    def train(self, mode: bool = True) -> "Stage2":
+        """The autoencoder stays in eval mode."""
+        super().train(mode)
+        self.rae.eval()
+        return self
+
+    def state_parts(self) -> dict[str, nn.Module]:
+        """The denoiser with its latent statistics, and its averages; nothing of the autoencoder."""
+        averages = {name: ema.average for name, ema in self.emas.items()}
+        return {"dit": self.denoiser, **averages}  # pyright: ignore[reportReturnType]
+
+    def describe(self) -> dict[str, Any]:
+        """How to build the denoiser again, what its latents are, and which autoencoder decodes them."""
+        return {
+            "dit": describe_denoiser(self.denoiser),
+            "latent_stats_info": self.denoiser.latent_stats.info,
+            "rae": self.rae_reference,
+            "class_names": list(self.class_names),
+            "time_distribution": self.time_distribution,
+            "ema": {name: ema.decay for name, ema in self.emas.items()},
+        }
+
+    def networks(self) -> dict[str, nn.Module | None]:
+        """The networks of the summary."""
+        averages = {name.replace("_", " 0.").upper(): ema for name, ema in self.emas.items()}
+        return {"RAE": self.rae, "DiT": self.denoiser, **averages}
+
+    def probes(self, image: Float[Tensor, "1 3 H W"]) -> dict[str, Callable[[], Any]]:
+        """The denoiser; the encoder's activations are not kept."""
+        x = image.new_zeros(1, *self.denoiser.latent_shape)
+        t, y = image.new_zeros(1), torch.zeros(1, dtype=torch.int64, device=image.device)
+        return {"DiT": lambda: self.denoiser(x, t, y).square().mean()}
+
+    def plan(self) -> list[str]:
+        """What will happen when, in steps, and how times are drawn."""
+        c, h, w = self.denoiser.latent_shape
+        lines = [
+            f"latents {c}×{h}×{w}; times {self.time_distribution}, shifted by {self.denoiser.time_shift:.2f}",
+            self.schedule.describe(),
+        ]
+        warning = self.denoiser.width_warning()
+        return [*lines, f"warning: {warning}"] if warning else lines
+
+
+def ema_part(decay: float, *, first: bool = False) -> str:
+    """The name of an average in a checkpoint: ``ema`` for the main one, else ``ema_`` and the decay's decimals."""
+    return "ema" if first else f"ema_{f'{decay:.10f}'.rstrip('0').partition('.')[2] or '0'}"
