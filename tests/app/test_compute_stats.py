@@ -51,7 +51,7 @@ def test_the_copy_differs_in_its_statistics_alone(checkpoint, output):
 
 
 def test_load_rae_has_them_and_normalises(checkpoint, output):
-    run(_options(checkpoint, output, data=None, transform="train"))
+    run(_options(checkpoint, output, data=None))
     rae, plain = load_rae(output), load_rae(checkpoint)
     images = torch.rand(2, 3, 32, 32)
     assert rae.stats.shape == rae.latent_shape
@@ -66,18 +66,20 @@ def test_per_channel(checkpoint, output):
 
 
 @pytest.mark.parametrize(
-    ("choice", "own", "chosen"),
+    ("choice", "data", "chosen"),
     [
-        ("auto", "Stage1Transform", "AdmCropFlip"),
-        ("auto", "ScaleShift", "ScaleShift"),
-        ("train", "Stage1Transform", "Stage1Transform"),
-        ("adm_crop", "ScaleShift", "AdmCenterCrop"),
-        ("adm_crop_flip", "AdmCenterCrop", "AdmCropFlip"),
+        ("stage2", {"train": "ScaleShift", "stage2": "AdmCenterCrop"}, "AdmCenterCrop"),
+        ("stage2", {"train": "Stage1Transform", "stage2": "ScaleShift"}, "ScaleShift"),
+        ("adm_crop_flip", {"train": "ScaleShift", "stage2": "ScaleShift"}, "AdmCropFlip"),
+        ("adm_crop", {"train": "Stage1Transform"}, "AdmCenterCrop"),
+        ("stage2", {"train": "Stage1Transform"}, "AdmCropFlip"),  # checkpoints of before stage 2
+        ("stage2", {"train": "ScaleShift"}, "AdmCenterCrop"),
     ],
 )
-def test_the_transform(choice, own, chosen):
+def test_the_transform(choice, data, chosen):
     name = "unirae.data.transforms."
-    assert choose_transform(choice, {"_target_": name + own}) == {"_target_": name + chosen}
+    nodes = {f"{use}_transform": {"_target_": name + kind} for use, kind in data.items()}
+    assert choose_transform(choice, nodes) == {"_target_": name + chosen}
 
 
 def test_the_training_part_of_a_folder(checkpoint, output, tmp_path):

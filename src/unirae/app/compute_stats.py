@@ -29,9 +29,9 @@ class Options:
     checkpoint was trained on."""
     data_dir: Path | None = None
     """Where the data lie, if not where the configuration says."""
-    transform: Literal["auto", "adm_crop_flip", "adm_crop", "train"] = "auto"
-    """adm_crop_flip: ADM's centre crop and its mirror image, which is what stage 2 sees. adm_crop: the crop
-    alone. train: the data's own training transform. auto: train, with adm_crop_flip instead of a random crop."""
+    transform: Literal["stage2", "adm_crop_flip", "adm_crop"] = "stage2"
+    """stage2: what stage 2 sees of these data (data.stage2_transform). adm_crop_flip: ADM's centre crop and its
+    mirror image. adm_crop: the crop alone."""
     per: Literal["element", "channel"] = "element"
     """One mean and variance per latent element (the recipe), or per channel."""
     num_samples: int | None = None
@@ -91,8 +91,8 @@ def compute(options: Options, checkpoint: Path, content: dict[str, Any], device:
 
     rae = rae_from_checkpoint(content, encoder_weights=options.encoder_weights).to(device)
     data = choose_data(options.data, options.data_dir, content["unirae"]["config"]["data"], split="train")
-    data["train_transform"] = choose_transform(options.transform, data["train_transform"])
-    dataset = build_dataset(data, split="train", size=rae.output_size, train=True, seed=options.seed)
+    data["stage2_transform"] = choose_transform(options.transform, data)
+    dataset = build_dataset(data, split="train", size=rae.output_size, use="stage2", seed=options.seed)
     with progress_bar("encoding") as progress:
         return compute_latent_stats(
             rae,
@@ -109,12 +109,17 @@ def compute(options: Options, checkpoint: Path, content: dict[str, Any], device:
         )
 
 
-def choose_transform(choice: str, own: dict[str, Any]) -> dict[str, Any]:
-    """The node of the transform that ``--transform`` means, given the data's own training transform."""
+def choose_transform(choice: str, data: dict[str, Any]) -> dict[str, Any]:
+    """The node of the transform that ``--transform`` means for these data.
+
+    Checkpoints of before stage 2 do not say; of their data only those with stage 1's random crop are mirrored.
+    """
     transforms = "unirae.data.transforms"
-    if choice == "train" or (choice == "auto" and own["_target_"] != f"{transforms}.Stage1Transform"):
-        return own
-    return {"_target_": f"{transforms}.{'AdmCenterCrop' if choice == 'adm_crop' else 'AdmCropFlip'}"}
+    if choice == "stage2" and "stage2_transform" in data:
+        return data["stage2_transform"]
+    mirrored = data["train_transform"]["_target_"] == f"{transforms}.Stage1Transform"
+    flip = choice == "adm_crop_flip" or (choice == "stage2" and mirrored)
+    return {"_target_": f"{transforms}.{'AdmCropFlip' if flip else 'AdmCenterCrop'}"}
 
 
 def summary(stats: "LatentStats") -> str:

@@ -30,8 +30,8 @@ def find_checkpoint(path: str | Path) -> Path:
     raise WeightsError(f"no checkpoint at {path}; give a .ckpt file or the folder of a run")
 
 
-def read_checkpoint(path: str | Path, *, kind: str) -> dict[str, Any]:
-    """A checkpoint's content, after checking that it is of the wanted kind.
+def read_checkpoint(path: str | Path, *, kind: str | tuple[str, ...]) -> dict[str, Any]:
+    """A checkpoint's content, after checking that it is of the wanted kind (one of them, where several will do).
 
     Its ``"unirae"`` entry says what it is: kind, version, commit, step, config and the model's description.
 
@@ -43,27 +43,49 @@ def read_checkpoint(path: str | Path, *, kind: str) -> dict[str, Any]:
     about = content.get("unirae") if isinstance(content, dict) else None
     if about is None:
         raise WeightsError(f"{file} is not a checkpoint of unirae")
-    if about["kind"] != kind:
-        raise WeightsError(f"{file} is a checkpoint of kind {about['kind']!r}; a {kind!r} one is needed here")
+    kinds = (kind,) if isinstance(kind, str) else kind
+    if about["kind"] not in kinds:
+        wanted = " or ".join(map(repr, kinds))
+        raise WeightsError(f"{file} is a checkpoint of kind {about['kind']!r}; a {wanted} one is needed here")
     return content
 
 
-def load_rae(path: str | Path, *, ema: bool = True, encoder_weights: str | None = None) -> RAE:
-    """The autoencoder of a stage-1 checkpoint, in eval mode on the CPU.
+def load_rae(
+    path: str | Path, *, ema: bool = True, encoder_weights: str | None = None, with_encoder: bool = True
+) -> RAE:
+    """The autoencoder of a stage-1 checkpoint, or the one that a stage-2 checkpoint was trained on; in eval mode.
 
     Args:
-        path: a checkpoint file or the folder of a run.
+        path: a checkpoint file or the folder of a run. Of stage 2, the autoencoder comes with the statistics of the
+            latents that the diffusion transformer makes, and is always the averaged one.
         ema: take the averaged decoder, which is what scores are reported on; False takes the raw one.
         encoder_weights: where the encoder's weights lie, if not where the checkpoint says.
+        with_encoder: False leaves the encoder out, where only decoding is wanted.
 
     Raises:
         WeightsError: see :func:`read_checkpoint`; or the encoder is missing, or not the one it was trained with.
     """
-    return rae_from_checkpoint(read_checkpoint(path, kind="stage1"), ema=ema, encoder_weights=encoder_weights)
+    from unirae.models.loading_dit import rae_of_dit  # which builds upon this module
+
+    content = read_checkpoint(path, kind=("stage1", "stage2"))
+    if content["unirae"]["kind"] == "stage2":
+        return rae_of_dit(
+            content, file=find_checkpoint(path), encoder_weights=encoder_weights, with_encoder=with_encoder
+        )
+    return rae_from_checkpoint(
+        content,
+        ema=ema,
+        encoder_weights=encoder_weights,
+        with_encoder=with_encoder,
+    )
 
 
 def rae_from_checkpoint(
-    content: dict[str, Any], *, ema: bool = True, encoder_weights: str | None = None
+    content: dict[str, Any],
+    *,
+    ema: bool = True,
+    encoder_weights: str | None = None,
+    with_encoder: bool = True,
 ) -> RAE:
     """As :func:`load_rae`, from what :func:`read_checkpoint` gave."""
     about = content["unirae"]
@@ -74,6 +96,7 @@ def rae_from_checkpoint(
         encoder_state=about["encoder_state"],
         stats=stats,
         encoder_weights=encoder_weights,
+        with_encoder=with_encoder,
     )
     return rae.eval().requires_grad_(False)
 

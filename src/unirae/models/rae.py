@@ -17,6 +17,7 @@ from unirae.core.io import sha256_of_text, state_sha256
 from unirae.core.keyed_random import Stream, normal, uniform
 from unirae.core.precision import full_precision
 from unirae.models.decoder import ViTDecoder
+from unirae.models.encoders.absent import AbsentEncoder
 from unirae.models.encoders.base import Encoder, check_divisible
 from unirae.models.encoders.build import encoder_from_identity
 from unirae.models.encoders.identity import EncoderIdentity
@@ -137,6 +138,7 @@ class RAE(nn.Module):
             "encoder": self.encoder.identity.to_dict(),
             "decoder": {**self.decoder.architecture, "grid": list(self.decoder.grid)},
             "rae": {**self._settings(), "encoder_input_size": list(self.encoder_input_size)},
+            "latent_shape": list(self.latent_shape),
         }
 
     @classmethod
@@ -148,21 +150,34 @@ class RAE(nn.Module):
         encoder_state: dict[str, Tensor] | None = None,
         stats: LatentStats | None = None,
         encoder_weights: str | None = None,
+        with_encoder: bool = True,
     ) -> "RAE":
         """Build an RAE from what a checkpoint holds.
 
         Args:
             encoder_state: the encoder's tensors, for encoders whose weights travel in the checkpoint.
             encoder_weights: a folder to take the encoder's weights from instead of their recorded source.
+            with_encoder: False leaves the encoder out; the RAE can then decode, but not encode.
 
         Raises:
             WeightsError: the tensors do not fit, or the encoder is missing or another one than recorded.
         """
         identity = EncoderIdentity.from_dict(spec["encoder"])
-        encoder = encoder_from_identity(identity, encoder_state, weights_override=encoder_weights)
+        if with_encoder:
+            encoder = encoder_from_identity(identity, encoder_state, weights_override=encoder_weights)
+        else:
+            encoder = _absent_encoder(spec, identity)
         decoder = ViTDecoder(**spec["decoder"])
         load_strictly(decoder, decoder_state, what="decoder")
         return cls(encoder=encoder, decoder=decoder, stats=stats, **spec["rae"])
+
+
+def _absent_encoder(spec: dict[str, Any], identity: EncoderIdentity) -> AbsentEncoder:
+    """A stand-in of the right shapes; the first checkpoints did not say which, but their decoder fits them."""
+    decoder = spec["decoder"]
+    width, rows, _ = spec.get("latent_shape") or (decoder["token_dim"], *decoder["grid"])
+    patch_size = as_size(spec["rae"]["encoder_input_size"])[0] // rows
+    return AbsentEncoder(width=width, patch_size=patch_size, identity=identity)
 
 
 def as_size(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -1,0 +1,121 @@
+"""What a latent cache is made of: its files, and the key that says what its latents depend on.
+
+A cache is a folder::
+
+    plan.json        what it holds (the key), how many images, how they are cut into shards
+    00000.npy …      latents, [images, views, c, h, w]
+    00000.json …     their labels and the numbers of the images shown; written after the latents: the shard is whole
+    samples.npy      labels and numbers of all images, [images, 2]
+    index.json       the plan again; written last: the cache is whole
+"""
+
+import io
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unirae.core.errors import ConfigError, DataError
+from unirae.core.io import read_json
+
+PLAN, INDEX, SAMPLES = "plan.json", "index.json", "samples.npy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachePlan:
+    """What a cache holds and how it is cut."""
+
+    key: dict[str, Any]
+    count: int
+    """Images."""
+    shard_images: int
+    shape: tuple[int, ...]
+    """(views, c, h, w) of an image."""
+    dtype: str
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def shards(self) -> list[range]:
+        """The images of each shard."""
+        starts = range(0, self.count, self.shard_images)
+        return [range(start, min(start + self.shard_images, self.count)) for start in starts]
+
+    @property
+    def image_bytes(self) -> int:
+        """Of all views of one image."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+    def header(self, shard: int) -> bytes:
+        """What a shard's file of latents begins with."""
+        stream = io.BytesIO()
+        descr = np.lib.format.dtype_to_descr(np.dtype(self.dtype))
+        shape = (len(self.shards[shard]), *self.shape)
+        np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
+        return stream.getvalue()
+
+    def is_whole(self, folder: Path, shard: int) -> bool:
+        """Whether the latents of a shard are there to the last byte."""
+        latents, samples = shard_files(folder, shard)
+        size = len(self.header(shard)) + len(self.shards[shard]) * self.image_bytes
+        return samples.is_file() and latents.is_file() and latents.stat().st_size == size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {**vars(self), "shape": list(self.shape), "class_names": list(self.class_names)}
+
+    @classmethod
+    def read(cls, file: Path) -> "CachePlan":
+        """The inverse of :meth:`to_dict`, from a file.
+
+        Raises:
+            DataError: it is none of ours.
+        """
+        content = read_json(file)
+        try:
+            plan = cls(**content)
+            return replace(plan, shape=tuple(plan.shape), class_names=tuple(plan.class_names))
+        except TypeError:
+            raise DataError(f"{file} does not belong to a latent cache of this version") from None
+
+
+def shard_files(folder: Path, shard: int) -> tuple[Path, Path]:
+    """The files of a shard: latents, and labels with image numbers."""
+    return folder / f"{shard:05d}.npy", folder / f"{shard:05d}.json"
+
+
+def check_key(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse a cache of something else.
+
+    Raises:
+        ConfigError: the keys differ; the message says in what.
+    """
+    one, other = _flat(found), _flat(wanted)
+    differences = [
+        f"{name} is {_short(one.get(name))} there and {_short(other.get(name))} here"
+        for name in dict.fromkeys([*one, *other])
+        if one.get(name) != other.get(name)
+    ]
+    if differences:
+        raise ConfigError(
+            f"the latent cache in {folder} holds other latents: {'; '.join(differences)}. Choose another folder for "
+            "data.latent_cache, or remove this one and it will be made again"
+        )
+
+
+def is_complete(folder: str | Path) -> bool:
+    """Whether a cache was finished there, of whatever it may be."""
+    return (Path(folder) / INDEX).is_file()
+
+
+def _flat(node: Any, above: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict):
+        return {above: json.loads(json.dumps(node))}  # tuples become lists
+    pairs = [_flat(value, f"{above}.{key}" if above else str(key)) for key, value in node.items()]
+    return {name: value for part in pairs for name, value in part.items()}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:12]}…"

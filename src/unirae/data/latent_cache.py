@@ -1,0 +1,123 @@
+"""Reading a latent cache: the latents of every view of a data set, encoded once, in memory-mapped shards.
+
+Its files are described in :mod:`unirae.data.cache_plan`; ``unirae.evaluation.latent_cache`` writes them. A cache
+whose key is not the wanted one is refused, never used.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from unirae.core.errors import ConfigError, DataError
+from unirae.data.cache_plan import INDEX, SAMPLES, CachePlan, check_key, is_complete, shard_files
+from unirae.data.sampler import SampleKey, sample_generator
+from unirae.data.transforms import Transform, ViewTransform
+
+
+class LatentCache:
+    """The latents of a finished cache by image and view.
+
+    Shards are mapped into memory when first read, by each process for itself, and hold no open files.
+
+    Args:
+        expected_key: what ``unirae.evaluation.latent_cache.cache_key`` says for this run.
+
+    Raises:
+        DataError: there is no finished cache, or a file of it is missing or cut off.
+        ConfigError: it holds other latents.
+    """
+
+    def __init__(self, folder: str | Path, expected_key: dict[str, Any]) -> None:
+        self.folder = Path(folder)
+        if not is_complete(self.folder):
+            raise DataError(f"{self.folder} holds no finished latent cache (there is no {INDEX})")
+        self.plan = CachePlan.read(self.folder / INDEX)
+        check_key(self.folder, self.plan.key, expected_key)
+        if missing := self._missing():
+            raise DataError(
+                f"the latent cache in {self.folder} is damaged: {len(missing)} of its files are missing or cut off, "
+                f"such as {missing[0]}. Remove {INDEX} there, and they will be made again"
+            )
+        labels, shown = np.load(self.folder / SAMPLES).T
+        self.labels, self.shown = torch.from_numpy(labels.copy()), torch.from_numpy(shown.copy())
+        self._shards: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return self.plan.count
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the mapped shards, which pickle would copy whole."""
+        return {**vars(self), "_shards": {}}
+
+    def latent(self, index: int, view: int) -> Float[Tensor, "c h w"]:
+        """Normalised, float32, whatever the cache's precision."""
+        shard, row = divmod(index, self.plan.shard_images)
+        if shard not in self._shards:
+            self._shards[shard] = np.load(shard_files(self.folder, shard)[0], mmap_mode="r")
+        return torch.from_numpy(self._shards[shard][row, view].astype(np.float32))
+
+    def _missing(self) -> list[str]:
+        shards = range(len(self.plan.shards))
+        files = [
+            shard_files(self.folder, s)[0].name for s in shards if not self.plan.is_whole(self.folder, s)
+        ]
+        return files if (self.folder / SAMPLES).is_file() else [*files, SAMPLES]
+
+
+class CachedLatents(Dataset[dict[str, Any]]):
+    """Samples ``{"latent": float32 [c, h, w], "label": int, "index": int}`` by number or :class:`SampleKey`.
+
+    Picture, view and label are those that an :class:`~unirae.data.dataset.ImageDataset` with this transform and
+    seed gives for the same key.
+    """
+
+    def __init__(self, *, cache: LatentCache, transform: Transform, seed: int) -> None:
+        self.cache, self.seed = cache, seed
+        self._transform = require_views(transform)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Empty where pictures have no labels."""
+        return self.cache.plan.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 without labels."""
+        return len(self.class_names)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.cache)
+
+    def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
+        """``index`` is that of the image shown, also where it replaces a bad one."""
+        key = SampleKey.of(key)
+        if not 0 <= key.index < len(self):
+            raise IndexError(f"image {key.index} of {len(self)}")
+        view = self._transform.view(sample_generator(self.seed, key))
+        return {
+            "latent": self.cache.latent(key.index, view),
+            "label": int(self.cache.labels[key.index]),
+            "index": int(self.cache.shown[key.index]),
+        }
+
+
+def require_views(transform: Transform) -> ViewTransform:
+    """The transform, if all its results can be cached.
+
+    Raises:
+        ConfigError: it is random beyond counting.
+    """
+    if isinstance(transform, ViewTransform):
+        return transform
+    raise ConfigError(
+        f"data.latent_cache cannot hold what {type(transform).__name__} gives: another picture in every epoch. Use "
+        "data.stage2_transform._target_=unirae.data.transforms.AdmCropFlip, or AdmCenterCrop for pictures that must "
+        "not be mirrored; or data.latent_cache=null"
+    )

@@ -1,0 +1,35 @@
+"""The place of an encoder that was not loaded: training on cached latents and decoding samples need none."""
+
+from typing import NoReturn
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unirae.core.errors import WeightsError
+from unirae.models.encoders.base import Encoder
+from unirae.models.encoders.identity import EncoderIdentity
+
+
+class AbsentEncoder(Encoder):
+    """Knows what the encoder is, and so its pixel mean and std, which decoding needs; cannot encode."""
+
+    def __init__(self, *, width: int, patch_size: int, identity: EncoderIdentity) -> None:
+        super().__init__(backbone=nn.Identity(), width=width, patch_size=patch_size, identity=identity)
+        self.weights_sha256 = identity.sha256  # as recorded: there are no tensors to hash
+
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            WeightsError: always.
+        """
+        raise WeightsError(
+            f"the encoder ({self.identity.name}) was not loaded: this autoencoder can only decode. Open it with "
+            "load_rae(path) instead of load_rae(path, with_encoder=False)"
+        )
+
+    def _last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> NoReturn:
+        self.forward(pixels)
+
+    def _block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> NoReturn:
+        self.forward(pixels)
