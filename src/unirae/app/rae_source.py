@@ -33,8 +33,8 @@ class RaeSource:
     recipe: dict[str, Any] | None
     encoder_weights: str | None = None
 
-    def load(self) -> RAE:
-        """The autoencoder, in eval mode on the CPU.
+    def load(self, *, with_encoder: bool = True) -> RAE:
+        """The autoencoder, in eval mode on the CPU; a random one always has its encoder.
 
         Raises:
             WeightsError: something is missing or does not fit.
@@ -43,7 +43,9 @@ class RaeSource:
             assert self.recipe is not None
             return random_rae(**self.recipe)
         return rae_from_checkpoint(
-            read_checkpoint(self.file, kind="stage1"), encoder_weights=self.encoder_weights
+            read_checkpoint(self.file, kind="stage1"),
+            encoder_weights=self.encoder_weights,
+            with_encoder=with_encoder,
         )
 
     def reference(self, rae: RAE, *, checkpoints: Path) -> dict[str, Any]:

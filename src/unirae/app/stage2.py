@@ -14,6 +14,8 @@ from unirae.core.errors import ConfigError
 from unirae.core.io import load_tensors, save_tensors
 from unirae.core.log import get_logger
 from unirae.data.dataset import ImageDataset
+from unirae.data.latent_cache import CachedLatents
+from unirae.evaluation.latent_cache import ensure_latent_cache
 from unirae.evaluation.latent_statistics import compute_latent_stats
 from unirae.models.denoiser import Denoiser, pair
 from unirae.models.denoisers import build_denoiser
@@ -26,20 +28,40 @@ from unirae.training.stage2 import Stage2
 log = get_logger(__name__)
 
 STATS_FILE = "latent_stats.pt"
-"""In a run's folder: the statistics that were computed for it."""
+"""The statistics that were computed for a run, or for a latent cache."""
 
 
 def assemble_stage2(
     cfg: builders.Config, trainer: pl.Trainer, checkpoint: Path | None
 ) -> tuple[Stage2, TrainingData]:
     """The module and its data, from the configuration of a run."""
-    source = find_rae(cfg)
-    rae = source.load()
+    source, cache = find_rae(cfg), cfg["data"]["latent_cache"]
+    rae = source.load(with_encoder=cache is None)
     images = builders.training_images(cfg, size=rae.output_size)
     device = trainer.strategy.root_device
-    rae = with_statistics(rae, images, cfg=cfg, checkpoint=checkpoint, device=device)
-    data = builders.build_data(cfg, size=rae.output_size, world_size=trainer.world_size, train_dataset=images)
+    rae = with_statistics(rae, images, source=source, cfg=cfg, checkpoint=checkpoint, device=device)
+    data = builders.build_data(
+        cfg,
+        size=rae.output_size,
+        world_size=trainer.world_size,
+        train_dataset=images if cache is None else cached_latents(cfg, source, rae, images, device),
+    )
     return build_stage2(cfg, source, rae, images, steps_per_epoch=data.steps_per_epoch), data
+
+
+def cached_latents(
+    cfg: builders.Config, source: RaeSource, rae: RAE, images: ImageDataset, device: torch.device
+) -> CachedLatents:
+    """The latents of the training images, encoded now if they are not in the cache yet."""
+    join_processes(device)
+    return ensure_latent_cache(
+        cfg["data"]["latent_cache"],
+        rae=rae,
+        open_encoder=source.load,
+        dataset=images,
+        dtype=cfg["data"]["latent_cache_dtype"],
+        device=device,
+    )
 
 
 def build_stage2(
@@ -88,11 +110,18 @@ def denoiser_for(cfg: builders.Config, rae: RAE, *, num_classes: int) -> Denoise
 
 
 def with_statistics(
-    rae: RAE, dataset: ImageDataset, *, cfg: builders.Config, checkpoint: Path | None, device: torch.device
+    rae: RAE,
+    dataset: ImageDataset,
+    *,
+    source: RaeSource,
+    cfg: builders.Config,
+    checkpoint: Path | None,
+    device: torch.device,
 ) -> RAE:
     """The RAE with statistics: those of the run that is continued, its own, or computed now over the training data.
 
-    What is computed is kept in the run's folder, so that every process and every restart uses the same.
+    What is computed is kept beside the latent cache, or else in the run's folder, so that every process and every
+    restart uses the same.
     """
     if checkpoint is not None:
         content = load_tensors(checkpoint)
@@ -101,7 +130,7 @@ def with_statistics(
         return rae.with_stats(LatentStats(mean=mean, var=var, info=info))
     if rae.stats.shape is not None:
         return rae
-    file = Path(cfg["paths"]["output_dir"]) / STATS_FILE
+    file = Path(cfg["data"]["latent_cache"] or cfg["paths"]["output_dir"]) / STATS_FILE
     settings = cfg["model"]["latent_stats"]
     wanted = {"rae": rae.fingerprint, "data": dataset.source.fingerprint, **settings}
     if file.is_file() and (kept := load_tensors(file))["for"] == wanted:
@@ -110,18 +139,16 @@ def with_statistics(
     join_processes(device)
     log.info("the autoencoder has no latent statistics: computing them over %d images", len(dataset))
     stats = compute_latent_stats(
-        rae.to(device),
+        source.load().to(device),
         dataset,
         per=settings["per"],
         num_samples=settings["num_samples"],
-        batch_size=32,
         device=device,
-        precision="fp32",
         seed=cfg["seed"],
     )
     if is_main():
         save_tensors(file, {"for": wanted, "latent_stats": stats.to_dict()})
-    return rae.cpu().with_stats(stats)
+    return rae.with_stats(stats)
 
 
 def join_processes(device: torch.device) -> None:

@@ -9,7 +9,7 @@ from unirae.core.errors import WeightsError
 from unirae.models.denoiser import Denoiser
 from unirae.models.denoisers import denoiser_from_description
 from unirae.models.latent_stats import LatentStats
-from unirae.models.loading import find_checkpoint, rae_from_checkpoint, read_checkpoint
+from unirae.models.loading import rae_from_checkpoint, read_checkpoint
 from unirae.models.rae import RAE
 from unirae.models.random_rae import random_rae
 
@@ -54,34 +54,6 @@ def _average(kept: dict[str, float], decay: float | None) -> str:
     )
 
 
-def load_rae_of_dit(
-    path: str | Path,
-    *,
-    rae: str | Path | None = None,
-    encoder_weights: str | None = None,
-    with_encoder: bool = True,
-) -> RAE:
-    """The autoencoder that a stage-2 checkpoint was trained on, with the statistics of its latents.
-
-    Args:
-        path: the stage-2 checkpoint.
-        rae: where the autoencoder lies now, if not where the checkpoint says.
-        encoder_weights: where its encoder's weights lie, if not where its checkpoint says.
-        with_encoder: False leaves the encoder out, where only decoding is wanted.
-
-    Raises:
-        WeightsError: it is missing, or not the one that the checkpoint was trained on.
-    """
-    file = find_checkpoint(path)
-    return rae_of_dit(
-        read_checkpoint(file, kind="stage2"),
-        file=file,
-        rae=rae,
-        encoder_weights=encoder_weights,
-        with_encoder=with_encoder,
-    )
-
-
 def rae_of_dit(
     content: dict[str, Any],
     *,
@@ -90,7 +62,18 @@ def rae_of_dit(
     encoder_weights: str | None = None,
     with_encoder: bool = True,
 ) -> RAE:
-    """As :func:`load_rae_of_dit`, from what ``read_checkpoint(file)`` gave."""
+    """The autoencoder that a stage-2 checkpoint was trained on, with the statistics of its latents.
+
+    Args:
+        content: what ``read_checkpoint(file)`` gave.
+        file: the stage-2 checkpoint; the autoencoder's path is relative to it.
+        rae: where the autoencoder lies now, if not where the checkpoint says.
+        encoder_weights: where its encoder's weights lie, if not where its checkpoint says.
+        with_encoder: False leaves the encoder out, where only decoding is wanted.
+
+    Raises:
+        WeightsError: it is missing, or not the one that the checkpoint was trained on.
+    """
     reference = content["unirae"]["rae"]
     if rae is None and reference["path"] is None:
         found, where = random_rae(**reference["recipe"]), "its recipe"
