@@ -1,0 +1,109 @@
+"""When to look: the times that training draws, the grid that sampling walks, and the shift of both.
+
+The larger a latent, the more noise it takes to hide it. RAE (arXiv 2510.11690, section 4.2, after Stable
+Diffusion 3, Esser et al., arXiv 2403.03206, section 5.3.2) therefore moves all times towards noise, by a factor
+that follows from the number of the latent's elements. Training and sampling must use the same shift.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unirae.core.errors import ConfigError
+
+MAX_TIME = 0.999
+"""Training never asks for pure noise: raw times (before the shift) end here, as in the reference."""
+
+SHIFT_BASE = 4096
+"""Elements of the latent that needs no shift: SD-VAE's 4×32×32, to which the RAE paper compares."""
+
+_Time = TypeVar("_Time", Tensor, float)
+
+
+def time_shift(latent_shape: tuple[int, int, int], base: int = SHIFT_BASE) -> float:
+    """s = max(1, √(C·H·W / base)) of a latent (C, H, W); 768×16×16 gives 6.93."""
+    return max(1.0, math.sqrt(math.prod(latent_shape) / base))
+
+
+def shift_times(t: _Time, shift: float) -> _Time:
+    """t ← s·t / (1 + (s − 1)·t) for t in [0, 1]: keeps 0 and 1, moves the rest towards 1 where s > 1.
+
+    Written as t / (t + (1 − t)/s), the same number, because this form gives exactly 1 at t = 1; the other may
+    exceed 1 by a rounding error, and then an interval of guidance that ends at 1 would miss the first step.
+    """
+    if shift <= 0:
+        raise ConfigError(f"time shift {shift} must be positive; 1 leaves the times as they are")
+    return t / (t + (1 - t) / shift)
+
+
+def unshift_times(t: _Time, shift: float) -> _Time:
+    """The inverse of :func:`shift_times`: t ← t / (s − (s − 1)·t), which is the shift by 1/s."""
+    return shift_times(t, 1 / shift)
+
+
+def logit_normal_times(
+    uniforms: Float[Tensor, " b"], *, mean: float = 0.0, std: float = 1.0, high: float = MAX_TIME
+) -> Float[Tensor, " b"]:
+    """Raw times whose logit is N(mean, std²), truncated to [0, high], from ``uniforms`` in [0, 1).
+
+    The inverse of the distribution function (Esser et al., 2024, section 3.1, with the reference's truncation):
+    t = sigmoid(mean + std·Φ⁻¹(u·Φ((logit(high) − mean)/std))). Float64 inside, because Φ of the bound differs
+    from 1 by 2e-12 only; float32 out.
+    """
+    if std <= 0:
+        raise ConfigError(f"the logit-normal's std={std} must be positive")
+    where = "cpu" if uniforms.device.type == "mps" else uniforms.device  # Metal has no float64
+    uniform = uniforms.to(where).double()
+    bound = (math.log(high / (1 - high)) - mean) / std if high < 1 else math.inf
+    share = 0.5 * math.erfc(-bound / math.sqrt(2))  # Φ(bound), what the truncation leaves
+    logit = mean + std * torch.special.ndtri(uniform * share)
+    return logit.sigmoid().clamp(max=high).float().to(uniforms.device)
+
+
+def uniform_times(uniforms: Float[Tensor, " b"], high: float = MAX_TIME) -> Float[Tensor, " b"]:
+    """Raw times, uniform in [0, high), from ``uniforms`` in [0, 1)."""
+    return uniforms.float() * high
+
+
+_KINDS: dict[str, Callable[[Tensor], Tensor]] = {"logit_normal": logit_normal_times, "uniform": uniform_times}
+
+TIME_KINDS = tuple(_KINDS)
+"""The distributions of training times by name."""
+
+
+def sample_times(kind: str, uniforms: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """Raw training times in [0, MAX_TIME] of the distribution called ``kind``; the shift comes afterwards.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if kind not in _KINDS:
+        raise ConfigError(f"unknown distribution of times {kind!r}; known: {', '.join(TIME_KINDS)}")
+    return _KINDS[kind](uniforms)
+
+
+TIME_GRIDS = ("reference", "to_zero")
+"""Where sampling may end: at shift(1 − MAX_TIME), as the reference does, or at data."""
+
+
+def time_grid(num_steps: int, shift: float, kind: str = "reference") -> list[float]:
+    """``num_steps`` shifted times descending from 1, so that a solver makes ``num_steps`` − 1 steps.
+
+    1 − linspace(0, MAX_TIME, num_steps), shifted; ``to_zero`` puts the last one to 0. Python floats: they steer
+    the solvers' loop on the host, and a tensor on a GPU would make every step wait.
+
+    Raises:
+        ConfigError: fewer than two points, or no grid of that name.
+    """
+    if num_steps < 2:
+        raise ConfigError(
+            f"num_steps={num_steps} counts the grid's points, both ends too; it must be at least 2"
+        )
+    if kind not in TIME_GRIDS:
+        raise ConfigError(f"unknown time grid {kind!r}; known: {', '.join(TIME_GRIDS)}")
+    grid = [shift_times(1 - MAX_TIME * point / (num_steps - 1), shift) for point in range(num_steps)]
+    return [*grid[:-1], 0.0] if kind == "to_zero" else grid

@@ -1,0 +1,27 @@
+"""What solvers integrate: a velocity as a function of place and time."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+Velocity = Callable[[Tensor, float], Tensor]
+"""``velocity(x, t)``: dx/dt at x ("b ...") and time t in [0, 1], the same t for all samples. May answer in
+half precision; solvers compute in float32 or wider. A Python float, so that no step waits for a GPU."""
+
+
+class Counting:
+    """A velocity that counts how often it was asked. A guided velocity counts once, whatever it calls inside."""
+
+    def __init__(self, velocity: Velocity) -> None:
+        self._velocity = velocity
+        self.evaluations = 0
+
+    def __call__(self, x: Tensor, t: float) -> Tensor:
+        """The wrapped velocity, one evaluation more."""
+        self.evaluations += 1
+        return self._velocity(x, t)
+
+
+def counting(velocity: Velocity) -> Counting:
+    """``velocity`` with a counter: ``.evaluations``."""
+    return Counting(velocity)

@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from unirae.flow.path import data_from_velocity, interpolate, noise_from_velocity, velocity_loss
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "sampling_ddt.safetensors"
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, torch.Tensor]:
+    return load_file(GOLDEN)
+
+
+def test_path_matches_the_reference(golden):
+    found = interpolate(golden["path_data"], golden["path_noise"], golden["path_t"])
+    torch.testing.assert_close(found.xt, golden["path_xt"])
+    torch.testing.assert_close(found.velocity, golden["path_velocity"])
+
+
+def test_loss_is_the_mean_square_of_each_sample(golden):
+    predicted, target = golden["path_xt"], golden["path_velocity"]
+    loss = velocity_loss(predicted, target)
+    assert loss.shape == (4,)
+    for sample in range(4):
+        torch.testing.assert_close(loss[sample], ((predicted[sample] - target[sample]) ** 2).mean())
+
+
+@given(st.integers(0, 2**31), st.sampled_from([(3,), (2, 4, 4), (2, 3, 4, 5)]))
+def test_a_velocity_leads_back_to_both_ends(seed, shape):
+    generator = torch.Generator().manual_seed(seed)
+    data, noise = torch.randn(2, 5, *shape, generator=generator, dtype=torch.float64)
+    t = torch.rand(5, generator=generator, dtype=torch.float64)
+    point = interpolate(data, noise, t)
+    torch.testing.assert_close(data_from_velocity(point.xt, point.velocity, t), data)
+    torch.testing.assert_close(noise_from_velocity(point.xt, point.velocity, t), noise)
+
+
+def test_one_time_for_all_samples_may_be_a_number():
+    xt, velocity = torch.randn(2, 3, 4, 2, 2)
+    for end in (data_from_velocity, noise_from_velocity):
+        torch.testing.assert_close(end(xt, velocity, 0.3), end(xt, velocity, torch.full((3,), 0.3)))
+
+
+def test_path_and_loss_are_computed_in_full_precision():
+    data, noise = torch.randn(2, 3, 8, dtype=torch.bfloat16)
+    t = torch.rand(3, dtype=torch.bfloat16)
+    point = interpolate(data, noise, t)
+    exact = interpolate(data.double(), noise.double(), t.double())
+    assert point.xt.dtype == point.velocity.dtype == torch.float32
+    torch.testing.assert_close(point.xt, exact.xt.float())
+    loss = velocity_loss(data, noise)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, velocity_loss(data.double(), noise.double()).float())
