@@ -113,7 +113,7 @@ def dopri5(
 def euler_maruyama(
     velocity: Velocity, x: Float[Tensor, "b ..."], times: Sequence[float], noise: Noise
 ) -> Float[Tensor, "b ..."]:
-    """The reverse-time SDE dx = v dt − ½·w·score dt + √w dW with w(t) = t (SiT, Ma et al. 2024, section 2).
+    """The reverse-time SDE dx = v dt − ½·w·score dt + √w dW with w(t) = t (SiT, Ma et al. 2024, 2401.08740).
 
     It has the marginals of the ODE for every w ≥ 0 (their w = σ_t). On the straight path
     score = −(x + (1 − t)·v)/t, so with w = t its division by t cancels and nothing is singular at either end:

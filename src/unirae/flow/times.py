@@ -1,8 +1,9 @@
 """When to look: the times that training draws, the grid that sampling walks, and the shift of both.
 
-The larger a latent, the more noise it takes to hide it. RAE (arXiv 2510.11690, section 4.2, after Stable
-Diffusion 3, Esser et al., arXiv 2403.03206, section 5.3.2) therefore moves all times towards noise, by a factor
-that follows from the number of the latent's elements. Training and sampling must use the same shift.
+The larger a latent, the more noise it takes to hide it. RAE (arXiv 2510.11690, "dimension-dependent noise
+schedule shift", after the resolution-dependent one of Stable Diffusion 3, Esser et al., arXiv 2403.03206)
+therefore moves all times towards noise, by a factor that follows from the number of the latent's elements.
+Training and sampling must use the same shift.
 """
 
 import math
@@ -19,7 +20,7 @@ MAX_TIME = 0.999
 """Training never asks for pure noise: raw times (before the shift) end here, as in the reference."""
 
 SHIFT_BASE = 4096
-"""Elements of the latent that needs no shift: SD-VAE's 4×32×32, to which the RAE paper compares."""
+"""Elements of a latent that needs no shift, as in RAE; SD-VAE's 4×32×32 has as many."""
 
 _Time = TypeVar("_Time", Tensor, float)
 
@@ -50,7 +51,7 @@ def logit_normal_times(
 ) -> Float[Tensor, " b"]:
     """Raw times whose logit is N(mean, std²), truncated to [0, high], from ``uniforms`` in [0, 1).
 
-    The inverse of the distribution function (Esser et al., 2024, section 3.1, with the reference's truncation):
+    The inverse of the distribution function (Esser et al., 2024, with the reference's truncation):
     t = sigmoid(mean + std·Φ⁻¹(u·Φ((logit(high) − mean)/std))). Float64 inside, because Φ of the bound differs
     from 1 by 2e-12 only; float32 out.
     """
