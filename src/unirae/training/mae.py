@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unirae.core.io import write_json
 from unirae.core.keyed_random import Stream, uniform
+from unirae.models.encoders.hf_attention import use_our_attention
 from unirae.models.encoders.mae import fill_sincos_positions
 from unirae.training.ema import Ema
 from unirae.training.manual import MeanTerms, MicroBatch
@@ -61,6 +62,7 @@ class MaePretraining(SingleNetwork):
         self.architecture, self.visible_weight = architecture, visible_weight
         self.mae: Any = ViTMAEForPreTraining(ViTMAEConfig(**architecture))
         fill_sincos_positions(self.mae)
+        use_our_attention(self.mae)
         self.ema = Ema(self.mae, decay=ema_decay, warmup=ema_warmup)
         self.pixel_mean: Tensor
         self.pixel_std: Tensor

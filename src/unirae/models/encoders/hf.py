@@ -14,6 +14,7 @@ from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.log import get_logger
 from unirae.models.encoders.base import Encoder, plain_norm
+from unirae.models.encoders.hf_attention import use_our_attention
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
 from unirae.models.strict import raise_on_differences
 
@@ -32,6 +33,7 @@ class HFEncoder(Encoder):
 
     def __init__(self, *, backbone: Any, identity: EncoderIdentity) -> None:
         config = backbone.config
+        use_our_attention(backbone)
         for name in self.norm_names:
             if isinstance(getattr(backbone, name, None), nn.Module):
                 setattr(backbone, name, plain_norm(getattr(backbone, name), config.hidden_size))
