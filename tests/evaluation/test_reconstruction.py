@@ -12,7 +12,8 @@ from torch import nn
 
 from unirae.core.errors import ConfigError, DataError, NonFiniteError
 from unirae.evaluation.baselines import MeanColour
-from unirae.evaluation.reconstruction import choose_indices, evaluate_reconstruction, write_scores
+from unirae.evaluation.reconstruction import choose_indices, evaluate_reconstruction
+from unirae.evaluation.scores import write_scores
 from unirae.metrics.extractors import EncoderExtractor
 from unirae.metrics.frechet import ReconstructionFrechet
 from unirae.metrics.pixel import mean_psnr, mean_ssim

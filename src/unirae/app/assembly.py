@@ -14,13 +14,20 @@ from unirae.app.trainer import build_callbacks, build_trainer, limit, resolve_pr
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import load_tensors
 from unirae.core.log import get_logger
-from unirae.evaluation.metric_set import build_reconstruction_metrics, encoder_extractor
+from unirae.evaluation.metric_set import (
+    build_generation_extractors,
+    build_reconstruction_metrics,
+    encoder_extractor,
+)
 from unirae.metrics.base import ReconstructionMetric
+from unirae.metrics.extractors import FeatureExtractor
+from unirae.models.encoders.absent import AbsentEncoder
 from unirae.training.callbacks.events import callbacks_of
 from unirae.training.csv_logger import MetricsCsv
 from unirae.training.datamodule import TrainingData
 from unirae.training.manual import ManualModule
 from unirae.training.stage1 import Stage1
+from unirae.training.stage2 import Stage2
 
 log = get_logger(__name__)
 
@@ -143,20 +150,30 @@ def readable_count(count: int) -> str:
 
 
 def _metrics_builder(config: dict[str, Any]) -> Any:
-    """A function from the module to fresh metrics; called late, since they may load large networks."""
-    settings = config["callbacks"]["reconstruction_metrics"]
+    """A function from the module to what it is scored with; called late, since it may load large networks."""
+    callbacks = config["callbacks"]
 
-    def build_metrics(module: Stage1) -> list[ReconstructionMetric]:
-        encoder = encoder_extractor(module.rae.encoder, module.rae.encoder_input_size)
+    def of_reconstructions(module: Stage1) -> list[ReconstructionMetric]:
+        settings = callbacks["reconstruction_metrics"]
         return build_reconstruction_metrics(
             settings["metrics"],
             device=module.device,
             inception_weights=settings["inception_weights"],
             lpips_weights=settings["lpips_weights"],
-            encoder=encoder,
+            encoder=encoder_extractor(module.rae.encoder, module.rae.encoder_input_size),
         )
 
-    return build_metrics
+    def of_samples(module: Stage2) -> list[FeatureExtractor]:
+        settings, rae = callbacks["generation_metrics"], module.rae
+        absent = isinstance(rae.encoder, AbsentEncoder)
+        return build_generation_extractors(
+            settings["metrics"],
+            device=module.device,
+            inception_weights=settings["inception_weights"],
+            encoder=None if absent else encoder_extractor(rae.encoder, rae.encoder_input_size),
+        )
+
+    return of_samples if config["model"]["stage"] == "stage2" else of_reconstructions
 
 
 class _KeepScores(pl.Callback):

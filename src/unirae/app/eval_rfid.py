@@ -64,7 +64,7 @@ def run(options: Options) -> "ReconstructionScores":
     from unirae.app.inference import pick_device, process_group
     from unirae.core.distributed import is_main, rank
     from unirae.core.log import get_logger
-    from unirae.evaluation.reconstruction import write_scores
+    from unirae.evaluation.scores import write_scores
     from unirae.models.loading import find_checkpoint
 
     cli.quiet_libraries()
@@ -96,7 +96,7 @@ def evaluate(options: Options, checkpoint: Path, device: Any) -> "Reconstruction
         device
     )
     data = choose_data(options.data, options.data_dir, about["config"]["data"])
-    dataset = build_dataset(data, split="val", size=rae.output_size, train=False)
+    dataset = build_dataset(data, split="val", size=rae.output_size, use="eval")
     try:
         metrics = build_reconstruction_metrics(
             [name.strip() for name in options.metrics.split(",")],

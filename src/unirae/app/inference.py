@@ -1,6 +1,7 @@
 """What the commands that use a checkpoint share: a device, processes, the data, a progress bar."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,14 +101,55 @@ def _group_of_folder(folder: Path, known: list[str]) -> str:
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left on stderr, as a function of (done, total); only the first process shows it."""
+def fixed_threads(device: "torch.device", number: int | None) -> Iterator[None]:
+    """Compute on the CPU with ``number`` threads, or one for each core, within the block.
+
+    Kernels may add up in another order with another number of threads. So it must not depend on how many processes
+    there are: torchrun would set one thread for several processes and leave a single one all cores.
+
+    Raises:
+        ConfigError: fewer than one thread.
+    """
+    import torch
+
+    if number is not None and number < 1:
+        raise ConfigError(f"--num_threads {number} must be at least 1")
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(number or _cores())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def progress_bar(what: str, *, rate: str | None = None) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left on stderr, as a function of (done, total); only the first process shows it.
+
+    Args:
+        what: what is happening.
+        rate: show the speed in this unit, such as ``images/s``, since the bar appeared.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from unirae.core.distributed import is_main
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    if rate is not None:
+        columns.append(TextColumn("{task.fields[speed]}"))
+    columns.append(TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not is_main()) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(what, total=None, speed="")
+        start = time.perf_counter()
+
+        def show(done: int, total: int) -> None:
+            speed = f"{done / max(time.perf_counter() - start, 1e-9):.3g} {rate}"
+            bar.update(task, completed=done, total=total, speed=speed)
+
+        yield show

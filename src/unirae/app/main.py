@@ -8,6 +8,8 @@ COMMANDS = {
     "train": "train an experiment: unirae train experiment=NAME [key=value …]",
     "compute-stats": "latent statistics of a stage-1 checkpoint, into a copy of it",
     "eval-rfid": "score a checkpoint's reconstructions",
+    "eval-fid": "sample from a stage-2 checkpoint and score the samples",
+    "sample-dit": "sample images from a stage-2 checkpoint",
     "reconstruct": "reconstruct your own images with a checkpoint",
     "prepare-data": "convert an image folder or tar to the Hugging Face datasets format",
 }

@@ -26,6 +26,18 @@ Switch = Annotated[
 ]
 """A truth value that is spelled out, as in ``--use_ema false``."""
 
+Flag = Annotated[
+    bool,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=(0, 1),
+        metavar="[{true,false}]",
+        instance_from_str=lambda words: _parse_bool(words or ["true"]),
+        is_instance=lambda value: isinstance(value, bool),
+        str_from_instance=lambda value: [str(value).lower()],
+    ),
+]
+"""A truth value that is off unless named, as in ``--npz``; ``--npz false`` is understood too."""
+
 
 def parse(options: type[Any]) -> Any:
     """The command line as an instance of a dataclass of options, with underscores in its flags."""

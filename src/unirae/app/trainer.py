@@ -15,6 +15,8 @@ from unirae.core.errors import ConfigError
 from unirae.core.hardware import fastest_precision
 from unirae.core.io import load_tensors
 from unirae.training.callbacks.encoder_export import EncoderExport
+from unirae.training.callbacks.generation_metrics import GenerationMetrics
+from unirae.training.callbacks.generation_samples import GenerationSamples
 from unirae.training.callbacks.graceful_stop import GracefulStop
 from unirae.training.callbacks.memory_estimate import MemoryEstimate
 from unirae.training.callbacks.model_checkpoint import ModelCheckpoint
@@ -90,46 +92,70 @@ def build_callbacks(
     data: TrainingData,
     build_metrics: Callable[[Any], Any],
 ) -> list[pl.Callback]:
-    """What watches the run. Order matters: scores before checkpoints, the stop request last."""
-    settings, model = cfg["callbacks"], cfg["model"]
+    """What watches the run. Order matters: scores before checkpoints, the stop request last.
+
+    ``build_metrics`` makes what the stage is scored with, from its module: metrics, or in stage 2 feature extractors.
+    """
+    settings, stage = cfg["callbacks"], cfg["model"]["stage"]
     callbacks: list[pl.Callback] = [
         SelfDescription(config=cfg, commit=git_commit()),
         MemoryEstimate(images_per_micro_batch=data.images_per_micro_batch),
         RunProgress(label=experiment, images_per_step=cfg["data"]["global_batch_size"]),
     ]
-    if model["stage"] == "stage1":
+    if stage == "stage1":
+        callbacks += _of_stage1(cfg, output_dir, data, build_metrics)
+    elif stage == "stage2":
+        callbacks += _of_stage2(cfg, output_dir, data, build_metrics)
+    elif stage == "mae":
         callbacks.append(
-            ReconstructionSamples(
-                folder=output_dir / "samples",
-                sample_every=model["sample_every"],
-                count=settings["samples"]["count"],
-            )
-        )
-        scores = settings["reconstruction_metrics"]
-        callbacks.append(
-            ReconstructionMetrics(
-                build_metrics=build_metrics,
-                folder=output_dir / "eval",
-                every_n_steps=_interval(scores, data.steps_per_epoch),
-                num_samples=scores["num_samples"],
-                batch_size=scores["batch_size"],
-            )
-        )
-    if model["stage"] == "mae":
-        callbacks.append(
-            EncoderExport(folder=output_dir, data=data.train_dataset.source.name, seed=cfg["seed"])
+            EncoderExport(folder=output_dir, data=data.eval_dataset.source.name, seed=cfg["seed"])
         )
     checkpoints = ModelCheckpoint(folder=output_dir / "checkpoints", **settings["model_checkpoint"])
     return [*callbacks, checkpoints, GracefulStop()]
 
 
-def _interval(scores: Config, steps_per_epoch: int) -> int | None:
+def _of_stage1(cfg: Config, output_dir: Path, data: TrainingData, build_metrics: Any) -> list[pl.Callback]:
+    settings, scores = cfg["callbacks"], cfg["callbacks"]["reconstruction_metrics"]
+    return [
+        ReconstructionSamples(
+            folder=output_dir / "samples",
+            sample_every=cfg["model"]["sample_every"],
+            count=settings["samples"]["count"],
+        ),
+        ReconstructionMetrics(
+            build_metrics=build_metrics,
+            folder=output_dir / "eval",
+            every_n_steps=_interval(cfg, "reconstruction_metrics", data.steps_per_epoch),
+            num_samples=scores["num_samples"],
+            batch_size=scores["batch_size"],
+        ),
+    ]
+
+
+def _of_stage2(cfg: Config, output_dir: Path, data: TrainingData, build_extractors: Any) -> list[pl.Callback]:
+    settings, scores = cfg["callbacks"], cfg["callbacks"]["generation_metrics"]
+    folder, every = output_dir / "samples", cfg["model"]["sample_every"]
+    callbacks: list[pl.Callback] = [
+        GenerationSamples(folder=folder, sample_every=every, **settings["samples"])
+    ]
+    if scores["metrics"]:
+        callbacks.append(
+            GenerationMetrics(
+                build_extractors=build_extractors,
+                folder=output_dir / "eval",
+                every_n_steps=_interval(cfg, "generation_metrics", data.steps_per_epoch),
+                **{key: scores[key] for key in ("num_samples", "batch_size", "num_steps", "cfg_scale")},
+            )
+        )
+    return callbacks
+
+
+def _interval(cfg: Config, callback: str, steps_per_epoch: int) -> int | None:
     """Steps between evaluations; given in steps or in epochs."""
+    scores = cfg["callbacks"][callback]
     steps, epochs = scores["every_n_steps"], scores["every_n_epochs"]
     if steps is not None and epochs is not None:
-        raise ConfigError(
-            "callbacks.reconstruction_metrics: set every_n_steps or every_n_epochs, and the other to null"
-        )
+        raise ConfigError(f"callbacks.{callback}: set every_n_steps or every_n_epochs, and the other to null")
     return steps if epochs is None else max(1, round(epochs * steps_per_epoch))
 
 

@@ -1,5 +1,7 @@
 """Processes: rank, size and sums, the same calls in one process and in many."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -57,3 +59,21 @@ def all_mean_(tensors: list[Tensor]) -> None:
 def shard(count: int) -> range:
     """This process's indices of ``count`` items: every ``world_size``-th, without padding or duplicates."""
     return range(rank(), count, world_size())
+
+
+def own_batches(count: int, batch_size: int) -> list[range]:
+    """This process's batches of ``count`` items: whole ones, number b to process b mod ``world_size``.
+
+    So each batch holds the same items for any number of processes; only the last of all may be shorter.
+    """
+    starts = range(rank() * batch_size, count, world_size() * batch_size)
+    return [range(start, min(start + batch_size, count)) for start in starts]
+
+
+def gather(value: Any) -> list[Any]:
+    """The plain value that each process has, in the order of ranks."""
+    if not is_distributed():
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values

@@ -14,6 +14,9 @@ from unirae.metrics.pixel import mean_distance, mean_psnr, mean_ssim
 from unirae.models.encoders.base import Encoder
 
 METRICS = ("rfid", "rfd", "psnr", "ssim", "lpips")
+"""Of reconstructions."""
+GENERATION_METRICS = ("fid", "fd")
+"""Of generated images."""
 
 
 def build_reconstruction_metrics(
@@ -59,6 +62,48 @@ def build_reconstruction_metrics(
         else:
             metrics.append({"psnr": mean_psnr, "ssim": mean_ssim}[name](device))
     return metrics
+
+
+def build_generation_extractors(
+    names: Sequence[str],
+    *,
+    device: torch.device | str = "cpu",
+    inception_weights: str | Path = "hub",
+    encoder: FeatureExtractor | None = None,
+    options: str = "callbacks.generation_metrics.",
+) -> list[FeatureExtractor]:
+    """The feature extractors behind the Fréchet scores called ``names``, in that order, on ``device``.
+
+    Args:
+        names: of :data:`GENERATION_METRICS`; ``fd`` compares features of ``encoder``, and its score is called
+            ``fd_<encoder>``; with random Inception weights ``fid`` is called ``fid_random_inception``.
+        encoder: see :func:`encoder_extractor`.
+        options: what precedes ``inception_weights`` where the user sets it; for error messages.
+
+    Raises:
+        ConfigError: an unknown name, one named twice, or ``fd`` without an encoder.
+        WeightsError: Inception's weights are missing.
+    """
+    unknown = [name for name in names if name not in GENERATION_METRICS]
+    if unknown or not names or len(set(names)) != len(names):
+        raise ConfigError(
+            f"metrics={','.join(names)}: give some of {', '.join(GENERATION_METRICS)}, each once"
+        )
+    if "fd" in names and encoder is None:
+        raise ConfigError(
+            "the metric fd compares features of the autoencoder's encoder, which is not loaded when training on cached "
+            "latents; use fid alone, or score the checkpoint afterwards with src/eval_fid.py"
+        )
+    extractors: list[FeatureExtractor] = []
+    for name in names:
+        if name == "fid":
+            from unirae.metrics.inception import InceptionExtractor
+
+            option = f"{options}inception_weights"
+            extractors.append(InceptionExtractor(weights=inception_weights, device=device, option=option))
+        elif encoder is not None:
+            extractors.append(encoder)
+    return extractors
 
 
 def encoder_extractor(encoder: Encoder, input_size: tuple[int, int] | None = None) -> EncoderExtractor:

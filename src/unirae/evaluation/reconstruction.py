@@ -9,11 +9,8 @@ The protocol, and the trap of recipe.md that each point avoids:
 - a Fréchet score of few images is biased upward: the count stands beside it, and below 50,000 a warning (13).
 """
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -22,19 +19,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 import unirae
-from unirae.core.distributed import all_sum, rank, shard
+from unirae.core.distributed import all_sum, shard
 from unirae.core.errors import ConfigError, DataError, NonFiniteError
 from unirae.core.exact import NETWORK_CHUNK, in_chunks, rechunk
 from unirae.core.images import to_float, to_uint8
-from unirae.core.io import write_json
-from unirae.core.log import get_logger
 from unirae.data.dataset import ImageDataset
+from unirae.evaluation.scores import Scores, warn_of_bias
 from unirae.metrics.base import ReconstructionMetric
-
-log = get_logger(__name__)
-
-FRECHET_SAMPLES = 50_000
-"""Samples that published Fréchet scores rest on."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Progress = Callable[[int, int], None]
@@ -60,23 +51,8 @@ class Reconstructor(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReconstructionScores:
-    """Scores by name, the number of images behind them, and everything needed to compare them."""
-
-    scores: dict[str, float]
-    count: int
-    settings: dict[str, Any]
-
-    def labelled(self) -> dict[str, float]:
-        """The scores as they should be quoted: a Fréchet score of fewer than 50,000 images is ``rfid@N``."""
-        few = self.count < FRECHET_SAMPLES
-        return {f"{n}@{self.count}" if few and is_frechet(n) else n: v for n, v in self.scores.items()}
-
-
-def is_frechet(name: str) -> bool:
-    """Whether a score of this name is a Fréchet distance, whose value depends on the number of samples."""
-    return name.startswith(("rfid", "rfd_"))
+class ReconstructionScores(Scores):
+    """Of pairs of images and their reconstructions."""
 
 
 def evaluate_reconstruction(
@@ -117,7 +93,7 @@ def evaluate_reconstruction(
     replaced = torch.zeros((), dtype=torch.int64, device=device)
     done, size_px = 0, None
     with torch.no_grad(), _eval_mode(reconstructor):
-        for chunk in rechunk(_images(dataset, own, batch_size, num_workers, replaced), NETWORK_CHUNK):
+        for chunk in rechunk(read_images(dataset, own, batch_size, num_workers, replaced), NETWORK_CHUNK):
             original = chunk.to(device, non_blocking=True)
             reconstruction = _reconstruct(reconstructor, original, precision)
             for metric in metrics:
@@ -126,8 +102,7 @@ def evaluate_reconstruction(
             if progress is not None:
                 progress(done, len(own))
     scores = {name: value for metric in metrics for name, value in metric.compute().items()}
-    if len(indices) < FRECHET_SAMPLES and any(map(is_frechet, scores)):
-        _warn_of_bias(len(indices))
+    warn_of_bias(scores, len(indices))
     own_settings = {
         "size_px": size_px,
         "count": len(indices),
@@ -165,11 +140,6 @@ def describe_data(dataset: ImageDataset) -> dict[str, Any]:
     return {"data": dataset.source.name, "fingerprint": dataset.source.fingerprint}
 
 
-def write_scores(path: str | Path, result: ReconstructionScores) -> Path:
-    """Write scores, count and settings as JSON, atomically."""
-    return write_json(path, {"scores": result.scores, "count": result.count, "settings": result.settings})
-
-
 @contextmanager
 def _eval_mode(reconstructor: Reconstructor) -> Iterator[None]:
     """Eval mode within the block; each module's own mode afterwards (a frozen encoder stays in eval mode)."""
@@ -184,9 +154,10 @@ def _eval_mode(reconstructor: Reconstructor) -> Iterator[None]:
             module.training = mode
 
 
-def _images(
+def read_images(
     dataset: EvaluationData, indices: list[int], batch_size: int, num_workers: int, replaced: Tensor
 ) -> Iterator[UInt8[Tensor, "b 3 H W"]]:
+    """Batches of the images at ``indices``; how many had to be replaced is added to ``replaced``."""
     loader = DataLoader(Subset(dataset, indices), batch_size=batch_size, num_workers=num_workers)  # type: ignore[arg-type]
     for start, batch in enumerate(loader):
         expected = torch.tensor(indices[start * batch_size : (start + 1) * batch_size])
@@ -212,14 +183,3 @@ def _reconstruct(
             "a reconstruction holds NaN or inf: the checkpoint is broken, or 16 bits overflowed (try fp32)"
         )
     return to_uint8(result)
-
-
-@functools.cache
-def _warn_of_bias(count: int) -> None:
-    if rank() == 0:
-        log.warning(
-            "Fréchet scores of %d images are biased upward: quote them as @%d and compare only equal counts "
-            "(published ones rest on 50,000)",
-            count,
-            count,
-        )

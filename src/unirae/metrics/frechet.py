@@ -35,10 +35,11 @@ def frechet_distance(a: Moments, b: Moments) -> float:
             f"features of {len(a.mean)} and {len(b.mean)} numbers cannot be compared: "
             "both sides need the same feature extractor"
         )
-    difference = a.mean - b.mean
     # On the CPU: the last digits should not depend on where the features came from.
-    trace_of_root = torch.linalg.svdvals(_factor(a.covariance.cpu()).T @ _factor(b.covariance.cpu())).sum()
-    distance = difference.dot(difference) + a.covariance.trace() + b.covariance.trace()
+    (mean_a, cov_a), (mean_b, cov_b) = ((m.mean.cpu(), m.covariance.cpu()) for m in (a, b))
+    difference = mean_a - mean_b
+    trace_of_root = torch.linalg.svdvals(_factor(cov_a).T @ _factor(cov_b)).sum()
+    distance = difference.dot(difference) + cov_a.trace() + cov_b.trace()
     return max(float(distance) - 2.0 * float(trace_of_root), 0.0)
 
 

@@ -1,0 +1,164 @@
+"""From the options of a command to a sampler: networks opened and checked, settings described."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unirae.core.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+    from unirae.app.sampler_options import SamplerOptions
+    from unirae.evaluation.image_sampler import ImageSampler
+    from unirae.models.denoiser import Denoiser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """A stage-2 checkpoint, ready to sample.
+
+    Attributes:
+        checkpoint: its file.
+        about: what it says of itself.
+        settings: everything that decides its images, plain values.
+    """
+
+    sampler: "ImageSampler"
+    checkpoint: Path
+    about: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def open_generator(
+    options: "SamplerOptions",
+    device: "torch.device",
+    *,
+    labels: str | None = None,
+    with_encoder: bool = False,
+    encoder_weights: str | None = None,
+) -> Generator:
+    """Open everything that the options name.
+
+    Args:
+        labels: numbers or class names, comma-separated, to go round.
+        with_encoder: also load the RAE's encoder, which sampling does not need.
+        encoder_weights: where they lie, if not where the RAE's checkpoint says.
+
+    Raises:
+        ConfigError: options or labels that do not fit the model.
+        WeightsError: a checkpoint is missing, damaged, or of another kind or model.
+    """
+    from unirae.evaluation.image_sampler import ImageSampler, LabelRule
+    from unirae.evaluation.sampling import SamplerSettings
+    from unirae.models.loading import find_checkpoint, read_checkpoint
+    from unirae.models.loading_dit import dit_from_checkpoint, rae_of_dit
+
+    if options.ema_decay is not None and not options.use_ema:
+        raise ConfigError("--ema_decay chooses an average, --use_ema false takes none; leave one out")
+    file = find_checkpoint(options.checkpoint)
+    content = read_checkpoint(file, kind="stage2")
+    about = content["unirae"]
+    dit = dit_from_checkpoint(content, ema=options.use_ema, ema_decay=options.ema_decay).to(device)
+    rae = rae_of_dit(
+        content, file=file, rae=options.rae, encoder_weights=encoder_weights, with_encoder=with_encoder
+    ).to(device)
+    guide, guide_identity = _open_guide(options.guide_checkpoint, dit, device)
+    given = parse_labels(labels, about["class_names"], num_classes=dit.num_classes) if labels else ()
+    sampler = ImageSampler(
+        dit=dit,
+        rae=rae,
+        guide=guide,
+        settings=SamplerSettings(
+            num_steps=options.num_steps,
+            solver=options.solver,
+            time_grid=options.time_grid,
+            time_shift=options.time_shift,
+            cfg_scale=options.cfg_scale,
+            guidance_interval=options.guidance_interval,
+        ),
+        labels=LabelRule(
+            num_classes=dit.num_classes, sampling=options.label_sampling, seed=options.seed, given=given
+        ),
+        seed=options.seed,
+        batch_size=options.batch_size,
+        precision=options.precision,
+    )
+    settings = {
+        **identity(file, about),
+        "weights": _weights(options, about),
+        "rae": about["rae"]["fingerprint"],
+        "guide": guide_identity,
+        **sampler.describe(),
+        "device": device.type,
+    }
+    return Generator(sampler=sampler, checkpoint=file, about=about, settings=settings)
+
+
+def identity(file: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Which network: the file's hash, and what made it."""
+    from unirae.core.io import file_sha256
+
+    return {
+        "checkpoint_sha256": file_sha256(file),
+        "trained_with": {key: about[key] for key in ("version", "commit", "step")},
+    }
+
+
+def parse_labels(text: str, class_names: Sequence[str], *, num_classes: int) -> tuple[int, ...]:
+    """Labels from numbers and class names; ``num_classes`` itself stands for no label.
+
+    A name is a class's whole name or one of its comma-separated synonyms, in any case.
+
+    Raises:
+        ConfigError: the model has no labels, or a word is no label of it, or one of several.
+    """
+    if num_classes == 0:
+        raise ConfigError(f"--labels {text}: this model was trained without labels; leave the option out")
+    named: dict[str, list[int]] = {}
+    for number, name in enumerate(class_names):
+        for synonym in {name.casefold(), *(part.strip().casefold() for part in name.split(","))}:
+            named.setdefault(synonym, []).append(number)
+    return tuple(_label(word.strip(), named, num_classes) for word in text.split(","))
+
+
+def _label(word: str, named: dict[str, list[int]], num_classes: int) -> int:
+    found = named.get(word.casefold(), [])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(
+            f"--labels: {word!r} is the name of classes {', '.join(map(str, found))}; give the number"
+        )
+    if word.isdecimal() and int(word) <= num_classes:
+        return int(word)
+    names = f", or a name: {', '.join(list(named)[:12])}{' …' if len(named) > 12 else ''}" if named else ""
+    raise ConfigError(
+        f"--labels: {word!r} is no class of this model; give a number from 0 to {num_classes - 1} "
+        f"({num_classes} for no label){names}"
+    )
+
+
+def _open_guide(
+    path: Path | None, dit: "Denoiser", device: "torch.device"
+) -> "tuple[Denoiser | None, dict[str, Any] | None]":
+    from unirae.models.loading import find_checkpoint, read_checkpoint
+    from unirae.models.loading_dit import dit_from_checkpoint
+
+    if path is None:
+        return None, None
+    file = find_checkpoint(path)
+    content = read_checkpoint(file, kind="stage2")
+    guide = dit_from_checkpoint(content).to(device)
+    if guide.latent_shape == dit.latent_shape and guide.latent_stats.sha256 != dit.latent_stats.sha256:
+        raise WeightsError(
+            f"the guide {file} was trained on latents normalised by other statistics than the model's; a guide must "
+            "be trained on the same latents"
+        )
+    return guide, identity(file, content["unirae"])
+
+
+def _weights(options: "SamplerOptions", about: dict[str, Any]) -> str:
+    decay = about["ema"]["ema"] if options.ema_decay is None else options.ema_decay
+    return f"EMA {decay}" if options.use_ema else "raw"

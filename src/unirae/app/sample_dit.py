@@ -1,0 +1,133 @@
+"""``python src/sample_dit.py --checkpoint C``: new images from a stage-2 checkpoint."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unirae.app import cli
+from unirae.app.options import Flag, parse
+from unirae.app.sampler_options import SamplerOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from unirae.app.generator import Generator
+    from unirae.app.sample_folder import SampleFolder
+
+_DEFAULT_COUNT = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(SamplerOptions):
+    """Sample images; the checkpoint is all that is needed.
+
+    Writes OUTPUT_DIR/000000.png …, grid.png (the first 64), labels.csv and settings.json. Repeat the command to
+    continue after an interruption, or with more --num_samples. Run it under torchrun to use several devices;
+    the files stay the same.
+    """
+
+    num_samples: int | None = None
+    """Number of images. Default: the number of --labels, or 64."""
+    labels: str | None = None
+    """Class numbers or names, comma-separated; they are cycled through. Default: see --label_sampling."""
+    output_dir: Path = Path("outputs/samples")
+    """Where the images go: a new folder, or one of the same settings to continue."""
+    npz: Flag = False
+    """Also write samples.npz in ADM's layout: arr_0, uint8 [N, H, W, 3]."""
+
+
+def main() -> int:
+    """Parse, sample, and turn mistakes into one line."""
+    options = parse(Options)
+    return cli.run(lambda: run(options))
+
+
+def run(options: Options) -> Path:
+    """Sample and write; returns the folder."""
+    from unirae.app.generator import open_generator
+    from unirae.app.inference import fixed_threads, pick_device, process_group
+    from unirae.app.sample_folder import SampleFolder
+    from unirae.core.distributed import rank
+
+    cli.quiet_libraries()
+    device = pick_device(options.device)
+    with process_group(device), fixed_threads(device, options.num_threads):
+        cli.configure_logging(rank=rank())
+        generator = open_generator(options, device, labels=options.labels)
+        count = options.num_samples
+        if count is None:
+            count = len(generator.sampler.labels.given) or _DEFAULT_COUNT
+        folder = SampleFolder(options.output_dir, settings=generator.settings, count=count)
+        fill(folder, generator, device, npz=options.npz)
+    return options.output_dir
+
+
+def fill(folder: "SampleFolder", generator: "Generator", device: "torch.device", *, npz: bool) -> None:
+    """Make what the folder lacks, then its overview.
+
+    Raises:
+        ConfigError: the folder holds images of other settings.
+    """
+    from unirae.core.distributed import barrier, is_main
+    from unirae.core.log import get_logger
+
+    log = get_logger(__name__)
+    folder.check()  # in every process, before any of them writes
+    barrier()
+    made_with = describe_program(generator, device)
+    labels = labels_of(generator, folder.count)
+    if is_main():
+        folder.write_record(made_with, labels, folder.evaluations_before)
+    barrier()
+    made = _sample(folder, generator, device)
+    barrier()
+    evaluations = generator.sampler.evaluations_of_all(folder.evaluations_before)
+    if is_main():
+        folder.write_record(made_with, labels, evaluations)
+        folder.write_labels(labels, generator.about["class_names"])
+        folder.write_grid()
+        if npz:
+            log.info("ADM's layout: %s", folder.write_npz())
+        log.info("%d images (%d new): %s", folder.count, made, folder.folder)
+    barrier()
+
+
+def labels_of(generator: "Generator", count: int) -> list[int]:
+    """The label of each image."""
+    import torch
+
+    return generator.sampler.labels(torch.arange(count)).tolist()
+
+
+def describe_program(generator: "Generator", device: "torch.device") -> dict[str, Any]:
+    """What may change the last digits, and where the model lay."""
+    import torch
+
+    import unirae
+
+    return {
+        "checkpoint": str(generator.checkpoint),
+        "cpu_threads": torch.get_num_threads() if device.type == "cpu" else None,
+        "versions": {"unirae": unirae.__version__, "torch": str(torch.__version__)},
+    }
+
+
+def _sample(folder: "SampleFolder", generator: "Generator", device: "torch.device") -> int:
+    """Whole batches go to the processes in turn; returns how many images all of them made."""
+    import torch
+
+    from unirae.app.inference import progress_bar
+    from unirae.core.distributed import gather, own_batches, world_size
+
+    batches = own_batches(folder.count, generator.sampler.batch_size)
+    missing = [batch for batch in batches if not folder.is_complete(batch)]
+    total, done, new = sum(map(len, missing)), 0, 0
+    what = "sampling" if world_size() == 1 else f"sampling (process 1 of {world_size()})"
+    with progress_bar(what, rate="images/s") as progress:
+        progress(done, total)
+        for batch in missing:
+            images = generator.sampler(torch.arange(batch.start, batch.stop, device=device))
+            new += folder.save(batch, images.cpu())
+            done += len(batch)
+            progress(done, total)
+    return sum(gather(new))

@@ -1,0 +1,145 @@
+"""Images by number: what sampling, scoring and the pictures of a run share.
+
+The network always sees exactly ``batch_size`` images: a short batch is filled up with the images that would follow,
+which are dropped. So which kernels run, and the steps of an adaptive solver, depend neither on how many images were
+asked for nor on the number of processes; and a folder of samples can grow without its files changing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from unirae.core.distributed import gather
+from unirae.core.errors import ConfigError, NonFiniteError
+from unirae.core.exact import NETWORK_CHUNK, in_chunks
+from unirae.core.images import to_uint8
+from unirae.evaluation.encoding import inference_context
+from unirae.evaluation.reconstruction import Precision
+from unirae.evaluation.sampling import SamplerSettings, choose_labels, decoder_for, sample_latents
+from unirae.models.denoiser import Denoiser
+from unirae.models.rae import RAE
+
+LabelSampling = Literal["equal", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelRule:
+    """Which label the image of a number gets.
+
+    Attributes:
+        num_classes: of the network; 0 is without labels.
+        sampling: ``equal`` goes round the classes, ``random`` draws by (seed, number).
+        given: labels to go round instead.
+    """
+
+    num_classes: int
+    sampling: LabelSampling = "equal"
+    seed: int = 0
+    given: tuple[int, ...] = ()
+
+    def __call__(self, indices: Int64[Tensor, " b"]) -> Int64[Tensor, " b"]:
+        """The labels of images."""
+        if self.given:
+            return torch.tensor(self.given, device=indices.device)[indices % len(self.given)]
+        return choose_labels(indices, num_classes=self.num_classes, sampling=self.sampling, seed=self.seed)
+
+    def describe(self) -> dict[str, Any]:
+        """For the record: balanced labels give a lower score than random ones (recipe, trap 2)."""
+        if self.given:
+            return {"label_sampling": "given", "labels": list(self.given)}
+        return {"label_sampling": self.sampling if self.num_classes else "none", "labels": None}
+
+
+def spread_labels(count: int, num_classes: int) -> tuple[int, ...]:
+    """``count`` labels that go round the classes, or are spread over them where there are more classes."""
+    if num_classes <= count:
+        return tuple(i % num_classes for i in range(count)) if num_classes else ()
+    return tuple(i * num_classes // count for i in range(count))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSampler:
+    """A network, its autoencoder and a sampler as a function from numbers to images.
+
+    Attributes:
+        dit, rae, guide: in eval mode, on one device; the RAE needs no encoder.
+        labels: of each number.
+        batch_size: images that the network sees at once. Another one changes the last digits.
+        precision: of network and decoder; the state of the solver stays float32.
+        evaluations: filled while sampling with how often the network was asked in a batch.
+    """
+
+    dit: Denoiser
+    rae: RAE
+    settings: SamplerSettings
+    labels: LabelRule
+    seed: int = 0
+    batch_size: int = 32
+    precision: Precision = "fp32"
+    guide: Denoiser | None = None
+    evaluations: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size={self.batch_size} must be at least 1")
+
+    def __call__(self, indices: Int64[Tensor, " b"]) -> UInt8[Tensor, "b 3 H W"]:
+        """The images of consecutive numbers, on the device of the numbers; a function of them and the settings.
+
+        Raises:
+            ConfigError: labels or settings that this network cannot follow.
+            NonFiniteError: the network or the decoder gives NaN or infinity.
+        """
+        return torch.cat([self._batch(part) for part in indices.split(self.batch_size)])
+
+    def _batch(self, indices: Int64[Tensor, " b"]) -> UInt8[Tensor, "b 3 H W"]:
+        missing = self.batch_size - len(indices)
+        following = int(indices[-1]) + 1 + torch.arange(missing, device=indices.device)
+        filled = torch.cat([indices, following])
+        decoder = decoder_for(self.dit, self.rae)
+        with inference_context(indices.device, self.precision):
+            made = sample_latents(
+                self.dit,
+                labels=self.labels(filled),
+                indices=filled,
+                seed=self.seed,
+                settings=self.settings,
+                guide=self.guide,
+            )
+            # in chunks of its own: pixels need more memory than latents
+            images = in_chunks(decoder.decode, made.latents[: len(indices)], NETWORK_CHUNK)
+        self.evaluations.add(made.evaluations)
+        if not images.isfinite().all():
+            raise NonFiniteError(
+                "a decoded image holds NaN or inf: the decoder is broken, or 16 bits overflowed (try fp32)"
+            )
+        return to_uint8(images)
+
+    def evaluations_of_all(self, before: Sequence[int] = ()) -> list[int]:
+        """How often the networks were asked in a batch, over all processes: one number, or [fewest, most]."""
+        counts = set(before).union(*gather(self.evaluations))
+        return sorted({min(counts), max(counts)}) if counts else []
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that decides the images beside the weights, plain values."""
+        return {
+            **self.settings.describe(),
+            "times": self.settings.times(self.dit),
+            "trained_time_shift": self.dit.time_shift,
+            "guidance": self._guidance(),
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "precision": self.precision,
+            "latent_shape": list(self.dit.latent_shape),
+            "size_px": list(self.rae.output_size),
+            **self.labels.describe(),
+        }
+
+    def _guidance(self) -> str:
+        if self.guide is not None:
+            return "autoguidance"
+        return "none" if self.settings.cfg_scale == 1.0 else "classifier-free"

@@ -1,0 +1,108 @@
+"""Fréchet scores of samples of the EMA weights while training stage 2."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from unirae.core.distributed import is_main
+from unirae.core.log import get_logger
+from unirae.evaluation.generation import GenerationFrechet, evaluate_generation
+from unirae.evaluation.image_sampler import ImageSampler, LabelRule
+from unirae.evaluation.reference import references_from_data
+from unirae.evaluation.sampling import SamplerSettings
+from unirae.evaluation.scores import write_scores
+from unirae.metrics.extractors import FeatureExtractor
+from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
+from unirae.training.stage2 import Stage2
+
+log = get_logger(__name__)
+
+
+class GenerationMetrics(pl.Callback):
+    """Samples every N steps, and once at the end, against the validation split; writes ``eval/step-*.json``.
+
+    The samples' noise and labels are the same every time, so that scores of one run differ by its weights alone. The
+    reference is computed once.
+
+    Args:
+        build_extractors: makes the feature extractors for the module (they may need its encoder); called at the
+            start, so that missing weights do not show after hours.
+        folder: where the JSON files go.
+        every_n_steps: interval in steps; null means at the end only.
+        num_samples: images to sample; labels go round the classes.
+        batch_size: images at a time.
+        num_steps: points of the sampler's time grid.
+        cfg_scale: strength of classifier-free guidance; 1 is without.
+    """
+
+    def __init__(
+        self,
+        *,
+        build_extractors: Callable[[Stage2], Sequence[FeatureExtractor]],
+        folder: str | Path,
+        every_n_steps: int | None,
+        num_samples: int,
+        batch_size: int,
+        num_steps: int,
+        cfg_scale: float,
+    ) -> None:
+        self.build_extractors, self.folder = build_extractors, Path(folder)
+        self.every_n_steps, self.num_samples, self.batch_size = every_n_steps, num_samples, batch_size
+        self.settings = SamplerSettings(num_steps=num_steps, cfg_scale=cfg_scale)
+        self._extractors: Sequence[FeatureExtractor] = ()
+        self._metrics: list[GenerationFrechet] = []
+
+    def on_train_start(self, trainer: pl.Trainer, module: Stage2) -> None:
+        """Load what is needed, or say what is missing."""
+        self._extractors = self.build_extractors(module)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Stage2, *args: Any) -> None:
+        """Evaluate when due, and after the last step."""
+        step = trainer.global_step
+        if is_due(step, self.every_n_steps) or step == trainer.max_steps:
+            self.evaluate(trainer, module)
+
+    def evaluate(self, trainer: pl.Trainer, module: Stage2) -> None:
+        """Sample with the EMA weights and publish the scores."""
+        module.guard.check(module.last_checkpoint)  # its message names the step and the terms
+        if not self._metrics:
+            self._metrics = self._with_references(trainer, module)
+        sampler = ImageSampler(
+            dit=module.average,
+            rae=module.rae,
+            settings=self.settings,
+            labels=LabelRule(num_classes=module.denoiser.num_classes, seed=module.seed),
+            seed=module.seed,
+            batch_size=min(self.batch_size, self.num_samples),
+        )
+        result = evaluate_generation(
+            sampler,
+            self.num_samples,
+            metrics=self._metrics,
+            batch_size=sampler.batch_size,
+            device=module.device,
+            settings={"step": trainer.global_step, "weights": "EMA", "sampler": sampler.describe()},
+        )
+        if is_main():
+            write_scores(self.folder / f"step-{trainer.global_step:07d}.json", result)
+            log.info(
+                "step %d: %s",
+                trainer.global_step,
+                ", ".join(f"{k} {v:.4g}" for k, v in result.labelled().items()),
+            )
+        publish_scores(trainer, module, {f"val/{name}": value for name, value in result.scores.items()})
+
+    def _with_references(self, trainer: pl.Trainer, module: Stage2) -> list[GenerationFrechet]:
+        references = references_from_data(
+            evaluation_data(trainer),
+            self._extractors,
+            batch_size=self.batch_size,
+            device=module.device,
+            num_workers=trainer.datamodule.num_workers,  # pyright: ignore[reportAttributeAccessIssue]
+        )
+        return [
+            GenerationFrechet(extractor=extractor, reference=reference, device=module.device)
+            for extractor, reference in zip(self._extractors, references, strict=True)
+        ]

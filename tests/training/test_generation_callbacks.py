@@ -1,0 +1,159 @@
+"""Samples and scores while training stage 2: fixed noise, EMA weights, one reference."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.tiny_checkpoint import write_checkpoint
+from tiny_latents import some_stats
+from tiny_training import tiny_config
+from unirae.app.assembly import assemble
+from unirae.core.errors import ConfigError
+from unirae.core.io import load_tensors, save_tensors
+from unirae.evaluation.image_sampler import spread_labels
+from unirae.training.callbacks import generation_metrics
+from unirae.training.csv_logger import read_metrics
+
+
+def train(folder, *overrides, steps=3):
+    config = tiny_config(f"trainer.max_steps={steps}", *overrides, output_dir=folder, stage="stage2")
+    config["changed_keys"] = []  # a checkpoint's shapes are not those of the tiny configuration
+    run = assemble(config, experiment="tiny", checkpoint=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run.fit()
+    return run
+
+
+def picture(file):
+    with Image.open(file) as image:
+        return np.array(image)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    calls = []
+    original = generation_metrics.references_from_data
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            generation_metrics,
+            "references_from_data",
+            lambda *args, **kwargs: calls.append(1) or original(*args, **kwargs),
+        )
+        run = train(
+            folder,
+            "model.sample_every=2",
+            "callbacks.generation_metrics.every_n_steps=2",
+            "logger.tensorboard=true",
+        )
+    return run, calls
+
+
+def test_samples_after_the_first_the_due_and_the_last_step(finished):
+    run, _ = finished
+    files = sorted((output(run) / "samples").iterdir())
+    assert [file.name for file in files] == [f"step-{step:07d}.png" for step in (1, 2, 3)]
+    grid = picture(files[0])
+    assert grid.shape == (32 + 4, 4 * 34 + 2, 3)  # four images of 32 px in a row
+    assert not np.array_equal(grid, picture(files[2]))
+
+
+def output(run):
+    return next(c.folder.parent for c in run.trainer.callbacks if hasattr(c, "folder"))
+
+
+def test_tensorboard_has_them(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run, _ = finished
+    events = EventAccumulator(str(output(run) / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert [event.step for event in events.Images("val/samples")] == [1, 2, 3]
+
+
+def test_scores_are_written_published_and_complete(finished):
+    run, calls = finished
+    files = sorted((output(run) / "eval").iterdir())
+    assert [file.name for file in files] == ["step-0000002.json", "step-0000003.json"]
+    contents = [json.loads(file.read_text()) for file in files]
+    last = contents[1]
+    name = "fd_random_mae"
+    assert set(last["scores"]) == {name}
+    assert last["scores"][name] > 0
+    assert last["count"] == 8
+    settings = last["settings"]
+    assert (settings["step"], settings["weights"]) == (3, "EMA")
+    assert (settings["sampler"]["num_steps"], settings["sampler"]["label_sampling"]) == (3, "equal")
+    assert settings["metrics"][name]["reference"]["fingerprint"]["split"] == "val"
+    rows = read_metrics(output(run) / "csv/metrics.csv")
+    logged = {int(row["step"]): float(row[f"val/{name}"]) for row in rows if row.get(f"val/{name}")}
+    assert logged == pytest.approx({2: contents[0]["scores"][name], 3: last["scores"][name]}, rel=1e-5)
+    assert run.scores[f"val/{name}"] == last["scores"][name]
+    assert calls == [1]
+
+
+def test_the_same_weights_give_the_same_pictures_and_scores(tmp_path):
+    """A learning rate of zero: three evaluations of one network; noise and labels do not change."""
+    run = train(
+        tmp_path, "model.optimizer.lr=0.0", "model.scheduler.final_lr=0.0", "model.sample_every=1",
+        "callbacks.generation_metrics.every_n_steps=1",
+    )  # fmt: skip
+    pictures = [file.read_bytes() for file in (tmp_path / "samples").iterdir()]
+    assert len(pictures) == 3
+    assert len(set(pictures)) == 1
+    scores = [json.loads(file.read_text())["scores"] for file in (tmp_path / "eval").iterdir()]
+    assert scores[0] == scores[1] == scores[2]
+    assert run.module.average is not run.module.denoiser
+
+
+def test_labels_go_round_or_are_spread():
+    assert spread_labels(5, 2) == (0, 1, 0, 1, 0)
+    assert spread_labels(4, 1000) == (0, 250, 500, 750)
+    assert spread_labels(3, 0) == ()
+
+
+def test_without_labels(tmp_path):
+    train(tmp_path, "data.source.classes=0", steps=1)
+    assert (tmp_path / "samples/step-0000001.png").is_file()
+    with pytest.raises(ConfigError, match="needs a model with labels"):
+        train(tmp_path / "guided", "data.source.classes=0", "callbacks.samples.cfg_scale=2.0", steps=1)
+
+
+def test_no_metrics_and_both_clocks(tmp_path):
+    train(tmp_path, "callbacks.generation_metrics.metrics=[]", steps=1)
+    assert not (tmp_path / "eval").exists()
+    with pytest.raises(ConfigError, match=r"callbacks\.generation_metrics: set every_n_steps or"):
+        train(
+            tmp_path,
+            "callbacks.generation_metrics.every_n_steps=2",
+            "callbacks.generation_metrics.every_n_epochs=1",
+        )
+
+
+def test_mistakes_show_before_the_first_step(tmp_path):
+    with pytest.raises(ConfigError, match="give some of fid, fd"):
+        train(tmp_path, "callbacks.generation_metrics.metrics=[rfid]")
+    assert not list(tmp_path.glob("samples/*"))
+
+
+def test_a_latent_cache_leaves_fd_out(tmp_path):
+    rae = write_checkpoint(tmp_path / "rae")
+    content = load_tensors(rae)
+    content["unirae"]["latent_stats"] = some_stats().to_dict()
+    save_tensors(rae, content)
+    cached = (
+        f"model.rae.pretrained_decoder_path={rae}",
+        "model.rae.decoder_weights=null",
+        f"data.latent_cache={tmp_path / 'cache'}",
+    )
+    with pytest.raises(ConfigError, match="not loaded when training on cached latents"):
+        train(tmp_path / "run", *cached)
+    fid = (
+        "callbacks.generation_metrics.metrics=[fid]",
+        "callbacks.generation_metrics.inception_weights=random",
+    )
+    run = train(tmp_path / "run", *cached, *fid, "callbacks.generation_metrics.num_samples=2", steps=1)
+    assert set(run.scores) == {"val/fid_random_inception"}
