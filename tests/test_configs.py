@@ -5,6 +5,7 @@ import shutil
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,12 +15,17 @@ from torch import nn
 from unirae.app import builders
 from unirae.app.composition import compose
 from unirae.app.config import build, config_dir, experiments, locate
+from unirae.app.rae_source import find_rae
+from unirae.app.stage2 import build_stage2, denoiser_for
 from unirae.core.errors import ConfigError, WeightsError
+from unirae.models.rae import RAE
 from unirae.training.mae import MaePretraining
 from unirae.training.schedule import Schedule
 
 CONFIGS = config_dir()
 STAGE1 = ["rae_dino", "rae_dummy", "rae_mae", "rae_siglip", "rae_tiny"]  # rae_ddp has the models of rae_dino
+STAGE2 = [name for name in experiments() if name.startswith("dit_")]
+STAGE2_IMAGENET = ["dit_s", "dit_base", "dit_large", "dit_xl", "dit_xl_512", "dit_ddp", "dit_plain_xl"]
 IMAGENET = ["rae_ddp", "rae_dino", "rae_mae", "rae_siglip"]
 STEPS_PER_EPOCH = 2502
 
@@ -58,6 +64,7 @@ def test_the_issues_experiments_are_there():
     assert {"rae_dino", "rae_siglip", "rae_mae", "rae_ddp", "rae_dummy", "mae_tiny", "rae_tiny"} <= set(
         experiments()
     )
+    assert {*STAGE2_IMAGENET, "dit_dummy", "dit_tiny"} <= set(experiments())
 
 
 @pytest.mark.parametrize("name", experiments())
@@ -127,6 +134,135 @@ def test_rae_dummy_needs_no_files_and_runs_every_branch():
         2,
     )
     assert config["data"]["source"]["train_count"] // config["data"]["global_batch_size"] == 8
+
+
+def random_stage2(*overrides: str) -> tuple[dict[str, Any], RAE]:
+    """A stage-2 configuration that needs no files, and its autoencoder on the meta device."""
+    no_files = ["pretrained_decoder_path=null", "decoder_weights=random", "encoder.weights=random"]
+    config = composed(*overrides, *(f"model.rae.{setting}" for setting in no_files))
+    with torch.device("meta"):
+        rae = find_rae(config).load()
+    rae.fingerprint = "on the meta device"
+    return config, rae
+
+
+@pytest.mark.parametrize("name", STAGE2)
+def test_stage_2_is_built_on_the_meta_device(name):
+    config, rae = random_stage2(f"experiment={name}")
+    dataset: Any = SimpleNamespace(source=SimpleNamespace(num_classes=1000, class_names=("a",) * 1000))
+    with torch.device("meta"):
+        module = build_stage2(config, find_rae(config), rae, dataset, steps_per_epoch=1251)
+    assert all(p.is_meta for network in (rae, module.denoiser, module.average) for p in network.parameters())
+    assert module.denoiser.latent_shape == rae.latent_shape
+    assert module.denoiser.null_label == 1000
+    assert count(rae, trainable=True) == 0
+    assert count(module.denoiser, trainable=True) > 0
+    assert count(module.average) == count(module.denoiser)
+    assert not any(key.startswith("rae") for key in module.state_dict())
+    assert [label for label, _, _ in builders.parameter_summary(module)] == ["RAE", "DiT", "EMA"]
+    assert builders.total_steps(config["trainer"], steps_per_epoch=1251) > 0
+
+
+def test_dit_dummy_has_the_documented_size():
+    config, rae = random_stage2("experiment=dit_dummy")
+    with torch.device("meta"):
+        dit = denoiser_for(config, rae, num_classes=config["data"]["source"]["classes"])
+    assert round(count(rae) / 1e6, 2) == 173.02
+    assert round(count(dit) / 1e6, 3) == 23.300
+    assert round(count(dit, trainable=True) / 1e6, 3) == 23.202
+    assert int((count(rae) + 2 * count(dit)) / 1e6) == 219
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("dit_s", 196), ("dit_base", 294), ("dit_large", 622), ("dit_xl", 839), ("dit_plain_xl", 677)],
+)
+def test_sizes_of_the_full_networks(name, millions):
+    config, rae = random_stage2(f"experiment={name}")
+    with torch.device("meta"):
+        dit = denoiser_for(config, rae, num_classes=1000)
+    assert round(count(dit) / 1e6) == millions
+
+
+def test_dit_dummy_needs_no_files():
+    config = composed("experiment=dit_dummy")
+    rae = config["model"]["rae"]
+    weights = [rae["decoder_weights"], rae["encoder"]["weights"]]
+    assert [*weights, config["callbacks"]["generation_metrics"]["inception_weights"]] == ["random"] * 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "latents", "output", "shift"),
+    [
+        (["experiment=dit_xl"], (768, 16, 16), (256, 256), 6.93),
+        (["experiment=dit_xl_512"], (768, 32, 32), (512, 512), 13.86),
+        (["experiment=dit_tiny"], (192, 8, 8), (64, 64), 1.73),
+        (["experiment=dit_tiny", "flow.time_shift=3.0"], (192, 8, 8), (64, 64), 3.0),
+    ],
+)
+def test_shapes_and_shift_follow_from_the_autoencoder(overrides, latents, output, shift):
+    config, rae = random_stage2(*overrides)
+    with torch.device("meta"):
+        dit = denoiser_for(config, rae, num_classes=10)
+    assert (rae.latent_shape, rae.output_size) == (latents, output)
+    assert dit.latent_shape == latents
+    assert round(dit.time_shift, 2) == shift
+
+
+def test_the_tiny_generator_reads_the_latents_of_rae_tiny():
+    tiny, stage1 = composed("experiment=dit_tiny")["model"]["rae"], composed("experiment=rae_tiny")
+    assert tiny["pretrained_decoder_path"] == stage1["paths"]["output_dir"]
+    for key in ("encoder", "decoder", "image_size"):
+        assert tiny[key] == stage1["model"][key]
+
+
+STAGE2_RECIPE = {
+    "model.dit.patch_size": 1,
+    "model.dit.mlp_ratio": 4.0,
+    "model.dit.use_qknorm": False,
+    "model.dit.use_swiglu": True,
+    "model.dit.use_rope": True,
+    "model.dit.use_rmsnorm": True,
+    "model.label_dropout": 0.1,
+    "model.ema_decay": 0.9995,
+    "model.clip_grad": 1.0,
+    "model.sample_every": 2500,
+    "model.optimizer": {"lr": 2e-4, "betas": [0.9, 0.95], "weight_decay": 0.0},
+    "model.scheduler.type": "linear",
+    "model.scheduler.warmup_epochs": 40,
+    "model.scheduler.warmup_from_zero": False,
+    "model.scheduler.decay_end_epoch": 800,
+    "model.scheduler.final_lr": 2e-5,
+    "flow.time_distribution": "logit_normal",
+    "flow.time_shift": None,
+    "trainer.max_epochs": 1400,
+    "trainer.precision": "32-true",
+    "data.global_batch_size": 1024,
+    "data.stage2_transform._target_": "unirae.data.transforms.AdmCropFlip",
+}
+DITS = {
+    "dit_s": ([384, 2048], [12, 2], [6, 16]),
+    "dit_base": ([768, 2048], [12, 2], [12, 16]),
+    "dit_large": ([1024, 2048], [24, 2], [16, 16]),
+    "dit_xl": ([1152, 2048], [28, 2], [16, 16]),
+    "dit_xl_512": ([1152, 2048], [28, 2], [16, 16]),
+    "dit_ddp": ([1152, 2048], [28, 2], [16, 16]),
+    "dit_plain_xl": (1152, 28, 16),
+    "dit_dummy": ([384, 384], [6, 2], [6, 6]),
+}
+
+
+@pytest.mark.parametrize("name", STAGE2_IMAGENET)
+def test_stage_2_recipe_values_under_their_documented_names(name):
+    config = composed(f"experiment={name}")
+    assert {dotted: value(config, dotted) for dotted in STAGE2_RECIPE} == STAGE2_RECIPE
+
+
+@pytest.mark.parametrize("name", DITS)
+def test_table_of_diffusion_transformers(name):
+    node = composed(f"experiment={name}")["model"]["dit"]
+    assert (node["hidden_size"], node["depth"], node["num_heads"]) == DITS[name]
+    assert node["kind"] == ("dit" if name == "dit_plain_xl" else "dit_dh")
 
 
 RECIPE = {
@@ -258,6 +394,14 @@ def test_stable_names(name):
             value(config, dotted)
     if config["model"]["stage"] == "stage1":
         value(config, "model.encoder.weights")
+    if config["model"]["stage"] == "stage2":
+        for key in (
+            "dit.input_size",
+            "dit.in_channels",
+            "rae.pretrained_decoder_path",
+            "rae.encoder.weights",
+        ):
+            value(config, f"model.{key}")
 
 
 def test_data_dir_comes_from_the_environment(monkeypatch):
@@ -275,7 +419,7 @@ def test_every_data_set_has_the_same_keys():
 
 
 @pytest.mark.parametrize("preset", [path.stem for path in (CONFIGS / "debug").glob("*.yaml")])
-@pytest.mark.parametrize("name", ["rae_dino", "rae_tiny", "mae_tiny"])
+@pytest.mark.parametrize("name", ["rae_dino", "rae_tiny", "mae_tiny", "dit_xl", "dit_tiny"])
 def test_debug_presets_compose_and_are_short(preset, name):
     config = compose([f"experiment={name}", f"debug={preset}"])
     assert builders.total_steps(config["trainer"], steps_per_epoch=STEPS_PER_EPOCH) <= 200
@@ -305,6 +449,8 @@ def test_the_optuna_search_composes():
         ([], "experiment"),
         (["experiment=rae_tiny", "model.disc_wieght=1"], "disc_wieght"),
         (["experiment=rae_tiny", "trainer.gpus=1"], "gpus"),
+        (["experiment=dit_xl", "model.dit.hidden_sise=[1152,2048]"], "hidden_sise"),
+        (["experiment=dit_xl", "flow.shift=2"], "shift"),
         (["experiment=rae_tiny", "model/encoder=dinov9"], "dinov9"),
         (["experiment=rae_tiny", "debug=nothing"], "nothing"),
     ],
@@ -377,6 +523,84 @@ def test_missing_encoder_weights_say_how_to_get_them(tmp_path, monkeypatch, over
     with pytest.raises(WeightsError, match=cause) as error:
         builders.build_rae(config["model"], seed=0)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cause"),
+    [
+        ([], r"needs an autoencoder.*model\.rae\.pretrained_decoder_path=PATH.*decoder_weights=random"),
+        (["model.rae.decoder_weights=hub"], r"model\.rae\.decoder_weights=hub is unknown"),
+        (
+            ["model.rae.decoder_weights=random", "model.rae.pretrained_decoder_path=a.ckpt"],
+            "exclude each other",
+        ),
+    ],
+)
+def test_stage_2_without_an_autoencoder_says_how_to_give_one(overrides, cause):
+    with pytest.raises(ConfigError, match=cause) as error:
+        find_rae(compose(["experiment=dit_base", *overrides]))
+    assert "\n" not in str(error.value)
+
+
+def test_dit_tiny_in_a_fresh_folder_names_make_demo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match=r"outputs/demo/rae.*make demo.*experiment=mae_tiny") as error:
+        find_rae(compose(["experiment=dit_tiny"]))
+    assert "\n" not in str(error.value)
+
+
+def stage1_checkpoint(folder: Path, *overrides: str) -> Path:
+    """What stage 2 reads of a stage-1 checkpoint before it opens the weights."""
+    about = {"kind": "stage1", "config": composed("experiment=rae_tiny", *overrides)}
+    file = folder / "rae.ckpt"
+    torch.save({"unirae": about, "state_dict": {}}, file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("override", "cause"),
+    [
+        ("model.rae.image_size=96", r"model\.rae\.image_size=96, but .*rae\.ckpt was trained with 64; leave"),
+        ("model.rae.decoder.depth=2", r"model\.rae\.decoder\.depth=2, but .* was trained with 4"),
+        ("model.rae.encoder.name=other", r"model\.rae\.encoder\.name=other, but .* with mae_tiny"),
+        ("model/decoder@model.rae.decoder=vit_b", r"model\.rae\.decoder\.width=768, but .* with 192"),
+    ],
+)
+def test_a_key_that_contradicts_the_checkpoint_is_refused(tmp_path, override, cause):
+    path = f"model.rae.pretrained_decoder_path={stage1_checkpoint(tmp_path)}"
+    with pytest.raises(ConfigError, match=cause):
+        find_rae(compose(["experiment=dit_tiny", path, override]))
+
+
+def test_the_512_experiment_refuses_an_autoencoder_of_another_size(tmp_path):
+    path = f"model.rae.pretrained_decoder_path={stage1_checkpoint(tmp_path)}"
+    with pytest.raises(ConfigError, match=r"image_size=448, but .* was trained with 64"):
+        find_rae(compose(["experiment=dit_xl_512", path]))
+
+
+def test_the_checkpoint_fills_what_nobody_set(tmp_path):
+    file = stage1_checkpoint(tmp_path, "model.decoder.depth=3", "model.encoder.weights=/there")
+    overrides = [f"model.rae.pretrained_decoder_path={file}", "model.rae.image_size=64"]
+    config = compose(["experiment=dit_xl", *overrides, "model.rae.encoder.weights=/here"])
+    source = find_rae(config)
+    assert (source.file, source.recipe, source.encoder_weights) == (file, None, "/here")
+    said = composed("experiment=rae_tiny", "model.decoder.depth=3", "model.encoder.weights=/there")["model"]
+    assert {key: config["model"]["rae"][key] for key in ("encoder", "decoder", "image_size")} == {
+        key: said[key] for key in ("encoder", "decoder", "image_size")
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "cause"),
+    [
+        ("model.dit.in_channels=16", r"model\.dit\.in_channels=16, but .* latents have 192"),
+        ("model.dit.input_size=16", r"model\.dit\.input_size=16, but .* latents are 8×8"),
+    ],
+)
+def test_shapes_that_contradict_the_autoencoder_are_refused(override, cause):
+    config, rae = random_stage2("experiment=dit_tiny", override)
+    with pytest.raises(ConfigError, match=cause):
+        denoiser_for(config, rae, num_classes=9)
 
 
 @pytest.mark.parametrize("part", ["discriminator", "perceptual"])

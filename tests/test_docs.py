@@ -30,7 +30,7 @@ SHORT_PATH = re.compile(
 )  # those two are made by runs
 STARTS = ("", "src/unirae/", "docs/", "tests/")  # where a short path such as core/io.py may start
 GROUPS = {str(d.relative_to(CONFIGS)) for d in CONFIGS.rglob("*") if d.is_dir()}
-KEY = re.compile(r"(model|data|trainer|callbacks|logger|paths)(\.[a-z_0-9]+)+(?<!\.safetensors)")
+KEY = re.compile(r"(model|flow|data|trainer|callbacks|logger|paths)(\.[a-z_0-9]+)+(?<!\.safetensors)")
 
 by_document = pytest.mark.parametrize("doc", DOCS, ids=lambda doc: str(doc.relative_to(ROOT)))
 
@@ -104,12 +104,28 @@ CHECKS: list[Callable[[list[str]], list[str]]] = [
 
 @cache
 def config_keys() -> set[str]:
-    """Every key that some file of the groups sets, with the group before it."""
+    """Every key that some file of the groups sets, with the group or the package that it is mounted at before it."""
     keys = set()
     for file in CONFIGS.rglob("*.yaml"):
         text, group = file.read_text(), file.parent.relative_to(CONFIGS).parts
-        keys |= _flat(yaml.safe_load(text) or {}, () if "@package _global_" in text else group)
+        content = yaml.safe_load(text) or {}
+        keys |= _flat(content, () if "@package _global_" in text else group)
+        for folder, package in _mounted(content.get("defaults", []), group):
+            keys |= {
+                key
+                for choice in folder.glob("*.yaml")
+                for key in _flat(yaml.safe_load(choice.read_text()), package)
+            }
     return keys
+
+
+def _mounted(defaults: list[object], group: tuple[str, ...]) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """``group@package`` of a defaults list, as the group's folder and the whole package."""
+    for entry in defaults:
+        name = next(iter(entry)) if isinstance(entry, dict) else ""
+        if "@" in name and not name.startswith(("override", "/")):
+            of, _, package = name.partition("@")
+            yield CONFIGS.joinpath(*group, of), (*group, *package.split("."))
 
 
 def _flat(node: object, above: tuple[str, ...]) -> set[str]:
@@ -129,11 +145,11 @@ def test_mistakes_are_found():
         "```bash\n"
         "python src/train.py \\\n  data=emojis  # not data=emoji\n"
         "python src/eval_rfid.py --chekpoint DIR\n"
-        "python src/eval_fid.py --checkpoint DIR\n"
+        "python src/eval_fad.py --checkpoint DIR\n"
         "```\n"
     )
     found = {problem for words in cited(page) for check in CHECKS for problem in check(words)}
-    wrong = {"patch_sise", "tset", "trian", "core/oi.py", "data=emojis", "chekpoint", "src/eval_fid.py"}
+    wrong = {"patch_sise", "tset", "trian", "core/oi.py", "data=emojis", "chekpoint", "src/eval_fad.py"}
     assert {mistake for mistake in wrong if any(mistake in problem for problem in found)} == wrong
     assert len(found) == len(wrong)
 
@@ -166,7 +182,7 @@ def test_training_commands_compose():
         for overrides in everything:
             parsed = OverridesParser.create().parse_overrides(list(overrides))
             single = [text for text, o in zip(overrides, parsed, strict=True) if not o.is_sweep_override()]
-            assert compose("train", single).model.stage in ("stage1", "mae"), overrides
+            assert compose("train", single).model.stage in ("stage1", "stage2", "mae"), overrides
 
 
 SNIPPETS = [

@@ -68,8 +68,10 @@ def namespace() -> dict[str, Any]:
 
     from unirae.app import builders, stage2
     from unirae.app.config import locate
+    from unirae.app.sampler_options import SamplerOptions
     from unirae.core.conventions import LATENT_EPS
     from unirae.evaluation.sampling import SamplerSettings
+    from unirae.flow.solvers import solve
     from unirae.flow.times import MAX_TIME, time_shift
     from unirae.losses import adaptive_weight
     from unirae.models.discriminators.dino import TokenNorm
@@ -94,7 +96,8 @@ def namespace() -> dict[str, Any]:
             "parameters": lambda module: sum(p.numel() for p in module.parameters()),
             "trainable": lambda module: sum(p.numel() for p in module.parameters() if p.requires_grad),
             **{"AdamW": AdamW, "LATENT_EPS": LATENT_EPS, "MAX_TIME": MAX_TIME, "RMSNorm": RMSNorm},
-            **{"SamplerSettings": SamplerSettings, "TokenNorm": TokenNorm, "time_shift": time_shift},
+            **{"SamplerSettings": SamplerSettings, "SamplerOptions": SamplerOptions, "solve": solve},
+            **{"TokenNorm": TokenNorm, "time_shift": time_shift},
             **{"adaptive_weight": adaptive_weight, "positions": positions},
         }
 
