@@ -99,6 +99,7 @@ def denoiser_for(cfg: builders.Config, rae: RAE, *, num_classes: int) -> Denoise
         raise ConfigError(
             f"model.dit.input_size={given[1]}, but the autoencoder's latents are {sides[0]}×{sides[1]}"
         )
+    torch.manual_seed(cfg["seed"])  # whatever was drawn before: statistics and caches are not made in every run
     return build_denoiser(
         **node,
         in_channels=channels,
@@ -130,7 +131,8 @@ def with_statistics(
         return rae.with_stats(LatentStats(mean=mean, var=var, info=info))
     if rae.stats.shape is not None:
         return rae
-    file = Path(cfg["data"]["latent_cache"] or cfg["paths"]["output_dir"]) / STATS_FILE
+    cache = cfg["data"]["latent_cache"]
+    file = Path(f"{cache}.{STATS_FILE}") if cache else Path(cfg["paths"]["output_dir"]) / STATS_FILE
     settings = cfg["model"]["latent_stats"]
     wanted = {"rae": rae.fingerprint, "data": dataset.source.fingerprint, **settings}
     if file.is_file() and (kept := load_tensors(file))["for"] == wanted:

@@ -26,6 +26,8 @@ class Denoiser(nn.Module, ABC):
             size (RAE paper, section 4.2).
         latent_stats: of the latents that it was trained on; they travel with it.
         gradient_checkpointing: recompute each block in the backward pass: less memory, about a third slower.
+
+    Networks also take ``label_init_std``, the spread of new label embeddings.
     """
 
     architecture: dict[str, Any]
@@ -122,8 +124,8 @@ def xavier(layer: nn.Linear) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def initialise_conditioning(time: TimeEmbedding, labels: nn.Embedding) -> None:
-    """N(0, 0.02) for the label table and the time MLP's weights, as the reference."""
-    nn.init.normal_(labels.weight, std=0.02)
+def initialise_conditioning(time: TimeEmbedding, labels: nn.Embedding, *, label_std: float) -> None:
+    """N(0, label_std²) for the label table and N(0, 0.02²) for the time MLP's weights; the reference has 0.02 for both."""
+    nn.init.normal_(labels.weight, std=label_std)
     nn.init.normal_(time.expand.weight, std=0.02)
     nn.init.normal_(time.contract.weight, std=0.02)

@@ -42,6 +42,7 @@ class DiT(Denoiser):
         time_shift: float | None = None,
         latent_stats: LatentStats | None = None,
         gradient_checkpointing: bool = False,
+        label_init_std: float = 0.02,
         **block: Any,
     ) -> None:
         super().__init__(
@@ -76,14 +77,14 @@ class DiT(Denoiser):
             ModulatedBlock(width=hidden_size, num_heads=num_heads, options=options) for _ in range(depth)
         )
         self.output = ModulatedOutput(width=hidden_size, out_width=self.token_width, options=options)
-        self.reset()
+        self.reset(label_init_std)
 
-    def reset(self) -> None:
+    def reset(self, label_init_std: float) -> None:
         """LightningDiT's start: Xavier everywhere, then zero modulation and output."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 xavier(module)
-        initialise_conditioning(self.time_embed, self.label_embed)
+        initialise_conditioning(self.time_embed, self.label_embed, label_std=label_init_std)
         for block in self.blocks:
             assert isinstance(block, ModulatedBlock)
             block.modulation.reset()

@@ -48,6 +48,7 @@ class DiTDH(Denoiser):
         time_shift: float | None = None,
         latent_stats: LatentStats | None = None,
         gradient_checkpointing: bool = False,
+        label_init_std: float = 0.02,
         **block: Any,
     ) -> None:
         super().__init__(
@@ -73,7 +74,7 @@ class DiTDH(Denoiser):
         self.hidden_size = (trunk_width, head_width)
         self._build_trunk(trunk_width, depth[0], trunk_heads, use_rope, use_pos_embed, BlockOptions(**block))
         self._build_head(head_width, depth[1], head_heads, use_rope, BlockOptions(**block))
-        self.reset()
+        self.reset(label_init_std)
 
     def _build_trunk(
         self, width: int, depth: int, heads: int, rope: bool, positions: bool, options: BlockOptions
@@ -101,11 +102,11 @@ class DiTDH(Denoiser):
         )
         self.output = ModulatedOutput(width=width, out_width=self.token_width, options=options)
 
-    def reset(self) -> None:
+    def reset(self, label_init_std: float) -> None:
         """DDT's start: PyTorch's default for linears, Xavier for the embeddings, zero modulation and output."""
         xavier(self.trunk_embed)
         xavier(self.head_embed)
-        initialise_conditioning(self.time_embed, self.label_embed)
+        initialise_conditioning(self.time_embed, self.label_embed, label_std=label_init_std)
         for block in (*self.trunk, *self.head):
             assert isinstance(block, ModulatedBlock)
             block.modulation.reset()

@@ -117,8 +117,8 @@ class Stage2(SingleNetwork):
 
     def times(self, keys: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         """One time per sample, shifted towards noise as the latents' dimension asks (RAE paper, section 4.2)."""
-        drawn = sample_times(self.time_distribution, uniform(keys, (), Stream.TIME))
-        return shift_times(drawn, self.denoiser.time_shift).to(self.dtype)
+        drawn = sample_times(self.time_distribution, uniform(keys, (), Stream.TIME)).to(self.dtype)
+        return shift_times(drawn, self.denoiser.time_shift)
 
     def drop_labels(self, labels: Int64[Tensor, " b"], keys: Int64[Tensor, " b"]) -> Int64[Tensor, " b"]:
         """The null label in place of some labels (Ho and Salimans 2022)."""

@@ -1,0 +1,66 @@
+"""Stage 2 from the latent cache: the losses of encoding on the fly, and no encoder."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.tiny_checkpoint import write_checkpoint
+from tiny_training import tiny_config
+from unirae.app.assembly import assemble
+from unirae.core.errors import UserError
+from unirae.core.io import load_tensors, save_tensors
+from unirae.training.csv_logger import read_metrics
+
+STEPS = 10
+"""More than two epochs of 32 images in batches of 8: both flips of most of them."""
+
+
+def losses(folder: Path, rae: Path, *overrides: str) -> torch.Tensor:
+    config = tiny_config(
+        f"trainer.max_steps={STEPS}",
+        f"model.rae.pretrained_decoder_path={rae}",
+        "model.rae.decoder_weights=null",
+        "callbacks.generation_metrics.metrics=[]",
+        *overrides,
+        output_dir=folder,
+        stage="stage2",
+    )
+    config["changed_keys"] = []  # the checkpoint's shapes are not those of the tiny configuration
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assemble(config, experiment="tiny", checkpoint=None).fit()
+    return torch.tensor([float(row["train/loss"]) for row in read_metrics(folder / "csv/metrics.csv")])
+
+
+@pytest.fixture
+def rae(tmp_path) -> Path:
+    return write_checkpoint(tmp_path / "rae")
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float16", 1e-3)])
+def test_losses_equal_those_of_encoding_on_the_fly(tmp_path, rae, dtype, tolerance):
+    wanted = losses(tmp_path / "fly", rae)
+    cache = (f"data.latent_cache={tmp_path / 'cache'}", f"data.latent_cache_dtype={dtype}")
+    found = losses(tmp_path / "cached", rae, *cache)
+    assert len(set(wanted.tolist())) == STEPS
+    torch.testing.assert_close(found, wanted, rtol=tolerance, atol=0)
+
+
+def test_a_complete_cache_needs_no_encoder(tmp_path, rae):
+    cache = f"data.latent_cache={tmp_path / 'cache'}"
+    wanted = losses(tmp_path / "first", rae, cache)
+    content = load_tensors(rae)
+    content["unirae"]["encoder_state"] = None
+    save_tensors(rae, content)
+    assert torch.equal(losses(tmp_path / "second", rae, cache), wanted)
+    with pytest.raises(UserError, match="weights should be inside, but are not"):
+        losses(tmp_path / "third", rae)
+
+
+def test_a_stale_cache_is_refused(tmp_path, rae):
+    cache = f"data.latent_cache={tmp_path / 'cache'}"
+    losses(tmp_path / "first", rae, cache)
+    with pytest.raises(UserError, match="cache"):
+        losses(tmp_path / "second", rae, cache, "data.source.train_count=24")
