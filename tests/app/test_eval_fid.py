@@ -1,0 +1,131 @@
+"""The eval_fid command: one command from a checkpoint to a score with every setting."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
+
+from unirae.app.eval_fid import Options, main, run
+from unirae.core.errors import ConfigError, DataError, WeightsError
+
+SOURCES = Path(__file__).parents[2] / "src"
+NAME = "fd_random_mae"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    write_checkpoint(root / "rae")
+    write_stage2_checkpoint(root / "dit", root / "rae")
+    return root
+
+
+@pytest.fixture
+def score(runs, tmp_path):
+    def run_with(**options):
+        defaults = {"num_samples": 11, "num_steps": 3, "batch_size": 4, "metrics": "fd", "num_threads": 1}
+        defaults |= {"device": "cpu", "output": tmp_path / "scores.json", "checkpoint": runs / "dit"}
+        return run(Options(**{**defaults, **options}))
+
+    return run_with
+
+
+def write_npz(path, width=2048, **arrays):
+    content = arrays if arrays else {"mu": np.zeros(width), "sigma": np.eye(width)}
+    np.savez(path, **content)
+    return str(path)
+
+
+def test_the_training_split_is_the_reference(score, runs, capsys):
+    result = score(output=None, cfg_scale=1.5, label_sampling="random")
+    (file,) = (runs / "dit/eval").iterdir()
+    assert file.name == "fid-last-ema-train-euler3-cfg1.5-11.json"
+    content = json.loads(file.read_text())
+    assert content["scores"] == result.scores
+    assert set(result.scores) == {NAME}
+    assert result.scores[NAME] > 0
+    settings = content["settings"]
+    assert settings["metrics"][NAME]["reference"]["fingerprint"]["split"] == "train"
+    assert settings["metrics"][NAME]["reference"]["transform"] == "AdmCenterCrop"
+    assert settings["metrics"][NAME]["reference"]["count"] == 4
+    sampler = settings["sampler"]
+    assert (sampler["label_sampling"], sampler["cfg_scale"], sampler["seed"]) == ("random", 1.5, 0)
+    assert (sampler["weights"], len(sampler["checkpoint_sha256"])) == ("EMA 0.999", 64)
+    assert settings["network_evaluations"] == [2]
+    shown = capsys.readouterr().out
+    assert f"{NAME}@11" in shown
+    assert "random labels" in shown
+
+
+def test_other_references(score):
+    train = score().scores[NAME]
+    validation = score(split="val")
+    assert validation.settings["metrics"][NAME]["reference"]["count"] == 12
+    assert validation.scores[NAME] != train
+    other = score(data="synthetic", reference_samples=20).settings["metrics"][NAME]["reference"]
+    assert (other["count"], other["count_available"], other["subset_seed"]) == (20, 1024, 0)
+
+
+def test_another_batch_size_gives_nearly_the_same_score(score):
+    """The network's last digits differ with it, and here and there a pixel by one level."""
+    assert score(batch_size=11).scores[NAME] == pytest.approx(score().scores[NAME], rel=1e-3)
+
+
+def test_two_processes_give_the_same_score(score, runs, tmp_path):
+    expected = score()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*torchrun, SOURCES / "eval_fid.py", "--checkpoint", runs / "dit", "--device", "cpu"]
+    command += ["--num_samples", "11", "--num_steps", "3", "--batch_size", "4", "--metrics", "fd"]
+    command += ["--num_threads", "1", "--output", tmp_path / "two.json"]
+    environment = os.environ | {"PYTHONPATH": str(SOURCES)}
+    finished = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    content = json.loads((tmp_path / "two.json").read_text())
+    assert content["scores"] == pytest.approx(expected.scores, rel=1e-9)
+    assert content["settings"] == json.loads(json.dumps(expected.settings))
+
+
+def test_inception_against_a_file(score, tmp_path):
+    reference = write_npz(tmp_path / "reference.npz")
+    options = {"metrics": "fid", "inception_weights": "random", "num_samples": 3}
+    result = score(reference=reference, **options)
+    assert set(result.scores) == {"fid_random_inception"}
+    identity = result.settings["metrics"]["fid_random_inception"]["reference"]
+    assert (identity["file"], len(identity["sha256"])) == ("reference.npz", 64)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"reference": "some.npz"}, ConfigError, "--metrics fd needs --reference data"),
+        (
+            {"metrics": "fid", "inception_weights": "random", "reference": "no.npz"},
+            DataError,
+            "no such file: no.npz",
+        ),
+        (
+            {"metrics": "fid", "inception_weights": "no.pth"},
+            WeightsError,
+            "--inception_weights.*--metrics fd",
+        ),
+        ({"metrics": "rfid"}, ConfigError, "give some of fid, fd"),
+        ({"num_samples": 1}, DataError, "at least 2 images"),
+        ({"data": "imagnet"}, ConfigError, "neither a folder nor one of"),
+        ({"reference_samples": 9}, DataError, "has 4 images"),
+    ],
+)
+def test_mistakes(score, tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        score(**options)
+    assert not (tmp_path / "scores.json").exists()
+
+
+def test_main_turns_a_mistake_into_a_line_and_a_status(monkeypatch, capsys, runs):
+    monkeypatch.setattr(sys, "argv", ["eval_fid", "--checkpoint", str(runs / "rae"), "--metrics", "fd"])
+    assert main() == 2
+    assert "a 'stage2' one is needed" in capsys.readouterr().err
