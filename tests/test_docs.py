@@ -194,9 +194,9 @@ SNIPPETS = [
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_snippets_run(snippet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """In a folder where outputs/demo/rae is a tiny, untrained run."""
+    """In a folder where outputs/demo/rae and outputs/demo/dit are tiny, untrained runs."""
     monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(ROOT / "tests/app/tiny_checkpoint.py"))["write_checkpoint"](
-        tmp_path / "outputs/demo/rae"
-    )
+    write = runpy.run_path(str(ROOT / "tests/app/tiny_checkpoint.py"))
+    write["write_checkpoint"](tmp_path / "outputs/demo/rae")
+    write["write_stage2_checkpoint"](tmp_path / "outputs/demo/dit", tmp_path / "outputs/demo/rae")
     exec(compile(snippet, "snippet", "exec"), {"__name__": "snippet"})
