@@ -9,7 +9,7 @@ import torch
 from app.tiny_checkpoint import write_checkpoint
 from tiny_training import tiny_config
 from unirae.app.assembly import assemble
-from unirae.core.errors import UserError
+from unirae.core.errors import UserError, WeightsError
 from unirae.core.io import load_tensors, save_tensors
 from unirae.training.csv_logger import read_metrics
 
@@ -17,7 +17,7 @@ STEPS = 10
 """More than two epochs of 32 images in batches of 8: both flips of most of them."""
 
 
-def losses(folder: Path, rae: Path, *overrides: str) -> torch.Tensor:
+def losses(folder: Path, rae: Path, *overrides: str, checkpoint: Path | None = None) -> torch.Tensor:
     config = tiny_config(
         f"trainer.max_steps={STEPS}",
         f"model.rae.pretrained_decoder_path={rae}",
@@ -30,7 +30,7 @@ def losses(folder: Path, rae: Path, *overrides: str) -> torch.Tensor:
     config["changed_keys"] = []  # the checkpoint's shapes are not those of the tiny configuration
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assemble(config, experiment="tiny", checkpoint=None).fit()
+        assemble(config, experiment="tiny", checkpoint=checkpoint).fit()
     return torch.tensor([float(row["train/loss"]) for row in read_metrics(folder / "csv/metrics.csv")])
 
 
@@ -64,3 +64,12 @@ def test_a_stale_cache_is_refused(tmp_path, rae):
     losses(tmp_path / "first", rae, cache)
     with pytest.raises(UserError, match="cache"):
         losses(tmp_path / "second", rae, cache, "data.source.train_count=24")
+
+
+def test_a_run_does_not_continue_on_another_autoencoder(tmp_path, rae):
+    losses(tmp_path / "run", rae)
+    content = load_tensors(rae)
+    content["state_dict"]["ema.to_pixels.bias"] += 1
+    save_tensors(rae, content)
+    with pytest.raises(WeightsError, match="was trained on another autoencoder"):
+        losses(tmp_path / "run", rae, checkpoint=tmp_path / "run/checkpoints/last.ckpt")

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from unirae.app import builders
 from unirae.app.rae_source import RaeSource, find_rae
 from unirae.core.distributed import is_main
-from unirae.core.errors import ConfigError
+from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import load_tensors, save_tensors
 from unirae.core.log import get_logger
 from unirae.data.dataset import ImageDataset
@@ -126,9 +126,14 @@ def with_statistics(
     """
     if checkpoint is not None:
         content = load_tensors(checkpoint)
-        state, info = content["state_dict"], content["unirae"]["latent_stats_info"]
+        about, state = content["unirae"], content["state_dict"]
+        if about["rae"]["fingerprint"] != rae.fingerprint:
+            raise WeightsError(
+                f"{checkpoint} was trained on another autoencoder than the one that this run opens (fingerprint "
+                f"{about['rae']['fingerprint'][:12]}…, here {rae.fingerprint[:12]}…): give back the old one, or start anew"
+            )
         mean, var = (state.get(f"dit.latent_stats.{name}") for name in ("mean", "var"))
-        return rae.with_stats(LatentStats(mean=mean, var=var, info=info))
+        return rae.with_stats(LatentStats(mean=mean, var=var, info=about["latent_stats_info"]))
     if rae.stats.shape is not None:
         return rae
     cache = cfg["data"]["latent_cache"]
