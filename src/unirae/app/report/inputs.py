@@ -45,6 +45,31 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Generation:
+    """What was measured of the samples."""
+
+    count: int
+    """Images of each candidate."""
+    class_names: tuple[str, ...]
+    candidates: tuple[ScoredModel, ...]
+    """``real``, ``reconstructed``, ``samples``, ``noise``, ``mislabelled``."""
+    by_chance: dict[str, list[float]]
+    """Fréchet scores of real pictures in other random splits."""
+    standard_errors: dict[str, float]
+    """Of the shares that the classifier assigned to the wanted class."""
+    confusion: dict[str, list[list[int]]]
+    """Of ``real`` and ``samples``: ``[wanted][assigned]``."""
+    copies: dict[str, float]
+    sampler: dict[str, Any]
+    settings: dict[str, Any]
+    """Everything else that was recorded."""
+
+    def score(self, key: str, name: str) -> float | None:
+        """A candidate's score, if it was measured."""
+        return next((one.scores.get(name) for one in self.candidates if one.key == key), None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demo:
     """Everything on the page comes from here."""
 
@@ -59,7 +84,8 @@ class Demo:
     parameters: dict[str, int]
     machine: dict[str, Any]
     runs: dict[str, Run]
-    """By folder name: encoder, rae, random_encoder."""
+    """By folder name: encoder, rae, random_encoder, dit."""
+    generation: Generation | None
 
     @property
     def pictures(self) -> Path:
@@ -71,7 +97,7 @@ class Demo:
         return next((model for model in self.models if model.key == key), None)
 
 
-RUNS = ("encoder", "rae", "random_encoder")
+RUNS = ("encoder", "rae", "random_encoder", "dit")
 
 
 def read_demo(folder: Path) -> Demo:
@@ -92,11 +118,33 @@ def read_demo(folder: Path) -> Demo:
             parameters=scores.get("parameters", {}),
             machine=scores["machine"],
             runs={name: _read_run(folder / name) for name in RUNS if _is_run(folder / name)},
+            generation=_read_generation(scores["generation"]) if scores.get("generation") else None,
         )
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{folder / 'scores.json'} is not what `unirae demo` writes ({error}); remove it and run it again"
         ) from None
+
+
+def _read_generation(content: dict[str, Any]) -> Generation:
+    classifier = dict(content["classifier"])
+    return Generation(
+        count=content["count"],
+        class_names=tuple(content["class_names"]),
+        candidates=tuple(ScoredModel(**row) for row in content["rows"]),
+        by_chance=content["by_chance"],
+        standard_errors=classifier.pop("standard_errors"),
+        confusion=classifier.pop("confusion"),
+        copies=content["copies"],
+        sampler=content["sampler"],
+        settings={
+            "class_counts": content["class_counts"],
+            "classifier": classifier,
+            "generator": content["generator"],
+            "features": content["extractor"],
+            "reference": content["reference"],
+        },
+    )
 
 
 def _is_run(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from unirae.app.report.sections import SECTIONS
 from unirae.core.io import write_atomically
 
 _TITLE = "A representation autoencoder, trained on this machine"
+_TITLE_WITH_GENERATOR = "New pictures from a representation autoencoder and a diffusion transformer"
 
 
 def write_report(demo_dir: Path) -> Path:
@@ -29,7 +30,7 @@ def render(demo: Demo) -> str:
     shown = {section: body for section, body in bodies.items() if body}
     template = resources.files("unirae.app.report").joinpath("template.html").read_text(encoding="utf-8")
     return Template(template).substitute(
-        title=_TITLE,
+        title=_TITLE_WITH_GENERATOR if "dit" in demo.runs else _TITLE,
         lede=_lede(demo),
         navigation="".join(f'<a href="#{s.anchor}">{html.escape(s.title)}</a>' for s in shown),
         sections="\n".join(
@@ -43,9 +44,15 @@ def render(demo: Demo) -> str:
 def _lede(demo: Demo) -> str:
     from unirae.training.callbacks.progress import readable_time
 
-    spent = [demo.seconds[name] for name in ("encoder", "rae") if name in demo.seconds]
-    took = f"In {readable_time(sum(spent))} of training" if len(spent) == 2 else "From nothing"
-    return (
-        f"{took}, two small networks learned on this machine to turn pictures into tokens and back. "
-        "Nothing was downloaded for it. Below is what they do with pictures they had never seen."
+    parts = ("encoder", "rae", "dit") if "dit" in demo.runs else ("encoder", "rae")
+    spent = [demo.seconds[name] for name in parts if name in demo.seconds]
+    took = f"In {readable_time(sum(spent))} of training" if len(spent) == len(parts) else "From nothing"
+    what = (
+        "three small networks learned on this machine to turn pictures into tokens, to paint pictures from tokens, and "
+        "to invent tokens of pictures that never existed. Nothing was downloaded for it. Below are the pictures, and "
+        "how good they are."
+        if "dit" in demo.runs
+        else "two small networks learned on this machine to turn pictures into tokens and back. Nothing was downloaded "
+        "for it. Below is what they do with pictures they had never seen."
     )
+    return f"{took}, {what}"

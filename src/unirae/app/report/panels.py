@@ -6,7 +6,7 @@ from unirae.app.report.plots import Curve, Panel, read_curve
 
 def build_panels(demo: Demo) -> list[Panel]:
     """The panels that have something to show."""
-    panels = (_encoder(demo), _decoder(demo), _held_out(demo), _balance(demo))
+    panels = (_encoder(demo), _decoder(demo), _held_out(demo), _balance(demo), *_generator(demo))
     return [panel for panel in panels if panel is not None and panel.curves]
 
 
@@ -106,3 +106,29 @@ def _balance(demo: Demo) -> Panel | None:
             run, {"train/grad_norm": "gradient norm", "train/adaptive_weight": "adaptive weight λ"}
         ),
     )
+
+
+def _generator(demo: Demo) -> tuple[Panel, ...]:
+    run = demo.runs.get("dit")
+    if run is None:
+        return ()
+    loss = Panel(
+        name="curves_dit",
+        title="Stage 2, the DiT's error",
+        ylabel="squared error of the velocity",
+        caption="How far the predicted direction from noise to picture is off, averaged over all times. It cannot "
+        "reach 0: at most times several pictures are possible. Small steps down still show in the samples.",
+        curves=_curves(run, {"train/loss": "training"}),
+    )
+    held_out = next((c for c in run.rows[-1] if c.startswith(("val/fd_", "val/fid"))), None)
+    if held_out is None:
+        return (loss,)
+    distance = Panel(
+        name="curves_dit_frechet",
+        title="Samples while the DiT learned",
+        ylabel="Fréchet distance, lower is better",
+        caption="Of samples of the averaged (EMA) weights to held-out pictures; other counts and another reference "
+        "than in the table of scores.",
+        curves=_curves(run, {held_out: "samples"}),
+    )
+    return (loss, distance)

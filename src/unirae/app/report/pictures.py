@@ -1,26 +1,17 @@
-"""Pictures of the demo's report: labelled rows of images, drawn so that a phone shows their labels too."""
+"""Pictures of stage 1 for the demo's report: originals above what was made of them."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from unirae.core.io import write_atomically
+from unirae.app.report.drawing import Strip, draw_blocks, save, to_picture
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
     from torch import Tensor
-
-_SCALE = 2
-_LABEL_PX = 34
-_BLOCK_GAP_PX = 36
-_MARGIN_PX = 8
-_INK = (30, 34, 40)
-
-Strip = tuple[str, Image.Image]
-"""A label and the images below it, side by side."""
 
 
 def draw_reconstructions(
@@ -37,11 +28,11 @@ def draw_reconstructions(
     for start in range(0, count, columns):
         blocks.append(
             [
-                (label, _to_pil(image_grid(images[start : start + columns], columns=columns)))
+                (label, to_picture(image_grid(images[start : start + columns], columns=columns)))
                 for label, images in rows
             ]
         )
-    return _save(path, _draw_blocks(blocks))
+    return save(path, draw_blocks(blocks))
 
 
 def draw_learning(path: Path, samples: Sequence[Path], *, moments: int = 5) -> Path | None:
@@ -66,7 +57,27 @@ def draw_learning(path: Path, samples: Sequence[Path], *, moments: int = 5) -> P
             strips.append(("originals", picture.crop((0, 0, picture.width, middle))))
         label = f"after step {step:,}"
         strips.append((label, picture.crop((0, middle, picture.width, picture.height))))
-    return _save(path, _draw_blocks([strips]))
+    return save(path, draw_blocks([strips]))
+
+
+def draw_growth(path: Path, samples: Sequence[Path], *, moments: int = 5, columns: int = 8) -> Path | None:
+    """Write the first row of a generator's sample grids at a few moments of its training.
+
+    Args:
+        samples: ``step-NNNNNNN.png`` of a run, from the same noise each, in rows of ``columns``.
+        moments: how many of them to show.
+
+    Returns:
+        The path, or None if there are no samples.
+    """
+    chosen = choose_moments({_step(sample): sample for sample in samples}, moments)
+    strips: list[Strip] = []
+    for step, file in chosen.items():
+        with Image.open(file) as opened:
+            picture = opened.convert("RGB")
+        rows = max(1, round(picture.height * columns / picture.width))
+        strips.append((f"after step {step:,}", picture.crop((0, 0, picture.width, picture.height // rows))))
+    return save(path, draw_blocks([strips])) if strips else None
 
 
 def choose_moments(samples: dict[int, Path], count: int) -> dict[int, Path]:
@@ -87,33 +98,3 @@ def _step(sample: Path) -> int:
     if match is None:
         raise ValueError(f"{sample.name}: the name of a sample ends in its step, as in step-0000100.png")
     return int(match.group(1))
-
-
-def _to_pil(image: 'UInt8[Tensor, "3 H W"]') -> Image.Image:
-    return Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
-
-
-def _draw_blocks(blocks: Sequence[Sequence[Strip]]) -> Image.Image:
-    """Blocks below each other on white; in each, every strip doubled under its label."""
-    font = ImageFont.load_default(size=_LABEL_PX)
-    row_label_px = _LABEL_PX + 10
-    strips = [strip for block in blocks for strip in block]
-    width = max(max(image.width * _SCALE, int(font.getlength(label))) for label, image in strips)
-    height = sum(row_label_px + image.height * _SCALE + _MARGIN_PX for _, image in strips)
-    height += _BLOCK_GAP_PX * (len(blocks) - 1)
-    canvas = Image.new("RGB", (width + 2 * _MARGIN_PX, height + 2 * _MARGIN_PX), "white")
-    draw, y = ImageDraw.Draw(canvas), _MARGIN_PX
-    for block in blocks:
-        for label, image in block:
-            draw.text((_MARGIN_PX + 4, y), label, fill=_INK, font=font)
-            y += row_label_px
-            # nearest: a reader sees the pixels that the decoder made, not an interpolation's
-            large = image.resize((image.width * _SCALE, image.height * _SCALE), Image.Resampling.NEAREST)
-            canvas.paste(large, (_MARGIN_PX, y))
-            y += large.height + _MARGIN_PX
-        y += _BLOCK_GAP_PX
-    return canvas
-
-
-def _save(path: Path, picture: Image.Image) -> Path:
-    return write_atomically(path, lambda file: picture.save(file, format="PNG", optimize=True))

@@ -22,14 +22,16 @@ class ScoreKind:
     higher_is_better: bool
     digits: int
     meaning: str
+    factor: float = 1.0
+    """From the value in ``scores.json`` to the printed one."""
 
     def show(self, value: float, *, unit: bool = False) -> str:
         """The value as it is printed, with its unit if asked."""
-        return f"{value:.{self.digits}f}{f' {self.unit}' if unit and self.unit else ''}"
+        return f"{value * self.factor:.{self.digits}f}{f' {self.unit}' if unit and self.unit else ''}"
 
     def better(self, a: float, b: float) -> bool:
         """Whether a is better than b in the digits that are printed."""
-        a, b = round(a, self.digits), round(b, self.digits)
+        a, b = round(a * self.factor, self.digits), round(b * self.factor, self.digits)
         return a > b if self.higher_is_better else a < b
 
 
@@ -77,10 +79,44 @@ _FRECHET = ScoreKind(
     "within this page, never with a published rFID.",
 )
 
+_FRECHET_ALL = ScoreKind(
+    label="Fréchet distance",
+    unit="",
+    higher_is_better=False,
+    digits=3,
+    meaning="how different the pictures of a row as a whole are from the training pictures, by the means and "
+    "covariances of their features (the demo's encoder's): 0 is identical. With so few pictures even real ones "
+    "do not reach 0, so the first row is what to aim at. It does not see whether a picture shows what it should.",
+)
+
+_FRECHET_WITHIN_CLASS = ScoreKind(
+    label="Fréchet distance by class",
+    unit="",
+    higher_is_better=False,
+    digits=3,
+    meaning="the same between the pictures of a class and the training pictures of that class, averaged. It rests "
+    "on a dozen pictures a class and is therefore high for all rows; only their order counts.",
+)
+
+_CLASSIFIED = ScoreKind(
+    label="recognised",
+    unit="%",
+    higher_is_better=True,
+    digits=0,
+    factor=100.0,
+    meaning="the part of the pictures in which a classifier sees the class that they should show. It is a small "
+    "network of its own, trained on the pixels of the training pictures, and errs on real pictures too: the first "
+    "row is its accuracy there.",
+)
+
 
 def score_kind(name: str) -> ScoreKind | None:
     """The kind of a score by its name in ``scores.json``; None if this page does not know it."""
-    return _FRECHET if name.startswith("rfd_") else _KINDS.get(name)
+    if name.startswith("rfd_"):
+        return _FRECHET
+    if name.startswith("fd_"):
+        return _FRECHET_WITHIN_CLASS if name.endswith("_within_class") else _FRECHET_ALL
+    return _CLASSIFIED if name == "classified" else _KINDS.get(name)
 
 
 def known_scores(models: Sequence[ScoredModel]) -> dict[str, ScoreKind]:

@@ -1,0 +1,125 @@
+"""``make demo``: the whole of UniRAE in small, on this machine, without a network.
+
+Stage 0 pretrains an encoder on the bundled emoji, stage 1 trains a decoder on it, and the same decoder is trained on a
+random encoder as a baseline; stage 2 trains a diffusion transformer on the latents. Then held-out emoji are
+reconstructed, new ones are sampled, both are scored and shown. Each part is a run of its own: finished ones are reused,
+an interrupted one goes on where it stopped.
+
+| module | |
+|---|---|
+| ``overrides`` | which override is meant for which part |
+| ``parts`` | training one part, from where it stands |
+| ``reconstructions`` | stage 1: scores and picture |
+| ``generator`` | stage 2: the trained networks, the classifier, the samples |
+| ``generation`` | their scores |
+| ``pictures`` | their pictures |
+"""
+
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unirae.app import cli
+from unirae.core.errors import RunInterrupted
+from unirae.core.log import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train a tiny encoder, autoencoder and generator on the bundled emoji, sample, score, and write a report."""
+
+    output_dir: Path = Path("outputs/demo")
+    """Where everything goes: report.html, scores.json, pictures/, samples/, and a folder for each training part."""
+    override: tuple[str, ...] = ()
+    """Configuration for the training parts that have the key, such as trainer.max_steps=20 for a quick look, or for
+    one of them: dit:trainer.max_steps=20 (encoder, rae, random_encoder, dit)."""
+    cfg_scale: float = 2.0
+    """Guidance of the samples; 1 is without."""
+    num_steps: int = 50
+    """Points of the samples' time grid."""
+    seed: int = 0
+    """Of the samples' noise."""
+    classifier_epochs: int = 24
+    """How long the classifier that judges the samples is trained."""
+
+
+def main() -> int:
+    """Command line."""
+    from unirae.app.options import parse
+
+    options = parse(Options)
+    return cli.run(lambda: run(options))
+
+
+def run(options: Options) -> None:
+    """Train what is not trained yet, evaluate, write the report."""
+    started = time.perf_counter()
+    train_all(options)
+    cli.configure_logging(options.output_dir / "demo.log")
+    try:
+        report = evaluate(options)
+    except KeyboardInterrupt:
+        raise RunInterrupted("interrupted; nothing is lost: the same command goes on from here") from None
+    log.info("done in %.0f s. Open %s", time.perf_counter() - started, report)
+
+
+def train_all(options: Options) -> None:
+    """The training parts in order; each needs those before it."""
+    from unirae.app.demo.overrides import distribute
+    from unirae.app.demo.parts import PARTS, check_dit_fits, train_part
+
+    folder, given = options.output_dir, distribute(options.override)
+    needs = {
+        "encoder": [],
+        "rae": [f"model.encoder.weights={folder / 'encoder'}"],
+        "random_encoder": ["model.encoder.weights=random"],
+        "dit": [f"model.rae.pretrained_decoder_path={folder / 'rae'}"],
+    }
+    for part, experiment in PARTS.items():
+        if part == "dit":
+            check_dit_fits(folder)
+        train_part(experiment, folder / part, [*needs[part], *given[part]])
+
+
+def evaluate(options: Options) -> Path:
+    """Everything after training: scores, samples, pictures, the report; returns its path."""
+    from unirae.app.demo.generation import score_generation
+    from unirae.app.demo.generator import open_trained
+    from unirae.app.demo.parts import count_parameters, read_seconds
+    from unirae.app.demo.pictures import draw_generation
+    from unirae.app.demo.reconstructions import score_reconstructions
+    from unirae.app.report import write_report
+    from unirae.core.hardware import keep_freed_memory
+    from unirae.core.io import write_json
+
+    keep_freed_memory()
+    folder = options.output_dir
+    scores = score_reconstructions(folder)
+    trained = open_trained(options)
+    generation = score_generation(trained)
+    draw_generation(trained)
+    content = {
+        **scores,
+        "generation": generation,
+        "seconds": read_seconds(folder),
+        "parameters": count_parameters(folder),
+        "machine": describe_machine(),
+    }
+    write_json(folder / "scores.json", content)
+    return write_report(folder)
+
+
+def describe_machine() -> dict[str, Any]:
+    """Where the demo ran."""
+    import torch
+
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,189 @@
+"""Stage 2 of the demo, opened: the trained generator, the classifier that judges it, its samples, the real images."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unirae.app.demo.parts import timed
+from unirae.core.log import get_logger
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unirae.app.demo import Options
+    from unirae.app.generator import Generator
+    from unirae.data.dataset import ImageDataset
+    from unirae.evaluation.classifier import PixelClassifier
+    from unirae.evaluation.image_set import LabelledImages
+    from unirae.models.rae import RAE
+
+log = get_logger(__name__)
+
+_BATCH = 40
+"""At most so many images at once: a few megabytes of activations, and all images in equal batches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Everything that scores and pictures are made from.
+
+    Attributes:
+        train, held_out: the real images.
+        samples: one for each held-out image, with its label; in the order of their numbers, which goes round the
+            classes.
+        training_data: what identifies the training images.
+    """
+
+    folder: Path
+    generator: "Generator"
+    classifier: "PixelClassifier"
+    classifier_about: dict[str, Any]
+    train: "LabelledImages"
+    held_out: "LabelledImages"
+    samples: "LabelledImages"
+    training_data: dict[str, Any]
+
+    @property
+    def rae(self) -> "RAE":
+        """The autoencoder, with its encoder and the statistics of the latents."""
+        return self.generator.sampler.rae
+
+    @property
+    def class_names(self) -> list[str]:
+        """By label."""
+        return list(self.generator.about["class_names"])
+
+
+def open_trained(options: "Options") -> Trained:
+    """Open what was trained; train the classifier and make the samples, unless that was done before."""
+    from unirae.app.builders import build_dataset
+    from unirae.evaluation.image_set import read_all
+    from unirae.evaluation.reconstruction import describe_data
+    from unirae.models.loading import read_checkpoint
+
+    folder = options.output_dir
+    data = read_checkpoint(folder / "rae", kind="stage1")["unirae"]["config"]["data"]
+    size = _size_px(folder)
+    train_set, val_set = (build_dataset(data, split=s, size=size, use="eval") for s in ("train", "val"))
+    train, held_out = read_all(train_set), read_all(val_set)
+    classifier, about = _classifier(options, train_set, train)
+    generator = _open(options, go_round(held_out.labels))
+    samples = _samples(folder / "samples", generator, len(held_out))
+    return Trained(
+        folder=folder,
+        generator=generator,
+        classifier=classifier,
+        classifier_about=about,
+        train=train,
+        held_out=held_out,
+        samples=samples,
+        training_data=describe_data(train_set),
+    )
+
+
+def go_round(labels: "Tensor") -> list[int]:
+    """The same labels in another order: first one of each class, then the second of each, and so on."""
+    seen: dict[int, int] = {}
+    keys = []
+    for label in labels.tolist():
+        keys.append((seen.setdefault(label, 0), label))
+        seen[label] += 1
+    return [label for _, label in sorted(keys)]
+
+
+def _size_px(folder: Path) -> tuple[int, int]:
+    from unirae.models.loading import load_rae
+
+    return load_rae(folder / "rae").output_size
+
+
+def _classifier(
+    options: "Options", dataset: "ImageDataset", images: "LabelledImages"
+) -> "tuple[PixelClassifier, dict[str, Any]]":
+    """The one of an earlier run if it saw the same images in the same way, else a new one."""
+    from dataclasses import asdict
+
+    from unirae.app.inference import progress_bar
+    from unirae.evaluation.classifier import (
+        ClassifierSettings,
+        load_classifier,
+        save_classifier,
+        train_classifier,
+    )
+    from unirae.evaluation.reconstruction import describe_data
+
+    path = options.output_dir / "classifier.pt"
+    settings = ClassifierSettings(epochs=options.classifier_epochs)
+    wanted = {"settings": asdict(settings), "about": describe_data(dataset)}
+    if path.is_file():
+        classifier, about = load_classifier(path)
+        if about == wanted:
+            log.info("classifier: already trained, %s; delete the file to train it again", path)
+            return classifier, about
+    log.info("classifier: training on %d images, to judge the samples", len(images))
+    with timed(options.output_dir, "classifier"), progress_bar("classifier") as progress:
+        classifier = train_classifier(
+            images, num_classes=dataset.source.num_classes, settings=settings, progress=progress
+        )
+    save_classifier(path, classifier, settings=settings, about=wanted["about"])
+    return classifier, wanted
+
+
+def _open(options: "Options", labels: list[int]) -> "Generator":
+    """The generator, set up for one sample of each of ``labels``."""
+    import torch
+
+    from unirae.app.generator import open_generator
+    from unirae.app.sampler_options import SamplerOptions
+
+    batches = -(-len(labels) // _BATCH)
+    sampler = SamplerOptions(
+        checkpoint=options.output_dir / "dit",
+        rae=options.output_dir / "rae",
+        cfg_scale=options.cfg_scale,
+        num_steps=options.num_steps,
+        seed=options.seed,
+        batch_size=-(-len(labels) // batches),
+        precision=_precision(options.output_dir / "samples"),
+        device="cpu",
+    )
+    return open_generator(sampler, torch.device("cpu"), labels=",".join(map(str, labels)), with_encoder=True)
+
+
+def _precision(samples: Path) -> Any:
+    """That of samples begun before; else bf16 where it is faster, which the eye cannot tell from fp32."""
+    from unirae.core.hardware import fastest_precision
+    from unirae.core.io import read_json
+
+    record = samples / "settings.json"
+    if record.is_file():
+        return read_json(record)["settings"]["precision"]
+    return "bf16" if fastest_precision("cpu") == "bf16-mixed" else "fp32"
+
+
+def _samples(folder: Path, generator: "Generator", count: int) -> "LabelledImages":
+    """The folder's images, made by the code of sample_dit.py; those of another checkpoint or settings are redone."""
+    import torch
+
+    from unirae.app.inference import fixed_threads
+    from unirae.app.sample_dit import fill, labels_of
+    from unirae.app.sample_folder import SampleFolder, differences
+    from unirae.core.io import read_json
+    from unirae.evaluation.image_set import LabelledImages
+
+    record = folder / "settings.json"
+    if record.is_file():
+        changed = differences(read_json(record)["settings"], generator.settings)
+        if changed or read_json(record)["num_samples"] != count:
+            log.info("%s: made anew (%s)", folder, "; ".join(changed[:3]) or "another number of images")
+            shutil.rmtree(folder)
+    samples, device = SampleFolder(folder, settings=generator.settings, count=count), torch.device("cpu")
+    started_before = record.is_file()
+    if not samples.is_complete(range(count)):
+        with timed(folder.parent, "samples", add=started_before), fixed_threads(device, None):
+            fill(samples, generator, device, npz=False)
+    return LabelledImages(
+        images=torch.stack([samples.read(number) for number in range(count)]),
+        labels=torch.tensor(labels_of(generator, count)),
+    )

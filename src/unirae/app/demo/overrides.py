@@ -1,0 +1,62 @@
+"""Which of the demo's overrides is meant for which training part."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from unirae.app.demo.parts import PARTS
+from unirae.core.errors import ConfigError
+
+
+def distribute(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The overrides of each part: those that name it (``dit:key=value``), and those whose key it has.
+
+    What adds a key (``+key=value``) goes to every part.
+
+    Raises:
+        ConfigError: one that is not of this form, or whose key none of the parts that it is for has.
+    """
+    given: dict[str, list[str]] = {part: [] for part in PARTS}
+    if not overrides:
+        return given
+    configs = _configs()
+    for override in overrides:
+        part, key, text = _parse(override)
+        parts = [part] if part else list(PARTS)
+        chosen = [p for p in parts if text.startswith("+") or _has(configs[PARTS[p]], key)]
+        if not chosen:
+            where = f"the part {part} ({PARTS[part]})" if part else "no part of the demo"
+            raise ConfigError(
+                f"--override {override}: {where} {'lacks' if part else 'has'} the key {key}; to see the keys: "
+                f"python src/train.py experiment={PARTS[part] if part else 'dit_tiny'} --cfg job"
+            )
+        for p in chosen:
+            given[p].append(text)
+    return given
+
+
+def _configs() -> dict[str, dict[str, Any]]:
+    from unirae.app.composition import compose
+
+    return {experiment: compose([f"experiment={experiment}"]) for experiment in dict.fromkeys(PARTS.values())}
+
+
+def _parse(override: str) -> tuple[str | None, str, str]:
+    """(part or None, dotted key, the override as Hydra reads it)."""
+    named = re.fullmatch(rf"({'|'.join(PARTS)}):(.*)", override, re.DOTALL)
+    part, text = (named[1], named[2]) if named else (None, override)
+    if "=" not in text and not text.startswith("~"):
+        raise ConfigError(
+            f"--override {override}: give key=value, or {'|'.join(PARTS)}:key=value for one part"
+        )
+    name = text.lstrip("+~").split("=", 1)[0]
+    # a group's override names its file's folder, or after "@" where its content goes
+    return part, name.split("@")[-1].replace("/", "."), text
+
+
+def _has(config: Any, key: str) -> bool:
+    for name in key.split("."):
+        if not isinstance(config, dict) or name not in config:
+            return False
+        config = config[name]
+    return True

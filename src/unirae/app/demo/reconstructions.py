@@ -1,0 +1,65 @@
+"""Stage 1 of the demo: both autoencoders and a baseline on held-out images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unirae.data.dataset import ImageDataset
+    from unirae.evaluation.reconstruction import ReconstructionScores, Reconstructor
+
+SHOWN = 16
+"""Held-out images in the picture."""
+
+
+def score_reconstructions(folder: Path) -> dict[str, Any]:
+    """Score both autoencoders and the mean colour on the validation split; draw what they make of it."""
+    from unirae.app.builders import build_dataset
+    from unirae.evaluation.baselines import MeanColour
+    from unirae.models.loading import rae_from_checkpoint, read_checkpoint
+
+    checkpoint = read_checkpoint(folder / "rae", kind="stage1")
+    rae = rae_from_checkpoint(checkpoint)
+    random_rae = rae_from_checkpoint(read_checkpoint(folder / "random_encoder", kind="stage1"))
+    config = checkpoint["unirae"]["config"]
+    data = build_dataset(config["data"], split="val", size=rae.output_size, use="eval")
+    candidates: dict[str, tuple[str, Reconstructor]] = {
+        "rae": ("RAE, pretrained encoder", rae),
+        "random_encoder": ("RAE, random encoder", random_rae),
+        "mean_colour": ("mean colour", MeanColour()),
+    }
+    results = {key: _score(rae.encoder, candidate, data) for key, (_, candidate) in candidates.items()}
+    _draw(folder / "pictures/reconstructions.png", dict(candidates.values()), data)
+    rows = [
+        {"key": key, "name": name, "scores": results[key].scores} for key, (name, _) in candidates.items()
+    ]
+    return {
+        "data": results["rae"].settings["data"],
+        "count": results["rae"].count,
+        "rows": rows,
+        "settings": results["rae"].settings,
+    }
+
+
+def _score(encoder: Any, candidate: "Reconstructor", data: "ImageDataset") -> "ReconstructionScores":
+    """PSNR, SSIM and the Fréchet distance in the features of the demo's own encoder, the same for all candidates."""
+    from unirae.evaluation.metric_set import build_reconstruction_metrics, encoder_extractor
+    from unirae.evaluation.reconstruction import describe_data, evaluate_reconstruction
+
+    metrics = build_reconstruction_metrics(["psnr", "ssim", "rfd"], encoder=encoder_extractor(encoder))
+    return evaluate_reconstruction(
+        candidate, data, metrics=metrics, batch_size=64, settings={"data": describe_data(data)}
+    )
+
+
+def _draw(path: Path, candidates: dict[str, "Reconstructor"], data: "ImageDataset") -> None:
+    """Held-out images, evenly spread over the split, above what each candidate makes of them."""
+    import torch
+
+    from unirae.app.report import draw_reconstructions
+    from unirae.core.images import to_float, to_uint8
+
+    originals = torch.stack([data[i * len(data) // SHOWN]["image"] for i in range(SHOWN)])
+    rows = [("original", originals)]
+    with torch.no_grad():
+        rows += [(name, to_uint8(c.reconstruct(to_float(originals)))) for name, c in candidates.items()]
+    draw_reconstructions(path, rows)
