@@ -116,10 +116,14 @@ def test_labels_go_round_or_are_spread():
 
 
 def test_without_labels(tmp_path):
-    train(tmp_path, "data.source.classes=0", steps=1)
-    assert (tmp_path / "samples/step-0000001.png").is_file()
-    with pytest.raises(ConfigError, match="needs a model with labels"):
-        train(tmp_path / "guided", "data.source.classes=0", "callbacks.samples.cfg_scale=2.0", steps=1)
+    plain = {node: f"callbacks.{node}.cfg_scale=1.0" for node in ("samples", "generation_metrics")}
+    train(tmp_path / "plain", "data.source.classes=0", *plain.values(), steps=1)
+    assert (tmp_path / "plain/samples/step-0000001.png").is_file()
+    for node, other in (("samples", "generation_metrics"), ("generation_metrics", "samples")):
+        guided = (plain[other], f"callbacks.{node}.cfg_scale=2.0")
+        with pytest.raises(ConfigError, match=rf"callbacks\.{node}\.cfg_scale=2\.0 needs data with labels"):
+            train(tmp_path / node, "data.source.classes=0", *guided)
+        assert not (tmp_path / node / "samples").exists()
 
 
 def test_no_metrics_and_both_clocks(tmp_path):

@@ -15,6 +15,7 @@ from unirae.evaluation.sampling import SamplerSettings
 from unirae.evaluation.scores import write_scores
 from unirae.metrics.extractors import FeatureExtractor
 from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
+from unirae.training.callbacks.generation_samples import check_guidance
 from unirae.training.stage2 import Stage2
 
 log = get_logger(__name__)
@@ -56,6 +57,7 @@ class GenerationMetrics(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: Stage2) -> None:
         """Load what is needed, or say what is missing."""
+        check_guidance(module, self.settings, "callbacks.generation_metrics")
         self._extractors = self.build_extractors(module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Stage2, *args: Any) -> None:
