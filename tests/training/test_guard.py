@@ -1,10 +1,13 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from unirae.core.errors import NonFiniteError
 from unirae.training.guard import NonFiniteGuard
+from unirae.training.stage1 import Stage1
+from unirae.training.stage2 import Stage2
 
 
 def watch(guard: NonFiniteGuard, step: int, **terms: float) -> None:
@@ -48,15 +51,24 @@ def test_a_bad_step_of_a_new_set_of_terms_is_seen():
         guard.check(None)
 
 
-def test_fp16_overflow_is_the_scalers_business_and_a_bad_loss_is_the_guards():
-    from types import SimpleNamespace
-
-    from unirae.training.manual import ManualModule
-
+@pytest.mark.parametrize(
+    ("module", "guarded"),
+    [(Stage1, {"l1", "disc_loss"}), (Stage2, {"l1", "disc_loss", "loss", "adaptive_weight"})],
+)
+def test_fp16_overflow_is_the_scalers_business_and_a_bad_loss_is_the_guards(module, guarded):
+    """Stage 1's total has λ in it, a quotient of scaled norms; stage 2's loss is never scaled."""
     terms = {name: torch.zeros(()) for name in ("l1", "loss", "adaptive_weight", "grad_norm", "disc_loss")}
     watched = {
-        scaler: set(ManualModule.guarded_terms(SimpleNamespace(scaler=scaler), terms))
+        scaler: set(
+            module.guarded_terms(SimpleNamespace(scaler=scaler, scaled_terms=module.scaled_terms), terms)
+        )
         for scaler in (None, "fp16")
     }
     assert watched[None] == set(terms)
-    assert watched["fp16"] == {"l1", "disc_loss"}
+    assert watched["fp16"] == guarded
+
+
+def test_a_step_without_guarded_terms_is_fine():
+    guard = NonFiniteGuard()
+    guard.watch(1, {})
+    guard.check(None)

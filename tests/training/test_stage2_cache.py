@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import unirae
 from app.tiny_checkpoint import write_checkpoint
 from tiny_training import tiny_config
 from unirae.app.assembly import assemble
@@ -73,3 +74,29 @@ def test_a_run_does_not_continue_on_another_autoencoder(tmp_path, rae):
     save_tensors(rae, content)
     with pytest.raises(WeightsError, match="was trained on another autoencoder"):
         losses(tmp_path / "run", rae, checkpoint=tmp_path / "run/checkpoints/last.ckpt")
+
+
+def test_statistics_of_other_views_are_computed_anew(tmp_path, rae):
+    crop = "unirae.data.transforms.AdmCenterCrop"
+    losses(tmp_path / "run", rae)
+    first = load_tensors(tmp_path / "run/latent_stats.pt")["latent_stats"]["mean"]
+    losses(tmp_path / "run", rae, f"data.stage2_transform._target_={crop}")
+    assert not torch.equal(load_tensors(tmp_path / "run/latent_stats.pt")["latent_stats"]["mean"], first)
+
+
+def test_an_encoders_score_is_refused_with_a_cache_before_anything_is_encoded(tmp_path, rae):
+    with pytest.raises(UserError, match="needs the encoder that"):
+        losses(
+            tmp_path / "run",
+            rae,
+            f"data.latent_cache={tmp_path / 'cache'}",
+            "callbacks.generation_metrics.metrics=[fd]",
+        )
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_run_behind_a_symbolic_link_finds_its_autoencoder(tmp_path, rae):
+    (tmp_path / "deep/down/runs").mkdir(parents=True)
+    (tmp_path / "runs").symlink_to(tmp_path / "deep/down/runs")
+    losses(tmp_path / "runs/one", rae)
+    assert unirae.load_rae(tmp_path / "runs/one").stats.shape is not None

@@ -138,6 +138,8 @@ def announce(module: ManualModule, data: TrainingData, *, max_steps: int, output
     )
     for line in module.plan():
         log.info(line)
+    for line in module.cautions():
+        log.warning(line)
 
 
 def readable_count(count: int) -> str:

@@ -50,7 +50,7 @@ class RaeSource:
 
     def reference(self, rae: RAE, *, checkpoints: Path) -> dict[str, Any]:
         """How a stage-2 checkpoint in the folder ``checkpoints`` names it."""
-        relative = None if self.file is None else os.path.relpath(self.file, checkpoints)
+        relative = None if self.file is None else os.path.relpath(self.file.resolve(), checkpoints.resolve())
         return {"path": relative, "fingerprint": rae.fingerprint, "recipe": self.recipe}
 
 

@@ -1,34 +1,21 @@
-"""Put stage 2 together: the frozen autoencoder, the statistics of its latents, the denoiser, the training module."""
+"""Put stage 2 together: the frozen autoencoder, the denoiser on its latents, the training module and its data."""
 
-import os
 from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
-import torch.distributed as dist
 
 from unirae.app import builders
+from unirae.app.latents import cached_latents, statistics_of_data, statistics_of_run
 from unirae.app.rae_source import RaeSource, find_rae
-from unirae.core.distributed import is_main
-from unirae.core.errors import ConfigError, WeightsError
-from unirae.core.io import load_tensors, save_tensors
-from unirae.core.log import get_logger
+from unirae.core.errors import ConfigError
 from unirae.data.dataset import ImageDataset
-from unirae.data.latent_cache import CachedLatents
-from unirae.evaluation.latent_cache import ensure_latent_cache
-from unirae.evaluation.latent_statistics import compute_latent_stats
 from unirae.models.denoiser import Denoiser, pair
 from unirae.models.denoisers import build_denoiser
-from unirae.models.latent_stats import LatentStats
 from unirae.models.rae import RAE
 from unirae.training.datamodule import TrainingData
 from unirae.training.optimisation import OptimizerSettings
 from unirae.training.stage2 import Stage2
-
-log = get_logger(__name__)
-
-STATS_FILE = "latent_stats.pt"
-"""The statistics that were computed for a run, or for a latent cache."""
 
 
 def assemble_stage2(
@@ -36,32 +23,24 @@ def assemble_stage2(
 ) -> tuple[Stage2, TrainingData]:
     """The module and its data, from the configuration of a run."""
     source, cache = find_rae(cfg), cfg["data"]["latent_cache"]
+    if cache is not None and "fd" in cfg["callbacks"]["generation_metrics"]["metrics"]:
+        raise ConfigError(
+            "callbacks.generation_metrics.metrics has fd, which needs the encoder that data.latent_cache leaves out; "
+            "score fid, or nothing with metrics=[]"
+        )
     rae = source.load(with_encoder=cache is None)
     images = builders.training_images(cfg, size=rae.output_size)
-    device = trainer.strategy.root_device
-    rae = with_statistics(rae, images, source=source, cfg=cfg, checkpoint=checkpoint, device=device)
+    if checkpoint is not None:
+        rae = rae.with_stats(statistics_of_run(checkpoint, rae))
+    elif rae.stats.shape is None:
+        rae = rae.with_stats(statistics_of_data(rae, images, source=source, cfg=cfg, trainer=trainer))
     data = builders.build_data(
         cfg,
         size=rae.output_size,
         world_size=trainer.world_size,
-        train_dataset=images if cache is None else cached_latents(cfg, source, rae, images, device),
+        train_dataset=images if cache is None else cached_latents(cfg, source, rae, images, trainer),
     )
     return build_stage2(cfg, source, rae, images, steps_per_epoch=data.steps_per_epoch), data
-
-
-def cached_latents(
-    cfg: builders.Config, source: RaeSource, rae: RAE, images: ImageDataset, device: torch.device
-) -> CachedLatents:
-    """The latents of the training images, encoded now if they are not in the cache yet."""
-    join_processes(device)
-    return ensure_latent_cache(
-        cfg["data"]["latent_cache"],
-        rae=rae,
-        open_encoder=source.load,
-        dataset=images,
-        dtype=cfg["data"]["latent_cache_dtype"],
-        device=device,
-    )
 
 
 def build_stage2(
@@ -99,7 +78,8 @@ def denoiser_for(cfg: builders.Config, rae: RAE, *, num_classes: int) -> Denoise
         raise ConfigError(
             f"model.dit.input_size={given[1]}, but the autoencoder's latents are {sides[0]}×{sides[1]}"
         )
-    torch.manual_seed(cfg["seed"])  # whatever was drawn before: statistics and caches are not made in every run
+    # whatever was drawn before: statistics and caches are not made in every run
+    torch.manual_seed(cfg["seed"])
     return build_denoiser(
         **node,
         in_channels=channels,
@@ -108,59 +88,3 @@ def denoiser_for(cfg: builders.Config, rae: RAE, *, num_classes: int) -> Denoise
         time_shift=cfg["flow"]["time_shift"],
         latent_stats=rae.stats,
     )
-
-
-def with_statistics(
-    rae: RAE,
-    dataset: ImageDataset,
-    *,
-    source: RaeSource,
-    cfg: builders.Config,
-    checkpoint: Path | None,
-    device: torch.device,
-) -> RAE:
-    """The RAE with statistics: those of the run that is continued, its own, or computed now over the training data.
-
-    What is computed is kept beside the latent cache, or else in the run's folder, so that every process and every
-    restart uses the same.
-    """
-    if checkpoint is not None:
-        content = load_tensors(checkpoint)
-        about, state = content["unirae"], content["state_dict"]
-        if about["rae"]["fingerprint"] != rae.fingerprint:
-            raise WeightsError(
-                f"{checkpoint} was trained on another autoencoder than the one that this run opens (fingerprint "
-                f"{about['rae']['fingerprint'][:12]}…, here {rae.fingerprint[:12]}…): give back the old one, or start anew"
-            )
-        mean, var = (state.get(f"dit.latent_stats.{name}") for name in ("mean", "var"))
-        return rae.with_stats(LatentStats(mean=mean, var=var, info=about["latent_stats_info"]))
-    if rae.stats.shape is not None:
-        return rae
-    cache = cfg["data"]["latent_cache"]
-    file = Path(f"{cache}.{STATS_FILE}") if cache else Path(cfg["paths"]["output_dir"]) / STATS_FILE
-    settings = cfg["model"]["latent_stats"]
-    wanted = {"rae": rae.fingerprint, "data": dataset.source.fingerprint, **settings}
-    if file.is_file() and (kept := load_tensors(file))["for"] == wanted:
-        log.info("latent statistics: from %s", file)
-        return rae.with_stats(LatentStats(**kept["latent_stats"]))
-    join_processes(device)
-    log.info("the autoencoder has no latent statistics: computing them over %d images", len(dataset))
-    stats = compute_latent_stats(
-        source.load().to(device),
-        dataset,
-        per=settings["per"],
-        num_samples=settings["num_samples"],
-        device=device,
-        seed=cfg["seed"],
-    )
-    if is_main():
-        save_tensors(file, {"for": wanted, "latent_stats": stats.to_dict()})
-    return rae.with_stats(stats)
-
-
-def join_processes(device: torch.device) -> None:
-    """Under torchrun, form the group that Lightning will then use, so that the statistics are shared work."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and not dist.is_initialized():
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

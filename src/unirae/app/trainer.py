@@ -110,7 +110,10 @@ def build_callbacks(
         callbacks.append(
             EncoderExport(folder=output_dir, data=data.eval_dataset.source.name, seed=cfg["seed"])
         )
-    checkpoints = ModelCheckpoint(folder=output_dir / "checkpoints", **settings["model_checkpoint"])
+    keeping = dict(settings["model_checkpoint"])
+    if stage != "stage1" and keeping["monitor"] == "val/psnr":  # the default, a score of reconstructions
+        keeping["monitor"] = None
+    checkpoints = ModelCheckpoint(folder=output_dir / "checkpoints", **keeping)
     return [*callbacks, checkpoints, GracefulStop()]
 
 

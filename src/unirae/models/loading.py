@@ -69,6 +69,10 @@ def load_rae(
 
     content = read_checkpoint(path, kind=("stage1", "stage2"))
     if content["unirae"]["kind"] == "stage2":
+        if not ema:
+            raise WeightsError(
+                f"{path} is of stage 2, which works on the averaged decoder; ema=False has none there"
+            )
         return rae_of_dit(
             content, file=find_checkpoint(path), encoder_weights=encoder_weights, with_encoder=with_encoder
         )

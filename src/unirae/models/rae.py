@@ -114,11 +114,16 @@ class RAE(nn.Module):
 
     def with_decoder(self, decoder: ViTDecoder) -> "RAE":
         """The same RAE with another decoder (its EMA, say); encoder and statistics are shared, not copied."""
-        return RAE(encoder=self.encoder, decoder=decoder, stats=self.stats, **self._settings())
+        return self._other(decoder=decoder, stats=self.stats)
 
     def with_stats(self, stats: LatentStats) -> "RAE":
         """The same RAE with other latent statistics; its networks are shared, not copied."""
-        return RAE(encoder=self.encoder, decoder=self.decoder, stats=stats, **self._settings())
+        return self._other(decoder=self.decoder, stats=stats)
+
+    def _other(self, *, decoder: ViTDecoder, stats: LatentStats) -> "RAE":
+        other = RAE(encoder=self.encoder, decoder=decoder, stats=stats, **self._settings())
+        other.training = self.training
+        return other
 
     @cached_property
     def fingerprint(self) -> str:

@@ -19,6 +19,8 @@ class NonFiniteGuard:
 
     def watch(self, step: int, terms: dict[str, Tensor]) -> None:
         """Look at the terms (scalars) of a step."""
+        if not terms:
+            return
         names, values = tuple(terms), torch.stack([value.detach().float() for value in terms.values()])
         never = torch.full((), -1.0, device=values.device)
         bad_step, bad_values = self._records.get(names, (never, values))

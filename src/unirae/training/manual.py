@@ -39,6 +39,8 @@ class ManualModule(pl.LightningModule):
 
     kind: ClassVar[str]
     """What a checkpoint of this module says it is."""
+    scaled_terms: ClassVar[tuple[str, ...]] = ("grad_norm",)
+    """Logged terms that fp16's scaled gradients enter."""
 
     def __init__(self, *, seed: int, micro_batches: int) -> None:
         super().__init__()
@@ -95,6 +97,10 @@ class ManualModule(pl.LightningModule):
         """What will happen when, in steps: shown at the start of a run."""
         raise NotImplementedError
 
+    def cautions(self) -> list[str]:
+        """What the user should know before it costs time: warned of at the start of a run."""
+        return []
+
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """The weights of :meth:`state_parts`, as ``part.name``."""
         return {
@@ -146,14 +152,12 @@ class ManualModule(pl.LightningModule):
     def guarded_terms(self, terms: dict[str, Tensor | float]) -> dict[str, Tensor]:
         """The terms that must be finite: all tensors.
 
-        With fp16 not those that scaled gradients enter (norms, λ, and the total with λ in it): their overflow is
-        normal, and the scaler skips such a step.
+        With fp16 not those that scaled gradients enter: their overflow is normal, and the scaler skips such a step.
         """
         tensors = {name: value for name, value in terms.items() if isinstance(value, Tensor)}
         if self.scaler is None:
             return tensors
-        scaled = ("loss", "adaptive_weight", "grad_norm", "disc_grad_norm")
-        return {name: value for name, value in tensors.items() if name not in scaled}
+        return {name: value for name, value in tensors.items() if name not in self.scaled_terms}
 
 
 class MeanTerms:

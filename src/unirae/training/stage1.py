@@ -30,6 +30,8 @@ class Stage1(ManualModule):
     """Trains ``rae.decoder``; the encoder and the perceptual net are frozen, the adversary is optional."""
 
     kind = "stage1"
+    # the total has λ in it, a quotient of scaled norms
+    scaled_terms = ("loss", "adaptive_weight", "grad_norm", "disc_grad_norm")
 
     def __init__(
         self,

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from unirae.core.images import to_float
 from unirae.core.keyed_random import Stream, normal, uniform
-from unirae.core.log import get_logger
 from unirae.flow.path import interpolate, velocity_loss
 from unirae.flow.times import sample_times, shift_times
 from unirae.models.denoiser import Denoiser
@@ -28,8 +27,6 @@ from unirae.training.manual import MeanTerms
 from unirae.training.optimisation import OptimizerSettings
 from unirae.training.schedule import Schedule
 from unirae.training.single import SingleNetwork
-
-log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -180,12 +177,15 @@ class Stage2(SingleNetwork):
     def plan(self) -> list[str]:
         """What will happen when, in steps, and how times are drawn."""
         c, h, w = self.denoiser.latent_shape
-        lines = [
+        return [
             f"latents {c}×{h}×{w}; times {self.time_distribution}, shifted by {self.denoiser.time_shift:.2f}",
             self.schedule.describe(),
         ]
+
+    def cautions(self) -> list[str]:
+        """A network narrower than its tokens."""
         warning = self.denoiser.width_warning()
-        return [*lines, f"warning: {warning}"] if warning else lines
+        return [warning] if warning else []
 
 
 def ema_part(decay: float, *, first: bool = False) -> str:

@@ -1,0 +1,131 @@
+"""What stage 2 needs of the latents before it can start: their statistics, and a cache if one is wanted."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import torch.distributed as dist
+
+from unirae.app.builders import Config
+from unirae.app.inference import progress_bar
+from unirae.app.rae_source import RaeSource
+from unirae.core.distributed import is_main
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.io import load_tensors, save_tensors
+from unirae.core.log import get_logger
+from unirae.data.dataset import ImageDataset
+from unirae.data.latent_cache import CachedLatents
+from unirae.data.views import AllViews
+from unirae.evaluation.latent_cache import ensure_latent_cache
+from unirae.evaluation.latent_statistics import compute_latent_stats
+from unirae.models.encoders.absent import AbsentEncoder
+from unirae.models.latent_stats import LatentStats
+from unirae.models.rae import RAE
+from unirae.training.datamodule import default_workers
+
+log = get_logger(__name__)
+
+
+def statistics_of_run(checkpoint: Path, rae: RAE) -> LatentStats:
+    """Those that a run was started with.
+
+    Raises:
+        WeightsError: it was trained on another autoencoder.
+    """
+    content = load_tensors(checkpoint)
+    about, state = content["unirae"], content["state_dict"]
+    recorded = about["rae"]["fingerprint"]
+    if recorded != rae.fingerprint:
+        raise WeightsError(
+            f"{checkpoint} was trained on another autoencoder than the one that this run opens (fingerprint "
+            f"{recorded[:12]}…, here {rae.fingerprint[:12]}…): give back the old one, or start anew"
+        )
+    mean, var = (state.get(f"dit.latent_stats.{name}") for name in ("mean", "var"))
+    return LatentStats(mean=mean, var=var, info=about["latent_stats_info"])
+
+
+def statistics_of_data(
+    rae: RAE, dataset: ImageDataset, *, source: RaeSource, cfg: Config, trainer: pl.Trainer
+) -> LatentStats:
+    """Over the training data: computed once, and kept inside the latent cache or else in the run's folder.
+
+    So every process and every restart uses the same. Other data, views or settings are computed anew.
+    """
+    cache, settings = cfg["data"]["latent_cache"], cfg["model"]["latent_stats"]
+    file = Path(cache) / ".latent_stats.pt" if cache else Path(cfg["paths"]["output_dir"]) / "latent_stats.pt"
+    wanted = {
+        "rae": rae.fingerprint,
+        "data": dataset.source.fingerprint,
+        "views": AllViews(dataset).description,
+        "seed": cfg["seed"],
+        **settings,
+    }
+    if file.is_file() and (kept := load_tensors(file))["for"] == wanted:
+        log.info("latent statistics: from %s", file)
+        return LatentStats(**kept["latent_stats"])
+    join_processes(trainer)
+    log.info("the autoencoder has no latent statistics: computing them over %d images", len(dataset))
+    encoder = source.load() if isinstance(rae.encoder, AbsentEncoder) else rae
+    with progress_bar("latent statistics") as progress:
+        stats = compute_latent_stats(
+            encoder.to(trainer.strategy.root_device),
+            dataset,
+            **settings,
+            **_reading(cfg, trainer),
+            seed=cfg["seed"],
+            progress=progress,
+        )
+    if is_main():
+        save_tensors(file, {"for": wanted, "latent_stats": stats.to_dict()})
+    return stats
+
+
+def cached_latents(
+    cfg: Config, source: RaeSource, rae: RAE, images: ImageDataset, trainer: pl.Trainer
+) -> CachedLatents:
+    """The latents of the training images, encoded now if they are not in the cache yet."""
+    join_processes(trainer)
+    with progress_bar("latent cache") as progress:
+        return ensure_latent_cache(
+            cfg["data"]["latent_cache"],
+            rae=rae,
+            open_encoder=source.load,
+            dataset=images,
+            dtype=cfg["data"]["latent_cache_dtype"],
+            **_reading(cfg, trainer),
+            progress=progress,
+        )
+
+
+def _reading(cfg: Config, trainer: pl.Trainer) -> dict[str, Any]:
+    """How images are read for the encoder: where it runs, and by how many loader processes."""
+    workers = cfg["data"]["num_workers"]
+    return {
+        "device": trainer.strategy.root_device,
+        "num_workers": default_workers(trainer.world_size) if workers is None else workers,
+    }
+
+
+def join_processes(trainer: pl.Trainer) -> None:
+    """Form the group that Lightning will then use, where the processes are there already: they share the work.
+
+    Where Lightning starts the processes itself, the first one does the work before it starts the others.
+
+    Raises:
+        ConfigError: the processes were started by something else than torchrun, and know nothing of each other yet.
+    """
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if dist.is_initialized() or environment is None or trainer.world_size == 1:
+        return
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        device = trainer.strategy.root_device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    elif environment.creates_processes_externally and "LOCAL_RANK" not in os.environ:
+        raise ConfigError(
+            "latent statistics or a latent cache are to be made, and this launcher's processes cannot share that work: "
+            "start with torchrun, or make them beforehand (src/compute_stats.py writes a checkpoint with statistics)"
+        )
