@@ -20,7 +20,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/installed  ## train a tiny encoder and autoencoder on the bundled images and write outputs/demo/report.html
+demo: $(VENV)/installed  ## train encoder, autoencoder and generator on the bundled images, sample, write outputs/demo/report.html
 	$(BIN)/unirae demo
 
 test: $(VENV)/installed-dev  ## the default tests: CPU, offline, minutes

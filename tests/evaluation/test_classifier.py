@@ -20,7 +20,7 @@ from unirae.evaluation.classifier import (
 )
 from unirae.evaluation.image_set import LabelledImages, mislabelled
 
-QUICK = ClassifierSettings(width=8, epochs=6, batch_size=16, warmup_steps=4, learning_rate=1e-2)
+QUICK = ClassifierSettings(width=8, pool=1, epochs=6, batch_size=16, warmup_steps=4, learning_rate=1e-2)
 
 
 def squares(count: int, seed: int) -> LabelledImages:

@@ -4,7 +4,7 @@ import importlib
 import sys
 
 COMMANDS = {
-    "demo": "train a tiny encoder and autoencoder on the bundled images, and write a report",
+    "demo": "train encoder, autoencoder and generator on the bundled images, sample, and write a report",
     "train": "train an experiment: unirae train experiment=NAME [key=value …]",
     "compute-stats": "latent statistics of a stage-1 checkpoint, into a copy of it",
     "eval-rfid": "score a checkpoint's reconstructions",

@@ -125,7 +125,7 @@ def xavier(layer: nn.Linear) -> None:
 
 
 def initialise_conditioning(time: TimeEmbedding, labels: nn.Embedding, *, label_std: float) -> None:
-    """N(0, label_std²) for the label table and N(0, 0.02²) for the time MLP's weights; the reference has 0.02 for both."""
+    """N(0, label_std²) for the label table, N(0, 0.02²) for the time MLP's weights (the reference: 0.02 for both)."""
     nn.init.normal_(labels.weight, std=label_std)
     nn.init.normal_(time.expand.weight, std=0.02)
     nn.init.normal_(time.contract.weight, std=0.02)

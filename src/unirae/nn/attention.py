@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from unirae.core.errors import ConfigError
 from unirae.nn.positions import RotaryPositions
 
-
 _PLAIN_UP_TO = 1024
 """Tokens for which the plain formula's n² scores are affordable."""
 
