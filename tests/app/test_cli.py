@@ -295,7 +295,7 @@ def test_last_continues_an_experiment_in_its_own_folder_and_writes_everything_th
     [
         (
             ["experiment=rae_tinyy"],
-            "Could not find 'experiment/rae_tinyy' Available options in 'experiment': mae_tiny",
+            "Could not find 'experiment/rae_tinyy' Available options in 'experiment': dit_base",
         ),
         (["experiment=rae_tiny", "trainer.max_stps=3"], "Could not override 'trainer.max_stps'"),
         ([], "You must specify 'experiment'"),

@@ -10,7 +10,18 @@ import torch
 from PIL import Image
 
 from unirae.app.report import draw_reconstructions, write_report
-from unirae.app.report.pictures import choose_moments, draw_learning
+from unirae.app.report.drawing import row
+from unirae.app.report.generation_pictures import (
+    ClassRow,
+    DenoisingStrip,
+    GuidanceRow,
+    NearestBlock,
+    draw_classes,
+    draw_denoising,
+    draw_guidance,
+    draw_nearest,
+)
+from unirae.app.report.pictures import choose_moments, draw_growth, draw_learning
 from unirae.app.report.plots import LIGHT, Curve, Panel, draw_panel, read_curve, smooth
 from unirae.app.report.scores import ScoredModel, compare
 from unirae.core.errors import UserError
@@ -77,6 +88,55 @@ def write_scores(folder, rae=RAE, random=RANDOM):
     (folder / "scores.json").write_text(json.dumps(content))
 
 
+GENERATION = {
+    "real": {"fd_mae": 0.132, "fd_mae_within_class": 1.121, "classified": 0.762},
+    "samples": {"fd_mae": 0.871, "fd_mae_within_class": 2.504, "classified": 0.724},
+    "noise": {"fd_mae": 17.552, "fd_mae_within_class": 17.925, "classified": 0.119},
+    "mislabelled": {"fd_mae_within_class": 7.413, "classified": 0.027},
+}
+COPIES = {
+    "median_of_copies": 10.0,
+    "median_of_new": 40.0,
+    "median_of_samples": 34.0,
+    "threshold": 15.0,
+    "new_as_near_as_copies": 0.022,
+    "samples_as_near_as_copies": 0.016,
+}
+
+
+def add_generation(folder, *, copies=None, **samples):
+    """The second half of a demo: a DiT's run, what was measured of its samples, their pictures."""
+    scores = json.loads((folder / "scores.json").read_text())
+    candidates = {**GENERATION, "samples": {**GENERATION["samples"], **samples}}
+    scores["generation"] = {
+        "count": 185,
+        "class_names": ["Food & Drink", "Flags"],
+        "class_counts": [100, 85],
+        "rows": [{"key": key, "name": f"the {key}", "scores": values} for key, values in candidates.items()],
+        "by_chance": {"fd_mae": [0.111, 0.157], "fd_mae_within_class": [0.928, 1.585]},
+        "classifier": {
+            "settings": {"epochs": 20},
+            "standard_errors": {"real": 0.031, "samples": 0.033},
+            "confusion": {"real": [[80, 20], [10, 75]], "samples": [[70, 30], [21, 64]]},
+        },
+        "copies": {**COPIES, **(copies or {})},
+        "sampler": {"seed": 3, "cfg_scale": 2.5, "num_steps": 40},
+        "generator": {"checkpoint_sha256": "abc"},
+        "extractor": {"name": "mae"},
+        "reference": {"count": 1676},
+    }
+    scores["seconds"] |= {"dit": 600.0, "classifier": 48.0, "samples": 30.0}
+    scores["parameters"]["dit"] = 13_230_000
+    (folder / "scores.json").write_text(json.dumps(scores))
+    if not (folder / "dit").exists():
+        logged = {"train/loss": lambda step: 1 / step, "val/fd_mae": lambda step: 20 / step}
+        write_run(folder / "dit", logged)
+    for step in (1, 40):
+        save_png(folder / "dit/samples" / f"step-{step:07d}.png", image_grid(solid(*range(16)), columns=8))
+    for name in ("samples", "guidance", "denoising", "nearest"):
+        draw_reconstructions(folder / f"pictures/{name}.png", [(name, solid(1, 2))])
+
+
 class Checker(HTMLParser):
     """Collects what a page loads, and that its tags nest."""
 
@@ -128,6 +188,77 @@ def test_what_is_missing_has_no_section(tmp_path):
     check = Checker(write_report(tmp_path).read_text(encoding="utf-8"))
     assert check.anchors == {"scores", "what", "cost", "next"}
     assert not check.loaded
+
+
+def test_the_generator_has_its_sections(demo_dir):
+    before = Checker(write_report(demo_dir).read_text(encoding="utf-8"))
+    add_generation(demo_dir)
+    page = write_report(demo_dir).read_text(encoding="utf-8")
+    check = Checker(page)
+    new = {"samples", "guidance", "denoising", "nearest", "generation-scores"}
+    assert check.anchors - before.anchors == new
+    assert check.links == {f"#{anchor}" for anchor in check.anchors}
+    assert (
+        len(check.loaded) == len(before.loaded) + 4 + 1 + 2 * 2
+    )  # pictures, growth, two panels in light and dark
+    assert all(uri.startswith("data:image/png;base64,iVBOR") for uri in check.loaded)
+    assert all(check.alts)
+    assert "diffusion transformer</h1>" in page
+    assert "three small networks" in page
+    for text in (
+        "15 min 35 s",
+        "Stage 2, the generator (10 min",
+        "13.23 M",
+        "seed 3, guidance 2.5, 40 time points",
+    ):
+        assert text in page
+    assert "--labels Flags --num_samples 16 --cfg_scale 2.5" in page
+    assert "trainer.max_steps=500 " in page
+    assert "Food &amp; Drink" in page
+    assert "classifier that judges the samples" in page
+
+
+def test_what_the_page_says_of_samples_follows_the_numbers(demo_dir):
+    add_generation(demo_dir)
+    page = write_report(demo_dir).read_text(encoding="utf-8")
+    assert (
+        "<b>72%</b> of the samples and in 76% of real pictures: 0.95 of its accuracy, at least the 90%"
+        in page
+    )
+    assert page.count("nearer to real pictures than to any baseline") == 2
+    assert "80% of the way from copies to new pictures" in page
+    assert "no sign of copying" in page
+    assert "0.111 to 0.157" in page
+    assert "<td>76<small>± 3</small></td>" in page
+
+    add_generation(
+        demo_dir,
+        classified=0.4,
+        fd_mae_within_class=6.0,
+        copies={"samples_as_near_as_copies": 0.3, "median_of_samples": 55.0},
+    )
+    page = write_report(demo_dir).read_text(encoding="utf-8")
+    assert "0.52 of its accuracy, short of the 90% aimed at" in page
+    assert page.count("nearer to real pictures than to any baseline") == 1
+    assert "not nearer to real pictures than to <i>the mislabelled</i>" in page
+    assert "farther away than new pictures" in page
+    assert "some samples may be copies" in page
+
+
+def test_confusion_is_a_table_of_counts(demo_dir):
+    add_generation(demo_dir)
+    page = write_report(demo_dir).read_text(encoding="utf-8")
+    assert re.search(r"1 Food &amp; Drink</th><td class=\"best\">70</td><td>30</td>", page)
+    assert re.search(r"2 Flags</th><td>10</td><td class=\"best\">75</td>", page)
+
+
+def test_samples_without_a_run_are_shown_all_the_same(demo_dir):
+    add_generation(demo_dir)
+    for file in (demo_dir / "dit/csv").iterdir():
+        file.unlink()
+    page = write_report(demo_dir).read_text(encoding="utf-8")
+    assert {"samples", "generation-scores"} <= Checker(page).anchors
+    assert "two small networks" in page
 
 
 def test_best_of_each_column_is_marked(demo_dir):
@@ -182,6 +313,39 @@ def _top(picture, grey):
         for y in range(picture.height)
         if all(picture.getpixel((x, y)) == (grey,) * 3 for x in range(14, 22))
     )
+
+
+def greys(path):
+    with Image.open(path) as picture:
+        return {value[0] for _, value in picture.getcolors(10**6) if len(set(value)) == 1}
+
+
+def test_generation_pictures_hold_every_image(tmp_path):
+    rows = [ClassRow(name="a", samples=solid(0, 40), real=solid(80)) for _ in range(2)]
+    assert {0, 40, 80} <= greys(draw_classes(tmp_path / "a.png", rows))
+    guided = [GuidanceRow(scale=s, groups=[solid(g), solid(g + 1)]) for s, g in ((1, 50), (2, 60))]
+    assert {50, 51, 60, 61} <= greys(draw_guidance(tmp_path / "b.png", guided, ["a", "b"]))
+    strip = DenoisingStrip(name="a", states=solid(70, 80), expected=solid(90, 100))
+    assert {70, 80, 90, 100} <= greys(draw_denoising(tmp_path / "c.png", [1.0, 0.001], [strip]))
+    block = NearestBlock(title="t", samples=solid(110), neighbours=[solid(120), solid(130)])
+    assert {110, 120, 130} <= greys(draw_nearest(tmp_path / "d.png", [block]))
+
+
+def test_a_row_tells_where_its_groups_begin():
+    picture, starts = row(solid(0, 1), solid(2), gap_px=5)
+    assert starts == [0, 2 * 10 + 2 + 5]
+    assert picture.getpixel((starts[1] + 4, 4)) == (2, 2, 2)
+
+
+def test_growth_shows_the_first_row_of_each_grid(tmp_path):
+    files = []
+    for step, first in ((1, 0), (50, 100)):
+        grid = image_grid(solid(*range(first, first + 16)), columns=8)
+        files.append(save_png(tmp_path / f"step-{step:07d}.png", grid))
+    shown = greys(draw_growth(tmp_path / "growth.png", files))
+    assert {*range(0, 8), *range(100, 108)} <= shown
+    assert not {*range(8, 16), *range(108, 116)} & shown
+    assert draw_growth(tmp_path / "none.png", files[:1]) is None
 
 
 def test_learning_needs_samples(tmp_path):

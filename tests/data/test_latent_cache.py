@@ -3,6 +3,7 @@
 The caches here are written by hand: latents that say which image and view they are.
 """
 
+import os
 import pickle
 
 import numpy as np
@@ -81,6 +82,26 @@ def test_shards_are_opened_when_read_and_not_pickled(tmp_path):
     again = pickle.loads(pickle.dumps(cache))
     assert again._shards == {}
     assert torch.equal(again.latent(22, 0), cache.latent(22, 0))
+
+
+def test_only_the_shards_used_last_stay_open(tmp_path, monkeypatch):
+    """A mapped file holds a descriptor, and a process may have few."""
+    monkeypatch.setattr("unirae.data.latent_cache._OPEN_SHARDS", 2)
+    cache = LatentCache(write_cache(tmp_path / "c"), KEY)
+    before = len(os.listdir("/dev/fd"))
+    for index, still_open in ((0, [0]), (10, [0, 1]), (1, [1, 0]), (20, [0, 2]), (11, [2, 1])):
+        assert float(cache.latent(index, 0)[0, 0, 0]) == index
+        assert list(cache._shards) == still_open
+    assert len(os.listdir("/dev/fd")) == before + 2
+
+
+def test_a_plan_counts_its_shards_once(tmp_path):
+    """Opening asks for each shard, and ImageNet has thousands: counting all of them each time would be quadratic."""
+    plan = CachePlan(key=KEY, count=COUNT, shard_images=10, shape=(2, 3, 2, 2), dtype="float16")
+    assert plan.shards == [range(10), range(10, 20), range(20, 23)]
+    assert plan.shards is plan.shards
+    write_json(tmp_path / INDEX, plan.to_dict())
+    assert CachePlan.read(tmp_path / INDEX) == plan
 
 
 def test_workers_change_nothing(tmp_path):

@@ -10,7 +10,7 @@ import unirae
 from app.tiny_checkpoint import write_checkpoint
 from tiny_training import tiny_config
 from unirae.app.assembly import assemble
-from unirae.core.errors import UserError, WeightsError
+from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.io import load_tensors, save_tensors
 from unirae.training.csv_logger import read_metrics
 
@@ -63,7 +63,7 @@ def test_a_complete_cache_needs_no_encoder(tmp_path, rae):
 def test_a_stale_cache_is_refused(tmp_path, rae):
     cache = f"data.latent_cache={tmp_path / 'cache'}"
     losses(tmp_path / "first", rae, cache)
-    with pytest.raises(UserError, match="cache"):
+    with pytest.raises(ConfigError, match=r"holds other latents: .*data\.count is 32 there and 24 here"):
         losses(tmp_path / "second", rae, cache, "data.source.train_count=24")
 
 

@@ -11,7 +11,8 @@ A cache is a folder::
 
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class CachePlan:
     dtype: str
     class_names: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def shards(self) -> list[range]:
         """The images of each shard."""
         starts = range(0, self.count, self.shard_images)
@@ -63,7 +64,7 @@ class CachePlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return {**vars(self), "shape": list(self.shape), "class_names": list(self.class_names)}
+        return {**asdict(self), "shape": list(self.shape), "class_names": list(self.class_names)}
 
     @classmethod
     def read(cls, file: Path) -> "CachePlan":

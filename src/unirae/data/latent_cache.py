@@ -18,11 +18,14 @@ from unirae.data.cache_plan import INDEX, SAMPLES, CachePlan, check_key, is_comp
 from unirae.data.sampler import SampleKey, sample_generator
 from unirae.data.transforms import Transform, ViewTransform
 
+_OPEN_SHARDS = 128
+"""Each mapped shard holds a file descriptor; ImageNet has thousands of shards, a process often 1024 descriptors."""
+
 
 class LatentCache:
     """The latents of a finished cache by image and view.
 
-    Shards are mapped into memory when first read, by each process for itself, and hold no open files.
+    Shards are mapped into memory when read, by each process for itself; those used last stay open, up to a limit.
 
     Args:
         expected_key: what ``unirae.evaluation.latent_cache.cache_key`` says for this run.
@@ -58,9 +61,16 @@ class LatentCache:
     def latent(self, index: int, view: int) -> Float[Tensor, "c h w"]:
         """Normalised, float32, whatever the cache's precision."""
         shard, row = divmod(index, self.plan.shard_images)
-        if shard not in self._shards:
-            self._shards[shard] = np.load(shard_files(self.folder, shard)[0], mmap_mode="r")
-        return torch.from_numpy(self._shards[shard][row, view].astype(np.float32))
+        return torch.from_numpy(self._mapped(shard)[row, view].astype(np.float32))
+
+    def _mapped(self, shard: int) -> np.ndarray:
+        mapped = self._shards.pop(shard, None)
+        if mapped is None:
+            mapped = np.load(shard_files(self.folder, shard)[0], mmap_mode="r")
+        self._shards[shard] = mapped  # behind the others: the first is the one unused for longest
+        if len(self._shards) > _OPEN_SHARDS:
+            del self._shards[next(iter(self._shards))]
+        return mapped
 
     def _missing(self) -> list[str]:
         shards = range(len(self.plan.shards))

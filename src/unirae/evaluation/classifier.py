@@ -41,7 +41,7 @@ class ClassifierSettings:
     pool: int = 2
     width: int = 48
     dropout: float = 0.2
-    epochs: int = 24
+    epochs: int = 20
     batch_size: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 0.05

@@ -16,7 +16,7 @@ from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
 from unirae.flow.velocity import Velocity
 
-Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
+VelocityModel = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A DiT: ``model(x, t, y)`` → velocity, with t "b" in [0, 1] and labels y "b"."""
 
 ALWAYS = (0.0, 1.0)
@@ -61,7 +61,7 @@ def guided(
     return velocity
 
 
-def conditional(model: Denoiser, labels: Int64[Tensor, " b"]) -> Velocity:
+def conditional(model: VelocityModel, labels: Int64[Tensor, " b"]) -> Velocity:
     """The velocity of ``model`` for ``labels``, without guidance."""
 
     def velocity(x: Float[Tensor, "b ..."], t: float) -> Float[Tensor, "b ..."]:
@@ -71,7 +71,7 @@ def conditional(model: Denoiser, labels: Int64[Tensor, " b"]) -> Velocity:
 
 
 def classifier_free(
-    model: Denoiser,
+    model: VelocityModel,
     labels: Int64[Tensor, " b"],
     null_label: int,
     *,
@@ -89,8 +89,8 @@ def classifier_free(
 
 
 def autoguidance(
-    model: Denoiser,
-    guide: Denoiser,
+    model: VelocityModel,
+    guide: VelocityModel,
     labels: Int64[Tensor, " b"],
     *,
     scale: float,

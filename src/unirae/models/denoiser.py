@@ -1,6 +1,7 @@
 """What flow, training and sampling know of a diffusion transformer, whichever it is."""
 
 from abc import ABC, abstractmethod
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from unirae.core.errors import ConfigError
 from unirae.flow.times import time_shift as derived_time_shift
 from unirae.models.latent_stats import LatentStats
 from unirae.nn.embeddings import TimeEmbedding
-from unirae.nn.modulation import ModulatedBlock
+from unirae.nn.modulation import BlockOptions, ModulatedBlock
 
 
 class Denoiser(nn.Module, ABC):
@@ -45,6 +46,8 @@ class Denoiser(nn.Module, ABC):
     ) -> None:
         super().__init__()
         channels, *sides = latent_shape
+        if patch_size < 1:
+            raise ConfigError(f"model.dit.patch_size={patch_size} must be at least 1")
         if any(side % patch_size for side in sides):
             raise ConfigError(
                 f"model.dit.patch_size={patch_size} does not divide latents of {sides[0]}×{sides[1]}"
@@ -115,6 +118,56 @@ def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
     if len(size) != 2:
         raise ConfigError(f"model.dit.input_size={list(size)} must be a side or (height, width)")
     return int(size[0]), int(size[1])
+
+
+def check_heads(width: int, num_heads: int, *, use_rope: bool, part: int | None = None) -> None:
+    """Refuse a width that its heads cannot share.
+
+    Args:
+        part: 0 for the trunk, 1 for the head of a DiT^DH.
+
+    Raises:
+        ConfigError: names the keys, and what would do.
+    """
+    index = "" if part is None else f"[{part}]"
+    heads_key, width_key = f"model.dit.num_heads{index}", f"model.dit.hidden_size{index}"
+    if num_heads < 1 or width < 1:
+        key, value = (heads_key, num_heads) if num_heads < 1 else (width_key, width)
+        raise ConfigError(f"{key}={value} must be at least 1")
+    step = 4 if use_rope else 1
+    fitting = [str(n) for n in range(1, width + 1) if width % n == 0 and (width // n) % step == 0]
+    would_do = f"{', '.join(fitting)} would do" if fitting else f"{width_key} must be a multiple of {step}"
+    if width % num_heads:
+        raise ConfigError(f"{heads_key}={num_heads} does not divide {width_key}={width}; {would_do}")
+    if use_rope and (width // num_heads) % 4:
+        raise ConfigError(
+            f"{heads_key}={num_heads} makes heads of width {width // num_heads} out of {width_key}={width}, but rotary "
+            f"positions need a multiple of 4; {would_do}, or model.dit.use_rope=false"
+        )
+
+
+def check_added_positions(width: int, *, part: int | None = None) -> None:
+    """Refuse a width that sin-cos positions cannot fill.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    if width % 4:
+        key = "model.dit.hidden_size" + ("" if part is None else f"[{part}]")
+        raise ConfigError(f"{key}={width} must be divisible by 4 for 2-d sin-cos positions")
+
+
+def block_options(given: dict[str, Any]) -> BlockOptions:
+    """The options of a network's blocks.
+
+    Raises:
+        ConfigError: names those that do not exist.
+    """
+    known = [field.name for field in fields(BlockOptions)]
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ConfigError(f"model.dit: unknown {', '.join(unknown)}; options of its blocks are {', '.join(known)}")
+    return BlockOptions(**given)
 
 
 def xavier(layer: nn.Linear) -> None:

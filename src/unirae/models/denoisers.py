@@ -1,5 +1,6 @@
 """From a description to a diffusion transformer: a configuration's, or a checkpoint's."""
 
+from inspect import signature
 from typing import Any
 
 from torch import Tensor
@@ -19,16 +20,15 @@ def build_denoiser(kind: str, **arguments: Any) -> Denoiser:
     """A new network of a kind of :data:`KINDS`.
 
     Raises:
-        ConfigError: an unknown kind or argument.
+        ConfigError: an unknown kind or argument, or a missing one.
     """
     if kind not in KINDS:
         raise ConfigError(f"model.dit.kind={kind!r} is unknown; choose one of {', '.join(KINDS)}")
     try:
-        return KINDS[kind](**arguments)
+        signature(KINDS[kind]).bind(**arguments)
     except TypeError as error:
-        if "argument" in str(error):
-            raise ConfigError(f"model.dit ({kind}): {str(error).split(') ', 1)[-1]}") from None
-        raise
+        raise ConfigError(f"model.dit ({kind}): {error}") from None
+    return KINDS[kind](**arguments)
 
 
 def describe_denoiser(denoiser: Denoiser) -> dict[str, Any]:

@@ -9,11 +9,20 @@ from typing import Any
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
-from unirae.models.denoiser import Denoiser, initialise_conditioning, pair, xavier
+from unirae.models.denoiser import (
+    Denoiser,
+    block_options,
+    check_added_positions,
+    check_heads,
+    initialise_conditioning,
+    pair,
+    xavier,
+)
 from unirae.models.latent_stats import LatentStats
 from unirae.nn.embeddings import TimeEmbedding
-from unirae.nn.modulation import BlockOptions, ModulatedBlock, ModulatedOutput
+from unirae.nn.modulation import ModulatedBlock, ModulatedOutput
 from unirae.nn.positions import RotaryPositions, sincos_positions
 
 
@@ -53,6 +62,12 @@ class DiT(Denoiser):
             latent_stats=latent_stats,
             gradient_checkpointing=gradient_checkpointing,
         )
+        for name, size in (("hidden_size", hidden_size), ("depth", depth), ("num_heads", num_heads)):
+            if not isinstance(size, int):
+                raise ConfigError(f"model.dit.{name}={size} must be one number; only kind: dit_dh has trunk and head")
+        check_heads(hidden_size, num_heads, use_rope=use_rope)
+        check_added_positions(hidden_size)
+        options = block_options(block)
         self.architecture = {
             "input_size": list(pair(input_size)),
             "in_channels": in_channels,
@@ -64,7 +79,6 @@ class DiT(Denoiser):
             "use_rope": use_rope,
             **block,
         }
-        options = BlockOptions(**block)
         self.hidden_size = hidden_size
         self.patch_embed = nn.Linear(self.token_width, hidden_size)
         self.positions = nn.Parameter(sincos_positions(hidden_size, self.grid)[None], requires_grad=False)

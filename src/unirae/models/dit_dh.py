@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
-from unirae.models.denoiser import Denoiser, initialise_conditioning, pair, xavier
+from unirae.models.denoiser import (
+    Denoiser,
+    block_options,
+    check_added_positions,
+    check_heads,
+    initialise_conditioning,
+    pair,
+    xavier,
+)
 from unirae.models.latent_stats import LatentStats
 from unirae.nn.embeddings import TimeEmbedding
 from unirae.nn.modulation import BlockOptions, ModulatedBlock, ModulatedOutput
@@ -32,6 +40,8 @@ class DiTDH(Denoiser):
         use_pos_embed: sin-cos positions added to the trunk's input; the head's has none.
         block: further arguments of :class:`~unirae.nn.modulation.BlockOptions`.
     """
+
+    positions: nn.Parameter | None
 
     def __init__(
         self,
@@ -60,20 +70,26 @@ class DiTDH(Denoiser):
             gradient_checkpointing=gradient_checkpointing,
         )
         sizes = {"hidden_size": hidden_size, "depth": depth, "num_heads": num_heads}
+        sizes = {name: _trunk_and_head(name, value) for name, value in sizes.items()}
+        widths, depths, heads = sizes["hidden_size"], sizes["depth"], sizes["num_heads"]
+        for part in (0, 1):
+            check_heads(widths[part], heads[part], use_rope=use_rope, part=part)
+        if use_pos_embed:
+            check_added_positions(widths[0], part=0)
+        options = block_options(block)
         self.architecture = {
             "input_size": list(pair(input_size)),
             "in_channels": in_channels,
             "num_classes": num_classes,
-            **{name: _trunk_and_head(name, value) for name, value in sizes.items()},
+            **sizes,
             "patch_size": patch_size,
             "use_rope": use_rope,
             "use_pos_embed": use_pos_embed,
             **block,
         }
-        (trunk_width, head_width), (trunk_heads, head_heads) = hidden_size, num_heads
-        self.hidden_size = (trunk_width, head_width)
-        self._build_trunk(trunk_width, depth[0], trunk_heads, use_rope, use_pos_embed, BlockOptions(**block))
-        self._build_head(head_width, depth[1], head_heads, use_rope, BlockOptions(**block))
+        self.hidden_size = (widths[0], widths[1])
+        self._build_trunk(widths[0], depths[0], heads[0], use_rope, use_pos_embed, options)
+        self._build_head(widths[1], depths[1], heads[1], use_rope, options)
         self.reset(label_init_std)
 
     def _build_trunk(

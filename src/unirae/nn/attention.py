@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,8 +24,9 @@ def attend(
     """
     if v.device.type != "cpu" or v.dtype.itemsize > 2 or v.shape[-2] > _PLAIN_UP_TO:
         return F.scaled_dot_product_attention(q, k, v)
-    scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
-    return scores.softmax(-1).to(v.dtype) @ v
+    with torch.autocast("cpu", enabled=False):
+        scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
+        return scores.softmax(-1).to(v.dtype) @ v
 
 
 class SelfAttention(nn.Module):

@@ -36,7 +36,7 @@ class RotaryPositions(nn.Module):
     def __init__(self, *, head_width: int, grid: tuple[int, int]) -> None:
         super().__init__()
         if head_width % 4:
-            raise ConfigError(f"head width {head_width} must be divisible by 4 for 2-d rotary positions")
+            raise ConfigError(f"head_width={head_width} must be divisible by 4 for 2-d rotary positions")
         rows, columns = grid
         pairs = head_width // 4
         frequency = _BASE ** -(torch.arange(pairs, dtype=torch.float64) / pairs)

@@ -43,7 +43,7 @@ class Options:
     """Points of the samples' time grid."""
     seed: int = 0
     """Of the samples' noise."""
-    classifier_epochs: int = 24
+    classifier_epochs: int = 20
     """How long the classifier that judges the samples is trained."""
 
 

@@ -115,7 +115,7 @@ def _generator(demo: Demo) -> tuple[Panel, ...]:
     loss = Panel(
         name="curves_dit",
         title="Stage 2, the DiT's error",
-        ylabel="squared error of the velocity",
+        ylabel="squared error",
         caption="How far the predicted direction from noise to picture is off, averaged over all times. It cannot "
         "reach 0: at most times several pictures are possible. Small steps down still show in the samples.",
         curves=_curves(run, {"train/loss": "training"}),

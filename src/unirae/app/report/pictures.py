@@ -68,7 +68,7 @@ def draw_growth(path: Path, samples: Sequence[Path], *, moments: int = 5, column
         moments: how many of them to show.
 
     Returns:
-        The path, or None if there are no samples.
+        The path, or None if there are fewer than two grids.
     """
     chosen = choose_moments({_step(sample): sample for sample in samples}, moments)
     strips: list[Strip] = []
@@ -77,7 +77,7 @@ def draw_growth(path: Path, samples: Sequence[Path], *, moments: int = 5, column
             picture = opened.convert("RGB")
         rows = max(1, round(picture.height * columns / picture.width))
         strips.append((f"after step {step:,}", picture.crop((0, 0, picture.width, picture.height // rows))))
-    return save(path, draw_blocks([strips])) if strips else None
+    return save(path, draw_blocks([strips])) if len(strips) > 1 else None
 
 
 def choose_moments(samples: dict[int, Path], count: int) -> dict[int, Path]:

@@ -88,8 +88,10 @@ def _copying(generation: Generation) -> str:
         f"picture as a copy of it that went through the autoencoder (median distance {known:.1f}). Held-out pictures, "
         f"which it cannot know, lie at {new:.1f}; the samples lie at <b>{copies['median_of_samples']:.1f}</b>"
     )
-    if part is not None:
-        text += f", that is {max(0.0, min(part, 9.99)):.0%} of the way from copies to new pictures"
+    if part is not None and part <= 1:
+        text += f", that is {max(0.0, part):.0%} of the way from copies to new pictures"
+    elif part is not None:
+        text += ", farther away than new pictures"
     samples, chance = copies["samples_as_near_as_copies"], copies["new_as_near_as_copies"]
     verdict = (
         "no sign of copying" if samples <= chance + 0.02 else "more than chance: some samples may be copies"

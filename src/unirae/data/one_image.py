@@ -1,0 +1,48 @@
+"""One picture under many numbers: what a network that is large enough must be able to learn by heart.
+
+Random draws in training are keyed by a sample's number, so each of its copies gets noise and a time of its own.
+"""
+
+from typing import Any
+
+from unirae.core.errors import ConfigError
+from unirae.data.emoji import EmojiSource
+from unirae.data.source import Sample, Source, Split, check_split
+
+
+class OneImageSource:
+    """``count`` times picture ``index`` of a source; both splits show the same one."""
+
+    name = "one_image"
+
+    def __init__(self, *, split: Split, index: int = 0, count: int = 256, of: Source | None = None):
+        """``of``: the source that the picture is from; None means the bundled emoji for training."""
+        check_split(split)
+        of = EmojiSource(split="train") if of is None else of
+        if not 0 <= index < len(of):
+            raise ConfigError(f"data.source.index={index}: {of.name} has pictures 0 to {len(of) - 1}")
+        if count < 1:
+            raise ConfigError(f"data.source.count={count} must be at least 1")
+        self._sample, self._count = of[index], count
+        self.class_names = of.class_names
+        self.fingerprint: dict[str, Any] = {
+            "source": self.name,
+            "of": of.fingerprint,
+            "index": index,
+            "count": count,
+        }
+
+    @property
+    def num_classes(self) -> int:
+        """As many as the source has."""
+        return len(self.class_names)
+
+    def __len__(self) -> int:
+        """Copies."""
+        return self._count
+
+    def __getitem__(self, index: int) -> Sample:
+        """The picture."""
+        if not 0 <= index < self._count:
+            raise IndexError(f"picture {index} of {self._count}")
+        return self._sample

@@ -1,0 +1,60 @@
+"""One picture under many numbers, and what training makes of it."""
+
+import pytest
+import torch
+
+from unirae.app import builders
+from unirae.app.composition import compose
+from unirae.core.errors import ConfigError
+from unirae.core.keyed_random import Stream, normal, sample_keys
+from unirae.data.emoji import EmojiSource
+from unirae.data.one_image import OneImageSource
+from unirae.data.synthetic import SyntheticSource
+
+SHAPES = {"image_size": 16, "train_count": 5, "classes": 3}
+
+
+def test_every_number_shows_the_wanted_picture():
+    shapes = SyntheticSource(split="train", **SHAPES)
+    source = OneImageSource(split="train", index=3, count=7, of=shapes)
+    assert len(source) == 7
+    assert source.class_names == shapes.class_names
+    assert source.num_classes == 3
+    for index in range(7):
+        assert source[index].image.tobytes() == shapes[3].image.tobytes() != shapes[2].image.tobytes()
+        assert source[index].label == shapes[3].label
+    with pytest.raises(IndexError):
+        source[7]
+
+
+def test_both_splits_show_a_bundled_picture_by_default():
+    train, val = (OneImageSource(split=split, index=40) for split in ("train", "val"))
+    assert train[0].image.tobytes() == val[9].image.tobytes()
+    assert train[0].image.tobytes() == EmojiSource(split="train")[40].image.tobytes()
+    assert train.fingerprint == val.fingerprint
+
+
+def test_the_fingerprint_tells_pictures_apart():
+    others = [{}, {"index": 1}, {"count": 8}, {"of": SyntheticSource(split="train", **SHAPES, seed=1)}]
+    of = SyntheticSource(split="train", **SHAPES)
+    found = [OneImageSource(**{"split": "train", "of": of, **other}).fingerprint for other in others]
+    assert all(a != b for i, a in enumerate(found) for b in found[:i])
+
+
+@pytest.mark.parametrize(("option", "value"), [("index", 5), ("index", -1), ("count", 0)])
+def test_what_does_not_exist_is_refused(option, value):
+    with pytest.raises(ConfigError, match=f"data.source.{option}={value}"):
+        OneImageSource(split="train", of=SyntheticSource(split="train", **SHAPES), **{option: value})
+    with pytest.raises(ConfigError, match="split"):
+        OneImageSource(split="test")
+
+
+def test_a_batch_holds_one_picture_and_different_noise():
+    config = compose(["experiment=overfit_one_image", "data.global_batch_size=8"])
+    data = builders.build_data(config, size=64, world_size=1)
+    numbers = next(iter(data.batches(rank=0, start_step=0)))
+    batch = [data.train_dataset[number] for number in numbers]
+    assert all(torch.equal(sample["image"], batch[0]["image"]) for sample in batch)
+    indices = torch.tensor([sample["index"] for sample in batch])
+    noise = normal(sample_keys(0, 0, indices), (4,), Stream.PATH_NOISE)
+    assert len({tuple(row.tolist()) for row in noise}) == len(batch) == 8
