@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +46,7 @@ def write_npz(path, width=2048, **arrays):
 def test_the_training_split_is_the_reference(score, runs, capsys):
     result = score(output=None, cfg_scale=1.5, label_sampling="random")
     (file,) = (runs / "dit/eval").iterdir()
-    assert file.name == "fid-last-ema-train-euler3-cfg1.5-11.json"
+    assert re.fullmatch(r"fid-last-ema-train-euler3-cfg1\.5-11-[0-9a-f]{8}\.json", file.name)
     content = json.loads(file.read_text())
     assert content["scores"] == result.scores
     assert set(result.scores) == {NAME}
@@ -60,6 +62,23 @@ def test_the_training_split_is_the_reference(score, runs, capsys):
     shown = capsys.readouterr().out
     assert f"{NAME}@11" in shown
     assert "random labels" in shown
+
+
+def test_different_settings_go_to_different_files(score, runs, tmp_path):
+    """And the same ones to the same file."""
+    run_folder = tmp_path / "dit"
+    shutil.copytree(runs / "dit/checkpoints", run_folder / "checkpoints")
+    others = [
+        {"seed": 1},
+        {"label_sampling": "random"},
+        {"time_grid": "to_zero"},
+        {"guidance_interval": (0.0, 0.5)},
+        {"guide_checkpoint": runs / "dit"},
+        {"reference_samples": 3},
+    ]
+    for options in ({}, {}, *others):
+        score(checkpoint=run_folder, rae=runs / "rae", output=None, num_samples=4, cfg_scale=1.5, **options)
+    assert len(list((run_folder / "eval").iterdir())) == 1 + len(others)
 
 
 def test_other_references(score):

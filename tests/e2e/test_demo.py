@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unirae import load_rae
+from unirae import load_dit, load_rae
 from unirae.core.io import load_tensors, read_json
 from unirae.training.csv_logger import read_metrics
 
@@ -22,13 +22,25 @@ QUICK = (
     "data.num_workers=0",
     "model.scheduler.warmup_steps=1",
 )
-PARTS = ("encoder", "rae", "random_encoder")
+PARTS = ("encoder", "rae", "random_encoder", "dit")
+SHORT = ("--classifier_epochs", "1", "--num_steps", "3")
 
 
 def demo(folder: Path, *overrides: str) -> str:
     """What the command says on stderr."""
     done = subprocess.run(
-        [sys.executable, "-m", "unirae", "demo", "--output_dir", "demo", "--override", *QUICK, *overrides],
+        [
+            sys.executable,
+            "-m",
+            "unirae",
+            "demo",
+            "--output_dir",
+            "demo",
+            *SHORT,
+            "--override",
+            *QUICK,
+            *overrides,
+        ],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
@@ -58,6 +70,12 @@ def test_everything_is_written(folder):
     assert set(rows) == {"rae", "random_encoder", "mean_colour"}
     assert all(set(row) == {"psnr", "ssim", "rfd_mae"} for row in rows.values())
     assert scores["count"] > 150
+    generated = {row["key"]: row["scores"] for row in scores["generation"]["rows"]}
+    assert {"real", "samples", "noise", "mislabelled"} <= set(generated)
+    assert all("classified" in row for row in generated.values())
+    assert len(list((folder / "samples").glob("0*.png"))) == scores["count"]
+    pictures = {path.stem for path in (folder / "pictures").glob("*.png")}
+    assert {"samples", "nearest", "guidance", "denoising"} <= pictures
     report = (folder / "report.html").read_text()
     assert f"{rows['rae']['psnr']:.1f}" in report
     assert "data:image/png;base64," in report
@@ -67,6 +85,7 @@ def test_everything_is_written(folder):
 
 def test_the_trained_parts_can_be_loaded(folder):
     assert load_rae(folder / "rae").output_size == (64, 64)
+    assert load_dit(folder / "dit").latent_shape == load_rae(folder / "dit").latent_shape
     assert (folder / "encoder" / "unirae.json").is_file()
 
 

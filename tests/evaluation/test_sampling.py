@@ -5,6 +5,7 @@ import torch
 
 from tiny_latents import SHAPE, some_stats, tiny_rae
 from unirae.core.errors import ConfigError, NonFiniteError, WeightsError
+from unirae.core.images import to_uint8
 from unirae.evaluation.image_sampler import ImageSampler, LabelRule
 from unirae.evaluation.sampling import (
     SamplerSettings,
@@ -143,8 +144,31 @@ def test_the_librarys_function_makes_the_same_images_as_the_sampler():
     assert images.shape == (5, 3, 32, 32)
     assert 0 <= images.min() < images.max() <= 1
     assert done == [(2, 5), (4, 5), (5, 5)]
+    assert torch.equal(to_uint8(images), sampler(dit, rae, batch_size=2)(torch.arange(5)))
     levels = sampler(dit, rae, batch_size=5)(torch.arange(5)).float()
     assert (levels - images * 255).abs().max() < 1
+    halves = sample(dit, rae, labels=[0, 1], num_steps=4, precision="bf16")
+    assert halves.dtype == torch.float32
+    assert 0 < (halves - images[:2]).abs().max() < 0.5
+
+
+@pytest.mark.parametrize(
+    "labels", [[0.5, 1.0], torch.tensor([1.0]), [True, False], ["a"], [[0, 1], [2]], [[0, 1]], [], 2, [2**70]]
+)
+def test_the_librarys_function_refuses_labels_that_are_not_whole_numbers(labels):
+    with pytest.raises(ConfigError, match="must be a list of whole numbers"):
+        sample(tiny_dit(), tiny_rae(), labels=labels, num_steps=2)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_the_librarys_function_refuses_empty_batches(batch_size):
+    with pytest.raises(ConfigError, match=r"batch_size=.* must be at least 1"):
+        sample(tiny_dit(), tiny_rae(), labels=[0, 1], batch_size=batch_size)
+
+
+def test_the_librarys_function_checks_all_labels_before_the_first_batch():
+    with pytest.raises(ConfigError, match="classes 0 to 2, and 3 for no label"):
+        sample(tiny_dit(), tiny_rae(), labels=[0, 9], batch_size=1, progress=lambda *now: pytest.fail("late"))
 
 
 def test_the_network_always_sees_whole_batches(monkeypatch):
@@ -154,6 +178,10 @@ def test_the_network_always_sees_whole_batches(monkeypatch):
     make = sampler(dit, batch_size=4)
     images = make(torch.arange(6))
     assert seen == {4}
+    sample(dit, tiny_rae(), labels=[0, 1, 2, 0, 1, 2], num_steps=2, batch_size=4)
+    assert seen == {4}
+    sample(dit, tiny_rae(), labels=[0, 1, 2], num_steps=2, batch_size=4)
+    assert seen == {3, 4}
     assert torch.equal(images[4:], make(torch.arange(8))[4:6])
     assert make.evaluations_of_all() == [3]
     assert make.evaluations_of_all([7]) == [3, 7]
@@ -164,3 +192,16 @@ def test_a_decoder_that_overflows_is_named():
     next(rae.decoder.parameters()).data.fill_(float("inf"))
     with pytest.raises(NonFiniteError, match="decoded image"):
         sampler(rae=rae)(torch.arange(2))
+    with pytest.raises(NonFiniteError, match="decoded image"):
+        sample(tiny_dit(), rae, labels=[0, 1], num_steps=2)
+
+
+def test_the_statistics_are_compared_once_for_all_batches(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "unirae.evaluation.image_sampler.decoder_for", lambda *both: calls.append(both) or decoder_for(*both)
+    )
+    make = sampler(batch_size=2)
+    make(torch.arange(4))
+    make(torch.arange(2))
+    assert len(calls) == 1

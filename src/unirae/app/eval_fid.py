@@ -1,10 +1,12 @@
 """``python src/eval_fid.py --checkpoint C``: sample and score in one go, without storing images."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from unirae.app import cli
+from unirae.app.generator import describe_program, labels_of, open_generator
 from unirae.app.options import parse
 from unirae.app.sampler_options import SamplerOptions
 from unirae.core.errors import ConfigError, WeightsError
@@ -81,8 +83,6 @@ def run(options: Options) -> "GenerationScores":
 
 def open_for_scoring(options: Options, names: list[str], device: "torch.device") -> "Generator":
     """The checkpoint; with the encoder only where its features are compared."""
-    from unirae.app.generator import open_generator
-
     if options.reference != "data" and "fd" in names:
         raise ConfigError(
             f"--metrics fd needs --reference data: {options.reference} holds Inception features, which fid compares"
@@ -97,7 +97,6 @@ def evaluate(
 ) -> "GenerationScores":
     """References first, since their mistakes show at once; then the samples."""
     from unirae.app.inference import progress_bar
-    from unirae.app.sample_dit import describe_program, labels_of
     from unirae.evaluation.generation import evaluate_generation
     from unirae.evaluation.metric_set import build_generation_extractors, encoder_extractor
 
@@ -122,11 +121,11 @@ def evaluate(
             device=device,
             progress=progress,
         )
-    counts = set(labels_of(generator, options.num_samples))
+    classes = set(labels_of(generator, options.num_samples))
     result.settings.update(
         {
             "sampler": generator.settings,
-            "classes_sampled": len(counts),
+            "classes_sampled": len(classes),
             "network_evaluations": generator.sampler.evaluations_of_all(),
             "made_with": describe_program(generator, device),
         }
@@ -168,14 +167,22 @@ def build_metrics(
 
 
 def default_output(options: Options, generator: "Generator", result: "GenerationScores") -> Path:
-    """``eval/fid-….json`` in the run's folder, named by what differs most often between evaluations."""
+    """``eval/fid-….json`` in the run's folder, named by what differs most often between evaluations.
+
+    A hash of everything that decides the scores, as far as the settings know it, tells all others apart.
+    """
+    from unirae.core.io import sha256_of_text
+
     checkpoint = generator.checkpoint
     in_run = checkpoint.parent.name == "checkpoints"
     folder = checkpoint.parent.parent if in_run else checkpoint.parent
     reference = options.split if options.reference == "data" else Path(options.reference).stem
     sampler = f"{options.solver}{options.num_steps}-cfg{options.cfg_scale:g}"
     weights = "ema" if options.use_ema else "raw"
-    return folder / "eval" / f"fid-{checkpoint.stem}-{weights}-{reference}-{sampler}-{result.count}.json"
+    decisive = {key: result.settings[key] for key in ("sampler", "metrics", "count")}
+    code = sha256_of_text(json.dumps(decisive, sort_keys=True))[:8]
+    name = f"fid-{checkpoint.stem}-{weights}-{reference}-{sampler}-{result.count}-{code}.json"
+    return folder / "eval" / name
 
 
 def show(result: "GenerationScores") -> None:

@@ -96,6 +96,26 @@ def open_generator(
     return Generator(sampler=sampler, checkpoint=file, about=about, settings=settings)
 
 
+def labels_of(generator: Generator, count: int) -> list[int]:
+    """The label of each image."""
+    import torch
+
+    return generator.sampler.labels(torch.arange(count)).tolist()
+
+
+def describe_program(generator: Generator, device: "torch.device") -> dict[str, Any]:
+    """What may change the last digits, and where the model lay."""
+    import torch
+
+    import unirae
+
+    return {
+        "checkpoint": str(generator.checkpoint),
+        "cpu_threads": torch.get_num_threads() if device.type == "cpu" else None,
+        "versions": {"unirae": unirae.__version__, "torch": str(torch.__version__)},
+    }
+
+
 def identity(file: Path, about: dict[str, Any]) -> dict[str, Any]:
     """Which network: the file's hash, and what made it."""
     from unirae.core.io import file_sha256

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unirae.app import cli
+from unirae.app.generator import describe_program, labels_of, open_generator
 from unirae.app.options import Flag, parse
 from unirae.app.sampler_options import SamplerOptions
 
@@ -44,7 +45,6 @@ def main() -> int:
 
 def run(options: Options) -> Path:
     """Sample and write; returns the folder."""
-    from unirae.app.generator import open_generator
     from unirae.app.inference import fixed_threads, pick_device, process_group
     from unirae.app.sample_folder import SampleFolder
     from unirae.core.distributed import rank
@@ -90,26 +90,6 @@ def fill(folder: "SampleFolder", generator: "Generator", device: "torch.device",
             log.info("ADM's layout: %s", folder.write_npz())
         log.info("%d images (%d new): %s", folder.count, made, folder.folder)
     barrier()
-
-
-def labels_of(generator: "Generator", count: int) -> list[int]:
-    """The label of each image."""
-    import torch
-
-    return generator.sampler.labels(torch.arange(count)).tolist()
-
-
-def describe_program(generator: "Generator", device: "torch.device") -> dict[str, Any]:
-    """What may change the last digits, and where the model lay."""
-    import torch
-
-    import unirae
-
-    return {
-        "checkpoint": str(generator.checkpoint),
-        "cpu_threads": torch.get_num_threads() if device.type == "cpu" else None,
-        "versions": {"unirae": unirae.__version__, "torch": str(torch.__version__)},
-    }
 
 
 def _sample(folder: "SampleFolder", generator: "Generator", device: "torch.device") -> int:

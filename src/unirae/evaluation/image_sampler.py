@@ -7,6 +7,7 @@ asked for nor on the number of processes; and a folder of samples can grow witho
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -14,12 +15,10 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from unirae.core.distributed import gather
-from unirae.core.errors import ConfigError, NonFiniteError
-from unirae.core.exact import NETWORK_CHUNK, in_chunks
+from unirae.core.errors import ConfigError
 from unirae.core.images import to_uint8
-from unirae.evaluation.encoding import inference_context
 from unirae.evaluation.reconstruction import Precision
-from unirae.evaluation.sampling import SamplerSettings, choose_labels, decoder_for, sample_latents
+from unirae.evaluation.sampling import SamplerSettings, choose_labels, decoder_for, sample_batch
 from unirae.models.denoiser import Denoiser
 from unirae.models.rae import RAE
 
@@ -96,28 +95,25 @@ class ImageSampler:
         """
         return torch.cat([self._batch(part) for part in indices.split(self.batch_size)])
 
+    @cached_property
+    def decoder(self) -> RAE:
+        """The RAE with the network's statistics; comparing them takes a hash, so once."""
+        return decoder_for(self.dit, self.rae)
+
     def _batch(self, indices: Int64[Tensor, " b"]) -> UInt8[Tensor, "b 3 H W"]:
-        missing = self.batch_size - len(indices)
-        following = int(indices[-1]) + 1 + torch.arange(missing, device=indices.device)
-        filled = torch.cat([indices, following])
-        decoder = decoder_for(self.dit, self.rae)
-        with inference_context(indices.device, self.precision):
-            made = sample_latents(
-                self.dit,
-                labels=self.labels(filled),
-                indices=filled,
-                seed=self.seed,
-                settings=self.settings,
-                guide=self.guide,
-            )
-            # in chunks of its own: pixels need more memory than latents
-            images = in_chunks(decoder.decode, made.latents[: len(indices)], NETWORK_CHUNK)
+        made = sample_batch(
+            self.dit,
+            self.decoder,
+            indices=indices,
+            labels=self.labels,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            settings=self.settings,
+            guide=self.guide,
+            precision=self.precision,
+        )
         self.evaluations.add(made.evaluations)
-        if not images.isfinite().all():
-            raise NonFiniteError(
-                "a decoded image holds NaN or inf: the decoder is broken, or 16 bits overflowed (try fp32)"
-            )
-        return to_uint8(images)
+        return to_uint8(made.images)
 
     def evaluations_of_all(self, before: Sequence[int] = ()) -> list[int]:
         """How often the networks were asked in a batch, over all processes: one number, or [fewest, most]."""

@@ -7,6 +7,7 @@ which matrix products of different shapes differ.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,7 +15,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from unirae.core.errors import ConfigError, NonFiniteError, WeightsError
+from unirae.core.exact import NETWORK_CHUNK, in_chunks
 from unirae.core.keyed_random import Stream, normal, sample_keys, uniform
+from unirae.evaluation.encoding import inference_context
+from unirae.evaluation.reconstruction import Precision, Progress
 from unirae.flow.guidance import autoguidance, classifier_free, conditional
 from unirae.flow.solvers import Velocity, counting, solve
 from unirae.flow.times import time_grid
@@ -116,7 +120,7 @@ def guided_velocity(
 
 def check_labels(labels: Int64[Tensor, " b"], dit: Denoiser) -> None:
     """Refuse labels outside 0 … num_classes, the last of which is the null label."""
-    if len(labels) and (int(labels.min()) < 0 or int(labels.max()) > dit.null_label):
+    if bool(((labels < 0) | (labels > dit.null_label)).any()):
         raise ConfigError(
             f"labels {sorted(set(labels.tolist()))} are not all known: this model has classes 0 to "
             f"{dit.num_classes - 1}, and {dit.null_label} for no label"
@@ -158,7 +162,56 @@ def decoder_for(dit: Denoiser, rae: RAE) -> RAE:
     return rae
 
 
-@torch.no_grad()
+@dataclass(frozen=True, kw_only=True)
+class SampledImages:
+    """Samples as images, and what they cost."""
+
+    images: Float[Tensor, "b 3 H W"]
+    """In [0, 1], float32."""
+    evaluations: int
+    """As in :class:`SampledLatents`."""
+
+
+def sample_batch(
+    dit: Denoiser,
+    decoder: RAE,
+    *,
+    indices: Int64[Tensor, " b"],
+    labels: Callable[[Int64[Tensor, " n"]], Int64[Tensor, " n"]],
+    batch_size: int,
+    seed: int,
+    settings: SamplerSettings,
+    guide: Denoiser | None = None,
+    precision: Precision = "fp32",
+) -> SampledImages:
+    """The images of at most ``batch_size`` consecutive numbers, on the device of the numbers.
+
+    The network always sees ``batch_size`` images: missing ones are those that would follow, and are dropped.
+
+    Args:
+        decoder: as :func:`decoder_for` gives it.
+        labels: of any numbers, also of those that follow.
+        precision: of network and decoder; the state of the solver stays float32.
+
+    Raises:
+        ConfigError: labels or settings that this network cannot follow.
+        NonFiniteError: the network or the decoder gives NaN or infinity.
+    """
+    missing = batch_size - len(indices)
+    filled = torch.cat([indices, indices[-1] + 1 + torch.arange(missing, device=indices.device)])
+    with inference_context(indices.device, precision):
+        made = sample_latents(
+            dit, labels=labels(filled), indices=filled, seed=seed, settings=settings, guide=guide
+        )
+        # in chunks of its own: pixels need more memory than latents
+        images = in_chunks(decoder.decode, made.latents[: len(indices)], NETWORK_CHUNK)
+        if not images.isfinite().all():
+            raise NonFiniteError(
+                "a decoded image holds NaN or inf: the decoder is broken, or 16 bits overflowed (try fp32)"
+            )
+        return SampledImages(images=images.clamp(0.0, 1.0), evaluations=made.evaluations)
+
+
 def sample(
     dit: Denoiser,
     rae: RAE,
@@ -169,7 +222,8 @@ def sample(
     seed: int = 0,
     guide: Denoiser | None = None,
     batch_size: int = 32,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    precision: Precision = "fp32",
     **settings: Any,
 ) -> Float[Tensor, "n 3 H W"]:
     """New images in [0, 1], one for each label; the library's counterpart of ``sample_dit.py``.
@@ -180,21 +234,45 @@ def sample(
         seed: image number i is a function of (seed, i, its label).
         guide: a weaker network for autoguidance (Karras et al. 2024) in place of classifier-free guidance.
         progress: called with (images done, images in all).
+        precision: fp32, bf16 or fp16, of network and decoder.
         settings: further attributes of :class:`SamplerSettings`.
+
+    Raises:
+        ConfigError: labels or settings that cannot work, also with this network.
+        WeightsError: the RAE's latents are others than the network's.
+        NonFiniteError: the network or the decoder gives NaN or infinity.
     """
-    device = next(dit.parameters()).device
-    wanted = torch.as_tensor(labels, dtype=torch.int64, device=device)
-    indices = torch.arange(len(wanted), device=device)
-    decoder, sampler = (
+    wanted = _whole_numbers(labels).to(next(dit.parameters()).device)
+    if batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size} must be at least 1")
+    check_labels(wanted, dit)
+    count, images = len(wanted), []
+    make = partial(
+        sample_batch,
+        dit,
         decoder_for(dit, rae),
-        SamplerSettings(num_steps=num_steps, cfg_scale=cfg_scale, **settings),
+        labels=lambda numbers: wanted[numbers % count],
+        batch_size=min(batch_size, count),
+        seed=seed,
+        settings=SamplerSettings(num_steps=num_steps, cfg_scale=cfg_scale, **settings),
+        guide=guide,
+        precision=precision,
     )
-    images = []
-    for part in indices.split(batch_size):
-        made = sample_latents(
-            dit, labels=wanted[part], indices=part, seed=seed, settings=sampler, guide=guide
-        )
-        images.append(decoder.decode(made.latents).clamp(0.0, 1.0))
+    for part in torch.arange(count, device=wanted.device).split(batch_size):
+        images.append(make(indices=part).images)
         if progress is not None:
-            progress(int(part[-1]) + 1, len(indices))
+            progress(min(len(images) * batch_size, count), count)
     return torch.cat(images)
+
+
+def _whole_numbers(labels: Sequence[int] | Tensor) -> Int64[Tensor, " n"]:
+    try:
+        given = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        given = torch.tensor(())
+    whole = not (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool)
+    if given.ndim != 1 or not len(given) or not whole:
+        raise ConfigError(
+            f"labels={labels} must be a list of whole numbers, one for each image, such as [0, 0, 1]"
+        )
+    return given.long()

@@ -166,7 +166,9 @@ def block_options(given: dict[str, Any]) -> BlockOptions:
     known = [field.name for field in fields(BlockOptions)]
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise ConfigError(f"model.dit: unknown {', '.join(unknown)}; options of its blocks are {', '.join(known)}")
+        raise ConfigError(
+            f"model.dit: unknown {', '.join(unknown)}; options of its blocks are {', '.join(known)}"
+        )
     return BlockOptions(**given)
 
 

@@ -64,7 +64,9 @@ class DiT(Denoiser):
         )
         for name, size in (("hidden_size", hidden_size), ("depth", depth), ("num_heads", num_heads)):
             if not isinstance(size, int):
-                raise ConfigError(f"model.dit.{name}={size} must be one number; only kind: dit_dh has trunk and head")
+                raise ConfigError(
+                    f"model.dit.{name}={size} must be one number; only kind: dit_dh has trunk and head"
+                )
         check_heads(hidden_size, num_heads, use_rope=use_rope)
         check_added_positions(hidden_size)
         options = block_options(block)

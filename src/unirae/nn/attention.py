@@ -19,10 +19,14 @@ def attend(
 ) -> Float[Tensor, "b heads n d"]:
     """softmax(q·kᵀ/√d)·v, by PyTorch's fused kernels.
 
-    Not so in 16 bits on a CPU: there the fused backward pass takes 10 times as long as the plain formula at 16
-    tokens, 5 times at 64, twice at 256 (torch 2.14, AVX-512 with bf16). The softmax stays in 32 bits, as in the kernel.
+    Not so where gradients are wanted in 16 bits on a CPU: there the fused backward pass takes 9 times as long as the
+    plain formula's at 16 tokens, 3.6 times at 64, 1.6 times at 256 (torch 2.14, AVX-512 with bf16; docs/log.md).
+    Scores and softmax are in 32 bits, as in the kernel: rounding the scores to 16 would cost an error that grows with
+    them. Only the probabilities are rounded.
     """
-    if v.device.type != "cpu" or v.dtype.itemsize > 2 or v.shape[-2] > _PLAIN_UP_TO:
+    wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    narrow_on_cpu = v.device.type == "cpu" and v.dtype.itemsize <= 2
+    if not (wants_gradient and narrow_on_cpu and v.shape[-2] <= _PLAIN_UP_TO):
         return F.scaled_dot_product_attention(q, k, v)
     with torch.autocast("cpu", enabled=False):
         scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)

@@ -1,0 +1,74 @@
+"""The demo's glue: which override goes where, what is reused, what is refused."""
+
+import pytest
+import torch
+
+from unirae.app.demo.generator import go_round
+from unirae.app.demo.overrides import distribute
+from unirae.app.demo.parts import PARTS, read_seconds, timed
+from unirae.core.errors import ConfigError
+from unirae.core.io import read_json, write_json
+
+
+def test_an_override_reaches_the_parts_that_have_the_key():
+    given = distribute(["trainer.max_steps=3", "model.disc_weight=0", "model.dit.patch_size=1"])
+    assert given == {
+        "encoder": ["trainer.max_steps=3"],
+        "rae": ["trainer.max_steps=3", "model.disc_weight=0"],
+        "random_encoder": ["trainer.max_steps=3", "model.disc_weight=0"],
+        "dit": ["trainer.max_steps=3", "model.dit.patch_size=1"],
+    }
+
+
+def test_an_override_may_name_its_part():
+    given = distribute(["dit:trainer.max_steps=3", "rae:model.optimizer.lr=1e-4"])
+    assert given == {
+        "encoder": [],
+        "rae": ["model.optimizer.lr=1e-4"],
+        "random_encoder": [],
+        "dit": ["trainer.max_steps=3"],
+    }
+
+
+def test_groups_and_added_keys():
+    given = distribute(["model/decoder=vit_base", "data=synthetic", "+model.new=1", "dit:+model.other=2"])
+    assert given["rae"] == ["model/decoder=vit_base", "data=synthetic", "+model.new=1"]
+    assert given["encoder"] == ["data=synthetic", "+model.new=1"]
+    assert given["dit"] == ["data=synthetic", "+model.new=1", "+model.other=2"]
+
+
+def test_nothing_given_is_nothing_composed():
+    assert distribute([]) == {part: [] for part in PARTS}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("model.optimiser.lr=1", r"no part of the demo has the key model\.optimiser\.lr"),
+        ("encoder:model.disc_weight=0", r"the part encoder \(mae_tiny\) lacks the key model\.disc_weight"),
+        ("trainer.max_steps", "give key=value"),
+        ("dot:trainer.max_steps=1", "no part of the demo has the key dot:trainer"),
+    ],
+)
+def test_a_key_that_no_part_has_is_one_line(override, said):
+    with pytest.raises(ConfigError, match=said):
+        distribute([override])
+
+
+def test_labels_go_round_the_classes_and_keep_their_counts():
+    labels = torch.tensor([0, 0, 0, 1, 2, 2])
+    assert go_round(labels) == [0, 1, 2, 0, 2, 0]
+
+
+def test_times_are_kept_and_added(tmp_path):
+    write_json(tmp_path / "seconds.json", {"samples": 10.0, "classifier": 5.0})
+    with timed(tmp_path, "samples", add=True):
+        pass
+    with timed(tmp_path, "classifier"):
+        pass
+    kept = read_json(tmp_path / "seconds.json")
+    assert kept["samples"] >= 10
+    assert kept["classifier"] < 5
+    for part in PARTS:
+        write_json(tmp_path / part / "finished.json", {"seconds": 1.5})
+    assert read_seconds(tmp_path) == {**dict.fromkeys(PARTS, 1.5), **kept}
