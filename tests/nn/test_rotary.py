@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unirae.core.errors import ConfigError
 from unirae.nn.positions import RotaryPositions
 
 
+@settings(max_examples=30, deadline=None)
 @given(rows=st.integers(1, 5), columns=st.integers(1, 5), quarter=st.integers(1, 4))
 def test_equals_complex_rotation(rows: int, columns: int, quarter: int):
     x = torch.randn(2, 3, rows * columns, 4 * quarter)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from unirae.core.errors import ConfigError
 from unirae.nn.positions import RotaryPositions
 
-_PLAIN_UP_TO = 1024
-"""Tokens for which the plain formula's n² scores are affordable."""
+_PLAIN_UP_TO = 512
+"""Tokens up to which the plain formula is the faster."""
 
 
 def attend(
@@ -20,7 +20,7 @@ def attend(
     """softmax(q·kᵀ/√d)·v, by PyTorch's fused kernels.
 
     Not so where gradients are wanted in 16 bits on a CPU: there the fused backward pass takes 9 times as long as the
-    plain formula's at 16 tokens, 3.6 times at 64, 1.6 times at 256 (torch 2.14, AVX-512 with bf16; docs/log.md).
+    plain formula's at 16 tokens, 3.6 times at 64, 1.7 times at 256 (torch 2.14, AVX-512 with bf16; docs/log.md).
     Scores and softmax are in 32 bits, as in the kernel: rounding the scores to 16 would cost an error that grows with
     them. Only the probabilities are rounded.
     """
