@@ -40,6 +40,10 @@ def read_run(folder: Path) -> dict[str, Any]:
     shape, config = about["dit"]["architecture"], about["config"]
     rows = [row for row in read_metrics(folder / "csv/metrics.csv") if row["train/loss"]]
     last = int(rows[-1]["step"])
+    if last < config["trainer"]["max_steps"]:
+        raise SystemExit(
+            f"{folder} stopped at step {last} of {config['trainer']['max_steps']}; finish or remove it"
+        )
     losses = [float(row["train/loss"]) for row in rows if int(row["step"]) > (1 - TAIL) * last]
     width, dimension = shape["hidden_size"], shape["in_channels"] * shape["patch_size"] ** 2
     return {
