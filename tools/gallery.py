@@ -1,6 +1,6 @@
 """A row for each class from a folder of src/sample_dit.py: the first images of each, none left out.
 
-python tools/gallery.py --samples outputs/long/gallery --output docs/images/gallery.png
+python tools/gallery.py --samples outputs/long/gallery --output docs/images/gallery.jpg
 """
 
 import argparse
@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from unirae.core.images import image_grid, save_png
+from unirae.core.images import image_grid
 
 
 def by_class(folder: Path) -> dict[str, list[Path]]:
@@ -41,7 +41,9 @@ def main() -> int:
     options = parser.parse_args()
     rows = [files[: options.columns] for files in by_class(options.samples).values()]
     images = torch.stack([read(file, options.scale) for row in rows for file in row])
-    save_png(options.output, image_grid(images, columns=options.columns, gap_px=4))
+    grid = image_grid(images, columns=options.columns, gap_px=4)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    to_pil_image(grid).save(options.output, quality=93)
     return 0
 
 

@@ -231,6 +231,11 @@ def test_what_the_page_says_of_samples_follows_the_numbers(demo_dir):
     assert "0.111 to 0.157" in page
     assert "<td>76<small>± 3</small></td>" in page
 
+    assert "More than of real pictures" not in page
+
+    add_generation(demo_dir, classified=0.9)
+    assert "More than of real pictures" in write_report(demo_dir).read_text(encoding="utf-8")
+
     add_generation(
         demo_dir,
         classified=0.4,

@@ -1,8 +1,8 @@
 """The training images nearest to generated ones: is a generator inventing, or copying?
 
 Images are compared token by token in the features of an autoencoder's encoder, by Euclidean distance. Of the spaces
-tried on the demo's emoji (tokens; latents; both pooled to 4×4, 2×2 and one vector; pixels at 64, 16 and 8 px) this one
-tells copies from new images best and still finds a copy that was moved and scaled a little (docs/log.md).
+of features tried on the demo's emoji this one tells copies from new images best and still finds most copies that were
+moved and scaled a little (docs/log.md).
 
 Distances on their own say little: blurred images are near to everything. So beside those of the samples stand two
 yardsticks that went through the same decoder:

@@ -129,6 +129,11 @@ def _recognition(generation: Generation) -> str:
         f"The classifier recognises the wanted class in <b>{share:.0%}</b> of the samples and in {accuracy:.0%} of "
         f"real pictures: {ratio:.2f} of its accuracy, {said}."
     )
+    if ratio > 1:
+        text += (
+            " More than of real pictures: guided samples are more typical of their class, and nearer to the pictures "
+            "that the classifier learned from."
+        )
     through = generation.score("reconstructed", "classified")
     if through is not None:
         text += f" Real pictures that went through the autoencoder reach {through:.0%}: the decoder's part in this."
