@@ -121,14 +121,15 @@ def _generator(demo: Demo) -> tuple[Panel, ...]:
         curves=_curves(run, {"train/loss": "training"}),
     )
     held_out = next((c for c in run.rows[-1] if c.startswith(("val/fd_", "val/fid"))), None)
-    if held_out is None:
+    curves = _curves(run, {held_out: "samples"}) if held_out else ()
+    if not curves or len(curves[0].steps) < 2:  # one point is no curve, and the table has that score
         return (loss,)
     distance = Panel(
         name="curves_dit_frechet",
         title="Samples while the DiT learned",
-        ylabel="Fréchet distance, lower is better",
-        caption="Of samples of the averaged (EMA) weights to held-out pictures; other counts and another reference "
-        "than in the table of scores.",
-        curves=_curves(run, {held_out: "samples"}),
+        ylabel="Fréchet distance",
+        caption="Of samples of the averaged (EMA) weights to held-out pictures, lower is better; other counts and "
+        "another reference than in the table of scores.",
+        curves=curves,
     )
     return (loss, distance)

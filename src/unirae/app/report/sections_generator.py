@@ -186,7 +186,8 @@ _ROWS = {
     "real": "held-out pictures against training pictures, what a perfect generator would reach",
     "reconstructed": "the best that samples of this decoder can look",
     "samples": "made by the DiT, one for each held-out picture and of its class",
-    "noise": "the noise that the samples started from, straight through the decoder: what the DiT adds is all above it",
+    "noise": "the noise that the samples started from, straight through the decoder: whatever is better than "
+    "this is the DiT's work",
     "mislabelled": "the held-out pictures, each under another one's class: what samples that ignore their class would "
     "reach",
 }
