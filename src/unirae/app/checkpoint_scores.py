@@ -49,7 +49,9 @@ def _reconstructions(options: "Options") -> "Scores":
     from unirae.app.stored_images import is_reference_file
 
     why = "a stage-1 checkpoint reconstructs the images of --reference, cropped to its own size"
-    _refuse(options, ("images_split", "size", "reference_samples", "encoder", "is_order"), why)
+    _refuse(
+        options, ("images_split", "reference_split", "size", "reference_samples", "encoder", "is_order"), why
+    )
     is_file = options.reference is not None and is_reference_file(options.reference)
     return eval_rfid.run(
         eval_rfid.Options(
@@ -80,7 +82,8 @@ def _samples(options: "Options") -> "Scores":
     from unirae.app.stored_images import is_reference_file
 
     _refuse(options, ("images_split", "size", "encoder", "lpips_weights"), "not of samples of a checkpoint")
-    is_file = options.reference is not None and is_reference_file(options.reference)
+    reference = options.reference  # an npz of images is one here, too
+    is_file = reference is not None and (is_reference_file(reference) or reference.endswith(".npz"))
     sampling = {field.name: getattr(options, field.name) for field in fields(SamplingOptions)}
     split = options.reference_split or "train"
     if split not in ("train", "val"):
