@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_checkpoint import write_checkpoint
-from tiny_images import pixels, write_extractor, write_folder, write_npz
+from tiny_images import pixels, write_extractor, write_folder
 
 from unirae.app.make_reference import Options, main, run
 from unirae.core.errors import ConfigError, DataError, WeightsError
@@ -109,22 +109,6 @@ def test_nothing_is_put_into_the_cache(make, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_common_names_serve_other_tools(make, tmp_path):
-    found, about = arrays(
-        make(
-            data=str(write_npz(tmp_path / "few.npz", pixels(3))),
-            metrics="fid,kid,is",
-            encoder=None,
-            inception_weights="random",
-        )
-    )
-    key = "random_inception/pooled"
-    # moments for fid, features for kid; is needs no reference; mu and sigma are kept for the published weights
-    assert set(found) == {f"{key}.mu", f"{key}.sigma", f"{key}.features", "image_hashes"}
-    assert found[f"{key}.features"].shape == (3, 2048)
-    assert about["extractors"]["random_inception"]["published_weights"] is False
-
-
 def test_features_of_an_autoencoder(make, tmp_path):
     write_checkpoint(tmp_path / "run")
     found, about = arrays(make(encoder=str(tmp_path / "run")))
@@ -165,8 +149,7 @@ def test_a_score_without_a_reference_needs_no_file(make):
 
 
 def test_two_processes_write_the_same_statistics(make, data, encoder, tmp_path):
-    """Of 21 images the second process has five, of 10 none."""
-    write_folder(tmp_path / "ten", pixels(10))
+    """Of 21 images the second process has five."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = [*torchrun, SOURCES / "make_reference.py", "--data", data, "--encoder", encoder]
     command += ["--metrics", "fd", "--features", "--device", "cpu", "--num_threads", "1"]

@@ -114,19 +114,19 @@ def test_the_batch_size_does_not_matter(expected, batch_size):
     assert_same(score_everything(500, 400, batch_size), expected)
 
 
+COUNTS = ((500, 400), (40, 12), (12, 40))
+"""Images and others. Of 12 images the second process has none."""
+
+
+def score_all_counts():
+    return [score_everything(count, others, 7) for count, others in COUNTS]
+
+
 def test_two_processes_give_the_same_scores(expected, tmp_path):
-    for found in run_in_processes(score_everything, 500, 400, 7, count=2, folder=tmp_path):
-        assert_same(found, expected)
-
-
-def test_a_process_without_images_gives_the_same_scores(tmp_path):
-    """Of 12 images the second process has none, neither here nor in the reference of one more try."""
-    for number, (count, others) in enumerate(((40, 12), (12, 40))):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        expected = score_everything(count, others, 5)
-        for found in run_in_processes(score_everything, count, others, 5, count=2, folder=folder):
-            assert_same(found, expected)
+    all_expected = [expected, *(score_everything(count, others, 32) for count, others in COUNTS[1:])]
+    for of_process in run_in_processes(score_all_counts, count=2, folder=tmp_path):
+        for found, wanted in zip(of_process, all_expected, strict=True):
+            assert_same(found, wanted)
 
 
 def test_confidence_keeps_the_score(expected):
