@@ -195,9 +195,9 @@ def score_samples(
             reference=reference,
             batch_size=generator.sampler.batch_size,
             device=device,
+            about={"sampler": generator.settings},
             progress=progress,
         )
-    result.settings["images"]["sampler"] = generator.settings
     result.settings.update(
         {
             "classes_sampled": len(set(labels_of(generator, count))),
