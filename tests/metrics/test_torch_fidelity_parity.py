@@ -122,9 +122,15 @@ def test_the_stated_error_of_kid_is_the_spread_of_fresh_draws():
     def draw(seed):
         return torch.rand(200, 16, generator=torch.Generator().manual_seed(seed))
 
-    fresh = [kernel_distance(draw(seed), draw(1000 + seed), subset_size=50, subsets=20) for seed in range(40)]
-    stated = sum(found.standard_error for found in fresh) / 40
-    assert stated == pytest.approx(np.std([found.value for found in fresh]), rel=0.5)
+    def stated_and_real(shift):
+        options = {"subset_size": 50, "subsets": 20}
+        fresh = [kernel_distance(draw(seed), draw(999 + seed) + shift, **options) for seed in range(40)]
+        return sum(found.standard_error for found in fresh) / 40, np.std([found.value for found in fresh])
+
+    stated, real = stated_and_real(0.3)
+    assert stated == pytest.approx(real, rel=0.5)
+    stated, real = stated_and_real(0.0)
+    assert real < stated < 4 * real  # of equal distributions it is an upper bound
 
 
 def test_the_inception_score_of_certain_and_of_equal_predictions():
