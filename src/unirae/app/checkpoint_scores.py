@@ -46,32 +46,37 @@ def _refuse(options: "Options", names: tuple[str, ...], why: str) -> None:
 
 def _reconstructions(options: "Options") -> "Scores":
     from unirae.app import eval_rfid
+    from unirae.app.inference import fixed_threads, pick_device
     from unirae.app.stored_images import is_reference_file
 
     why = "a stage-1 checkpoint reconstructs the images of --reference, cropped to its own size"
-    _refuse(options, ("images_split", "size", "reference_samples", "encoder", "is_order"), why)
-    is_file = options.reference is not None and is_reference_file(options.reference)
-    return eval_rfid.run(
-        eval_rfid.Options(
-            checkpoint=Path(options.images),
-            data=None if is_file else options.reference,
-            reference=Path(str(options.reference)) if is_file else None,
-            num_samples=options.num_samples,
-            batch_size=options.batch_size,
-            metrics=options.metrics,
-            inception_weights=options.inception_weights,
-            lpips_weights=options.lpips_weights,
-            encoder_weights=options.encoder_weights,
-            use_ema=options.use_ema,
-            output=options.output,
-            precision=options.precision,
-            device=options.device,
-            num_workers=options.num_workers,
-            seed=options.seed,
-            confidence=options.confidence,
-            resamples=options.resamples,
-        )
+    _refuse(
+        options, ("images_split", "reference_split", "size", "reference_samples", "encoder", "is_order"), why
     )
+    is_file = options.reference is not None and is_reference_file(options.reference)
+    own = eval_rfid.Options(
+        checkpoint=Path(options.images),
+        data=None if is_file else options.reference,
+        reference=Path(str(options.reference)) if is_file else None,
+        num_samples=options.num_samples,
+        batch_size=options.batch_size,
+        metrics=options.metrics,
+        inception_weights=options.inception_weights,
+        lpips_weights=options.lpips_weights,
+        encoder_weights=options.encoder_weights,
+        use_ema=options.use_ema,
+        output=options.output,
+        precision=options.precision,
+        device=options.device,
+        num_workers=options.num_workers,
+        seed=options.seed,
+        confidence=options.confidence,
+        resamples=options.resamples,
+    )
+    if options.num_threads is None:
+        return eval_rfid.run(own)
+    with fixed_threads(pick_device(options.device), options.num_threads):
+        return eval_rfid.run(own)
 
 
 def _samples(options: "Options") -> "Scores":
@@ -80,7 +85,8 @@ def _samples(options: "Options") -> "Scores":
     from unirae.app.stored_images import is_reference_file
 
     _refuse(options, ("images_split", "size", "encoder", "lpips_weights"), "not of samples of a checkpoint")
-    is_file = options.reference is not None and is_reference_file(options.reference)
+    reference = options.reference  # an npz of images is one here, too
+    is_file = reference is not None and (is_reference_file(reference) or reference.endswith(".npz"))
     sampling = {field.name: getattr(options, field.name) for field in fields(SamplingOptions)}
     split = options.reference_split or "train"
     if split not in ("train", "val"):

@@ -9,7 +9,7 @@ from unirae.app import cli
 from unirae.app.generator import describe_program, labels_of, open_generator
 from unirae.app.options import Switch, parse
 from unirae.app.sampler_options import SamplerOptions
-from unirae.core.errors import WeightsError
+from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -150,6 +150,13 @@ def open_reference(
     from unirae.metrics.set_metrics import needs
 
     if options.reference != "data":
+        given = [
+            name for name in ("data", "data_dir", "reference_samples") if getattr(options, name) is not None
+        ]
+        if given:
+            raise ConfigError(
+                f"--{given[0]} says what the reference is, and so does --reference {options.reference}"
+            )
         return reference_of_file(
             options.reference,
             metrics,

@@ -110,6 +110,7 @@ def _folder(folder: Path, split: str | None) -> "tuple[Source, str, dict[str, An
             f"{folder} holds {len(files)} images, of which {len(source)} lie where a data set has its training images. "
             "Name the folder that is meant, or the split"
         )
+    source.fingerprint["split"] = split  # all of the folder, which to the source are training images
     return source, "folder", {} if record is None else {"sampler": record["settings"]}
 
 
@@ -122,7 +123,8 @@ def _samples_record(folder: Path) -> dict[str, Any] | None:
         content = json.loads(file.read_text())
     except ValueError:
         return None
-    return content if {"num_samples", "settings", "label_counts"} <= set(content) else None
+    ours = isinstance(content, dict) and {"num_samples", "settings", "label_counts"} <= set(content)
+    return content if ours else None
 
 
 def _hugging_face(spec: str, split: str | None) -> "Source":
@@ -135,7 +137,11 @@ def _hugging_face(spec: str, split: str | None) -> "Source":
         split = names[0]
     elif split not in names:
         raise ConfigError(f"{spec} has no split {split!r}; it has {', '.join(names)}")
-    return HFSource(split="train", data_dir=spec, train_split=split, val_fraction=0.0)
+    source = HFSource(split="train", data_dir=spec, train_split=split, val_fraction=0.0)
+    source.fingerprint["split"] = (
+        split  # by its own name: to the source it is the training split, whatever it is
+    )
+    return source
 
 
 def _configured(name: str, split: str | None) -> "Source":

@@ -1,6 +1,8 @@
 """Images in an npz file as ADM and its successors exchange them: ``arr_0``, [N, H, W, 3]."""
 
 import zipfile
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,42 +92,55 @@ def _open(path: Path) -> np.ndarray:
         raise DataError(f"{path} is not an npz file, or was not copied completely")
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            if _KEY not in names:
-                raise DataError(
-                    f"{path} holds {', '.join(names) or 'nothing'}, but no images; expected {_KEY}, uint8 [N, H, W, 3]"
-                )
+            names = archive.namelist()
+            if f"{_KEY}.npy" not in names:
+                held = ", ".join(name.removesuffix(".npy") for name in names) or "nothing"
+                raise DataError(f"{path} holds {held}, but no images; expected {_KEY}, uint8 [N, H, W, 3]")
             member = archive.getinfo(f"{_KEY}.npy")
+            header = _header(archive, member)
+            if header.dtype.hasobject:
+                raise DataError(f"{path}: {_KEY} holds Python objects; expected numbers, uint8 [N, H, W, 3]")
             if member.compress_type == zipfile.ZIP_STORED:
-                return _mapped(path, archive, member)
+                return _mapped(path, member, header)
         with np.load(path, allow_pickle=False) as content:
             return content[_KEY]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: {_KEY} cannot be read ({error}); copy it again") from None
 
 
-def _mapped(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """The array where it lies in the file, not read into memory."""
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """How an npy file begins; ``length`` in bytes."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    length: int
+
+
+def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)  # pyright: ignore[reportArgumentType]
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-            version, np.lib.format.read_array_header_2_0
-        )
-        shape, fortran, dtype = read_header(stream)  # pyright: ignore[reportArgumentType]
-        header = stream.tell()
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects")
+        read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
+        shape, fortran, dtype = read(stream)  # pyright: ignore[reportArgumentType]
+        return _Header(shape=shape, fortran=fortran, dtype=dtype, length=stream.tell())
+
+
+def _mapped(path: Path, member: zipfile.ZipInfo, header: _Header) -> np.ndarray:
+    """The array where it lies in the file, not read into memory."""
     with open(path, "rb") as file:  # the local header's two variable fields lie between it and the data
         file.seek(member.header_offset + 26)
         name_length, extra_length = np.frombuffer(file.read(4), "<u2")
-    offset = member.header_offset + 30 + int(name_length) + int(extra_length) + header
-    order = "F" if fortran else "C"
-    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)
+    offset = member.header_offset + 30 + int(name_length) + int(extra_length) + header.length
+    order = "F" if header.fortran else "C"
+    return np.memmap(path, dtype=header.dtype, mode="r", offset=offset, shape=header.shape, order=order)
 
 
 def _in_our_layout(images: np.ndarray, path: Path) -> tuple[np.ndarray, str | None]:
     """[N, H, W, 3 or 1], and what was done to get there."""
     shape = images.shape
+    if 0 in shape[1:]:
+        raise DataError(f"{path}: {_KEY} of shape {list(shape)} are no images; expected [N, H, W, 3]")
     if images.ndim == 4 and shape[3] == 3:
         return images, None
     if images.ndim == 4 and shape[3] == 1:

@@ -24,12 +24,13 @@ from unirae.evaluation.reference import Reference, check_fits, check_purpose, of
 from unirae.evaluation.scores import Scores, bias_warnings
 from unirae.evaluation.scoring import (
     collect,
+    compute_scores,
     duplicate_warnings,
     few_images_warnings,
     program,
     settings_of,
 )
-from unirae.metrics.set_metrics import SetMetric, compute, needs
+from unirae.metrics.set_metrics import SetMetric, needs
 
 Make = Callable[[Int64[Tensor, " b"]], UInt8[Tensor, "b 3 H W"]]
 """From the numbers of images to the images, on the device of the numbers."""
@@ -77,7 +78,7 @@ def evaluate_generation(
         count=count,
         device=device,
     )
-    estimates = compute(metrics, found.statistics, reference.statistics)
+    estimates = compute_scores(metrics, found.statistics, reference.statistics)
     warnings = [
         *bias_warnings(list(estimates), count),
         *few_images_warnings(metrics, count, "the samples"),

@@ -6,10 +6,10 @@ from typing import Any, Literal, Protocol
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from unirae.core.distributed import own_batches
-from unirae.core.errors import DataError
+from unirae.core.errors import DataError, UserError
 from unirae.core.exact import NETWORK_CHUNK, rechunk
 from unirae.data.source import Source
 
@@ -88,11 +88,39 @@ def read_chunks(
             progress(done, len(own))
 
 
+class _MistakesAsItems(Dataset[Any]):
+    """The images at ``indices``; an error of the user in place of one: torch would add a worker's traceback to it."""
+
+    def __init__(self, dataset: EvaluationData, indices: list[int]) -> None:
+        self._dataset, self._indices = dataset, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, position: int) -> Any:
+        try:
+            return self._dataset[self._indices[position]]
+        except UserError as error:
+            return error
+
+
+def _collate(items: list[Any]) -> Any:
+    """A batch, or the first error in it."""
+    return next((item for item in items if isinstance(item, UserError)), None) or default_collate(items)
+
+
 def _read(
     dataset: EvaluationData, indices: list[int], batch_size: int, num_workers: int, replaced: Tensor
 ) -> Iterator[UInt8[Tensor, "b 3 H W"]]:
-    loader = DataLoader(Subset(dataset, indices), batch_size=batch_size, num_workers=num_workers)  # type: ignore[arg-type]
+    loader = DataLoader(
+        _MistakesAsItems(dataset, indices),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=_collate,
+    )
     for start, batch in enumerate(loader):
+        if isinstance(batch, UserError):
+            raise batch
         expected = torch.tensor(indices[start * batch_size : (start + 1) * batch_size])
         replaced += (batch["index"] != expected).sum().to(replaced.device)
         yield batch["image"]

@@ -25,9 +25,9 @@ from unirae.core.images import to_float, to_uint8
 from unirae.evaluation.reading import EvaluationData, Precision, Progress, choose_indices, read_chunks
 from unirae.evaluation.reference import Reference, check_fits, check_purpose
 from unirae.evaluation.scores import Scores, bias_warnings
-from unirae.evaluation.scoring import SetCollector, few_images_warnings, program, settings_of
+from unirae.evaluation.scoring import SetCollector, compute_scores, few_images_warnings, program, settings_of
 from unirae.metrics.base import Estimate, PairMetric
-from unirae.metrics.set_metrics import SetMetric, compute, needs
+from unirae.metrics.set_metrics import SetMetric, needs
 
 PREFIX = "r"
 """Of reconstructions' scores against the originals: ``rfid``."""
@@ -162,7 +162,7 @@ def _scores(
             "count and seed, or leave the reference out"
         )
     statistics = real.statistics if reference is None else reference.statistics
-    scores = compute(metrics.of_sets, made.compute().statistics, statistics)
+    scores = compute_scores(metrics.of_sets, made.compute().statistics, statistics)
     found = {**{metrics.names[label]: estimate for label, estimate in scores.items()}, **found}
     identity = {"purpose": "reconstruction", "images": "the originals, cropped alike", **real.describe()}
     return found, real.size_px, identity

@@ -230,5 +230,5 @@ def _check_extractor(name: str, metric: SetMetric, width: int, made_by: dict[str
         )
 
 
-_DECISIVE = ("sha256", "pooling", "input_size")
+_DECISIVE = ("sha256", "file_sha256", "pooling", "input_size")
 """Of an extractor's identity; where its weights came from and the versions of libraries are not."""

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 
 import unirae
+from unirae.core.distributed import gather
 from unirae.core.errors import DataError
 from unirae.core.exact import NETWORK_CHUNK
 from unirae.evaluation.image_hashes import HashCollector, Hashes, content_sha256, count_duplicates
 from unirae.evaluation.reading import Chunk
 from unirae.evaluation.scores import warn_once
+from unirae.metrics.base import Estimate
 from unirae.metrics.extractors import FeatureExtractor
-from unirae.metrics.set_metrics import SetMetric
+from unirae.metrics.set_metrics import SetMetric, compute
 from unirae.metrics.statistics import Collector, Keep, Statistics
 
 Needs = Sequence[tuple[FeatureExtractor, Mapping[str, Keep]]]
@@ -83,7 +85,10 @@ class SetCollector:
             statistics = self._features.compute()
         except ValueError as error:
             raise DataError(str(error)) from None
-        return Collected(statistics=statistics, hashes=self._hashes.compute(), size_px=self._size_px)
+        sizes = [size for size in gather(self._size_px) if size]  # few images may leave a process none
+        if any(size != sizes[0] for size in sizes):
+            raise DataError(f"images of {sizes} px (height, width) in one set")
+        return Collected(statistics=statistics, hashes=self._hashes.compute(), size_px=sizes[0])
 
 
 def collect(
@@ -94,6 +99,20 @@ def collect(
     for chunk in chunks:
         collector.update(chunk)
     return collector.compute()
+
+
+def compute_scores(
+    metrics: Sequence[SetMetric], images: Statistics, reference: Statistics
+) -> dict[str, Estimate]:
+    """Every score under its label.
+
+    Raises:
+        DataError: too few images for one of them.
+    """
+    try:
+        return compute(metrics, images, reference)
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def few_images_warnings(metrics: Sequence[SetMetric], count: int, what: str) -> list[str]:

@@ -22,13 +22,14 @@ from unirae.evaluation.scores import Scores, bias_warnings, warn_once
 from unirae.evaluation.scoring import (
     Collected,
     SetCollector,
+    compute_scores,
     duplicate_warnings,
     few_images_warnings,
     program,
     settings_of,
 )
 from unirae.metrics.base import Estimate, PairMetric
-from unirae.metrics.set_metrics import SetMetric, compute, needs
+from unirae.metrics.set_metrics import SetMetric, needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,10 +146,7 @@ def _result(
     reading: Reading,
     about: Mapping[str, Any] | None,
 ) -> Scores:
-    try:
-        estimates = compute(metrics, found.statistics, {} if reference is None else reference.statistics)
-    except ValueError as error:
-        raise DataError(str(error)) from None
+    estimates = compute_scores(metrics, found.statistics, {} if reference is None else reference.statistics)
     return Scores(
         estimates=estimates,
         count=found.count,

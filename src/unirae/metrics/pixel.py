@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unirae.core.distributed import all_sum
+from unirae.core.errors import DataError
 from unirae.core.exact import exact_float32
 from unirae.core.images import to_float
 from unirae.metrics.base import Estimate
@@ -45,7 +46,7 @@ def ssim(a: UInt8[Tensor, "b 3 H W"], b: UInt8[Tensor, "b 3 H W"]) -> Float[Tens
     """
     height, width = a.shape[-2:]
     if min(height, width) < 11:
-        raise ValueError(f"SSIM's window is 11×11 px; images of {height}×{width} px are too small for it")
+        raise DataError(f"SSIM's window is 11×11 px; images of {height}×{width} px are too small for it")
     x, y = to_float(a).flatten(0, 1)[:, None], to_float(b).flatten(0, 1)[:, None]
     window = _gaussian_window(11, 1.5, x)
     x, y = (functional.pad(image, (5, 5, 5, 5), mode="reflect") for image in (x, y))
