@@ -9,6 +9,7 @@ COMMANDS = {
     "compute-stats": "latent statistics of a stage-1 checkpoint, into a copy of it",
     "eval-rfid": "score a checkpoint's reconstructions",
     "eval-fid": "sample from a stage-2 checkpoint and score the samples",
+    "compare": "two results side by side: is the difference larger than chance, may they be compared",
     "sample-dit": "sample images from a stage-2 checkpoint",
     "reconstruct": "reconstruct your own images with a checkpoint",
     "prepare-data": "convert an image folder or tar to the Hugging Face datasets format",
