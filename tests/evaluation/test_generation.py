@@ -8,18 +8,12 @@ import torch
 
 from processes import run_in_processes
 from tiny_latents import pictures
+from toy_extractors import colour_metric, gaussian
 from unirae.core.errors import ConfigError, DataError
-from unirae.evaluation.generation import GenerationFrechet, evaluate_generation
-from unirae.evaluation.reference import Reference, references_from_data
+from unirae.evaluation.generation import evaluate_generation
+from unirae.evaluation.reference import Reference, reference_from_data
 from unirae.evaluation.scores import write_scores
-from unirae.metrics.moments import Moments
-
-
-class MeanColour:
-    name, width, identity = "colour", 3, {"sha256": "0"}
-
-    def __call__(self, images):
-        return images.double().mean((2, 3))
+from unirae.metrics.set_metrics import needs
 
 
 def made(indices):
@@ -28,15 +22,14 @@ def made(indices):
     return channels[:, :, None, None].expand(-1, 3, 4, 4).to(torch.uint8)
 
 
-def metric(reference=None):
-    if reference is None:
-        moments = Moments(count=0, mean=torch.zeros(3).double(), covariance=torch.eye(3).double())
-        reference = Reference(moments=moments, identity={"file": "f.npz"})
-    return GenerationFrechet(extractor=MeanColour(), reference=reference)
+def reference(purpose="generation", width=3, **identity):
+    about = {"file": "f.npz", "purpose": purpose, **identity}
+    return Reference(statistics=gaussian(width=width), identity=about)
 
 
 def score(count=45, batch_size=7, **options):
-    return evaluate_generation(made, count, metrics=[metric()], batch_size=batch_size, **options)
+    options = {"metrics": [colour_metric()], "reference": reference(), **options}
+    return evaluate_generation(made, count, batch_size=batch_size, **options)
 
 
 def test_the_distance_is_the_formulas():
@@ -48,11 +41,12 @@ def test_the_distance_is_the_formulas():
 
 def test_the_data_themselves_are_at_no_distance():
     data = pictures(20)
-    (reference,) = references_from_data(data, [MeanColour()])
+    metrics = [colour_metric()]
     result = evaluate_generation(
         lambda indices: torch.stack([data[int(i)]["image"] for i in indices]),
         20,
-        metrics=[metric(reference)],
+        metrics=metrics,
+        reference=reference_from_data(data, needs(metrics, of_reference=True), purpose="generation"),
         batch_size=6,
     )
     assert result.scores["fd_colour"] == pytest.approx(0, abs=1e-6)
@@ -68,7 +62,8 @@ def _scores(count):
     result = evaluate_generation(
         lambda indices: seen.extend(indices.tolist()) or made(indices),
         count,
-        metrics=[metric()],
+        metrics=[colour_metric()],
+        reference=reference(),
         batch_size=7,
     )
     return {"scores": result.scores, "seen": seen}
@@ -88,11 +83,15 @@ def test_the_settings_tell_everything(tmp_path):
     seen = []
     result = score(settings={"step": 3}, progress=lambda *now: seen.append(now))
     content = json.loads(write_scores(tmp_path / "scores.json", result).read_text())
-    assert (content["count"], content["scores"]) == (45, result.scores)
+    assert (content["count"], content["metrics"]) == (45, result.scores)
     assert list(result.labelled()) == ["fd_colour@45"]
     settings = content["settings"]
-    assert (settings["step"], settings["size_px"], settings["batch_size"]) == (3, [4, 4], 7)
-    assert settings["metrics"]["fd_colour"]["reference"] == {"file": "f.npz"}
+    images = settings["images"]
+    assert (settings["step"], images["size_px"], images["batch_size"]) == (3, [4, 4], 7)
+    assert (images["kind"], images["count"], images["duplicates"]) == ("generation", 45, 0)
+    assert settings["reference"] == {"file": "f.npz", "purpose": "generation"}
+    assert content["labels"] == {"fd_colour": "fd_colour@45"}
+    assert "biased upward" in content["warnings"][0]
     assert settings["metrics"]["fd_colour"]["sha256"] == "0"
     assert seen[0] == (7, 45)
     assert seen[-1] == (45, 45)
@@ -109,6 +108,23 @@ def test_few_samples_are_warned_about_once(caplog):
 def test_mistakes():
     with pytest.raises(DataError, match="at least 2 images"):
         score(count=1)
-    moments = Moments(count=0, mean=torch.zeros(2).double(), covariance=torch.eye(2).double())
     with pytest.raises(ConfigError, match="features of 2 numbers, colour gives 3"):
-        metric(Reference(moments=moments, identity={}))
+        score(reference=reference(width=2))
+    with pytest.raises(ConfigError, match="reference of reconstruction scores"):
+        score(reference=reference("reconstruction"))
+    with pytest.raises(ConfigError, match="4×4 px, the reference was made of 8×8 px"):
+        score(reference=reference(size_px=[8, 8]))
+    with pytest.raises(ConfigError, match="holds statistics of other/pooled, but fd_colour needs"):
+        score(reference=Reference(statistics=gaussian(extractor="other"), identity={"purpose": "generation"}))
+
+
+def test_duplicates_are_counted_and_warned_about():
+    twice = evaluate_generation(
+        lambda indices: made(indices % 40),
+        45,
+        metrics=[colour_metric()],
+        reference=reference(),
+        batch_size=7,
+    )
+    assert twice.settings["images"]["duplicates"] == 5
+    assert any("5 images stand there more than once" in warning for warning in twice.warnings)

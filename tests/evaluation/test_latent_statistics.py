@@ -12,7 +12,7 @@ from unirae.core.errors import ConfigError, DataError, NonFiniteError
 from unirae.data.sampler import SampleKey
 from unirae.data.transforms import AdmCenterCrop, AdmCropFlip, ScaleShift
 from unirae.evaluation.latent_statistics import compute_latent_stats
-from unirae.evaluation.reconstruction import choose_indices
+from unirae.evaluation.reading import choose_indices
 from unirae.models.latent_stats import LatentStats
 
 

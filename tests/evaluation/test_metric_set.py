@@ -3,27 +3,45 @@
 import pytest
 import torch
 
+from toy_extractors import MeanColour
 from unirae.core.errors import ConfigError, WeightsError
-from unirae.evaluation.metric_set import build_reconstruction_metrics
+from unirae.evaluation.metric_set import MetricSources, build_reconstruction_metrics, build_set_metrics
 
 
-def test_they_come_in_the_order_of_the_names():
-    assert [metric.name for metric in build_reconstruction_metrics(["ssim", "psnr"])] == ["ssim", "psnr"]
+def test_scores_of_reconstructions_have_their_usual_names():
+    metrics = build_reconstruction_metrics(["ssim", "rfd", "psnr"], MetricSources(encoder=MeanColour()))
+    assert [metric.name for metric in metrics.of_pairs] == ["ssim", "psnr"]
+    assert metrics.names == {"fd_colour": "rfd_colour"}
+    plain = build_reconstruction_metrics(["fd"], MetricSources(encoder=MeanColour()))
+    assert plain.names == {"fd_colour": "fd_colour"}
 
 
-@pytest.mark.parametrize("names", [["psnr", "fid"], ["psnr", "psnr"], [], ["rfd"]])
+@pytest.mark.parametrize("names", [["psnr", "fidd"], ["psnr", "psnr"], [], ["rfd"], ["rfid", "fid"]])
 def test_unknown_doubled_or_impossible_names(names):
-    with pytest.raises(ConfigError, match=r"psnr|encoder"):
-        build_reconstruction_metrics(names)
+    with pytest.raises(ConfigError, match=r"psnr|encoder|the same here"):
+        build_reconstruction_metrics(names, MetricSources())
+
+
+def test_pair_scores_are_none_of_a_set():
+    with pytest.raises(ConfigError, match="give some of fid, sfid, is"):
+        build_set_metrics(["psnr"], MetricSources())
 
 
 def test_a_missing_weight_file_names_the_users_option(tmp_path):
     with pytest.raises(WeightsError, match="--inception_weights"):
-        build_reconstruction_metrics(["rfid"], inception_weights=tmp_path / "none.pth", options="--")
+        build_set_metrics(["fid"], MetricSources(inception_weights=tmp_path / "none.pth", options="--"))
 
 
-def test_random_lpips_says_so_in_its_name():
-    (metric,) = build_reconstruction_metrics(["lpips"], lpips_weights="random")
+def test_random_weights_stand_in_the_names():
+    metrics = build_set_metrics(["fid", "sfid", "precision"], MetricSources(inception_weights="random"))
+    labels = {name: label for metric in metrics for name, label in metric.labels.items()}
+    assert labels == {
+        "fid": "fid_random_inception",
+        "sfid": "sfid_random_inception",
+        "precision": "precision_random_inception",
+    }
+    (metric,) = build_reconstruction_metrics(["lpips"], MetricSources(lpips_weights="random")).of_pairs
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     metric.update(images, images)
-    assert metric.compute() == {"lpips_random": pytest.approx(0.0, abs=1e-6)}
+    assert metric.name == "lpips_random"
+    assert metric.compute().value == pytest.approx(0.0, abs=1e-6)

@@ -12,11 +12,11 @@ from torch import nn
 
 from unirae.core.errors import ConfigError, DataError, NonFiniteError
 from unirae.evaluation.baselines import MeanColour
-from unirae.evaluation.reconstruction import choose_indices, evaluate_reconstruction
+from unirae.evaluation.metric_set import MetricSources, build_reconstruction_metrics
+from unirae.evaluation.reading import choose_indices
+from unirae.evaluation.reconstruction import evaluate_reconstruction
 from unirae.evaluation.scores import write_scores
 from unirae.metrics.extractors import EncoderExtractor
-from unirae.metrics.frechet import ReconstructionFrechet
-from unirae.metrics.pixel import mean_psnr, mean_ssim
 
 
 class Pictures:
@@ -65,9 +65,9 @@ class PatchEncoder(nn.Conv2d):
         nn.init.normal_(self.weight, generator=torch.Generator().manual_seed(1))
 
 
-def _metrics():
+def _metrics(*names):
     extractor = EncoderExtractor(encoder=PatchEncoder(), name="tiny", identity={"sha256": "0"})
-    return [ReconstructionFrechet(extractor=extractor), mean_psnr(), mean_ssim()]
+    return build_reconstruction_metrics(names or ("rfd", "psnr", "ssim"), MetricSources(encoder=extractor))
 
 
 def _evaluate(reconstructor=None, data=None, *, metrics=None, batch_size=7, **kwargs):
@@ -160,7 +160,7 @@ def test_a_subset_is_random_seeded_and_distinct():
 def test_the_settings_tell_everything(tmp_path):
     result = _evaluate(data=Pictures(bad=3), num_samples=40, settings={"checkpoint": "c.ckpt"})
     content = json.loads(write_scores(tmp_path / "eval" / "scores.json", result).read_text())
-    assert content["scores"] == result.scores
+    assert content["metrics"] == result.scores
     assert content["count"] == 40
     assert list(result.labelled()) == ["rfd_tiny@40", "psnr", "ssim"]
     settings = content["settings"]
@@ -176,7 +176,7 @@ def test_few_samples_are_warned_about_once(caplog):
     with caplog.at_level(logging.WARNING, logger="unirae"):
         for _ in range(2):
             _evaluate(num_samples=39)
-        _evaluate(num_samples=38, metrics=[mean_psnr()])
+        _evaluate(num_samples=38, metrics=_metrics("psnr"))
     warnings = [record.getMessage() for record in caplog.records if "biased" in record.getMessage()]
     assert len(warnings) == 1
     assert "@39" in warnings[0]

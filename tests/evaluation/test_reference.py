@@ -5,92 +5,203 @@ import pytest
 import torch
 
 from tiny_latents import pictures
+from toy_extractors import Brightness, MeanColour, ToyInception, colour_metric
 from unirae.core.errors import ConfigError, DataError
-from unirae.evaluation.reference import reference_from_npz, references_from_data
+from unirae.evaluation.reading import choose_indices
+from unirae.evaluation.reference import check_fits, check_purpose, reference_from_data
+from unirae.evaluation.reference_cache import cache_key, cached_reference
+from unirae.evaluation.reference_file import read_reference, write_reference
+from unirae.metrics.set_metrics import encoder_metric, inception_metrics, needs
+from unirae.metrics.statistics import Keep
+
+COLOUR = [(MeanColour(), {"pooled": Keep(moments=True, features=True)})]
+BOTH = [*COLOUR, (Brightness(), {"pooled": Keep(moments=True)})]
 
 
-class MeanColour:
-    """Three features: the mean of each channel."""
-
-    name, width, identity = "colour", 3, {"sha256": "0"}
-
-    def __call__(self, images):
-        return images.float().mean((2, 3))
-
-
-class Brightness(MeanColour):
-    name, width = "brightness", 1
-
-    def __call__(self, images):
-        return images.float().mean((1, 2, 3))[:, None]
+def of(data, wanted=COLOUR, **options):
+    return reference_from_data(data, wanted, purpose="generation", **options)
 
 
 def test_moments_of_data_equal_numpys():
     data = pictures(21)
-    colour, brightness = references_from_data(data, [MeanColour(), Brightness()], batch_size=4)
+    reference = of(data, BOTH, batch_size=4)
+    colour, brightness = (reference.statistics[f"{name}/pooled"].moments for name in ("colour", "brightness"))
     features = np.stack([data[i]["image"].double().mean((1, 2)).numpy() for i in range(21)])
-    np.testing.assert_allclose(colour.moments.mean, features.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(colour.moments.covariance, np.cov(features.T), rtol=1e-5)
-    np.testing.assert_allclose(brightness.moments.mean, features.mean(), rtol=1e-6)
-    assert colour.identity["count"] == colour.moments.count == 21
-    assert colour.identity["fingerprint"]["split"] == "train"
+    np.testing.assert_allclose(colour.mean, features.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(colour.covariance, np.cov(features.T), rtol=1e-5)
+    np.testing.assert_allclose(brightness.mean, features.mean(), rtol=1e-6)
+    np.testing.assert_allclose(reference.statistics["colour/pooled"].features, features, rtol=1e-6)
+    assert reference.identity["count"] == colour.count == 21
+    assert reference.identity["fingerprint"]["split"] == "train"
+    assert reference.identity["size_px"] == [32, 32]
 
 
 def test_the_batch_size_does_not_matter():
     data, done = pictures(21), []
-    by_4, by_21 = (references_from_data(data, [MeanColour()], batch_size=size)[0].moments for size in (4, 21))
-    torch.testing.assert_close(by_4.covariance, by_21.covariance, rtol=1e-12, atol=0)
-    references_from_data(data, [MeanColour()], progress=lambda *now: done.append(now))
+    by_4, by_21 = (of(data, batch_size=size).statistics["colour/pooled"] for size in (4, 21))
+    assert torch.equal(by_4.moments.covariance, by_21.moments.covariance)
+    assert torch.equal(by_4.features, by_21.features)
+    of(data, progress=lambda *now: done.append(now))
     assert done[-1] == (21, 21)
 
 
 def test_a_subset_and_replaced_images_are_recorded():
-    identity = references_from_data(pictures(21, bad=(3, 4)), [MeanColour()])[0].identity
-    assert identity["unreadable_images_replaced"] == 2
-    identity = references_from_data(pictures(21), [MeanColour()], num_samples=6, seed=2)[0].identity
+    assert of(pictures(21, bad=(3, 4))).identity["unreadable_images_replaced"] == 2
+    identity = of(pictures(21), num_samples=6, seed=2).identity
     assert (identity["count"], identity["count_available"], identity["subset_seed"]) == (6, 21, 2)
     with pytest.raises(DataError, match="at least 2 images"):
-        references_from_data(pictures(21), [MeanColour()], num_samples=1)
+        of(pictures(21), num_samples=1)
 
 
-def test_a_file_as_it_is(tmp_path):
-    mean, covariance = np.arange(3, dtype=np.float32), np.diag([1.0, 2.0, 3.0])
-    images = np.zeros((2, 4, 4, 3), np.uint8)
-    np.savez(tmp_path / "adm.npz", arr_0=images, mu=mean, sigma=covariance, mu_s=mean, sigma_s=covariance)
-    reference = reference_from_npz(tmp_path / "adm.npz", MeanColour())
-    assert reference.moments.mean.dtype == torch.float64
-    assert reference.moments.mean.tolist() == [0, 1, 2]
-    assert reference.moments.covariance.diagonal().tolist() == [1, 2, 3]
+def test_a_file_of_ours_comes_back_whole(tmp_path):
+    reference = of(pictures(21), BOTH)
+    found = read_reference(write_reference(tmp_path / "ours.npz", reference))
+    assert set(found.statistics) == set(reference.statistics)
+    for key, kept in reference.statistics.items():
+        assert torch.equal(found.statistics[key].moments.covariance, kept.moments.covariance)
+        assert (found.statistics[key].features is None) == (kept.features is None)
+    assert torch.equal(found.hashes, reference.hashes)
+    assert {**found.identity, "file": None, "sha256": None} == {
+        **reference.identity,
+        "file": None,
+        "sha256": None,
+    }
+    check_fits(found, [colour_metric()])
+
+
+def test_other_tools_read_our_moments_of_inception(tmp_path):
+    metrics = inception_metrics(["fid", "sfid"], ToyInception())
+    reference = of(pictures(21), needs(metrics, of_reference=True))
+    with np.load(write_reference(tmp_path / "ours.npz", reference)) as content:
+        moments = reference.statistics["inception/spatial"].moments
+        np.testing.assert_array_equal(content["mu_s"], moments.mean)
+        np.testing.assert_array_equal(content["sigma_s"], moments.covariance)
+        assert content["sigma"].shape == (12, 12)
+
+
+def test_published_files_as_they_are(tmp_path):
+    mean, covariance = np.arange(12, dtype=np.float32), np.diag(np.arange(1.0, 13.0))
+    spatial = {"mu_s": np.zeros(7), "sigma_s": np.eye(7)}
+    np.savez(
+        tmp_path / "adm.npz", arr_0=np.zeros((2, 4, 4, 3), np.uint8), mu=mean, sigma=covariance, **spatial
+    )
+    reference = read_reference(tmp_path / "adm.npz")
+    moments = reference.statistics["inception/pooled"].moments
+    assert moments.mean.dtype == torch.float64
+    assert moments.mean.tolist() == list(range(12))
+    assert moments.covariance.diagonal().tolist() == list(range(1, 13))
     assert reference.identity["file"] == "adm.npz"
     assert len(reference.identity["sha256"]) == 64
+    check_fits(reference, inception_metrics(["fid", "sfid"], ToyInception()))
+    torch.save({"mu": torch.arange(12.0), "sigma": torch.from_numpy(covariance)}, tmp_path / "cache.pt")
+    by_torch_fidelity = read_reference(tmp_path / "cache.pt").statistics["inception/pooled"].moments
+    assert torch.equal(by_torch_fidelity.covariance, moments.covariance)
+    assert torch.equal(by_torch_fidelity.mean, moments.mean)
 
 
 @pytest.mark.parametrize(
-    ("arrays", "error", "message"),
+    ("arrays", "message"),
     [
-        (
-            {"arr_0": np.zeros((2, 4, 4, 3))},
-            DataError,
-            "holds arr_0, but no mu and sigma. It seems to hold images",
-        ),
-        ({"mu": np.zeros(3)}, DataError, "holds mu, but no mu and sigma"),
-        ({"mu": np.zeros(2048), "sigma": np.eye(2048)}, ConfigError, "2048 numbers, colour gives 3"),
-        ({"mu": np.zeros(3), "sigma": np.ones(3)}, DataError, "not a mean and its covariance"),
-        ({"mu": np.zeros((1, 3)), "sigma": np.eye(1)}, DataError, "not a mean and its covariance"),
-        ({"mu": np.array([0, 1, np.nan]), "sigma": np.eye(3)}, DataError, "not finite"),
-        ({"mu": np.array(["a", "b"]), "sigma": np.eye(2)}, DataError, "cannot be read"),
-        ({"mu": np.array([{}]), "sigma": np.eye(1)}, DataError, "cannot be read"),
+        ({"arr_0": np.zeros((2, 4, 4, 3))}, "holds arr_0, but no mu and sigma. It seems to hold images"),
+        ({"mu": np.zeros(3)}, "holds mu, but no mu and sigma"),
+        ({"mu": np.zeros(3), "sigma": np.ones(3)}, "not a mean and its covariance"),
+        ({"mu": np.zeros((1, 3)), "sigma": np.eye(1)}, "not a mean and its covariance"),
+        ({"mu": np.array([0, 1, np.nan]), "sigma": np.eye(3)}, "not finite"),
+        ({"mu": np.array(["a", "b"]), "sigma": np.eye(2)}, "cannot be read"),
+        ({"mu": np.array([{}]), "sigma": np.eye(1)}, "cannot be read"),
+        ({"about": np.array("no json")}, "description cannot be read"),
     ],
 )
-def test_wrong_files(tmp_path, arrays, error, message):
+def test_wrong_files(tmp_path, arrays, message):
     np.savez(tmp_path / "wrong.npz", **arrays)
-    with pytest.raises(error, match=message):
-        reference_from_npz(tmp_path / "wrong.npz", MeanColour())
+    with pytest.raises(DataError, match=message):
+        read_reference(tmp_path / "wrong.npz")
 
 
 def test_no_file_and_no_npz(tmp_path):
     with pytest.raises(DataError, match="no such file"):
-        reference_from_npz(tmp_path / "absent.npz", MeanColour())
+        read_reference(tmp_path / "absent.npz")
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(DataError, match="not an npz file"):
-        reference_from_npz(tmp_path / "cut.npz", MeanColour())
+        read_reference(tmp_path / "cut.npz")
+
+
+def test_references_of_another_kind_or_extractor_are_refused(tmp_path):
+    generation = of(pictures(8))
+    with pytest.raises(ConfigError, match=r"is a reference of generation scores: rFID compares"):
+        check_purpose(generation, "reconstruction")
+    reconstruction = reference_from_data(pictures(8), COLOUR, purpose="reconstruction")
+    with pytest.raises(ConfigError, match="reference of reconstruction scores"):
+        check_purpose(reconstruction, "generation")
+    np.savez(tmp_path / "adm.npz", mu=np.zeros(12), sigma=np.eye(12))
+    published = read_reference(tmp_path / "adm.npz")
+    check_purpose(published, "generation")
+    with pytest.raises(ConfigError, match="reference of unknown scores"):
+        check_purpose(published, "reconstruction")
+    with pytest.raises(
+        ConfigError, match="needs those of brightness/pooled: a reference of another extractor"
+    ):
+        check_fits(generation, [encoder_metric(Brightness())])
+    with pytest.raises(ConfigError, match="only their mean and covariance"):
+        check_fits(published, inception_metrics(["kid"], ToyInception()))
+    other = MeanColour()
+    other.identity = {"sha256": "1"}
+    with pytest.raises(ConfigError, match="made by another colour: sha256 0 there, 1 here"):
+        check_fits(generation, [encoder_metric(other)])
+
+
+def test_the_cache_computes_once_and_is_keyed_by_content(tmp_path):
+    data, computed = pictures(9), []
+
+    def reference():
+        computed.append(1)
+        return of(data)
+
+    def cached():
+        return cached_reference(
+            tmp_path, data, COLOUR, purpose="generation", indices=list(range(9)), seed=0, compute=reference
+        )
+
+    first, second = cached(), cached()
+    assert len(computed) == 1
+    assert first.identity == second.identity
+    assert torch.equal(
+        first.statistics["colour/pooled"].features, second.statistics["colour/pooled"].features
+    )
+
+    def key(data=data, wanted=COLOUR, count=9, purpose="generation", **options):
+        return cache_key(data, wanted, purpose=purpose, indices=choose_indices(9, count, 0), seed=0)
+
+    changed = MeanColour()
+    changed.identity = {"sha256": "1"}
+    others = [
+        key(count=8),
+        key(wanted=[(changed, COLOUR[0][1])]),
+        key(wanted=[(MeanColour(), {"pooled": Keep(moments=True)})]),
+        key(purpose="reconstruction"),
+        key(data=pictures(10)),
+    ]
+    assert len({key(), *others}) == 6
+    assert key() == key()
+
+
+def test_a_changed_image_of_a_folder_is_another_reference(tmp_path):
+    from PIL import Image
+
+    from unirae.data.folder import FolderSource
+    from unirae.data.stored import StoredImages
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(3):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / f"{i}.png")
+
+    def key(where):
+        data = StoredImages(FolderSource(split="train", data_dir=where, val_fraction=0.0))
+        return cache_key(data, COLOUR, purpose="generation", indices=[0, 1, 2], seed=0)
+
+    before = key(folder)
+    moved = folder.rename(tmp_path / "moved")
+    assert key(moved) == before
+    Image.new("RGB", (8, 8), (200, 100, 50)).save(moved / "1.png")
+    assert key(moved) != before

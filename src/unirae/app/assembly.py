@@ -15,12 +15,13 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import load_tensors
 from unirae.core.log import get_logger
 from unirae.evaluation.metric_set import (
-    build_generation_extractors,
+    MetricSources,
     build_reconstruction_metrics,
+    build_set_metrics,
     encoder_extractor,
 )
-from unirae.metrics.base import ReconstructionMetric
-from unirae.metrics.extractors import FeatureExtractor
+from unirae.evaluation.reconstruction import ReconstructionMetrics
+from unirae.metrics.set_metrics import SetMetric
 from unirae.models.encoders.absent import AbsentEncoder
 from unirae.training.callbacks.events import callbacks_of
 from unirae.training.csv_logger import MetricsCsv
@@ -155,25 +156,27 @@ def _metrics_builder(config: dict[str, Any]) -> Any:
     """A function from the module to what it is scored with; called late, since it may load large networks."""
     callbacks = config["callbacks"]
 
-    def of_reconstructions(module: Stage1) -> list[ReconstructionMetric]:
+    def of_reconstructions(module: Stage1) -> ReconstructionMetrics:
         settings = callbacks["reconstruction_metrics"]
-        return build_reconstruction_metrics(
-            settings["metrics"],
+        sources = MetricSources(
             device=module.device,
             inception_weights=settings["inception_weights"],
             lpips_weights=settings["lpips_weights"],
             encoder=encoder_extractor(module.rae.encoder, module.rae.encoder_input_size),
+            options="callbacks.reconstruction_metrics.",
         )
+        return build_reconstruction_metrics(settings["metrics"], sources)
 
-    def of_samples(module: Stage2) -> list[FeatureExtractor]:
+    def of_samples(module: Stage2) -> list[SetMetric]:
         settings, rae = callbacks["generation_metrics"], module.rae
         absent = isinstance(rae.encoder, AbsentEncoder)
-        return build_generation_extractors(
-            settings["metrics"],
+        sources = MetricSources(
             device=module.device,
             inception_weights=settings["inception_weights"],
             encoder=None if absent else encoder_extractor(rae.encoder, rae.encoder_input_size),
+            options="callbacks.generation_metrics.",
         )
+        return build_set_metrics(settings["metrics"], sources)
 
     return of_samples if config["model"]["stage"] == "stage2" else of_reconstructions
 

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Literal
 
 from unirae.app import cli
 from unirae.app.generator import describe_program, labels_of, open_generator
-from unirae.app.options import parse
+from unirae.app.options import Switch, parse
 from unirae.app.sampler_options import SamplerOptions
-from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.errors import WeightsError
 
 if TYPE_CHECKING:
     import torch
 
     from unirae.app.generator import Generator
-    from unirae.evaluation.generation import GenerationFrechet, GenerationScores
-    from unirae.metrics.extractors import FeatureExtractor
+    from unirae.evaluation.generation import GenerationScores
+    from unirae.evaluation.reference import Reference
+    from unirae.metrics.set_metrics import SetMetric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Options(SamplerOptions):
     """
 
     reference: str = "data"
-    """data, or an npz file with mu and sigma (of ADM or pytorch-fid)."""
+    """data; or an npz with mu and sigma (ADM, pytorch-fid), or with images (arr_0), or a file of make_reference.py."""
     split: Literal["train", "val"] = "train"
     """The part of the data that is the reference."""
     data: str | None = None
@@ -42,7 +43,8 @@ class Options(SamplerOptions):
     num_samples: int = 50_000
     """Images to sample; scores of fewer are biased upward."""
     metrics: str = "fid"
-    """Of fid (Inception) and fd (the features of the autoencoder's encoder), comma-separated."""
+    """Of fid, sfid, is, kid, precision, recall, density, coverage (Inception) and fd (the features of the
+    autoencoder's encoder), comma-separated."""
     inception_weights: str = "hub"
     """hub (torch's cache or a download), random (says so in the score's name), or torch-fidelity's file."""
     encoder_weights: str | None = None
@@ -51,6 +53,14 @@ class Options(SamplerOptions):
     """The JSON file with scores and settings. Default: eval/fid-….json in the checkpoint's run folder."""
     num_workers: int = 0
     """Processes that read the reference's images."""
+    is_order: Literal["shuffled", "file"] = "shuffled"
+    """Of the samples in the Inception Score's ten parts: as torch-fidelity, or as ADM's evaluator takes them."""
+    confidence: Literal["none", "bootstrap", "extrapolate"] = "none"
+    """Of Fréchet distances: their spread over resamples, or their limit at infinitely many samples."""
+    resamples: int = 20
+    """Of a bootstrap."""
+    cache: Switch = True
+    """Keep references of data in the user's cache folder, and look for them there."""
 
 
 def main() -> int:
@@ -62,6 +72,7 @@ def main() -> int:
 def run(options: Options) -> "GenerationScores":
     """Sample, score, write the JSON file and show the table."""
     from unirae.app.inference import fixed_threads, pick_device, process_group
+    from unirae.app.score_table import show
     from unirae.core.distributed import is_main, rank
     from unirae.core.log import get_logger
     from unirae.evaluation.scores import write_scores
@@ -76,17 +87,14 @@ def run(options: Options) -> "GenerationScores":
         if is_main():
             output = options.output or default_output(options, generator, result)
             write_scores(output, result)
-            show(result)
+            labels = result.settings["images"]["sampler"]["label_sampling"]
+            show(result, title=f"{result.count} samples, {labels} labels")
             get_logger(__name__).info("scores and settings: %s", output)
     return result
 
 
 def open_for_scoring(options: Options, names: list[str], device: "torch.device") -> "Generator":
     """The checkpoint; with the encoder only where its features are compared."""
-    if options.reference != "data" and "fd" in names:
-        raise ConfigError(
-            f"--metrics fd needs --reference data: {options.reference} holds Inception features, which fid compares"
-        )
     return open_generator(
         options, device, with_encoder="fd" in names, encoder_weights=options.encoder_weights
     )
@@ -96,74 +104,108 @@ def evaluate(
     options: Options, names: list[str], generator: "Generator", device: "torch.device"
 ) -> "GenerationScores":
     """References first, since their mistakes show at once; then the samples."""
-    from unirae.app.inference import progress_bar
-    from unirae.evaluation.generation import evaluate_generation
-    from unirae.evaluation.metric_set import build_generation_extractors, encoder_extractor
+    metrics = build_metrics(options, names, generator, device)
+    return score_samples(
+        generator,
+        options.num_samples,
+        metrics=metrics,
+        reference=open_reference(options, metrics, generator, device),
+        device=device,
+    )
+
+
+def build_metrics(
+    options: Options, names: list[str], generator: "Generator", device: "torch.device"
+) -> "list[SetMetric]":
+    """The scores with their networks."""
+    from unirae.evaluation.metric_set import MetricSources, build_set_metrics, encoder_extractor
+    from unirae.metrics.resampling import Confidence
 
     rae = generator.sampler.rae
+    encoder = encoder_extractor(rae.encoder, rae.encoder_input_size) if "fd" in names else None
+    confidence = None
+    if options.confidence != "none":
+        confidence = Confidence(method=options.confidence, resamples=options.resamples, seed=options.seed)
+    sources = MetricSources(
+        device=device,
+        inception_weights=options.inception_weights,
+        encoder=encoder,
+        confidence=confidence,
+        is_order=options.is_order,
+        options="--",
+    )
     try:
-        extractors = build_generation_extractors(
-            names,
-            device=device,
-            inception_weights=options.inception_weights,
-            encoder=encoder_extractor(rae.encoder, rae.encoder_input_size) if "fd" in names else None,
-            options="--",
-        )
+        return build_set_metrics(names, sources)
     except WeightsError as error:
         raise WeightsError(f"{error} Or compare other features: --metrics fd") from None
-    metrics = build_metrics(options, extractors, generator, device)
+
+
+def open_reference(
+    options: Options, metrics: "list[SetMetric]", generator: "Generator", device: "torch.device"
+) -> "Reference":
+    """A file, or the configured part of the data, cropped to the size of the samples."""
+    from unirae.app.builders import build_dataset
+    from unirae.app.inference import choose_data
+    from unirae.app.references import reference_of_data, reference_of_file
+    from unirae.metrics.set_metrics import needs
+
+    if options.reference != "data":
+        return reference_of_file(
+            options.reference,
+            metrics,
+            device=device,
+            batch_size=options.batch_size,
+            num_workers=options.num_workers,
+            cache=options.cache,
+        )
+    trained_on = generator.about["config"]["data"]
+    data = choose_data(options.data, options.data_dir, trained_on, split=options.split)
+    size = generator.sampler.rae.output_size
+    return reference_of_data(
+        build_dataset(data, split=options.split, size=size, use="eval"),
+        needs(metrics, of_reference=True),
+        purpose="generation",
+        what=f"{options.split} split",
+        device=device,
+        num_samples=options.reference_samples,
+        seed=options.seed,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        cache=options.cache,
+    )
+
+
+def score_samples(
+    generator: "Generator",
+    count: int,
+    *,
+    metrics: "list[SetMetric]",
+    reference: "Reference",
+    device: "torch.device",
+) -> "GenerationScores":
+    """Sample and score; the settings say everything about the sampler."""
+    from unirae.app.inference import progress_bar
+    from unirae.evaluation.generation import evaluate_generation
+
     with progress_bar("sampling", rate="images/s") as progress:
         result = evaluate_generation(
             generator.sampler,
-            options.num_samples,
+            count,
             metrics=metrics,
-            batch_size=options.batch_size,
+            reference=reference,
+            batch_size=generator.sampler.batch_size,
             device=device,
             progress=progress,
         )
-    classes = set(labels_of(generator, options.num_samples))
+    result.settings["images"]["sampler"] = generator.settings
     result.settings.update(
         {
-            "sampler": generator.settings,
-            "classes_sampled": len(classes),
+            "classes_sampled": len(set(labels_of(generator, count))),
             "network_evaluations": generator.sampler.evaluations_of_all(),
             "made_with": describe_program(generator, device),
         }
     )
     return result
-
-
-def build_metrics(
-    options: Options, extractors: "list[FeatureExtractor]", generator: "Generator", device: "torch.device"
-) -> "list[GenerationFrechet]":
-    """Each extractor with its reference."""
-    from unirae.app.builders import build_dataset
-    from unirae.app.inference import choose_data, progress_bar
-    from unirae.evaluation.generation import GenerationFrechet
-    from unirae.evaluation.reference import reference_from_npz, references_from_data
-
-    if options.reference != "data":
-        references = [reference_from_npz(options.reference, extractor) for extractor in extractors]
-    else:
-        trained_on = generator.about["config"]["data"]
-        data = choose_data(options.data, options.data_dir, trained_on, split=options.split)
-        size = generator.sampler.rae.output_size
-        dataset = build_dataset(data, split=options.split, size=size, use="eval")
-        with progress_bar(f"reference ({options.split} split)", rate="images/s") as progress:
-            references = references_from_data(
-                dataset,
-                extractors,
-                num_samples=options.reference_samples,
-                seed=options.seed,
-                batch_size=options.batch_size,
-                device=device,
-                num_workers=options.num_workers,
-                progress=progress,
-            )
-    return [
-        GenerationFrechet(extractor=extractor, reference=reference, device=device)
-        for extractor, reference in zip(extractors, references, strict=True)
-    ]
 
 
 def default_output(options: Options, generator: "Generator", result: "GenerationScores") -> Path:
@@ -179,19 +221,8 @@ def default_output(options: Options, generator: "Generator", result: "Generation
     reference = options.split if options.reference == "data" else Path(options.reference).stem
     sampler = f"{options.solver}{options.num_steps}-cfg{options.cfg_scale:g}"
     weights = "ema" if options.use_ema else "raw"
-    decisive = {key: result.settings[key] for key in ("sampler", "metrics", "count")}
+    decisive = {key: result.settings[key] for key in ("metrics", "reference")}
+    decisive |= {"sampler": result.settings["images"]["sampler"], "count": result.count}
     code = sha256_of_text(json.dumps(decisive, sort_keys=True))[:8]
     name = f"fid-{checkpoint.stem}-{weights}-{reference}-{sampler}-{result.count}-{code}.json"
     return folder / "eval" / name
-
-
-def show(result: "GenerationScores") -> None:
-    """The scores as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    labels = result.settings["sampler"]["label_sampling"]
-    table = Table("score", "value", title=f"{result.count} samples, {labels} labels")
-    for name, value in result.labelled().items():
-        table.add_row(name, f"{value:.4f}")
-    Console().print(table)

@@ -9,7 +9,8 @@ from unirae.app.options import Switch, parse
 from unirae.core.errors import WeightsError
 
 if TYPE_CHECKING:
-    from unirae.evaluation.reconstruction import ReconstructionScores
+    from unirae.evaluation.reconstruction import ReconstructionMetrics, ReconstructionScores
+    from unirae.models.rae import RAE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,11 @@ class Options:
     batch_size: int = 32
     """Images read at once; no score depends on it."""
     metrics: str = "rfid,psnr,ssim,lpips"
-    """Of rfid, rfd (Fréchet distance in the features of the checkpoint's encoder), psnr, ssim, lpips."""
+    """Of rfid, rfd (Fréchet distance in the features of the checkpoint's encoder), psnr, ssim, lpips; also sfid, is,
+    kid, precision, recall, density, coverage of the reconstructions against the originals."""
+    reference: Path | None = None
+    """A file of make_reference.py --purpose reconstruction of exactly these images. Default: the originals' features
+    are computed in passing. References of generation scores are refused."""
     inception_weights: str = "hub"
     """hub (torch's cache or a download), random (says so in the score's name), or torch-fidelity's file."""
     lpips_weights: str = "hub"
@@ -51,6 +56,10 @@ class Options:
     """Processes that read images."""
     seed: int = 0
     """Chooses the subset."""
+    confidence: Literal["none", "bootstrap", "extrapolate"] = "none"
+    """Of Fréchet distances: their spread over resamples, or their limit at infinitely many images."""
+    resamples: int = 20
+    """Of a bootstrap."""
 
 
 def main() -> int:
@@ -62,6 +71,7 @@ def main() -> int:
 def run(options: Options) -> "ReconstructionScores":
     """Evaluate, write the JSON file and show the table."""
     from unirae.app.inference import pick_device, process_group
+    from unirae.app.score_table import show
     from unirae.core.distributed import is_main, rank
     from unirae.core.log import get_logger
     from unirae.evaluation.scores import write_scores
@@ -76,7 +86,7 @@ def run(options: Options) -> "ReconstructionScores":
         if is_main():
             output = options.output or _default_output(checkpoint, options, result)
             write_scores(output, result)
-            _show(result)
+            show(result, title=f"{result.count} images of {result.settings['data']}")
             get_logger(__name__).info("scores and settings: %s", output)
     return result
 
@@ -86,8 +96,9 @@ def evaluate(options: Options, checkpoint: Path, device: Any) -> "Reconstruction
     from unirae.app.builders import build_dataset
     from unirae.app.inference import choose_data, progress_bar
     from unirae.core.io import file_sha256
-    from unirae.evaluation.metric_set import build_reconstruction_metrics, encoder_extractor
-    from unirae.evaluation.reconstruction import describe_data, evaluate_reconstruction
+    from unirae.evaluation.reading import describe_data
+    from unirae.evaluation.reconstruction import evaluate_reconstruction
+    from unirae.evaluation.reference_file import read_reference
     from unirae.models.loading import rae_from_checkpoint, read_checkpoint
 
     content = read_checkpoint(checkpoint, kind="stage1")
@@ -97,17 +108,7 @@ def evaluate(options: Options, checkpoint: Path, device: Any) -> "Reconstruction
     )
     data = choose_data(options.data, options.data_dir, about["config"]["data"])
     dataset = build_dataset(data, split="val", size=rae.output_size, use="eval")
-    try:
-        metrics = build_reconstruction_metrics(
-            [name.strip() for name in options.metrics.split(",")],
-            device=device,
-            inception_weights=options.inception_weights,
-            lpips_weights=options.lpips_weights,
-            encoder=encoder_extractor(rae.encoder, rae.encoder_input_size),
-            options="--",
-        )
-    except WeightsError as error:
-        raise WeightsError(f"{error} Or leave this score out: --metrics rfd,psnr,ssim") from None
+    metrics = build_metrics(options, rae, device)
     settings = {
         "checkpoint": str(checkpoint),
         "checkpoint_sha256": file_sha256(checkpoint),
@@ -121,6 +122,7 @@ def evaluate(options: Options, checkpoint: Path, device: Any) -> "Reconstruction
             rae,
             dataset,
             metrics=metrics,
+            reference=None if options.reference is None else read_reference(options.reference),
             batch_size=options.batch_size,
             num_samples=options.num_samples,
             seed=options.seed,
@@ -132,19 +134,31 @@ def evaluate(options: Options, checkpoint: Path, device: Any) -> "Reconstruction
         )
 
 
+def build_metrics(options: Options, rae: "RAE", device: Any) -> "ReconstructionMetrics":
+    """The scores with their networks."""
+    from unirae.evaluation.metric_set import MetricSources, build_reconstruction_metrics, encoder_extractor
+    from unirae.metrics.resampling import Confidence
+
+    confidence = None
+    if options.confidence != "none":
+        confidence = Confidence(method=options.confidence, resamples=options.resamples, seed=options.seed)
+    sources = MetricSources(
+        device=device,
+        inception_weights=options.inception_weights,
+        lpips_weights=options.lpips_weights,
+        encoder=encoder_extractor(rae.encoder, rae.encoder_input_size),
+        confidence=confidence,
+        options="--",
+    )
+    try:
+        return build_reconstruction_metrics([name.strip() for name in options.metrics.split(",")], sources)
+    except WeightsError as error:
+        raise WeightsError(f"{error} Or leave this score out: --metrics rfd,psnr,ssim") from None
+
+
 def _default_output(checkpoint: Path, options: Options, result: "ReconstructionScores") -> Path:
     in_run = checkpoint.parent.name == "checkpoints"
     folder = checkpoint.parent.parent if in_run else checkpoint.parent
     weights = "ema" if options.use_ema else "raw"
     data = result.settings["data"]
     return folder / "eval" / f"rfid-{checkpoint.stem}-{weights}-{data}-{result.count}.json"
-
-
-def _show(result: "ReconstructionScores") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("score", "value", title=f"{result.count} images of {result.settings['data']}")
-    for name, value in result.labelled().items():
-        table.add_row(name, f"{value:.4f}")
-    Console().print(table)

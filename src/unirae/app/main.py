@@ -7,6 +7,8 @@ COMMANDS = {
     "demo": "train encoder, autoencoder and generator on the bundled images, sample, and write a report",
     "train": "train an experiment: unirae train experiment=NAME [key=value …]",
     "compute-stats": "latent statistics of a stage-1 checkpoint, into a copy of it",
+    "evaluate": "score images from anywhere, or a checkpoint, against a reference",
+    "make-reference": "statistics of images into one file, to compare others with",
     "eval-rfid": "score a checkpoint's reconstructions",
     "eval-fid": "sample from a stage-2 checkpoint and score the samples",
     "compare": "two results side by side: is the difference larger than chance, may they be compared",

@@ -8,11 +8,9 @@ from unirae.app.options import Switch
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplerOptions:
-    """What decides the images, and where they are computed."""
+class SamplingOptions:
+    """How to sample, and where it is computed."""
 
-    checkpoint: Path
-    """A stage-2 checkpoint, or the folder of a run."""
     cfg_scale: float = 1.0
     """Strength of guidance: by the same network without label, or by --guide_checkpoint. 1 is without."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
@@ -46,3 +44,11 @@ class SamplerOptions:
     num_threads: int | None = None
     """CPU threads of each process. Default: one for each core, also with several processes, since another number
     may change the last digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerOptions(SamplingOptions):
+    """What decides the images, and where they are computed."""
+
+    checkpoint: Path
+    """A stage-2 checkpoint, or the folder of a run."""

@@ -135,7 +135,7 @@ def _of_stage1(cfg: Config, output_dir: Path, data: TrainingData, build_metrics:
     ]
 
 
-def _of_stage2(cfg: Config, output_dir: Path, data: TrainingData, build_extractors: Any) -> list[pl.Callback]:
+def _of_stage2(cfg: Config, output_dir: Path, data: TrainingData, build_metrics: Any) -> list[pl.Callback]:
     settings, scores = cfg["callbacks"], cfg["callbacks"]["generation_metrics"]
     folder, every = output_dir / "samples", cfg["model"]["sample_every"]
     callbacks: list[pl.Callback] = [
@@ -144,7 +144,7 @@ def _of_stage2(cfg: Config, output_dir: Path, data: TrainingData, build_extracto
     if scores["metrics"]:
         callbacks.append(
             GenerationMetrics(
-                build_extractors=build_extractors,
+                build_metrics=build_metrics,
                 folder=output_dir / "eval",
                 every_n_steps=_interval(cfg, "generation_metrics", data.steps_per_epoch),
                 **{key: scores[key] for key in ("num_samples", "batch_size", "num_steps", "cfg_scale")},

@@ -23,7 +23,8 @@ class BadImageError(DataError):
 def read_rgb(source: str | os.PathLike[str] | bytes | Image.Image) -> Image.Image:
     """Decode a file, its bytes or a PIL image of any mode to upright RGB.
 
-    Palettes are looked up, CMYK is converted, 16-bit grey is scaled (Pillow would clip it), EXIF
+    Palettes are looked up, CMYK is converted, 16-bit grey is scaled (Pillow would clip it), grey floats
+    are read in [0, 1], or in [0, 255] where one is above 1 (others are refused), EXIF
     orientation is applied, and transparency is composited on white. Of an animation, the first frame.
 
     Raises:
@@ -47,8 +48,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _HIGH_DEPTH_MODES:
         return _from_array(np.asarray(image).astype(np.float64) / 257.0)  # 65535 / 255
     if image.mode == "F":
-        values = np.asarray(image)
-        return _from_array(values * 255.0 if values.max() <= 1.0 else values)
+        return _from_array(_checked_floats(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
@@ -63,6 +63,16 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
+def _checked_floats(values: np.ndarray) -> np.ndarray:
+    """Grey floats in [0, 1] or [0, 255] to [0, 255]; others would be guesses."""
+    if not np.isfinite(values).all():
+        raise ValueError("the pixels hold NaN or inf")
+    low, high = float(values.min()), float(values.max())
+    if low < 0.0 or high > 255.0:
+        raise ValueError(f"the pixels are floats from {low:.4g} to {high:.4g}; expected [0, 1] or [0, 255]")
+    return values * 255.0 if high <= 1.0 else values
+
+
 def _from_array(grey: np.ndarray) -> Image.Image:
     """A float array in [0, 255] to RGB."""
-    return Image.fromarray(np.nan_to_num(grey).clip(0, 255).round().astype(np.uint8)).convert("RGB")
+    return Image.fromarray(grey.clip(0, 255).round().astype(np.uint8)).convert("RGB")

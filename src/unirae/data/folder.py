@@ -1,6 +1,7 @@
 """Images in folders: a folder for each class, or all in one."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,24 @@ class FolderSource:
 
     name = "image_folder"
 
-    def __init__(self, *, split: Split, data_dir: str | Path | None, val_fraction: float = 0.1):
-        """``val_fraction`` counts only without a validation folder; the files' names decide, not chance."""
+    def __init__(
+        self,
+        *,
+        split: Split,
+        data_dir: str | Path | None,
+        val_fraction: float = 0.1,
+        files: Sequence[str] | None = None,
+    ):
+        """Find the images.
+
+        Args:
+            val_fraction: counts only without a validation folder; the files' names decide, not chance.
+            files: only these paths below ``data_dir``.
+        """
         check_split(split)
         self._root = Path(require_data_dir(data_dir)).expanduser()
-        listing = arrange(find_images(self._root), val_fraction=val_fraction, where=str(self._root))
+        paths = find_images(self._root) if files is None else files
+        listing = arrange(paths, val_fraction=val_fraction, where=str(self._root))
         self._entries = listing.train if split == "train" else listing.val
         if not self._entries:
             raise DataError(
@@ -35,6 +49,19 @@ class FolderSource:
             "count": len(self._entries),
             "names_sha256": hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest(),
         }
+
+    def file_name(self, index: int) -> str:
+        """The path of an image below the folder."""
+        return self._entries[index].path
+
+    def files_sha256(self) -> str:
+        """Hash of the names, sizes and times of change of the files: it changes when one of them does."""
+        digest = hashlib.sha256()
+        for entry in self._entries:
+            found = (self._root / entry.path).stat()
+            line = f"{entry.path}|{found.st_size}|{found.st_mtime_ns}\n"
+            digest.update(line.encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
     @property
     def num_classes(self) -> int:

@@ -82,6 +82,11 @@ class HFSource:
         return Sample(read_rgb(value), row[self._label_column] if self._label_column else 0)
 
 
+def split_names(where: str, subset: str | None = None) -> list[str]:
+    """The splits of a data set; one that was saved without any has ``train`` alone."""
+    return [str(name) for name in _load(where, subset, "train")]
+
+
 def _load(where: str, subset: str | None, train: str) -> "DatasetDict":
     """Open whatever ``where`` names; a dataset without splits becomes the split ``train``."""
     from datasets import DatasetDict
@@ -129,7 +134,7 @@ def _choose_split(
             f"{where} has no split '{wanted}', only {sorted(splits)}: set data.source.{split}_split"
         )
     rows = splits[wanted]
-    if val is None:
+    if val is None and not (split == "train" and val_fraction == 0):
         held = held_out([str(i) for i in range(len(rows))], val_fraction)
         log.info("%s has no validation split: %d rows of '%s' are held out", where, len(held), train)
         rows = rows.select([i for i in range(len(rows)) if (i in held) == (split == "val")])

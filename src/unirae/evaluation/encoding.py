@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unirae.core.exact import NETWORK_CHUNK, exact_float32, in_chunks
 from unirae.core.images import to_float
-from unirae.evaluation.reconstruction import Precision
+from unirae.evaluation.reading import Precision
 
 
 def encode_views(

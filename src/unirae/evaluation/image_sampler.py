@@ -17,7 +17,7 @@ from torch import Tensor
 from unirae.core.distributed import gather
 from unirae.core.errors import ConfigError
 from unirae.core.images import to_uint8
-from unirae.evaluation.reconstruction import Precision
+from unirae.evaluation.reading import Precision
 from unirae.evaluation.sampling import SamplerSettings, choose_labels, decoder_for, sample_batch
 from unirae.models.denoiser import Denoiser
 from unirae.models.rae import RAE

@@ -27,7 +27,7 @@ from unirae.data.dataset import ImageDataset
 from unirae.data.latent_cache import CachedLatents, LatentCache, require_views
 from unirae.data.views import AllViews
 from unirae.evaluation.encoding import encode_views
-from unirae.evaluation.reconstruction import Progress
+from unirae.evaluation.reading import Progress
 from unirae.models.rae import RAE
 
 log = get_logger(__name__)

@@ -20,7 +20,7 @@ from unirae.core.exact import NETWORK_CHUNK, rechunk
 from unirae.data.dataset import ImageDataset
 from unirae.data.views import AllViews
 from unirae.evaluation.encoding import encode_views
-from unirae.evaluation.reconstruction import Precision, Progress, choose_indices, describe_data
+from unirae.evaluation.reading import Precision, Progress, choose_indices, describe_data
 from unirae.metrics.moments import VarianceAccumulator
 from unirae.models.latent_stats import LatentStats
 from unirae.models.rae import RAE

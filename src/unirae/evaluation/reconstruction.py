@@ -1,4 +1,4 @@
-"""Scores of a reconstructor on a data set: rFID and its relatives, PSNR, SSIM, LPIPS, in one streaming pass.
+"""Scores of an autoencoder on a data set: rFID and its relatives, PSNR, SSIM, LPIPS, in one streaming pass.
 
 The protocol, and the trap of recipe.md that each point avoids:
 
@@ -9,38 +9,28 @@ The protocol, and the trap of recipe.md that each point avoids:
 - a Fréchet score of few images is biased upward: the count stands beside it, and below 50,000 a warning (13).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
 
-import unirae
-from unirae.core.distributed import all_sum, shard
-from unirae.core.errors import ConfigError, DataError, NonFiniteError
-from unirae.core.exact import NETWORK_CHUNK, in_chunks, rechunk
+from unirae.core.distributed import all_sum
+from unirae.core.errors import ConfigError, NonFiniteError
+from unirae.core.exact import NETWORK_CHUNK, in_chunks
 from unirae.core.images import to_float, to_uint8
-from unirae.data.dataset import ImageDataset
-from unirae.evaluation.scores import Scores, warn_of_bias
-from unirae.metrics.base import ReconstructionMetric
+from unirae.evaluation.reading import EvaluationData, Precision, Progress, choose_indices, read_chunks
+from unirae.evaluation.reference import Reference, check_fits, check_purpose
+from unirae.evaluation.scores import Scores, bias_warnings
+from unirae.evaluation.scoring import SetCollector, few_images_warnings, program, settings_of
+from unirae.metrics.base import Estimate, PairMetric
+from unirae.metrics.set_metrics import SetMetric, compute, needs
 
-Precision = Literal["fp32", "bf16", "fp16"]
-Progress = Callable[[int, int], None]
-
-
-class EvaluationData(Protocol):
-    """A map-style data set of dictionaries with ``image`` (uint8, "3 H W", all of one size) and ``index``."""
-
-    def __len__(self) -> int:
-        """Number of images."""
-        ...
-
-    def __getitem__(self, key: int, /) -> dict[str, Any]:
-        """One image; ``index`` differs from ``key`` where an unreadable image was replaced by another."""
-        ...
+PREFIX = "r"
+"""Of reconstructions' scores against the originals: ``rfid``."""
 
 
 class Reconstructor(Protocol):
@@ -55,12 +45,26 @@ class ReconstructionScores(Scores):
     """Of pairs of images and their reconstructions."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionMetrics:
+    """Scores of the reconstructions as a set, and of the single pairs.
+
+    Attributes:
+        names: by the labels of scores of sets those that they are recorded under: ``rfid`` for ``fid``.
+    """
+
+    names: Mapping[str, str]
+    of_sets: Sequence[SetMetric] = ()
+    of_pairs: Sequence[PairMetric] = ()
+
+
 def evaluate_reconstruction(
     reconstructor: Reconstructor,
     dataset: EvaluationData,
     *,
-    metrics: Sequence[ReconstructionMetric],
+    metrics: ReconstructionMetrics,
     batch_size: int,
+    reference: Reference | None = None,
     num_samples: int | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -76,6 +80,7 @@ def evaluate_reconstruction(
         dataset: items with ``image``, uint8 of the reconstructor's output size, and ``index``.
         metrics: reset here, then updated; their networks must be on ``device``.
         batch_size: images read at once; it does not reach the networks.
+        reference: of exactly these images, made before; without one the originals' features are computed in passing.
         num_samples: a seeded random subset of this size; all images where None.
         precision: of the reconstruction alone; metrics run in float32, their sums in float64.
         settings: what the caller knows of checkpoint and data, kept with the scores.
@@ -83,26 +88,36 @@ def evaluate_reconstruction(
 
     Raises:
         DataError: the data has no or too few images, or is cropped to another size than is reconstructed.
+        ConfigError: the reference is of another purpose, of other images, or lacks what the metrics need.
         NonFiniteError: a reconstruction is NaN or infinite.
     """
     device = torch.device(device)
+    if reference is not None:
+        check_purpose(reference, "reconstruction")
+        check_fits(reference, metrics.of_sets)
     indices = choose_indices(len(dataset), num_samples, seed)
-    own = [indices[i] for i in shard(len(indices))]
-    for metric in metrics:
+    for metric in metrics.of_pairs:
         metric.reset()
+    of_originals = needs(metrics.of_sets, of_reference=True) if reference is None else []
+    originals = SetCollector(of_originals, count=len(indices), device=device)
+    made = SetCollector(needs(metrics.of_sets, of_reference=False), count=len(indices), device=device)
     replaced = torch.zeros((), dtype=torch.int64, device=device)
-    done, size_px = 0, None
+    chunks = read_chunks(
+        dataset,
+        indices,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        replaced=replaced,
+        progress=progress,
+    )
     with torch.no_grad(), _eval_mode(reconstructor):
-        for chunk in rechunk(read_images(dataset, own, batch_size, num_workers, replaced), NETWORK_CHUNK):
-            original = chunk.to(device, non_blocking=True)
+        for positions, original in chunks:
             reconstruction = _reconstruct(reconstructor, original, precision)
-            for metric in metrics:
+            originals.update((positions, original))
+            made.update((positions, reconstruction))
+            for metric in metrics.of_pairs:
                 metric.update(original, reconstruction)
-            done, size_px = done + len(chunk), list(chunk.shape[-2:])
-            if progress is not None:
-                progress(done, len(own))
-    scores = {name: value for metric in metrics for name, value in metric.compute().items()}
-    warn_of_bias(scores, len(indices))
+    estimates, size_px, identity = _scores(metrics, originals, made, reference, count=len(indices))
     own_settings = {
         "size_px": size_px,
         "count": len(indices),
@@ -111,33 +126,47 @@ def evaluate_reconstruction(
         "unreadable_images_replaced": int(all_sum(replaced)),
         "precision": precision,
         "conversion": "clamp to [0, 1], round to 8 bits",
-        "network_chunk": NETWORK_CHUNK,
-        "device": device.type,
-        "metrics": {metric.name: metric.settings for metric in metrics},
-        "versions": {"unirae": unirae.__version__, "torch": torch.__version__},
+        "metrics": {
+            **settings_of(metrics.of_sets, names=metrics.names),
+            **{metric.name: metric.settings for metric in metrics.of_pairs},
+        },
+        "reference": identity,
+        **program(device),
     }
+    warnings = [
+        *bias_warnings(list(estimates), len(indices)),
+        *few_images_warnings(metrics.of_sets, len(indices), "the reconstructions"),
+    ]
     return ReconstructionScores(
-        scores=scores, count=len(indices), settings={**(settings or {}), **own_settings}
+        estimates=estimates,
+        count=len(indices),
+        settings={**(settings or {}), **own_settings},
+        warnings=warnings,
     )
 
 
-def choose_indices(available: int, num_samples: int | None, seed: int) -> list[int]:
-    """All indices, or a seeded random subset in ascending order (the first N may be one class)."""
-    if available == 0:
-        raise DataError("the data set to evaluate on is empty; choose another split or folder")
-    if num_samples is None or num_samples == available:
-        return list(range(available))
-    if not 1 <= num_samples <= available:
-        raise DataError(
-            f"num_samples={num_samples}, but the data set has {available} images; give 1 to {available}"
+def _scores(
+    metrics: ReconstructionMetrics,
+    originals: SetCollector,
+    made: SetCollector,
+    reference: Reference | None,
+    *,
+    count: int,
+) -> tuple[dict[str, Estimate], list[int], dict[str, Any]]:
+    """Every score, the images' size, and what they were compared with."""
+    found = {metric.name: metric.compute() for metric in metrics.of_pairs}
+    real = originals.compute()
+    if reference is not None and reference.identity["content_sha256"] != real.describe()["content_sha256"]:
+        raise ConfigError(
+            f"{reference.identity.get('file', 'the reference')} was made of other images than were reconstructed here "
+            f"({reference.identity['count']} of {reference.identity['data']} there, {count} here): give the same data, "
+            "count and seed, or leave the reference out"
         )
-    generator = torch.Generator().manual_seed(seed)
-    return sorted(torch.randperm(available, generator=generator)[:num_samples].tolist())
-
-
-def describe_data(dataset: ImageDataset) -> dict[str, Any]:
-    """What identifies the evaluated images, for ``settings``."""
-    return {"data": dataset.source.name, "fingerprint": dataset.source.fingerprint}
+    statistics = real.statistics if reference is None else reference.statistics
+    scores = compute(metrics.of_sets, made.compute().statistics, statistics)
+    found = {**{metrics.names[label]: estimate for label, estimate in scores.items()}, **found}
+    identity = {"purpose": "reconstruction", "images": "the originals, cropped alike", **real.describe()}
+    return found, real.size_px, identity
 
 
 @contextmanager
@@ -152,17 +181,6 @@ def _eval_mode(reconstructor: Reconstructor) -> Iterator[None]:
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
-
-
-def read_images(
-    dataset: EvaluationData, indices: list[int], batch_size: int, num_workers: int, replaced: Tensor
-) -> Iterator[UInt8[Tensor, "b 3 H W"]]:
-    """Batches of the images at ``indices``; how many had to be replaced is added to ``replaced``."""
-    loader = DataLoader(Subset(dataset, indices), batch_size=batch_size, num_workers=num_workers)  # type: ignore[arg-type]
-    for start, batch in enumerate(loader):
-        expected = torch.tensor(indices[start * batch_size : (start + 1) * batch_size])
-        replaced += (batch["index"] != expected).sum().to(replaced.device)
-        yield batch["image"]
 
 
 def _reconstruct(

@@ -1,127 +1,234 @@
-"""What generated images are compared with: the Gaussian of a data set's features, or of a published file.
+"""What images are compared with: statistics of a data set's features, or of a published file.
 
 The reference of ImageNet's gFID is the file ``VIRTUAL_imagenet256_labeled.npz`` of ADM (Dhariwal and Nichol 2021): its
-stored ``mu`` and ``sigma`` are those of the training set (recipe, trap 1). For one's own data the reference is the
-training split, cropped as ADM does.
+stored ``mu`` and ``sigma`` are those of the training set. The reference of rFID are the very images that are
+reconstructed. The two differ by more than most models do (recipe, trap 1: 0.57 became 1.9), so a reference knows its
+purpose, and a score of the other purpose refuses it.
 """
 
-import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
 
-from unirae.core.distributed import all_sum, shard
+from unirae.core.distributed import all_sum
 from unirae.core.errors import ConfigError, DataError
-from unirae.core.exact import NETWORK_CHUNK, rechunk
-from unirae.core.io import file_sha256
-from unirae.data.dataset import ImageDataset
-from unirae.evaluation.reconstruction import Progress, choose_indices, describe_data, read_images
-from unirae.metrics.extractors import FeatureExtractor
-from unirae.metrics.moments import MomentAccumulator, Moments
+from unirae.evaluation.image_hashes import Hashes
+from unirae.evaluation.reading import (
+    Chunk,
+    DescribedData,
+    Progress,
+    choose_indices,
+    describe_data,
+    read_chunks,
+)
+from unirae.evaluation.scoring import Collected, Needs, collect
+from unirae.metrics.set_metrics import SetMetric
+from unirae.metrics.statistics import SetStatistics, Statistics
+
+Purpose = Literal["generation", "reconstruction", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A Gaussian in one extractor's feature space."""
+    """Statistics of a set of images.
 
-    moments: Moments
-    """Their ``count`` is 0 where it is not known."""
+    Attributes:
+        identity: JSON-able: which data, or which file with its hash, for which purpose.
+        extractors: by name the identity of those that made the statistics, as far as it is known.
+        hashes: of the images, where they are known.
+    """
+
+    statistics: Statistics
     identity: dict[str, Any]
-    """JSON-able: which data, or which file with its hash."""
+    extractors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    hashes: Hashes | None = None
+
+    @property
+    def purpose(self) -> Purpose:
+        """What it may be used for."""
+        return self.identity["purpose"]
 
 
-def references_from_data(
-    dataset: ImageDataset,
-    extractors: Sequence[FeatureExtractor],
+class ReferenceData(DescribedData, Protocol):
+    """Data with the transform that crops them."""
+
+    transform: Any
+
+
+def reference_from_data(
+    dataset: ReferenceData,
+    needs: Needs,
     *,
+    purpose: Purpose,
     num_samples: int | None = None,
     seed: int = 0,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
     num_workers: int = 0,
     progress: Progress | None = None,
-) -> list[Reference]:
-    """One reference for each extractor, from one pass over ``dataset``; every process gets the same.
+) -> Reference:
+    """From one pass over ``dataset``; every process gets the same.
 
     Args:
-        dataset: cropped to the size of the generated images.
-        extractors: their networks are on ``device``.
+        dataset: cropped to the size of the images that are to be compared with it.
+        needs: see :func:`unirae.metrics.set_metrics.needs`; networks are on ``device``.
         num_samples: a seeded random subset of this size; all images where None.
         batch_size: images read at once; it does not reach the networks.
         progress: called with (images done, images in all) of this process.
 
     Raises:
-        DataError: fewer than two images.
+        DataError: fewer than two images, or of different sizes.
     """
     indices = choose_indices(len(dataset), num_samples, seed)
     if len(indices) < 2:
-        raise DataError("a Fréchet reference needs at least 2 images, better thousands")
-    own = [indices[i] for i in shard(len(indices))]
-    accumulators = [MomentAccumulator(width=extractor.width, device=device) for extractor in extractors]
+        raise DataError("a reference needs at least 2 images, better thousands")
     replaced = torch.zeros((), dtype=torch.int64, device=device)
-    done = 0
-    for chunk in rechunk(read_images(dataset, own, batch_size, num_workers, replaced), NETWORK_CHUNK):
-        images = chunk.to(device, non_blocking=True)
-        for extractor, accumulator in zip(extractors, accumulators, strict=True):
-            accumulator.update(extractor(images))
-        done += len(chunk)
-        if progress is not None:
-            progress(done, len(own))
-    identity = {
+    chunks = read_chunks(
+        dataset,
+        indices,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        replaced=replaced,
+        progress=progress,
+    )
+    found = collect(chunks, needs, count=len(indices), device=device)
+    return reference_of(
+        found,
+        needs,
+        identity={
+            **selection(dataset, indices, seed=seed),
+            "purpose": purpose,
+            "unreadable_images_replaced": int(all_sum(replaced)),
+        },
+    )
+
+
+def selection(dataset: ReferenceData, indices: Sequence[int], *, seed: int) -> dict[str, Any]:
+    """Which images of which data, cropped how."""
+    return {
         **describe_data(dataset),
-        "transform": type(dataset.transform).__name__,
+        "crop": type(dataset.transform).__name__,
         "count": len(indices),
         "count_available": len(dataset),
         "subset_seed": seed if len(indices) < len(dataset) else None,
-        "unreadable_images_replaced": int(all_sum(replaced)),
     }
-    return [Reference(moments=accumulator.compute(), identity=identity) for accumulator in accumulators]
 
 
-def reference_from_npz(path: str | Path, extractor: FeatureExtractor) -> Reference:
-    """The stored ``mu`` and ``sigma`` of a file in ADM's or pytorch-fid's layout, as they are.
+def reference_of(found: Collected, needs: Needs, *, identity: dict[str, Any]) -> Reference:
+    """What a pass left, as a reference."""
+    return Reference(
+        statistics=found.statistics,
+        identity={**identity, **found.describe()},
+        extractors={extractor.name: extractor.identity for extractor, _ in needs},
+        hashes=found.hashes,
+    )
+
+
+def completed(stored: Reference, made: Reference) -> Reference:
+    """The moments of a published file, and the features of the images that lie in it."""
+    statistics = dict(stored.statistics)
+    for key, own in made.statistics.items():
+        published = stored.statistics.get(key)
+        moments = own.moments if published is None else published.moments
+        statistics[key] = SetStatistics(count=own.count, moments=moments, features=own.features)
+    return Reference(
+        statistics=statistics,
+        identity={
+            **stored.identity,
+            "images_in_file": made.identity["count"],
+            "size_px": made.identity["size_px"],
+        },
+        hashes=made.hashes,
+    )
+
+
+def check_purpose(reference: Reference, wanted: Purpose) -> None:
+    """Refuse a reference that was made for the other kind of score (recipe, trap 1).
 
     Raises:
-        DataError: there is no such file, or it is no npz, or holds no such arrays, or not finite ones.
-        ConfigError: it was made with features of another width than the extractor's.
+        ConfigError: it was; or its purpose is not known and a reconstruction is to be scored.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"no such file: {path}; a reference is an npz with mu and sigma")
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path} is not an npz file, or was not copied completely")
-    with np.load(path, allow_pickle=False) as content:
-        mean, covariance = _mu_and_sigma(path, content)
-    width = len(mean)
-    if mean.ndim != 1 or covariance.shape != (width, width):
-        raise DataError(
-            f"{path}: mu of shape {mean.shape} and sigma of shape {covariance.shape} are not a mean and its covariance"
-        )
-    if width != extractor.width:
+    if reference.purpose == wanted or (reference.purpose == "unknown" and wanted == "generation"):
+        return
+    name = reference.identity.get("file", "the reference")
+    if wanted == "reconstruction":
         raise ConfigError(
-            f"{path} holds features of {width} numbers, {extractor.name} gives {extractor.width}: they cannot be "
+            f"{name} is a reference of {reference.purpose} scores: rFID compares reconstructions with the very images "
+            "that were reconstructed, cropped alike, and such a file gives another number (about 1.9 instead of 0.57 "
+            "on ImageNet). Leave the reference out, or make one with src/make_reference.py --purpose reconstruction"
+        )
+    raise ConfigError(
+        f"{name} is a reference of {reference.purpose} scores; generated images are compared with the training "
+        "images or ADM's file. Make one with src/make_reference.py --purpose generation"
+    )
+
+
+def check_fits(reference: Reference, metrics: Sequence[SetMetric]) -> None:
+    """Refuse a reference that lacks what the metrics need, or that other networks made.
+
+    Raises:
+        ConfigError: it does.
+    """
+    name = reference.identity.get("file", "the reference")
+    for metric in metrics:
+        if metric.reference is None:
+            continue
+        labels = ", ".join(metric.labels.values())
+        found = reference.statistics.get(metric.key)
+        if found is None:
+            raise ConfigError(
+                f"{name} holds statistics of {', '.join(reference.statistics) or 'nothing'}, but {labels} needs those "
+                f"of {metric.key}: a reference of another extractor. Make one with src/make_reference.py --metrics "
+                f"{','.join(metric.labels)}"
+            )
+        if metric.reference.features and found.features is None:
+            raise ConfigError(
+                f"{labels} compares the features of each image, and {name} holds only their mean and covariance. Give "
+                "the reference's images, or make a reference with src/make_reference.py --metrics "
+                f"{','.join(metric.labels)}"
+            )
+        width = len(found.need_moments().mean) if found.features is None else found.features.shape[1]
+        _check_extractor(name, metric, width, reference.extractors.get(metric.extractor.name))
+
+
+def of_same_size(chunks: Iterable[Chunk], reference: Reference) -> Iterator[Chunk]:
+    """The same chunks; those of another size than the reference's images, where it is known, are refused.
+
+    Raises:
+        ConfigError: their size differs.
+    """
+    wanted = reference.identity.get("size_px")
+    for positions, images in chunks:
+        (height, width) = images.shape[-2:]
+        if wanted is not None and wanted != [height, width]:
+            raise ConfigError(
+                f"the images are {height}×{width} px, the reference was made of {wanted[0]}×{wanted[1]} px; scores of "
+                "different sizes cannot be compared. Crop both alike (--size), or make a reference of this size with "
+                "src/make_reference.py --size"
+            )
+        yield positions, images
+
+
+def _check_extractor(name: str, metric: SetMetric, width: int, made_by: dict[str, Any] | None) -> None:
+    wanted = metric.extractor.widths[metric.output]
+    if width != wanted:
+        raise ConfigError(
+            f"{name} holds features of {width} numbers, {metric.extractor.name} gives {wanted}: they cannot be "
             "compared. Files of ADM and pytorch-fid hold 2,048 Inception features and serve the score fid"
         )
-    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-        raise DataError(f"{path}: mu or sigma holds values that are not finite")
-    moments = Moments(count=0, mean=torch.from_numpy(mean), covariance=torch.from_numpy(covariance))
-    return Reference(moments=moments, identity={"file": path.name, "sha256": file_sha256(path)})
-
-
-def _mu_and_sigma(path: Path, content: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The two arrays in float64; others, such as ADM's images, are not read."""
-    if not {"mu", "sigma"} <= set(content.files):
-        images = " It seems to hold images, not their statistics." if "arr_0" in content.files else ""
-        raise DataError(
-            f"{path} holds {', '.join(content.files) or 'nothing'}, but no mu and sigma.{images} The ones to use: "
-            "ADM's reference batches (VIRTUAL_imagenet256_labeled.npz), or statistics of pytorch-fid"
+    if made_by is None:
+        return
+    ours = metric.extractor.identity
+    different = [key for key in _DECISIVE if made_by.get(key) != ours.get(key)]
+    if different:
+        said = "; ".join(f"{key} {made_by.get(key)} there, {ours.get(key)} here" for key in different)
+        raise ConfigError(
+            f"{name} was made by another {metric.extractor.name}: {said}. Use the same weights on both sides, or make "
+            "the reference again"
         )
-    try:
-        mean, covariance = (np.asarray(content[key], dtype=np.float64) for key in ("mu", "sigma"))
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: mu or sigma cannot be read ({error})") from None
-    return mean, covariance
+
+
+_DECISIVE = ("sha256", "pooling", "input_size")
+"""Of an extractor's identity; where its weights came from and the versions of libraries are not."""

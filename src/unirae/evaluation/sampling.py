@@ -18,7 +18,7 @@ from unirae.core.errors import ConfigError, NonFiniteError, WeightsError
 from unirae.core.exact import NETWORK_CHUNK, in_chunks
 from unirae.core.keyed_random import Stream, normal, sample_keys, uniform
 from unirae.evaluation.encoding import inference_context
-from unirae.evaluation.reconstruction import Precision, Progress
+from unirae.evaluation.reading import Precision, Progress
 from unirae.flow.guidance import autoguidance, classifier_free, conditional
 from unirae.flow.solvers import Velocity, counting, solve
 from unirae.flow.times import time_grid

@@ -1,13 +1,15 @@
-"""What an evaluation gives: scores by name, the number of images behind them, and every setting."""
+"""What an evaluation gives: scores by name, how far to trust them, and every setting."""
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unirae.core.distributed import rank
 from unirae.core.io import write_json
 from unirae.core.log import get_logger
+from unirae.metrics.base import Estimate
 
 log = get_logger(__name__)
 
@@ -17,40 +19,65 @@ FRECHET_SAMPLES = 50_000
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Scores by name, the number of images behind them, and everything needed to compare them."""
+    """Scores by name, the number of images behind them, and everything needed to compare them.
 
-    scores: dict[str, float]
+    Attributes:
+        warnings: what a reader must know before quoting a score.
+    """
+
+    estimates: dict[str, Estimate]
     count: int
     settings: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The values."""
+        return {name: estimate.value for name, estimate in self.estimates.items()}
+
+    def label(self, name: str) -> str:
+        """A score's name as it should be quoted: a Fréchet score of fewer than 50,000 images is ``rfid@N``."""
+        few = self.count < FRECHET_SAMPLES and is_frechet(name)
+        return f"{name}@{self.count}" if few else name
 
     def labelled(self) -> dict[str, float]:
-        """The scores as they should be quoted: a Fréchet score of fewer than 50,000 images is ``rfid@N``."""
-        few = self.count < FRECHET_SAMPLES
-        return {f"{n}@{self.count}" if few and is_frechet(n) else n: v for n, v in self.scores.items()}
+        """The scores as they should be quoted."""
+        return {self.label(name): value for name, value in self.scores.items()}
 
 
 def is_frechet(name: str) -> bool:
     """Whether a score of this name is a Fréchet distance, whose value depends on the number of samples."""
-    return name.startswith(("rfid", "rfd_", "fid", "fd_"))
+    return name.removeprefix("r").startswith(("fid", "sfid", "fd_"))
 
 
 def write_scores(path: str | Path, result: Scores) -> Path:
     """Write scores, count and settings as JSON, atomically."""
-    return write_json(path, {"scores": result.scores, "count": result.count, "settings": result.settings})
+    uncertainties = {name: estimate.uncertainty() for name, estimate in result.estimates.items()}
+    content = {
+        "metrics": result.scores,
+        "labels": {name: result.label(name) for name in result.scores if result.label(name) != name},
+        "count": result.count,
+        "uncertainty": {name: known for name, known in uncertainties.items() if known is not None},
+        "warnings": result.warnings,
+        "settings": result.settings,
+    }
+    return write_json(path, content)
 
 
-def warn_of_bias(scores: dict[str, float], count: int) -> None:
-    """Say once for each count that Fréchet scores of few images are biased upward (recipe, trap 13)."""
-    if count < FRECHET_SAMPLES and any(map(is_frechet, scores)):
-        _warn_once(count)
+def bias_warnings(names: Sequence[str], count: int) -> list[str]:
+    """That Fréchet scores of few images are biased upward (recipe, trap 13); also logged once for each count."""
+    if count >= FRECHET_SAMPLES or not any(map(is_frechet, names)):
+        return []
+    warning = (
+        f"Fréchet scores of {count} images are biased upward: quote them as @{count} and compare only equal counts "
+        "(published ones rest on 50,000)"
+    )
+    warn_once(warning)
+    return [warning]
 
 
 @functools.cache
-def _warn_once(count: int) -> None:
+def warn_once(message: str) -> None:
+    """Log a warning, of the first process and the first time alone: training scores the same set again and again."""
     if rank() == 0:
-        log.warning(
-            "Fréchet scores of %d images are biased upward: quote them as @%d and compare only equal counts "
-            "(published ones rest on 50,000)",
-            count,
-            count,
-        )
+        log.warning("%s", message)

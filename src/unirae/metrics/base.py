@@ -1,17 +1,50 @@
-"""The one interface of reconstruction metrics."""
+"""What a score is, and the one interface of scores of pairs."""
 
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from jaxtyping import UInt8
 from torch import Tensor
 
 
-class ReconstructionMetric(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A score and how far it may be trusted.
+
+    Attributes:
+        value: the score.
+        standard_error: how much the score of other images of the same kind would differ by chance; None if unknown.
+        method: how the standard error was found.
+        details: further figures that belong to the score, plain values.
+    """
+
+    value: float
+    standard_error: float | None = None
+    method: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def uncertainty(self) -> dict[str, Any] | None:
+        """For a record: the standard error, the range of 95 %, and how they were found; None if unknown."""
+        if self.standard_error is None and not self.details:
+            return None
+        known: dict[str, Any] = {}
+        if self.standard_error is not None:
+            margin = 1.96 * self.standard_error
+            known = {
+                "standard_error": self.standard_error,
+                "low": self.value - margin,
+                "high": self.value + margin,
+                "method": self.method,
+            }
+        return {**known, **self.details}
+
+
+class PairMetric(Protocol):
     """A streaming score of pairs (original, reconstruction): its state is a few sums, no images are kept."""
 
     @property
     def name(self) -> str:
-        """The score's name; ``r`` and the extractor for Fréchet distances."""
+        """The score's name."""
         ...
 
     @property
@@ -23,8 +56,8 @@ class ReconstructionMetric(Protocol):
         """Add a batch of pairs, 8-bit RGB."""
         ...
 
-    def compute(self) -> dict[str, float]:
-        """The score by name over everything seen by all processes; the state stays as it is."""
+    def compute(self) -> Estimate:
+        """The score over everything seen by all processes; the state stays as it is."""
         ...
 
     def reset(self) -> None:

@@ -5,36 +5,57 @@ when asked for and then stand in the extractor's name. Images pass in chunks of 
 and outside autocast, so features depend neither on the caller's batch size nor on the training precision.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from unirae.core.exact import NETWORK_CHUNK, exact_float32, in_chunks
 from unirae.core.images import to_float
+from unirae.core.io import state_sha256
+
+POOLED = "pooled"
+"""The output that every extractor has: one vector for the whole image."""
 
 
-class FeatureExtractor(Protocol):
-    """A named function from images to vectors."""
+class FeatureExtractor(ABC):
+    """A named function from images to one or several vectors each.
 
-    @property
-    def name(self) -> str:
-        """Short name for the names of scores: "inception", "mae", …; it says so if the weights are random."""
-        ...
+    Attributes:
+        name: short, for the names of scores: "inception", "mae", …; it says so if the weights are random.
+        widths: numbers per image of each output; ``pooled`` is among them.
+        identity: JSON-able: which network, which weights, their hash.
+        chunk: images that the network sees at once.
+    """
+
+    name: str
+    widths: Mapping[str, int]
+    identity: dict[str, Any]
+    chunk: int = NETWORK_CHUNK
 
     @property
     def width(self) -> int:
-        """Numbers per image."""
-        ...
+        """Numbers per image of the pooled output."""
+        return self.widths[POOLED]
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """JSON-able: which network, which weights, their hash."""
-        ...
+    @abstractmethod
+    def forward(self, images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Float[Tensor, "b d"]]:
+        """Every output of one chunk, in the order of ``widths``."""
+
+    def features(self, images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Float[Tensor, "b d"]]:
+        """Every output, in float32, the same for every batch size."""
+        with exact_float32(images.device):
+            rows = in_chunks(
+                lambda chunk: torch.cat(list(self.forward(chunk).values()), 1), images, self.chunk
+            )
+        return dict(zip(self.widths, rows.split(list(self.widths.values()), 1), strict=True))
 
     def __call__(self, images: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
-        """8-bit images to features, the same for every batch size."""
-        ...
+        """The pooled output alone."""
+        return self.features(images)[POOLED]
 
 
 class EncoderFunction(Protocol):
@@ -50,7 +71,7 @@ class EncoderFunction(Protocol):
         ...
 
 
-class EncoderExtractor:
+class EncoderExtractor(FeatureExtractor):
     """Mean-pooled tokens of an encoder; images are resized to ``input_size`` as the RAE does."""
 
     def __init__(
@@ -63,19 +84,55 @@ class EncoderExtractor:
         chunk: int = NETWORK_CHUNK,
     ) -> None:
         self.name = name
-        self.width = encoder.width
-        self.identity = {**identity, "pooling": "mean over tokens", "input_size": input_size}
+        self.widths = {POOLED: encoder.width}
+        size = None if input_size is None else list(input_size)
+        self.identity = {**identity, "pooling": "mean over tokens", "input_size": size}
+        self.chunk = chunk
         self._encoder = encoder
         self._input_size = input_size
-        self._chunk = chunk
 
-    def __call__(self, images: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
-        """8-bit images to one token mean per image."""
-        with exact_float32(images.device):
-            return in_chunks(self._pooled, images, self._chunk)
-
-    def _pooled(self, images: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
+    def forward(self, images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Float[Tensor, "b d"]]:
+        """One mean token per image."""
         pixels = to_float(images)
         if self._input_size is not None and pixels.shape[-2:] != self._input_size:
             pixels = nn.functional.interpolate(pixels, self._input_size, mode="bicubic", align_corners=False)
-        return self._encoder(pixels).mean((-2, -1))
+        return {POOLED: self._encoder(pixels).mean((-2, -1))}
+
+
+class ModuleExtractor(FeatureExtractor):
+    """A user's network: 8-bit images [b, 3, H, W] to vectors [b, d]; it resizes and normalises by itself.
+
+    Args:
+        module: in eval mode; a module's weights are hashed.
+        name: stands in the names of scores: ``fd_<name>``.
+        width: numbers per image.
+        identity: what else identifies it, such as the file it came from.
+    """
+
+    def __init__(
+        self,
+        *,
+        module: Callable[[Tensor], Tensor],
+        name: str,
+        width: int,
+        identity: dict[str, Any] | None = None,
+        chunk: int = NETWORK_CHUNK,
+    ) -> None:
+        self.name, self.widths, self.chunk = name, {POOLED: width}, chunk
+        weights = state_sha256(module.state_dict()) if isinstance(module, nn.Module) else None
+        self.identity = {**(identity or {}), "sha256": weights}
+        self._module = module
+
+    def forward(self, images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Float[Tensor, "b d"]]:
+        """The module's vectors.
+
+        Raises:
+            ValueError: they have another shape than was said.
+        """
+        rows = self._module(images)
+        if rows.shape != (len(images), self.width):
+            raise ValueError(
+                f"the extractor {self.name} gave {tuple(rows.shape)} for {len(images)} images; "
+                f"expected ({len(images)}, {self.width})"
+            )
+        return {POOLED: rows.float()}

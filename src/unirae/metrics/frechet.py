@@ -8,17 +8,15 @@ it is whenever there are fewer images than features, and then quick, since the f
 rank. The usual square root of the non-symmetric Σ₁Σ₂ loses half the digits there, or needs an ε.
 """
 
-from typing import Any
-
 import torch
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64
 from torch import Tensor
 
 from unirae.metrics.extractors import FeatureExtractor
-from unirae.metrics.moments import MomentAccumulator, Moments
+from unirae.metrics.moments import Moments
 
 
-def _factor(covariance: Float64[Tensor, "d d"]) -> Float64[Tensor, "d r"]:
+def cholesky_factor(covariance: Float64[Tensor, "d d"]) -> Float64[Tensor, "d r"]:
     """F with F·Fᵀ = covariance, r its numerical rank (LAPACK's pstrf; tolerance d·ε·largest variance)."""
     from scipy.linalg.lapack import dpstrf  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -38,7 +36,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     # On the CPU: the last digits should not depend on where the features came from.
     (mean_a, cov_a), (mean_b, cov_b) = ((m.mean.cpu(), m.covariance.cpu()) for m in (a, b))
     difference = mean_a - mean_b
-    trace_of_root = torch.linalg.svdvals(_factor(cov_a).T @ _factor(cov_b)).sum()
+    trace_of_root = torch.linalg.svdvals(cholesky_factor(cov_a).T @ cholesky_factor(cov_b)).sum()
     distance = difference.dot(difference) + cov_a.trace() + cov_b.trace()
     return max(float(distance) - 2.0 * float(trace_of_root), 0.0)
 
@@ -51,38 +49,3 @@ def frechet_name(extractor: FeatureExtractor) -> str:
     return {"inception": "fid", "random_inception": "fid_random_inception"}.get(
         extractor.name, f"fd_{extractor.name}"
     )
-
-
-class ReconstructionFrechet:
-    """Streaming Fréchet distance of originals and reconstructions: ``rfid`` or ``rfd_<encoder>``."""
-
-    def __init__(self, *, extractor: FeatureExtractor, device: torch.device | str = "cpu") -> None:
-        self.extractor = extractor
-        self.device = device
-        self.name = f"r{frechet_name(extractor)}"
-        self.reset()
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What identifies the score: the features behind it."""
-        return {
-            "extractor": self.extractor.name,
-            "features": self.extractor.width,
-            **self.extractor.identity,
-            "reference": "the originals of this same evaluation, cropped alike",
-        }
-
-    def reset(self) -> None:
-        """Forget everything seen."""
-        width = self.extractor.width
-        self._original = MomentAccumulator(width=width, device=self.device)
-        self._reconstruction = MomentAccumulator(width=width, device=self.device)
-
-    def update(self, original: UInt8[Tensor, "b 3 H W"], reconstruction: UInt8[Tensor, "b 3 H W"]) -> None:
-        """Add a batch of pairs."""
-        self._original.update(self.extractor(original))
-        self._reconstruction.update(self.extractor(reconstruction))
-
-    def compute(self) -> dict[str, float]:
-        """The distance over all processes."""
-        return {self.name: frechet_distance(self._original.compute(), self._reconstruction.compute())}

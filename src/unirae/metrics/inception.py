@@ -1,7 +1,15 @@
-"""The Inception-v3 of FID: torch-fidelity's port of TensorFlow's network of 2015-12-05, 2048 pooled features.
+"""The Inception-v3 of FID: torch-fidelity's port of TensorFlow's network of 2015-12-05.
 
 Its own constructor downloads, or unpickles any file it is given. Here the weights are found, read as plain
 tensors and hashed by us; nothing is downloaded or executed behind the caller's back.
+
+Three outputs of one pass:
+
+- ``pooled``: 2048 numbers, TensorFlow's ``pool_3:0``; of FID, KID, precision and recall.
+- ``spatial``: the first 7 channels of ``mixed_6/conv:0`` (after its ReLU) at 17×17 places, row by row with
+  channels last as TensorFlow lays them out, 2023 numbers; of sFID (Nash et al. 2021, as ADM's evaluator has it).
+- ``logits``: 1008 numbers without the last layer's bias, as both ADM's evaluator and torch-fidelity take them;
+  of the Inception Score.
 """
 
 import io
@@ -14,11 +22,21 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from unirae.core.errors import WeightsError
-from unirae.core.exact import NETWORK_CHUNK, exact_float32, in_chunks
-from unirae.core.io import load_tensors, state_sha256
+from unirae.core.exact import NETWORK_CHUNK
+from unirae.core.io import file_sha256, load_tensors, state_sha256
+from unirae.core.log import get_logger
+from unirae.metrics.extractors import POOLED, FeatureExtractor
+
+log = get_logger(__name__)
 
 FILE_NAME = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE_NAME}"
+PUBLISHED_SHA256 = "6726825d"
+"""How the hash of the published file begins; it is part of the file's name."""
+
+SPATIAL = "spatial"
+LOGITS = "logits"
+_SPATIAL_CHANNELS, _SPATIAL_SIDE = 7, 17
 
 
 def _blank_network() -> nn.Module:
@@ -34,7 +52,9 @@ def _blank_network() -> nn.Module:
     empty_file = io.BytesIO()
     torch.save({}, empty_file)
     empty_file.seek(0)
-    return Network("inception-v3-compat", ["2048"], feature_extractor_weights_path=empty_file)
+    return Network(
+        "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=empty_file
+    )
 
 
 def _network(state: dict[str, Tensor], source: str) -> nn.Module:
@@ -61,8 +81,23 @@ def random_inception_state(seed: int = 0) -> dict[str, Tensor]:
     return network.state_dict()
 
 
-class InceptionExtractor:
-    """8-bit RGB of any size to the 2048 pooled features of FID (resized to 299 px as TensorFlow 1 does).
+def _fold_normalisation(network: nn.Module) -> nn.Module:
+    """Each batch normalisation folded into the convolution before it, channels last: half the time on a CPU.
+
+    The features change in the seventh digit.
+    """
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+    from torch_fidelity.feature_extractor_inceptionv3 import BasicConv2d
+
+    for module in network.modules():
+        if isinstance(module, BasicConv2d):
+            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
+            module.bn = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+    return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+class InceptionExtractor(FeatureExtractor):
+    """8-bit RGB of any size (resized to 299 px as TensorFlow 1 does) to the features of FID, sFID and IS.
 
     Args:
         weights: "hub" (torch's cache, filled from torch-fidelity's URL), a path to that file, or "random"
@@ -71,7 +106,7 @@ class InceptionExtractor:
         option: the name of the user's option, for the message about a missing file.
     """
 
-    width = 2048
+    widths = {POOLED: 2048, SPATIAL: _SPATIAL_CHANNELS * _SPATIAL_SIDE**2, LOGITS: 1008}  # noqa: RUF012
 
     def __init__(
         self,
@@ -82,6 +117,7 @@ class InceptionExtractor:
         chunk: int = NETWORK_CHUNK,
         option: str = "callbacks.reconstruction_metrics.inception_weights",
     ) -> None:
+        published = False
         if weights == "random":
             source, state = f"random (seed {seed})", random_inception_state(seed)
         else:
@@ -91,17 +127,32 @@ class InceptionExtractor:
                 weights, url=URL, file_name=FILE_NAME, what="FID's Inception-v3", option=option
             )
             source, state = str(weights), load_tensors(path)
+            published = file_sha256(path).startswith(PUBLISHED_SHA256)
         self.name = "random_inception" if weights == "random" else "inception"
-        self._network = _network(state, source).to(device)
-        self._chunk = chunk
+        self.chunk = chunk
         self.identity = {
-            "network": "Inception-v3 2015-12-05 (torch-fidelity), 2048 pooled features",
+            "network": "Inception-v3 2015-12-05 (torch-fidelity)",
             "weights": source,
             "sha256": state_sha256(state),
+            "published_weights": published,
             "torch_fidelity": version("torch-fidelity"),
         }
+        if not published and weights != "random":
+            log.warning(
+                "%s is not the published file (its SHA-256 does not begin with %s): scores in its features are not "
+                "comparable with published ones",
+                source,
+                PUBLISHED_SHA256,
+            )
+        network: Any = _fold_normalisation(_network(state, source)).to(device)
+        network.Mixed_6d.branch1x1.register_forward_hook(self._keep_spatial)
+        self._network = network
+        self._spatial = torch.empty(0)
 
-    def __call__(self, images: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b 2048"]:
-        """8-bit images to FID features, float32."""
-        with exact_float32(images.device):
-            return in_chunks(lambda chunk: self._network(chunk)[0], images, self._chunk)
+    def _keep_spatial(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self._spatial = output[:, :_SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)
+
+    def forward(self, images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Float[Tensor, "b d"]]:
+        """The three outputs of a chunk."""
+        pooled, logits = self._network(images)
+        return {POOLED: pooled, SPATIAL: self._spatial, LOGITS: logits}

@@ -100,6 +100,20 @@ class MomentAccumulator(_Accumulator):
         return Moments(count=int(count), mean=mean, covariance=scatter / (count - 1))
 
 
+def moments_of(features: Float[Tensor, "n d"]) -> Moments:
+    """Of features that are all at hand, the same in every process.
+
+    Raises:
+        ValueError: fewer than two.
+    """
+    if len(features) < 2:
+        raise ValueError(f"a covariance needs at least 2 samples, got {len(features)}")
+    rows = features.double()
+    mean = rows.mean(0)
+    rows = rows - mean
+    return Moments(count=len(rows), mean=mean, covariance=rows.T @ rows / (len(rows) - 1))
+
+
 class VarianceAccumulator(_Accumulator):
     """Of samples of any shape, each element on its own: the diagonal alone, where the matrix would not fit."""
 

@@ -4,6 +4,7 @@ Every score here is **the mean over images of the per-image score**, on 8-bit im
 error over a whole set is another, lower number.)
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn import functional
 from unirae.core.distributed import all_sum
 from unirae.core.exact import exact_float32
 from unirae.core.images import to_float
+from unirae.metrics.base import Estimate
 
 PSNR_CEILING_DB = 100.0
 """PSNR of two equal images, which would be infinite and would make every mean infinite."""
@@ -72,22 +74,32 @@ class MeanOverImages:
 
     def reset(self) -> None:
         """Forget everything seen."""
-        self._sum_and_count: Float64[Tensor, " 2"] = torch.zeros(
-            2, dtype=torch.float64, device=self._state_device
-        )
+        self._sums: Float64[Tensor, " 3"] = torch.zeros(3, dtype=torch.float64, device=self._state_device)
 
     def update(self, original: UInt8[Tensor, "b 3 H W"], reconstruction: UInt8[Tensor, "b 3 H W"]) -> None:
         """Add a batch of pairs."""
         with exact_float32(original.device):
             scores = self._score(original, reconstruction).to(self._state_device, torch.float64)
-        self._sum_and_count += torch.stack([scores.sum(), scores.new_tensor(float(len(scores)))])
+        self._sums += torch.stack(
+            [scores.new_tensor(float(len(scores))), scores.sum(), scores.square().sum()]
+        )
 
-    def compute(self) -> dict[str, float]:
-        """The mean over all images of all processes."""
-        total, count = all_sum(self._sum_and_count).tolist()
+    def compute(self) -> Estimate:
+        """The mean over all images of all processes.
+
+        Raises:
+            ValueError: there were none.
+        """
+        count, total, squares = all_sum(self._sums).tolist()
         if not count:
             raise ValueError(f"{self.name} has seen no images")
-        return {self.name: total / count}
+        mean = total / count
+        variance = max(squares / count - mean * mean, 0.0)
+        return Estimate(
+            value=mean,
+            standard_error=math.sqrt(variance / (count - 1)) if count > 1 else None,
+            method="spread over images",
+        )
 
 
 def mean_psnr(device: torch.device | str = "cpu") -> MeanOverImages:

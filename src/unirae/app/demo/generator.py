@@ -59,7 +59,7 @@ def open_trained(options: "Options") -> Trained:
     """Open what was trained; train the classifier and make the samples, unless that was done before."""
     from unirae.app.builders import build_dataset
     from unirae.evaluation.image_set import read_all
-    from unirae.evaluation.reconstruction import describe_data
+    from unirae.evaluation.reading import describe_data
     from unirae.models.loading import read_checkpoint
 
     folder = options.output_dir
@@ -111,7 +111,7 @@ def _classifier(
         save_classifier,
         train_classifier,
     )
-    from unirae.evaluation.reconstruction import describe_data
+    from unirae.evaluation.reading import describe_data
 
     path = options.output_dir / "classifier.pt"
     settings = ClassifierSettings(epochs=options.classifier_epochs)

@@ -42,10 +42,12 @@ def score_reconstructions(folder: Path) -> dict[str, Any]:
 
 def _score(encoder: Any, candidate: "Reconstructor", data: "ImageDataset") -> "ReconstructionScores":
     """PSNR, SSIM and the Fréchet distance in the features of the demo's own encoder, the same for all candidates."""
-    from unirae.evaluation.metric_set import build_reconstruction_metrics, encoder_extractor
-    from unirae.evaluation.reconstruction import describe_data, evaluate_reconstruction
+    from unirae.evaluation.metric_set import MetricSources, build_reconstruction_metrics, encoder_extractor
+    from unirae.evaluation.reading import describe_data
+    from unirae.evaluation.reconstruction import evaluate_reconstruction
 
-    metrics = build_reconstruction_metrics(["psnr", "ssim", "rfd"], encoder=encoder_extractor(encoder))
+    sources = MetricSources(encoder=encoder_extractor(encoder))
+    metrics = build_reconstruction_metrics(["psnr", "ssim", "rfd"], sources)
     return evaluate_reconstruction(
         candidate, data, metrics=metrics, batch_size=64, settings={"data": describe_data(data)}
     )

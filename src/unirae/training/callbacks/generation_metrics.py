@@ -8,12 +8,12 @@ import lightning.pytorch as pl
 
 from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
-from unirae.evaluation.generation import GenerationFrechet, evaluate_generation
+from unirae.evaluation.generation import evaluate_generation
 from unirae.evaluation.image_sampler import ImageSampler, LabelRule
-from unirae.evaluation.reference import references_from_data
+from unirae.evaluation.reference import Reference, reference_from_data
 from unirae.evaluation.sampling import SamplerSettings
 from unirae.evaluation.scores import write_scores
-from unirae.metrics.extractors import FeatureExtractor
+from unirae.metrics.set_metrics import SetMetric, needs
 from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
 from unirae.training.callbacks.generation_samples import check_guidance
 from unirae.training.stage2 import Stage2
@@ -28,8 +28,8 @@ class GenerationMetrics(pl.Callback):
     reference is computed once.
 
     Args:
-        build_extractors: makes the feature extractors for the module (they may need its encoder); called at the
-            start, so that missing weights do not show after hours.
+        build_metrics: makes the metrics for the module (they may need its encoder); called at the start, so that
+            missing weights do not show after hours.
         folder: where the JSON files go.
         every_n_steps: interval in steps; null means at the end only.
         num_samples: images to sample; labels go round the classes.
@@ -41,7 +41,7 @@ class GenerationMetrics(pl.Callback):
     def __init__(
         self,
         *,
-        build_extractors: Callable[[Stage2], Sequence[FeatureExtractor]],
+        build_metrics: Callable[[Stage2], Sequence[SetMetric]],
         folder: str | Path,
         every_n_steps: int | None,
         num_samples: int,
@@ -49,16 +49,16 @@ class GenerationMetrics(pl.Callback):
         num_steps: int,
         cfg_scale: float,
     ) -> None:
-        self.build_extractors, self.folder = build_extractors, Path(folder)
+        self.build_metrics, self.folder = build_metrics, Path(folder)
         self.every_n_steps, self.num_samples, self.batch_size = every_n_steps, num_samples, batch_size
         self.settings = SamplerSettings(num_steps=num_steps, cfg_scale=cfg_scale)
-        self._extractors: Sequence[FeatureExtractor] = ()
-        self._metrics: list[GenerationFrechet] = []
+        self._metrics: Sequence[SetMetric] = ()
+        self._reference: Reference | None = None
 
     def on_train_start(self, trainer: pl.Trainer, module: Stage2) -> None:
         """Load what is needed, or say what is missing."""
         check_guidance(module, self.settings, "callbacks.generation_metrics")
-        self._extractors = self.build_extractors(module)
+        self._metrics = self.build_metrics(module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Stage2, *args: Any) -> None:
         """Evaluate when due, and after the last step."""
@@ -69,8 +69,8 @@ class GenerationMetrics(pl.Callback):
     def evaluate(self, trainer: pl.Trainer, module: Stage2) -> None:
         """Sample with the EMA weights and publish the scores."""
         module.guard.check(module.last_checkpoint)  # its message names the step and the terms
-        if not self._metrics:
-            self._metrics = self._with_references(trainer, module)
+        if self._reference is None:
+            self._reference = self._compute_reference(trainer, module)
         sampler = ImageSampler(
             dit=module.average,
             rae=module.rae,
@@ -83,6 +83,7 @@ class GenerationMetrics(pl.Callback):
             sampler,
             self.num_samples,
             metrics=self._metrics,
+            reference=self._reference,
             batch_size=sampler.batch_size,
             device=module.device,
             settings={"step": trainer.global_step, "weights": "EMA", "sampler": sampler.describe()},
@@ -96,15 +97,12 @@ class GenerationMetrics(pl.Callback):
             )
         publish_scores(trainer, module, {f"val/{name}": value for name, value in result.scores.items()})
 
-    def _with_references(self, trainer: pl.Trainer, module: Stage2) -> list[GenerationFrechet]:
-        references = references_from_data(
+    def _compute_reference(self, trainer: pl.Trainer, module: Stage2) -> Reference:
+        return reference_from_data(
             evaluation_data(trainer),
-            self._extractors,
+            needs(self._metrics, of_reference=True),
+            purpose="generation",
             batch_size=self.batch_size,
             device=module.device,
             num_workers=trainer.datamodule.num_workers,  # pyright: ignore[reportAttributeAccessIssue]
         )
-        return [
-            GenerationFrechet(extractor=extractor, reference=reference, device=module.device)
-            for extractor, reference in zip(self._extractors, references, strict=True)
-        ]

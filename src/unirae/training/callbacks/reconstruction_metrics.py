@@ -1,6 +1,6 @@
 """Reconstruction scores of the EMA weights while training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,9 @@ import lightning.pytorch as pl
 
 from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
-from unirae.evaluation.reconstruction import describe_data, evaluate_reconstruction
+from unirae.evaluation.reading import describe_data
+from unirae.evaluation.reconstruction import ReconstructionMetrics as Metrics
+from unirae.evaluation.reconstruction import evaluate_reconstruction
 from unirae.evaluation.scores import write_scores
 from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
 from unirae.training.stage1 import Stage1
@@ -30,7 +32,7 @@ class ReconstructionMetrics(pl.Callback):
     def __init__(
         self,
         *,
-        build_metrics: Callable[[Stage1], Sequence[Any]],
+        build_metrics: Callable[[Stage1], Metrics],
         folder: str | Path,
         every_n_steps: int | None,
         num_samples: int | None,
@@ -38,7 +40,7 @@ class ReconstructionMetrics(pl.Callback):
     ) -> None:
         self.build_metrics, self.folder = build_metrics, Path(folder)
         self.every_n_steps, self.num_samples, self.batch_size = every_n_steps, num_samples, batch_size
-        self._metrics: Sequence[Any] | None = None
+        self._metrics: Metrics | None = None
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Stage1, *args: Any) -> None:
         """Evaluate when due, and after the last step."""

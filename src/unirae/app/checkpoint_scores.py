@@ -1,0 +1,107 @@
+"""``evaluate.py`` on a checkpoint of ours: the commands for its stage, by their own names."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unirae.core.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    from unirae.app.evaluate import Options
+    from unirae.evaluation.scores import Scores
+
+
+def checkpoint_kind(spec: str) -> str | None:
+    """``stage1`` or ``stage2`` where ``spec`` is a checkpoint file or the folder of a run; None where it is neither.
+
+    Raises:
+        WeightsError: it is a checkpoint of another kind, or none of ours.
+    """
+    from unirae.models.loading import read_checkpoint
+
+    path = Path(spec).expanduser()
+    is_file = path.is_file() and path.suffix in (".ckpt", ".pt", ".pth")
+    if not is_file and not (path / "checkpoints").is_dir():
+        return None
+    kind = read_checkpoint(path, kind=("stage1", "stage2", "mae", "linear_probe"))["unirae"]["kind"]
+    if kind not in ("stage1", "stage2"):
+        raise WeightsError(
+            f"{spec} is a checkpoint of kind {kind!r}; autoencoders and generators have scores here"
+        )
+    return kind
+
+
+def score_checkpoint(options: "Options", kind: str) -> "Scores":
+    """Reconstructions of a stage-1 checkpoint, or samples of one of stage 2."""
+    return _reconstructions(options) if kind == "stage1" else _samples(options)
+
+
+def _refuse(options: "Options", names: tuple[str, ...], why: str) -> None:
+    given = [
+        f"--{f.name}" for f in fields(options) if f.name in names and getattr(options, f.name) != f.default
+    ]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: {why}")
+
+
+def _reconstructions(options: "Options") -> "Scores":
+    from unirae.app import eval_rfid
+    from unirae.app.stored_images import is_reference_file
+
+    why = "a stage-1 checkpoint reconstructs the images of --reference, cropped to its own size"
+    _refuse(options, ("images_split", "size", "reference_samples", "encoder", "is_order"), why)
+    is_file = options.reference is not None and is_reference_file(options.reference)
+    return eval_rfid.run(
+        eval_rfid.Options(
+            checkpoint=Path(options.images),
+            data=None if is_file else options.reference,
+            reference=Path(str(options.reference)) if is_file else None,
+            num_samples=options.num_samples,
+            batch_size=options.batch_size,
+            metrics=options.metrics,
+            inception_weights=options.inception_weights,
+            lpips_weights=options.lpips_weights,
+            encoder_weights=options.encoder_weights,
+            use_ema=options.use_ema,
+            output=options.output,
+            precision=options.precision,
+            device=options.device,
+            num_workers=options.num_workers,
+            seed=options.seed,
+            confidence=options.confidence,
+            resamples=options.resamples,
+        )
+    )
+
+
+def _samples(options: "Options") -> "Scores":
+    from unirae.app import eval_fid
+    from unirae.app.sampler_options import SamplingOptions
+    from unirae.app.stored_images import is_reference_file
+
+    _refuse(options, ("images_split", "size", "encoder", "lpips_weights"), "not of samples of a checkpoint")
+    is_file = options.reference is not None and is_reference_file(options.reference)
+    sampling = {field.name: getattr(options, field.name) for field in fields(SamplingOptions)}
+    split = options.reference_split or "train"
+    if split not in ("train", "val"):
+        raise ConfigError(f"--reference_split {split}: choose train or val")
+    return eval_fid.run(
+        eval_fid.Options(
+            **sampling,
+            checkpoint=Path(options.images),
+            reference=str(options.reference) if is_file else "data",
+            data=None if is_file else options.reference,
+            split=split,  # pyright: ignore[reportArgumentType]
+            reference_samples=options.reference_samples,
+            num_samples=50_000 if options.num_samples is None else options.num_samples,
+            metrics=options.metrics,
+            inception_weights=options.inception_weights,
+            encoder_weights=options.encoder_weights,
+            output=options.output,
+            num_workers=options.num_workers,
+            is_order=options.is_order,
+            confidence=options.confidence,
+            resamples=options.resamples,
+            cache=options.cache,
+        )
+    )

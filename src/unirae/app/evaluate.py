@@ -1,0 +1,242 @@
+"""``python src/evaluate.py --images A --reference B``: score images from anywhere, or a checkpoint of ours."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from unirae.app import cli
+from unirae.app.options import Switch, parse
+from unirae.app.sampler_options import SamplingOptions
+from unirae.core.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+    from unirae.data.stored import StoredImages
+    from unirae.evaluation.metric_set import MetricSources
+    from unirae.evaluation.reference import Reference
+    from unirae.evaluation.scores import Scores
+    from unirae.metrics.set_metrics import SetMetric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(SamplingOptions):
+    """FID and its relatives of a set of images against another one.
+
+    Writes scores, their uncertainty and every setting as JSON. Run it under torchrun to use several devices; the
+    scores stay the same. Which score to report, and against what: docs/evaluation.md. The options of sampling
+    (cfg_scale to rae) count only where --images is a stage-2 checkpoint.
+    """
+
+    images: str
+    """A folder of images, an npz (arr_0), a Hugging Face dataset, a name in configs/data; or a checkpoint of
+    stage 1 (its reconstructions) or of stage 2 (its samples), or the folder of a run."""
+    reference: str | None = None
+    """What to compare with: images as above; or an npz or pt with mu and sigma (ADM, pytorch-fid, torch-fidelity),
+    or a file of make_reference.py."""
+    metrics: str = "fid,is,precision,recall"
+    """Of fid, sfid, is, kid, precision, recall, density, coverage, fd (see --encoder), psnr, ssim, lpips."""
+    output: Path = Path("outputs/evaluation.json")
+    """The JSON file with scores and settings."""
+    inception_weights: str = "hub"
+    """hub (torch's cache or a download), random (says so in the scores' names), or torch-fidelity's file."""
+    lpips_weights: str = "hub"
+    """hub, random, or torchvision's VGG-16 file."""
+    encoder: str | None = None
+    """Behind fd: dinov2 (FD-DINOv2), an autoencoder's checkpoint, an encoder's folder or hub name, or FILE.py:NAME
+    (called without arguments it gives a module from uint8 [b, 3, H, W] to [b, d])."""
+    encoder_weights: str | None = None
+    """Where the encoder's weights lie, if not at their usual place."""
+    images_split: str | None = None
+    """Which split of a data set, or which folder below the folder."""
+    reference_split: str | None = None
+    """The same of the reference."""
+    size: int | None = None
+    """Crop both sides to so many pixels as ADM does. Default: as they are, all of one size."""
+    num_samples: int | None = None
+    """A seeded random subset of the images; of a stage-2 checkpoint how many to sample (default 50,000)."""
+    reference_samples: int | None = None
+    """A seeded random subset of the reference's images."""
+    is_order: Literal["shuffled", "file"] = "shuffled"
+    """Of the images in the Inception Score's ten parts: as torch-fidelity, or as ADM's evaluator takes them."""
+    confidence: Literal["none", "bootstrap", "extrapolate"] = "none"
+    """Of Fréchet distances: their spread over resamples, or their limit at infinitely many images."""
+    resamples: int = 20
+    """Of a bootstrap."""
+    cache: Switch = True
+    """Keep references that were computed in the user's cache folder, and look for them there."""
+    num_workers: int = 0
+    """Processes that read images."""
+
+
+def main() -> int:
+    """Parse, evaluate, and turn mistakes into one line."""
+    options = parse(Options)
+    return cli.run(lambda: run(options))
+
+
+def run(options: Options) -> "Scores":
+    """Score, write the JSON file and show the table."""
+    from unirae.app.checkpoint_scores import checkpoint_kind, score_checkpoint
+    from unirae.app.inference import fixed_threads, pick_device, process_group
+    from unirae.app.score_table import show
+    from unirae.core.distributed import is_main, rank
+    from unirae.core.log import get_logger
+    from unirae.evaluation.scores import write_scores
+
+    cli.quiet_libraries()
+    kind = checkpoint_kind(options.images)
+    _refuse_sampling_options(options, kind)
+    device = pick_device(options.device)
+    if kind is not None:
+        return score_checkpoint(options, kind)
+    with process_group(device), fixed_threads(device, options.num_threads):
+        cli.configure_logging(rank=rank())
+        result = evaluate(options, device)
+        if is_main():
+            write_scores(options.output, result)
+            show(result, title=f"{result.count} images")
+            get_logger(__name__).info("scores and settings: %s", options.output)
+    return result
+
+
+def evaluate(options: Options, device: "torch.device") -> "Scores":
+    """Everything between the command line and the files, for images that lie in files."""
+    from unirae.app.inference import progress_bar
+    from unirae.app.references import require_reference
+    from unirae.app.stored_images import open_images
+    from unirae.evaluation.metric_set import PAIR_METRICS, build_set_metrics, pair_metric
+    from unirae.evaluation.stored_scores import Reading, score_images, score_pairs
+
+    names = [name.strip() for name in options.metrics.split(",")]
+    of_sets, of_pairs = partition(names)
+    images = open_images(options.images, split=options.images_split, size=options.size)
+    sources = metric_sources(options, of_sets, device)
+    try:
+        metrics = build_set_metrics(of_sets, sources) if of_sets else []
+        pair_metrics = [pair_metric(name, sources) for name in of_pairs]
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error} Or leave these scores out of --metrics ({', '.join(PAIR_METRICS[:2])} need no network)"
+        ) from None
+    require_reference(options.reference, [*of_pairs, *(n for m in metrics if m.reference for n in m.labels)])
+    about = {"kind": images.kind, **images.about}
+    with progress_bar("images", rate="images/s") as progress:
+        reading = Reading(
+            num_samples=options.num_samples,
+            seed=options.seed,
+            batch_size=options.batch_size,
+            num_workers=options.num_workers,
+            device=device,
+            progress=progress,
+        )
+        if of_pairs:
+            originals = _originals(options)
+            return score_pairs(
+                images.images, originals, of_pairs=pair_metrics, metrics=metrics, reading=reading, about=about
+            )
+        reference = open_reference(options, metrics, device)
+        return score_images(images.images, metrics=metrics, reference=reference, reading=reading, about=about)
+
+
+def partition(names: list[str]) -> tuple[list[str], list[str]]:
+    """The scores of sets, and those of pairs.
+
+    Raises:
+        ConfigError: an unknown name, or one named twice.
+    """
+    from unirae.evaluation.metric_set import PAIR_METRICS, SET_METRICS, check_names
+
+    check_names(names, (*SET_METRICS, *PAIR_METRICS))
+    return [n for n in names if n in SET_METRICS], [n for n in names if n in PAIR_METRICS]
+
+
+def metric_sources(options: Options, of_sets: list[str], device: "torch.device") -> "MetricSources":
+    """Where the metrics' networks come from."""
+    from unirae.app.extractors import open_extractor
+    from unirae.evaluation.metric_set import ENCODER_METRIC, MetricSources
+    from unirae.metrics.resampling import Confidence
+
+    if (ENCODER_METRIC in of_sets) != (options.encoder is not None):
+        raise ConfigError(
+            "--metrics fd and --encoder go together: the Fréchet distance in that encoder's features"
+        )
+    return MetricSources(
+        device=device,
+        inception_weights=options.inception_weights,
+        lpips_weights=options.lpips_weights,
+        encoder=None
+        if options.encoder is None
+        else open_extractor(options.encoder, weights=options.encoder_weights, device=device),
+        confidence=None
+        if options.confidence == "none"
+        else Confidence(method=options.confidence, resamples=options.resamples, seed=options.seed),
+        is_order=options.is_order,
+        options="--",
+    )
+
+
+def open_reference(
+    options: Options, metrics: "list[SetMetric]", device: "torch.device"
+) -> "Reference | None":
+    """What ``--reference`` names: a file of statistics, or images."""
+    from unirae.app.references import reference_of_data, reference_of_file
+    from unirae.app.stored_images import is_reference_file, open_images
+    from unirae.metrics.set_metrics import needs
+
+    if options.reference is None:
+        return None
+    if is_reference_file(options.reference):
+        if options.reference_samples is not None:
+            raise ConfigError(
+                f"--reference_samples: {options.reference} is a file of statistics, which has no subset"
+            )
+        return reference_of_file(
+            options.reference,
+            metrics,
+            device=device,
+            size=options.size,
+            batch_size=options.batch_size,
+            num_workers=options.num_workers,
+            cache=options.cache,
+        )
+    images = open_images(options.reference, split=options.reference_split, size=options.size).images
+    return reference_of_data(
+        images,
+        needs(metrics, of_reference=True),
+        purpose="generation",
+        what=options.reference,
+        device=device,
+        num_samples=options.reference_samples,
+        seed=options.seed,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        cache=options.cache,
+    )
+
+
+def _originals(options: Options) -> "StoredImages":
+    from unirae.app.stored_images import is_reference_file, open_images
+
+    reference = str(options.reference)
+    if is_reference_file(reference):
+        raise ConfigError(f"psnr, ssim and lpips compare image by image; {reference} is a file of statistics")
+    if options.reference_samples is not None:
+        raise ConfigError("--reference_samples: psnr, ssim and lpips need every original; use --num_samples")
+    return open_images(reference, split=options.reference_split, size=options.size).images
+
+
+def _refuse_sampling_options(options: Options, kind: str | None) -> None:
+    """An option of sampling that would be ignored is a mistake."""
+    shared = {"seed", "batch_size", "device", "num_threads"}
+    if kind == "stage2":
+        return
+    given = [
+        f"--{field.name}"
+        for field in fields(SamplingOptions)
+        if field.name not in shared and getattr(options, field.name) != field.default
+    ]
+    if kind == "stage1":
+        given = [name for name in given if name not in ("--precision", "--use_ema")]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: nothing is sampled, since --images is no stage-2 checkpoint")

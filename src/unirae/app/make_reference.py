@@ -1,0 +1,132 @@
+"""``python src/make_reference.py --data DIR --output FILE``: statistics of images, to compare others with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from unirae.app import cli
+from unirae.app.options import Flag, parse
+from unirae.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from unirae.evaluation.reference import Reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Read images once and write everything that scores need of them into one npz file.
+
+    The file holds mu and sigma under the names of ADM's and pytorch-fid's files, so their tools read it, too, and
+    everything that identifies it: data, split, crop, size, count, the networks with the hashes of their weights. Run it
+    under torchrun to use several devices; the file stays the same.
+    """
+
+    data: str
+    """A folder of images, an npz (arr_0), a Hugging Face dataset, or a name in configs/data."""
+    output: Path
+    """The npz file."""
+    purpose: Literal["generation", "reconstruction"] = "generation"
+    """Generated images are compared with the training images, reconstructions with the very images that were
+    reconstructed. A score of the other kind refuses the file."""
+    split: str | None = None
+    """Of a data set: any of its own names, or train and val. Of a folder: a folder below it."""
+    size: int | None = None
+    """Crop to so many pixels as ADM does. Default: as they are, all of one size."""
+    num_samples: int | None = None
+    """A seeded random subset of this size. Default: every image."""
+    seed: int = 0
+    """Chooses the subset."""
+    metrics: str = "fid,sfid"
+    """The scores that the file is for: of fid, sfid, kid, precision, recall, density, coverage, fd (see --encoder)."""
+    features: Flag = False
+    """Keep the features of every image, too, also where the scores need only mean and covariance."""
+    inception_weights: str = "hub"
+    """hub (torch's cache or a download), random (the scores' names say so), or torch-fidelity's file."""
+    encoder: str | None = None
+    """Behind fd: dinov2, an autoencoder's checkpoint, an encoder's folder or hub name, or FILE.py:NAME."""
+    encoder_weights: str | None = None
+    """Where the encoder's weights lie, if not at their usual place."""
+    batch_size: int = 64
+    """Images read at once; the file does not depend on it."""
+    num_workers: int = 0
+    """Processes that read images."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    num_threads: int | None = None
+    """CPU threads of each process. Default: one for each core."""
+
+
+def main() -> int:
+    """Parse, compute, and turn mistakes into one line."""
+    options = parse(Options)
+    return cli.run(lambda: run(options))
+
+
+def run(options: Options) -> Path:
+    """Compute and write; returns the file."""
+    from unirae.app.inference import fixed_threads, pick_device, process_group
+    from unirae.core.distributed import is_main, rank
+    from unirae.core.log import get_logger
+    from unirae.evaluation.reference_file import write_reference
+
+    cli.quiet_libraries()
+    if options.output.suffix != ".npz":
+        raise ConfigError(f"--output {options.output}: the file is an npz; call it so")
+    device = pick_device(options.device)
+    with process_group(device), fixed_threads(device, options.num_threads):
+        cli.configure_logging(rank=rank())
+        reference = make(options, device)
+        if is_main():
+            write_reference(options.output, reference)
+            get_logger(__name__).info(
+                "%d images of %s px, %s: %s",
+                reference.identity["count"],
+                "×".join(map(str, reference.identity["size_px"])),
+                ", ".join(reference.statistics),
+                options.output,
+            )
+    return options.output
+
+
+def make(options: Options, device: "torch.device") -> "Reference":
+    """Everything between the command line and the file."""
+    from unirae.app.extractors import open_extractor
+    from unirae.app.references import reference_of_data
+    from unirae.app.stored_images import open_images
+    from unirae.evaluation.metric_set import ENCODER_METRIC, MetricSources, build_set_metrics
+    from unirae.metrics.set_metrics import needs
+    from unirae.metrics.statistics import Keep
+
+    names = [name.strip() for name in options.metrics.split(",")]
+    if (ENCODER_METRIC in names) != (options.encoder is not None):
+        raise ConfigError(
+            "--metrics fd and --encoder go together: the Fréchet distance in that encoder's features"
+        )
+    images = open_images(options.data, split=options.split, size=options.size).images
+    encoder = None
+    if options.encoder is not None:
+        encoder = open_extractor(options.encoder, weights=options.encoder_weights, device=device)
+    sources = MetricSources(
+        device=device, inception_weights=options.inception_weights, encoder=encoder, options="--"
+    )
+    metrics = build_set_metrics(names, sources)
+    wanted = needs(metrics, of_reference=True)
+    if not wanted:
+        raise ConfigError(f"--metrics {options.metrics} need no reference")
+    if options.features:
+        more = Keep(features=True)
+        wanted = [(extractor, {out: keep | more for out, keep in kept.items()}) for extractor, kept in wanted]
+    return reference_of_data(
+        images,
+        wanted,
+        purpose=options.purpose,
+        what=options.data,
+        device=device,
+        num_samples=options.num_samples,
+        seed=options.seed,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        cache=False,
+    )

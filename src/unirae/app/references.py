@@ -1,0 +1,134 @@
+"""References for the commands: of data, kept in a cache, or of a file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unirae.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from unirae.evaluation.reference import Purpose, Reference, ReferenceData
+    from unirae.evaluation.scoring import Needs
+    from unirae.metrics.set_metrics import SetMetric
+
+
+def reference_of_data(
+    dataset: "ReferenceData",
+    needs: "Needs",
+    *,
+    purpose: "Purpose",
+    what: str,
+    device: "torch.device",
+    num_samples: int | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    cache: bool = True,
+) -> "Reference":
+    """From the cache, or from a pass over the data with a progress bar.
+
+    Args:
+        needs: what is kept of which features.
+        what: the data, for the progress bar.
+        cache: keep the reference, and look for it, in the user's cache folder.
+    """
+    from unirae.app.inference import progress_bar
+    from unirae.core.cache import cache_dir
+    from unirae.evaluation.reading import choose_indices
+    from unirae.evaluation.reference import reference_from_data
+    from unirae.evaluation.reference_cache import cached_reference
+
+    def compute() -> "Reference":
+        with progress_bar(f"reference ({what})", rate="images/s") as progress:
+            return reference_from_data(
+                dataset,
+                needs,
+                purpose=purpose,
+                num_samples=num_samples,
+                seed=seed,
+                batch_size=batch_size,
+                device=device,
+                num_workers=num_workers,
+                progress=progress,
+            )
+
+    return cached_reference(
+        cache_dir() / "references" if cache else None,
+        dataset,
+        needs,
+        purpose=purpose,
+        indices=choose_indices(len(dataset), num_samples, seed),
+        seed=seed,
+        compute=compute,
+    )
+
+
+def reference_of_file(
+    path: str | Path,
+    metrics: "Sequence[SetMetric]",
+    *,
+    device: "torch.device",
+    size: int | None = None,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    cache: bool = True,
+) -> "Reference":
+    """The statistics of a file as they are; what they lack is computed from the file's images, if it holds any.
+
+    So ADM's ``VIRTUAL_imagenet256_labeled.npz`` serves everything: FID and sFID by its stored moments of the training
+    set, precision and recall by its 10,000 images.
+
+    Raises:
+        ConfigError: the metrics need what the file has not.
+    """
+    from unirae.app.stored_images import open_images
+    from unirae.evaluation.reference import check_fits, completed
+    from unirae.evaluation.reference_file import holds_images, holds_statistics, read_reference
+    from unirae.metrics.set_metrics import needs
+
+    stored = None
+    if holds_statistics(path) or not holds_images(path):
+        stored = read_reference(path)
+        if not (lacking := [metric for metric in metrics if _lacks(stored, metric)]) or not holds_images(
+            path
+        ):
+            check_fits(stored, metrics)
+            return stored
+        metrics = lacking
+    images = open_images(str(path), size=size).images
+    made = reference_of_data(
+        images,
+        needs(metrics, of_reference=True),
+        purpose="unknown",
+        what=Path(path).name,
+        device=device,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        cache=cache,
+    )
+    if stored is None:
+        return made
+    return completed(stored, made)
+
+
+def _lacks(reference: "Reference", metric: "SetMetric") -> bool:
+    if metric.reference is None:
+        return False
+    found = reference.statistics.get(metric.key)
+    return found is None or (metric.reference.features and found.features is None)
+
+
+def require_reference(reference: str | None, names: "Sequence[str]") -> None:
+    """Refuse to go on without a reference where scores need one.
+
+    Args:
+        names: of the scores that do.
+
+    Raises:
+        ConfigError: one does.
+    """
+    if reference is None and names:
+        raise ConfigError(f"--metrics {','.join(names)} compare with a reference; give --reference")

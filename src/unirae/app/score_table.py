@@ -1,0 +1,18 @@
+"""Scores on the console, by every command alike."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unirae.evaluation.scores import Scores
+
+
+def show(result: "Scores", *, title: str) -> None:
+    """The scores as a table, each as it should be quoted, with its uncertainty."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("score", "value", "±", title=title)
+    for name, estimate in result.estimates.items():
+        error = "" if estimate.standard_error is None else f"{estimate.standard_error:.2g}"
+        table.add_row(result.label(name), f"{estimate.value:.4f}", error)
+    Console().print(table)

@@ -1,0 +1,146 @@
+"""From what a user calls a set of images to the images: a folder, an npz, a data set, one of ``configs/data``."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unirae.core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from unirae.data.source import Source
+    from unirae.data.stored import StoredImages
+
+EXPECTED = (
+    "a folder of images, an npz file, a Hugging Face dataset (a folder, a parquet file or a hub name), or one of "
+    "the names in configs/data"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """Images to be scored, or to compare with.
+
+    Attributes:
+        kind: folder, npz or dataset.
+        about: what is known beside the images: the sampler's settings of a folder of ``sample_dit.py``.
+    """
+
+    images: "StoredImages"
+    kind: str
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def open_images(spec: str, *, split: str | None = None, size: int | None = None) -> ImageSet:
+    """Whatever ``spec`` names, every image once.
+
+    Args:
+        split: of a data set: any of its own names, or train and val.
+        size: crop to this many pixels as ADM does; None takes images as they are, all of one size.
+
+    Raises:
+        DataError: there is nothing of that name, or nothing in it.
+        ConfigError: the split is needed, or is none of the data's.
+    """
+    from unirae.data.stored import StoredImages
+    from unirae.data.transforms import AdmCenterCrop
+
+    source, kind, about = _source(spec, split)
+    transform = None if size is None else AdmCenterCrop(size=size)
+    return ImageSet(images=StoredImages(source, transform=transform), kind=kind, about=about)
+
+
+def is_reference_file(spec: str) -> bool:
+    """Whether ``spec`` is a file with statistics, beside images or without."""
+    from unirae.evaluation.reference_file import holds_statistics
+
+    path = Path(spec).expanduser()
+    return path.suffix in (".pt", ".pth") or (path.is_file() and holds_statistics(path))
+
+
+def _source(spec: str, split: str | None) -> "tuple[Source, str, dict[str, Any]]":
+    from unirae.app.config import config_dir
+    from unirae.data.npz import NpzSource
+
+    path = Path(spec).expanduser()
+    if path.suffix == ".npz":
+        _refuse_split(spec, split)
+        return NpzSource(path), "npz", {}
+    if path.is_dir() and not _is_dataset(path):
+        return _folder(path, split)
+    if path.exists() or spec.count("/") == 1:
+        return _hugging_face(spec, split), "dataset", {}
+    known = sorted(p.stem for p in (config_dir() / "data").glob("*.yaml") if p.stem != "default")
+    if spec in known:
+        return _configured(spec, split), "dataset", {}
+    raise DataError(f"{spec}: there is nothing of that name; expected {EXPECTED} ({', '.join(known)})")
+
+
+def _is_dataset(folder: Path) -> bool:
+    written = any((folder / name).exists() for name in ("dataset_dict.json", "dataset_info.json"))
+    return written or any(folder.rglob("*.parquet"))
+
+
+def _refuse_split(spec: str, split: str | None) -> None:
+    if split is not None:
+        raise ConfigError(f"{spec} has no splits; leave out the split {split!r}")
+
+
+def _folder(folder: Path, split: str | None) -> "tuple[Source, str, dict[str, Any]]":
+    """All images of a folder, or of its part of that name; of a folder of samples, the numbered ones."""
+    from unirae.data.folder import FolderSource
+    from unirae.data.listing import find_images
+
+    if split is not None:
+        folder = folder / split
+        if not folder.is_dir():
+            raise ConfigError(f"there is no folder {folder}; name the folder itself and leave the split out")
+    record = _samples_record(folder)
+    files = find_images(folder)
+    if record is not None:
+        files = [name for name in files if Path(name).stem.isdecimal()]  # without the overview, grid.png
+        if len(files) != record["num_samples"]:
+            raise DataError(
+                f"{folder} holds {len(files)} samples, but its settings.json speaks of {record['num_samples']}: "
+                "sampling was interrupted. Repeat its command to complete it"
+            )
+    source = FolderSource(split="train", data_dir=folder, val_fraction=0.0, files=files)
+    if len(source) != len(files):
+        raise ConfigError(
+            f"{folder} holds {len(files)} images, of which {len(source)} lie where a data set has its training images. "
+            "Name the folder that is meant, or the split"
+        )
+    return source, "folder", {} if record is None else {"sampler": record["settings"]}
+
+
+def _samples_record(folder: Path) -> dict[str, Any] | None:
+    """What ``sample_dit.py`` wrote beside its images."""
+    file = folder / "settings.json"
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_text())
+    except ValueError:
+        return None
+    return content if {"num_samples", "settings", "label_counts"} <= set(content) else None
+
+
+def _hugging_face(spec: str, split: str | None) -> "Source":
+    from unirae.data.hf import HFSource, split_names
+
+    names = split_names(spec)
+    if split is None:
+        if len(names) > 1:
+            raise ConfigError(f"{spec} has the splits {', '.join(names)}; say which one is meant")
+        split = names[0]
+    elif split not in names:
+        raise ConfigError(f"{spec} has no split {split!r}; it has {', '.join(names)}")
+    return HFSource(split="train", data_dir=spec, train_split=split, val_fraction=0.0)
+
+
+def _configured(name: str, split: str | None) -> "Source":
+    from unirae.app.config import build
+    from unirae.app.inference import choose_data
+
+    data = choose_data(name, None, {})
+    return build(data["source"], split=split or "val")

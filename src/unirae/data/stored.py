@@ -1,0 +1,98 @@
+"""Images that are to be scored as they are: nothing is replaced, resized or left out in silence."""
+
+from typing import Any, Protocol
+
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from unirae.core.errors import DataError
+from unirae.data.decode import BadImageError
+from unirae.data.folder import FolderSource
+from unirae.data.source import Sample, Source
+from unirae.data.transforms import to_tensor
+
+
+class SizedTransform(Protocol):
+    """A picture to a tensor of one size, without chance."""
+
+    size: tuple[int, int]
+
+    def __call__(self, image: Image.Image, generator: Generator | None = None) -> UInt8[Tensor, "3 H W"]:
+        """RGB in, uint8 RGB in [0, 255] out."""
+        ...
+
+
+class AsStored:
+    """No crop: pictures must have the size (height, width) already."""
+
+    def __init__(self, *, size: tuple[int, int]):
+        self.size = size
+
+    def __call__(self, image: Image.Image, generator: Generator | None = None) -> UInt8[Tensor, "3 H W"]:
+        """The picture.
+
+        Raises:
+            DataError: it has another size.
+        """
+        if (image.height, image.width) != self.size:
+            raise DataError(
+                f"it has {image.height}×{image.width} px (height, width), the first has {self.size[0]}×{self.size[1]}; "
+                "images of different sizes are scored only after a crop: --size N crops all as ADM does"
+            )
+        return to_tensor(image)
+
+
+class StoredImages(Dataset[dict[str, Any]]):
+    """Every picture of a source once, in its order: ``{"image": uint8 [3, H, W], "label": int, "index": int}``.
+
+    Args:
+        transform: by default pictures are taken as they are, and all must have the size of the first.
+    """
+
+    def __init__(self, source: Source, *, transform: SizedTransform | None = None):
+        if len(source) == 0:
+            raise DataError(f"{source.name} has no images")
+        self.source = source
+        if transform is None:
+            first = self._sample(0).image
+            transform = AsStored(size=(first.height, first.width))
+        self.transform = transform
+
+    def __len__(self) -> int:
+        """Pictures."""
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One picture.
+
+        Raises:
+            DataError: it cannot be read or has another size than the first; the message names it.
+        """
+        sample = self._sample(index)
+        try:
+            image = self.transform(sample.image)
+        except DataError as error:
+            raise DataError(f"{self.name_of(index)}: {error}") from None
+        return {"image": image, "label": sample.label, "index": index}
+
+    def name_of(self, index: int) -> str:
+        """What a picture is called: its file below a folder, else its number."""
+        if isinstance(self.source, FolderSource):
+            return self.source.file_name(index)
+        return f"{self.source.name}, image {index}"
+
+    def stem_of(self, index: int) -> str | None:
+        """A file's path below its folder without its suffix; None where pictures have no names."""
+        if isinstance(self.source, FolderSource):
+            return self.source.file_name(index).rsplit(".", 1)[0]
+        return None
+
+    def _sample(self, index: int) -> Sample:
+        try:
+            return self.source[index]
+        except BadImageError as error:
+            raise DataError(
+                f"{self.name_of(index)} cannot be read: {error}. Mend or remove it; a score needs every image"
+            ) from None

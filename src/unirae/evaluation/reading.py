@@ -1,0 +1,98 @@
+"""Reading the images of a data set for a score: which of them, each once, in chunks shared by the processes."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from unirae.core.distributed import own_batches
+from unirae.core.errors import DataError
+from unirae.core.exact import NETWORK_CHUNK, rechunk
+from unirae.data.source import Source
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Progress = Callable[[int, int], None]
+Chunk = tuple[Int64[Tensor, " b"], UInt8[Tensor, "b 3 H W"]]
+"""Positions in the set, and the images that stand there."""
+
+
+class EvaluationData(Protocol):
+    """A map-style data set of dictionaries with ``image`` (uint8, "3 H W", all of one size) and ``index``."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def __getitem__(self, key: int, /) -> dict[str, Any]:
+        """One image; ``index`` differs from ``key`` where an unreadable image was replaced by another."""
+        ...
+
+
+class DescribedData(EvaluationData, Protocol):
+    """Data that say where they come from."""
+
+    source: Source
+
+
+def choose_indices(available: int, num_samples: int | None, seed: int) -> list[int]:
+    """All indices, or a seeded random subset in ascending order (the first N may be one class)."""
+    if available == 0:
+        raise DataError("the data set to evaluate on is empty; choose another split or folder")
+    if num_samples is None or num_samples == available:
+        return list(range(available))
+    if not 1 <= num_samples <= available:
+        raise DataError(
+            f"num_samples={num_samples}, but the data set has {available} images; give 1 to {available}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    return sorted(torch.randperm(available, generator=generator)[:num_samples].tolist())
+
+
+def describe_data(dataset: DescribedData) -> dict[str, Any]:
+    """What identifies the evaluated images, for ``settings``."""
+    return {"data": dataset.source.name, "fingerprint": dataset.source.fingerprint}
+
+
+def own_positions(count: int) -> list[int]:
+    """This process's share of ``count`` images: whole chunks, so that each holds the same images everywhere."""
+    return [position for batch in own_batches(count, NETWORK_CHUNK) for position in batch]
+
+
+def read_chunks(
+    dataset: EvaluationData,
+    indices: list[int],
+    *,
+    batch_size: int,
+    num_workers: int,
+    replaced: Tensor,
+    progress: Progress | None = None,
+) -> Iterator[Chunk]:
+    """This process's share of the images at ``indices``, in chunks of :data:`NETWORK_CHUNK`, each image once.
+
+    Args:
+        batch_size: images read at once; it decides nothing else.
+        replaced: how many images had to be replaced is added to it. Chunks go to its device.
+        progress: called with (images done, images in all) of this process, after each chunk was dealt with.
+    """
+    own = own_positions(len(indices))
+    images = _read(dataset, [indices[p] for p in own], batch_size, num_workers, replaced)
+    done = 0
+    for chunk in rechunk(images, NETWORK_CHUNK):
+        positions = torch.tensor(own[done : done + len(chunk)])
+        yield positions, chunk.to(replaced.device, non_blocking=True)
+        done += len(chunk)
+        if progress is not None:
+            progress(done, len(own))
+
+
+def _read(
+    dataset: EvaluationData, indices: list[int], batch_size: int, num_workers: int, replaced: Tensor
+) -> Iterator[UInt8[Tensor, "b 3 H W"]]:
+    loader = DataLoader(Subset(dataset, indices), batch_size=batch_size, num_workers=num_workers)  # type: ignore[arg-type]
+    for start, batch in enumerate(loader):
+        expected = torch.tensor(indices[start * batch_size : (start + 1) * batch_size])
+        replaced += (batch["index"] != expected).sum().to(replaced.device)
+        yield batch["image"]

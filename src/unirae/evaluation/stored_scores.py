@@ -1,0 +1,216 @@
+"""Scores of images that lie in files: against other images, or against statistics, in one reading."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from unirae.core.errors import ConfigError, DataError
+from unirae.data.stored import StoredImages
+from unirae.evaluation.image_hashes import count_shared
+from unirae.evaluation.reading import Chunk, Progress, choose_indices, read_chunks
+from unirae.evaluation.reference import (
+    Reference,
+    check_fits,
+    check_purpose,
+    of_same_size,
+    reference_of,
+    selection,
+)
+from unirae.evaluation.scores import Scores, bias_warnings, warn_once
+from unirae.evaluation.scoring import (
+    Collected,
+    SetCollector,
+    duplicate_warnings,
+    few_images_warnings,
+    program,
+    settings_of,
+)
+from unirae.metrics.base import Estimate, PairMetric
+from unirae.metrics.set_metrics import SetMetric, compute, needs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How images are read.
+
+    Attributes:
+        num_samples: a seeded random subset of this size; all images where None.
+        batch_size: images read at once; it does not reach the networks.
+        progress: called with (images done, images in all) of this process.
+    """
+
+    num_samples: int | None = None
+    seed: int = 0
+    batch_size: int = 64
+    num_workers: int = 0
+    device: torch.device | str = "cpu"
+    progress: Progress | None = None
+
+    def indices(self, data: StoredImages) -> list[int]:
+        """Which images are read."""
+        return choose_indices(len(data), self.num_samples, self.seed)
+
+    def chunks(self, data: StoredImages, *, progress: Progress | None = None) -> Iterator[Chunk]:
+        """This process's share of them."""
+        return read_chunks(
+            data,
+            self.indices(data),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            replaced=torch.zeros((), dtype=torch.int64, device=self.device),
+            progress=progress,
+        )
+
+
+def score_images(
+    images: StoredImages,
+    *,
+    metrics: Sequence[SetMetric],
+    reference: Reference | None,
+    reading: Reading,
+    about: Mapping[str, Any] | None = None,
+) -> Scores:
+    """Score a set of images; every process gets the same result.
+
+    Args:
+        metrics: their networks must be on the reading's device.
+        reference: None where no metric needs one.
+        about: what the caller knows of the images, kept with the scores.
+
+    Raises:
+        DataError: too few images, of different sizes, or one that cannot be read.
+        ConfigError: the reference lacks what the metrics need, or was made for reconstructions.
+    """
+    if reference is not None:
+        check_purpose(reference, "generation")
+        check_fits(reference, metrics)
+    chunks = reading.chunks(images, progress=reading.progress)
+    collector = SetCollector(
+        needs(metrics, of_reference=False), count=len(reading.indices(images)), device=reading.device
+    )
+    for chunk in chunks if reference is None else of_same_size(chunks, reference):
+        collector.update(chunk)
+    return _result(images, collector.compute(), reference, metrics=metrics, reading=reading, about=about)
+
+
+def score_pairs(
+    images: StoredImages,
+    originals: StoredImages,
+    *,
+    of_pairs: Sequence[PairMetric],
+    metrics: Sequence[SetMetric] = (),
+    reading: Reading,
+    about: Mapping[str, Any] | None = None,
+) -> Scores:
+    """Score each image against its original, and the set against the set of originals, in one reading of both.
+
+    Folders are paired by the names of their files, others by their order.
+
+    Raises:
+        DataError: the sets have different counts, names or sizes.
+    """
+    _check_pairs(images, originals)
+    for metric in of_pairs:
+        metric.reset()
+    count = len(reading.indices(images))
+    of_originals = needs(metrics, of_reference=True)
+    real = SetCollector(of_originals, count=count, device=reading.device)
+    made = SetCollector(needs(metrics, of_reference=False), count=count, device=reading.device)
+    sides = reading.chunks(originals), reading.chunks(images, progress=reading.progress)
+    for original, image in zip(*sides, strict=True):
+        _check_sizes(original, image)
+        real.update(original)
+        made.update(image)
+        for metric in of_pairs:
+            metric.update(original[1], image[1])
+    identity = {
+        **selection(originals, reading.indices(originals), seed=reading.seed),
+        "purpose": "generation",
+    }
+    reference = reference_of(real.compute(), of_originals, identity=identity)
+    result = _result(images, made.compute(), reference, metrics=metrics, reading=reading, about=about)
+    result.estimates.update({metric.name: metric.compute() for metric in of_pairs})
+    result.settings["metrics"].update({metric.name: metric.settings for metric in of_pairs})
+    return result
+
+
+def _result(
+    images: StoredImages,
+    found: Collected,
+    reference: Reference | None,
+    *,
+    metrics: Sequence[SetMetric],
+    reading: Reading,
+    about: Mapping[str, Any] | None,
+) -> Scores:
+    try:
+        estimates = compute(metrics, found.statistics, {} if reference is None else reference.statistics)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    return Scores(
+        estimates=estimates,
+        count=found.count,
+        warnings=_warnings(metrics, found, reference, estimates),
+        settings={
+            "images": {
+                **(about or {}),
+                **selection(images, reading.indices(images), seed=reading.seed),
+                **found.describe(),
+            },
+            "metrics": settings_of(metrics),
+            "reference": None if reference is None else reference.identity,
+            **program(reading.device),
+        },
+    )
+
+
+def _warnings(
+    metrics: Sequence[SetMetric],
+    found: Collected,
+    reference: Reference | None,
+    estimates: Mapping[str, Estimate],
+) -> list[str]:
+    warnings = [
+        *bias_warnings(list(estimates), found.count),
+        *few_images_warnings(metrics, found.count, "the images"),
+        *duplicate_warnings(found.describe()["duplicates"], "the images"),
+    ]
+    if reference is None:
+        return warnings
+    if reference.identity.get("count") is not None:
+        warnings += few_images_warnings(metrics, reference.identity["count"], "the reference")
+        warnings += duplicate_warnings(reference.identity.get("duplicates", 0), "the reference")
+    shared = 0 if reference.hashes is None else count_shared(found.hashes, reference.hashes)
+    if shared:
+        warnings.append(
+            f"{shared} of the {found.count} images stand in the reference, too, pixel by pixel: they were copied, or "
+            "both sides are the same images"
+        )
+        warn_once(warnings[-1])
+    return warnings
+
+
+def _check_pairs(images: StoredImages, originals: StoredImages) -> None:
+    if len(images) != len(originals):
+        raise DataError(
+            f"{len(images)} images and {len(originals)} originals make no pairs; PSNR, SSIM and LPIPS compare one by "
+            "one"
+        )
+    for number in range(len(images)):
+        ours, theirs = images.stem_of(number), originals.stem_of(number)
+        if ours is not None and theirs is not None and ours != theirs:
+            raise DataError(
+                f"pair {number} would be {ours} and {theirs}: pairs are found by the names of the files, which must be "
+                "the same in both folders"
+            )
+
+
+def _check_sizes(original: Chunk, image: Chunk) -> None:
+    ours, theirs = image[1].shape[-2:], original[1].shape[-2:]
+    if ours != theirs:
+        raise ConfigError(
+            f"images of {ours[0]}×{ours[1]} px cannot be compared one by one with originals of {theirs[0]}×{theirs[1]} "
+            "px; crop both alike with --size"
+        )

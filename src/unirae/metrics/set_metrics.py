@@ -1,0 +1,199 @@
+"""Scores of a set of images by name: what they need of which features, and how they are computed from them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from unirae.metrics.base import Estimate
+from unirae.metrics.extractors import POOLED, FeatureExtractor
+from unirae.metrics.frechet import frechet_distance, frechet_name
+from unirae.metrics.inception import LOGITS, SPATIAL
+from unirae.metrics.inception_score import SEED as SCORE_SEED
+from unirae.metrics.inception_score import SPLITS, Order, inception_score
+from unirae.metrics.kernel import SEED, SUBSET_SIZE, SUBSETS, kernel_distance
+from unirae.metrics.manifold import (
+    DENSITY_COVERAGE_NEIGHBOURS,
+    PRECISION_RECALL_NEIGHBOURS,
+    manifold_scores,
+)
+from unirae.metrics.resampling import Confidence, with_confidence
+from unirae.metrics.statistics import Keep, SetStatistics, Statistics, statistics_key
+
+INCEPTION_METRICS = ("fid", "sfid", "is", "kid", "precision", "recall", "density", "coverage")
+"""In Inception's features."""
+ENCODER_METRIC = "fd"
+"""The Fréchet distance in the features of any other extractor."""
+
+_MANIFOLD = ("precision", "recall", "density", "coverage")
+_MOMENTS, _FEATURES = Keep(moments=True), Keep(features=True)
+
+Compute = Callable[[SetStatistics, SetStatistics | None], dict[str, Estimate]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetMetric:
+    """One or several scores that are computed together from the same statistics.
+
+    Attributes:
+        labels: by the scores' plain names those that they are recorded under, which say so if weights are random.
+        images, reference: what is kept of both sides; a score without a reference looks at the images alone.
+        compute: from the statistics of both sides to the scores, by their plain names.
+        parameters: what decides the scores beside the features, JSON-able.
+    """
+
+    labels: Mapping[str, str]
+    extractor: FeatureExtractor
+    output: str
+    images: Keep
+    reference: Keep | None
+    compute: Compute
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What its statistics are called."""
+        return statistics_key(self.extractor.name, self.output)
+
+    @property
+    def fits_gaussian(self) -> bool:
+        """Whether it compares means and covariances: a Fréchet distance."""
+        return self.reference is not None and self.reference.moments
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What identifies the scores: features and parameters."""
+        return {
+            "extractor": self.extractor.name,
+            "output": self.output,
+            "features": self.extractor.widths[self.output],
+            **self.extractor.identity,
+            **self.parameters,
+        }
+
+
+def inception_metrics(
+    names: Sequence[str],
+    extractor: FeatureExtractor,
+    *,
+    confidence: Confidence | None = None,
+    is_order: Order = "shuffled",
+) -> list[SetMetric]:
+    """Of :data:`INCEPTION_METRICS`; nearest-neighbour scores are computed together.
+
+    Args:
+        extractor: Inception.
+        confidence: for Fréchet distances; it needs every image's features.
+        is_order: of the images in the Inception Score's parts.
+    """
+    metrics = [_frechet(name, extractor, confidence) for name in ("fid", "sfid") if name in names]
+    if "is" in names:
+        metrics.append(_inception_score(extractor, is_order))
+    if "kid" in names:
+        metrics.append(_kernel(extractor))
+    wanted = [name for name in _MANIFOLD if name in names]
+    return [*metrics, _manifold(wanted, extractor)] if wanted else metrics
+
+
+def encoder_metric(extractor: FeatureExtractor, *, confidence: Confidence | None = None) -> SetMetric:
+    """The Fréchet distance in an encoder's features, ``fd_<name>``."""
+    return _frechet(ENCODER_METRIC, extractor, confidence)
+
+
+def needs(
+    metrics: Iterable[SetMetric], *, of_reference: bool
+) -> list[tuple[FeatureExtractor, dict[str, Keep]]]:
+    """What a collector must keep of one side for all of these metrics."""
+    found: dict[str, tuple[FeatureExtractor, dict[str, Keep]]] = {}
+    for metric in metrics:
+        keep = metric.reference if of_reference else metric.images
+        if keep is not None:
+            _, outputs = found.setdefault(metric.extractor.name, (metric.extractor, {}))
+            outputs[metric.output] = outputs.get(metric.output, Keep()) | keep
+    return list(found.values())
+
+
+def compute(metrics: Iterable[SetMetric], images: Statistics, reference: Statistics) -> dict[str, Estimate]:
+    """Every score under its label."""
+    found = {}
+    for metric in metrics:
+        other = None if metric.reference is None else reference[metric.key]
+        scores = metric.compute(images[metric.key], other)
+        found.update({label: scores[name] for name, label in metric.labels.items()})
+    return found
+
+
+def _label(name: str, extractor: FeatureExtractor) -> str:
+    """The name of a score in Inception's features; it says so if they are of random weights."""
+    return name if extractor.name == "inception" else f"{name}_{extractor.name}"
+
+
+def _given(statistics: SetStatistics | None) -> SetStatistics:
+    assert statistics is not None, "this score needs a reference"
+    return statistics
+
+
+def _frechet(name: str, extractor: FeatureExtractor, confidence: Confidence | None) -> SetMetric:
+    def compute(images: SetStatistics, reference: SetStatistics | None) -> dict[str, Estimate]:
+        moments = _given(reference).need_moments()
+        if confidence is None:
+            return {name: Estimate(value=frechet_distance(images.need_moments(), moments))}
+        return {name: with_confidence(images.need_features(), moments, confidence)}
+
+    return SetMetric(
+        labels={name: _label(name, extractor) if name == "sfid" else frechet_name(extractor)},
+        extractor=extractor,
+        output=SPATIAL if name == "sfid" else POOLED,
+        images=_MOMENTS if confidence is None else _FEATURES,
+        reference=_MOMENTS,
+        compute=compute,
+    )
+
+
+def _inception_score(extractor: FeatureExtractor, order: Order) -> SetMetric:
+    def compute(images: SetStatistics, reference: SetStatistics | None) -> dict[str, Estimate]:
+        return {"is": inception_score(images.need_features(), order=order)}
+
+    seed = SCORE_SEED if order == "shuffled" else None
+    return SetMetric(
+        labels={"is": _label("is", extractor)},
+        extractor=extractor,
+        output=LOGITS,
+        images=_FEATURES,
+        reference=None,
+        compute=compute,
+        parameters={"splits": SPLITS, "order": order, "seed": seed},
+    )
+
+
+def _kernel(extractor: FeatureExtractor) -> SetMetric:
+    def compute(images: SetStatistics, reference: SetStatistics | None) -> dict[str, Estimate]:
+        return {"kid": kernel_distance(images.need_features(), _given(reference).need_features())}
+
+    return SetMetric(
+        labels={"kid": _label("kid", extractor)},
+        extractor=extractor,
+        output=POOLED,
+        images=_FEATURES,
+        reference=_FEATURES,
+        compute=compute,
+        parameters={"subsets": SUBSETS, "subset_size": SUBSET_SIZE, "seed": SEED, "kernel": "(a·b/d + 1)^3"},
+    )
+
+
+def _manifold(names: Sequence[str], extractor: FeatureExtractor) -> SetMetric:
+    def compute(images: SetStatistics, reference: SetStatistics | None) -> dict[str, Estimate]:
+        scores = manifold_scores(images.need_features(), _given(reference).need_features())
+        return {name: getattr(scores, name) for name in _MANIFOLD}
+
+    return SetMetric(
+        labels={name: _label(name, extractor) for name in names},
+        extractor=extractor,
+        output=POOLED,
+        images=_FEATURES,
+        reference=_FEATURES,
+        compute=compute,
+        parameters={
+            "neighbours": PRECISION_RECALL_NEIGHBOURS,
+            "density_neighbours": DENSITY_COVERAGE_NEIGHBOURS,
+        },
+    )

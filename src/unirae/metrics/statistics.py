@@ -1,0 +1,146 @@
+"""What is kept of the features of a set of images: their moments, or all of them in the order of the images.
+
+Moments take constant memory and serve Fréchet distances; kernel distances, precision, recall and resampling need the
+features themselves. One pass over the images fills everything that is wanted of every extractor.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from unirae.core.distributed import all_sum
+from unirae.metrics.extractors import FeatureExtractor
+from unirae.metrics.moments import MomentAccumulator, Moments, moments_of
+
+_ROWS_AT_ONCE = 512
+"""Features that go into the moments together: each time the whole covariance matrix is read and written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """What a score needs of one side's features."""
+
+    moments: bool = False
+    features: bool = False
+
+    def __or__(self, other: "Keep") -> "Keep":
+        """What both need."""
+        return Keep(moments=self.moments or other.moments, features=self.features or other.features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetStatistics:
+    """What was kept of one output of an extractor over a set of images; at least one of the two is there.
+
+    Attributes:
+        count: images behind them; 0 where it is not known.
+        features: float32 on the CPU, in the order of the images.
+    """
+
+    count: int
+    moments: Moments | None = None
+    features: Float[Tensor, "n d"] | None = None
+
+    def need_moments(self) -> Moments:
+        """The moments, computed from the features where they were not kept."""
+        return moments_of(self.need_features()) if self.moments is None else self.moments
+
+    def need_features(self) -> Float[Tensor, "n d"]:
+        """The features.
+
+        Raises:
+            ValueError: only moments were kept.
+        """
+        if self.features is None:
+            raise ValueError("this score needs the features of each image, but only their moments were kept")
+        return self.features
+
+
+Statistics = Mapping[str, SetStatistics]
+"""By :func:`statistics_key`."""
+
+
+def statistics_key(extractor: str, output: str) -> str:
+    """``extractor/output``: what the statistics of an output are called."""
+    return f"{extractor}/{output}"
+
+
+class Collector:
+    """Streams images through extractors and keeps what is wanted of each output.
+
+    Args:
+        needs: by extractor what to keep of which outputs; the networks are on ``device``.
+        count: images in all, over all processes.
+    """
+
+    def __init__(
+        self,
+        needs: Sequence[tuple[FeatureExtractor, Mapping[str, Keep]]],
+        *,
+        count: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._needs, self._device = needs, device
+        self._kept = {
+            statistics_key(extractor.name, output): _Kept(
+                width=extractor.widths[output], keep=keep, count=count, device=device
+            )
+            for extractor, outputs in needs
+            for output, keep in outputs.items()
+        }
+
+    def update(self, positions: Int64[Tensor, " b"], images: UInt8[Tensor, "b 3 H W"]) -> None:
+        """Add the images that stand at these positions of the set."""
+        for extractor, outputs in self._needs:
+            features = extractor.features(images)
+            for output in outputs:
+                self._kept[statistics_key(extractor.name, output)].update(positions, features[output])
+
+    def compute(self) -> Statistics:
+        """The statistics over all processes.
+
+        Raises:
+            ValueError: fewer than two images, or a feature that is not finite.
+        """
+        return {key: kept.compute() for key, kept in self._kept.items()}
+
+
+class _Kept:
+    """Of one output."""
+
+    def __init__(self, *, width: int, keep: Keep, count: int, device: torch.device | str) -> None:
+        self._count, self._device = count, device
+        self._moments = MomentAccumulator(width=width, device=device) if keep.moments else None
+        self._features = torch.zeros(count, width) if keep.features else None
+        self._waiting: list[Tensor] = []
+
+    def update(self, positions: Tensor, features: Tensor) -> None:
+        if self._features is not None:
+            self._features[positions.cpu()] = features.cpu()
+        if self._moments is not None:
+            self._waiting.append(features)
+            if sum(map(len, self._waiting)) >= _ROWS_AT_ONCE:
+                self._add_waiting(self._moments)
+
+    def _add_waiting(self, moments: MomentAccumulator) -> None:
+        if self._waiting:
+            moments.update(torch.cat(self._waiting))
+            self._waiting = []
+
+    def compute(self) -> SetStatistics:
+        moments = None
+        if self._moments is not None:
+            self._add_waiting(self._moments)
+            moments = self._moments.compute()
+        features = None
+        if self._features is not None:
+            # every process holds zeros where the others have their rows, so the sum is exact
+            features = all_sum(self._features.to(self._device)).cpu()
+            if not features.isfinite().all():
+                raise ValueError(
+                    "some features are not finite: the extractor's weights or its input hold NaN or inf"
+                )
+        return SetStatistics(count=self._count, moments=moments, features=features)
