@@ -95,7 +95,7 @@ def test_equal_values_need_no_noise(compared):
         ({f"{REFERENCE}/content_sha256": "ff"}, "pixels ff in B"),
         ({REFERENCE: {"file": "adm.npz", "sha256": "1234567890"}}, "adm.npz (12345678) in B"),
         (
-            {IMAGES: RECONSTRUCTION["settings"]["images"]},
+            {IMAGES: {**GENERATION["settings"]["images"], "kind": "reconstruction"}},
             "purpose: images on their own in A, reconstructions in B",
         ),
         (
@@ -175,6 +175,17 @@ def test_scores_without_bias_take_other_counts(compared):
     assert score.outcome == "A better"
     assert "500 images in A, 1000 in B" in score.remarks[0]
     assert "different subsets" in score.remarks[1]
+
+
+def test_other_originals_cannot_be_compared_unless_they_are_another_subset(compared):
+    more = {"count": 150, "settings/reference/count": 150, "settings/reference/content_sha256": "ff"}
+    (score,) = compared(b={**value("psnr", 21.0), **more}, a=value("psnr", 20.0), of=RECONSTRUCTION).scores
+    assert score.outcome == "B better"
+    assert "different subsets" in score.remarks[1]
+    (score,) = compared(
+        b={**more, "settings/data": "photos", "settings/fingerprint": {}}, of=RECONSTRUCTION
+    ).scores
+    assert score.outcome == "not comparable"
 
 
 def test_the_inception_score_has_no_reference(compared):

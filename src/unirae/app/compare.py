@@ -57,17 +57,19 @@ def show(comparison: "Comparison") -> None:
 
     console = Console(markup=False, highlight=False)
     console.print(f"A: {comparison.a.file}\nB: {comparison.b.file}", soft_wrap=True)
-    console.print(_score_table(comparison))
+    if comparison.scores:
+        console.print(_score_table(comparison))
     for line in _lines(comparison):
         console.print(f"- {line}")
     if comparison.differences:
+        console.print("other settings that differ:")
         console.print(_difference_table(comparison))
 
 
 def _score_table(comparison: "Comparison") -> "Table":
     from rich.table import Table
 
-    table = Table("score", "A", "B", "B - A", "noise", "verdict")
+    table = Table("score", "A", "B", "B - A", "noise (2σ)", "verdict")
     for score in comparison.scores:
         label = comparison.a.labels.get(score.name, score.name)
         same = label == comparison.b.labels.get(score.name, score.name)
@@ -99,10 +101,15 @@ def _lines(comparison: "Comparison") -> list[str]:
     for side, names in (("A", comparison.only_in_a), ("B", comparison.only_in_b)):
         if names:
             lines.append(f"only in {side}: {', '.join(names)}")
-    lines += comparison.remarks
-    for side, result in (("A", comparison.a), ("B", comparison.b)):
-        lines += [f"of {side}: {warning}" for warning in result.warnings]
-    return lines
+    return [*lines, *comparison.remarks, *_warnings(comparison)]
+
+
+def _warnings(comparison: "Comparison") -> list[str]:
+    a, b = comparison.a.warnings, comparison.b.warnings
+    return [
+        *(f"of {'both' if warning in b else 'A'}: {warning}" for warning in a),
+        *(f"of B: {warning}" for warning in b if warning not in a),
+    ]
 
 
 def _grouped(scores: "list[ScoreComparison]") -> list[tuple[str, list[str], list[str]]]:
@@ -119,7 +126,7 @@ def _difference_table(comparison: "Comparison") -> "Table":
 
     from unirae.core.records import shortened
 
-    table = Table("setting", "A", "B", title="other settings that differ")
+    table = Table("setting", "A", "B")
     for different in comparison.differences:
         table.add_row(different.name, shortened(different.first), shortened(different.second))
     return table

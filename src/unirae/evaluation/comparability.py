@@ -141,11 +141,11 @@ def describe_reference(reference: dict[str, Any]) -> str:
     """In a few words: a file with its hash, or data with its split and count; or that it was not recorded."""
     if "sha256" in reference and "content_sha256" not in reference:
         return f"{reference.get('file', 'a file')} ({reference['sha256'][:8]})"
-    fingerprint = reference.get("fingerprint")
-    if fingerprint is None and "content_sha256" not in reference:
+    if "fingerprint" not in reference and "content_sha256" not in reference:
         return NOT_RECORDED
-    name = reference.get("data") or (fingerprint or {}).get("source") or reference.get("images", "images")
-    split = f", {fingerprint['split']} split" if "split" in (fingerprint or {}) else ""
+    fingerprint = reference.get("fingerprint", {})
+    name = reference.get("data") or fingerprint.get("source") or reference.get("images", "images")
+    split = f", {fingerprint['split']} split" if "split" in fingerprint else ""
     content = f", pixels {reference['content_sha256'][:8]}" if "content_sha256" in reference else ""
     return f"{name}{split}, {reference.get('count', NOT_RECORDED)} images{content}"
 

@@ -35,6 +35,8 @@ class Result:
         """What is recorded of the images."""
         if "fingerprints" in self.settings:  # of the linear probe
             return {"kind": "linear probe", "crop": self.settings.get("crop")}
+        if "images" not in self.settings and self._of_reconstructions:
+            return {**self.settings, "kind": "reconstruction"}
         return self.settings.get("images") or {}
 
     @property
@@ -43,7 +45,7 @@ class Result:
         if "fingerprints" in self.settings:
             return {"data": self.settings.get("data"), "fingerprint": self.settings["fingerprints"]}
         reference = self.settings.get("reference") or {}
-        if self.images.get("kind") != "reconstruction":
+        if not self._of_reconstructions:
             return reference
         originals = ("data", "fingerprint", "crop", "subset_seed")
         return {key: self.images[key] for key in originals if key in self.images} | reference
@@ -52,6 +54,10 @@ class Result:
     def sampler(self) -> dict[str, Any]:
         """How generated images were sampled; empty for others."""
         return self.images.get("sampler") or {}
+
+    @property
+    def _of_reconstructions(self) -> bool:
+        return (self.settings.get("reference") or {}).get("purpose") == "reconstruction"
 
     def standard_error(self, name: str) -> float | None:
         """Of a score, if it is known."""
