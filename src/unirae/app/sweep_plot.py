@@ -51,7 +51,8 @@ def draw_panel(axes: "Axes", scored: "Sequence[Scored]", name: str, axis: str) -
             color=LIGHT.curves[colour],
             linestyle=_LINE_STYLES[number % len(_LINE_STYLES)],
             marker=_MARKERS[turn % len(_MARKERS)],
-            capsize=3,
+            elinewidth=1,
+            capsize=2,
             label=label(key, list(found)),
         )
     top = best(scored, name)

@@ -31,7 +31,8 @@ _EQUAL = 1e-6
 """Relative difference below which two values are equal: another order of summation."""
 _HIDDEN = (
     *("metrics", "reference"),  # compared score by score
-    *("images.content_sha256", "images.duplicates", "images.count", "images.sampler.times"),  # these follow
+    *("images.content_sha256", "images.duplicates", "images.count"),  # these follow
+    *("images.sampler.times", "sampler.times"),
     *("made_with.checkpoint", "made_with.versions"),
 )
 """Settings that are not listed as differences."""

@@ -33,7 +33,7 @@ class Result:
     @property
     def images(self) -> dict[str, Any]:
         """What is recorded of the images."""
-        if "fingerprints" in self.settings:  # of the linear probe
+        if "fingerprints" in self.settings:
             return {"kind": "linear probe", "crop": self.settings.get("crop")}
         if "images" not in self.settings and self._of_reconstructions:
             return {**self.settings, "kind": "reconstruction"}
@@ -42,7 +42,7 @@ class Result:
     @property
     def reference(self) -> dict[str, Any]:
         """What is recorded of the images or statistics that they were compared with."""
-        if "fingerprints" in self.settings:
+        if "fingerprints" in self.settings:  # of the linear probe
             return {"data": self.settings.get("data"), "fingerprint": self.settings["fingerprints"]}
         reference = self.settings.get("reference") or {}
         if not self._of_reconstructions:
@@ -52,8 +52,8 @@ class Result:
 
     @property
     def sampler(self) -> dict[str, Any]:
-        """How generated images were sampled; empty for others."""
-        return self.images.get("sampler") or {}
+        """How generated images were sampled; empty for others. While training it is recorded beside the images."""
+        return self.images.get("sampler") or self.settings.get("sampler") or {}
 
     @property
     def _of_reconstructions(self) -> bool:
