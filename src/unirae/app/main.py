@@ -11,6 +11,8 @@ COMMANDS = {
     "make-reference": "statistics of images into one file, to compare others with",
     "eval-rfid": "score a checkpoint's reconstructions",
     "eval-fid": "sample from a stage-2 checkpoint and score the samples",
+    "sweep-guidance": "score samples over guidance, steps, solvers and averages; a table and a plot",
+    "compare": "two results side by side: is the difference larger than chance, may they be compared",
     "sample-dit": "sample images from a stage-2 checkpoint",
     "reconstruct": "reconstruct your own images with a checkpoint",
     "prepare-data": "convert an image folder or tar to the Hugging Face datasets format",
