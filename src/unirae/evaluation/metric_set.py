@@ -88,7 +88,9 @@ def build_set_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> 
     return metrics
 
 
-def build_reconstruction_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> ReconstructionMetrics:
+def build_reconstruction_metrics(
+    names: Sequence[str], sources: MetricSources = _USUAL
+) -> ReconstructionMetrics:
     """The metrics behind the scores called ``names``, of :data:`RECONSTRUCTION_METRICS`.
 
     ``rfd`` is the Fréchet distance in the features of the encoder, and its score is called ``rfd_<encoder>``.
