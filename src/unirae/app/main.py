@@ -9,6 +9,7 @@ COMMANDS = {
     "compute-stats": "latent statistics of a stage-1 checkpoint, into a copy of it",
     "eval-rfid": "score a checkpoint's reconstructions",
     "eval-fid": "sample from a stage-2 checkpoint and score the samples",
+    "eval-linear-probe": "score an encoder: a linear classifier and nearest neighbours on its features",
     "sample-dit": "sample images from a stage-2 checkpoint",
     "reconstruct": "reconstruct your own images with a checkpoint",
     "prepare-data": "convert an image folder or tar to the Hugging Face datasets format",
@@ -18,7 +19,7 @@ COMMANDS = {
 def main() -> int:
     """Dispatch to ``unirae.app.<command>``; its own ``--help`` explains it."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        listing = "\n".join(f"  {name:14} {what}" for name, what in COMMANDS.items())
+        listing = "\n".join(f"  {name:18} {what}" for name, what in COMMANDS.items())
         sys.stdout.write(
             f"usage: unirae COMMAND [options]\n\n{listing}\n\nunirae COMMAND --help tells more.\n"
         )
