@@ -11,7 +11,8 @@ from unirae.core.errors import ConfigError
 if TYPE_CHECKING:
     from unirae.app.probe_source import ProbeSource
     from unirae.data.dataset import ImageDataset
-    from unirae.evaluation.linear_probe import ProbeResult, ProbeSettings
+    from unirae.evaluation.head_search import ProbeSettings
+    from unirae.evaluation.linear_probe import ProbeResult
     from unirae.evaluation.probe_features import Features, Pooled
 
 _BASELINES = ("random", "pixels")
@@ -39,7 +40,7 @@ class Options:
     """lbfgs finds the minimum, in float64; sgd is for more features than memory holds in float64."""
     learning_rates: str = "0.003,0.01,0.03,0.1"
     """Candidates, for sgd."""
-    weight_decays: str = "0.0001,0.001,0.01,0.1,1"
+    weight_decays: str = "0.00001,0.0001,0.001,0.01,0.1"
     """Candidates; features are standardised."""
     held_out: float = 0.2
     """Part of each class of the training split on which the candidates are compared."""
@@ -220,9 +221,9 @@ def _features(
 
 
 def _settings(options: Options) -> "ProbeSettings":
+    from unirae.evaluation.head_search import ProbeSettings
     from unirae.evaluation.knn import KnnSettings
     from unirae.evaluation.linear_heads import SgdSettings
-    from unirae.evaluation.linear_probe import ProbeSettings
 
     _chosen_baselines(options)  # before anything costs time
     return ProbeSettings(
