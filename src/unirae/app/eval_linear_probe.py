@@ -121,6 +121,8 @@ def run(options: Options) -> Report:
             picture = output.with_suffix(".png")
             save_confusion(picture, report.result.confusion, report.class_names)
             _show(report)
+            for warning in report.result.warnings:
+                get_logger(__name__).warning(warning)
             get_logger(__name__).info("scores and settings: %s; confusion matrix: %s", output, picture)
     return report
 
@@ -163,6 +165,10 @@ def evaluate(options: Options, source: "ProbeSource", settings: "ProbeSettings",
             settings=settings,
             device=device,
             about={**about, "features": network.identity},
+        )
+    if source.encoder is not None and source.encoder.identity.weights == "random":
+        results["encoder"].warnings.append(
+            "the encoder's own weights are random: there is no pretraining to see"
         )
     return Report(
         result=results.pop("encoder"), baselines=results, class_names=tuple(splits[0].source.class_names)

@@ -57,8 +57,10 @@ def search(
     """Each candidate with its accuracy and loss on the held-out part of the training split.
 
     Raises:
-        DataError: no class has two images, so none can be held out.
+        DataError: all images are of one class, or no class has two, so none can be held out.
     """
+    if len(labels.unique()) < 2:
+        raise DataError("all training images are of one class; a probe needs images of two classes or more")
     fitted, held = stratified_split(labels.cpu(), settings.held_out, seed=settings.seed)
     fitted, held = fitted.to(labels.device), held.to(labels.device)
     standardise = Standardisation.of(features[fitted])

@@ -59,8 +59,9 @@ def fit_lbfgs(
     num_classes: int,
     weight_decay: float,
     max_iterations: int = 500,
+    tolerance: float = 1e-5,
 ) -> LinearHead:
-    """The minimum, from zero weights, in float64.
+    """The minimum, from zero weights, in float64; done where no gradient is larger than ``tolerance``.
 
     Raises:
         NonFiniteError: there is none to be found; features are not finite.
@@ -72,8 +73,8 @@ def fit_lbfgs(
         [weight, bias],
         max_iter=max_iterations,
         history_size=20,
-        tolerance_grad=1e-6,
-        tolerance_change=1e-10,
+        tolerance_grad=tolerance,
+        tolerance_change=1e-12,
         line_search_fn="strong_wolfe",
     )
 

@@ -63,7 +63,7 @@ def evaluate_probe(
         about: what the caller knows of encoder and data, kept with the settings.
 
     Raises:
-        DataError: no class has two training images.
+        DataError: the training images are of one class, or no class has two.
         NonFiniteError: no head could be fitted.
     """
     x, labels = training.values.to(device), training.labels.to(device)

@@ -170,7 +170,12 @@ def extract_features(
 
 
 def cached_features(
-    network: Pooled, dataset: ImageDataset, *, cache_dir: Path | None, **options: Any
+    network: Pooled,
+    dataset: ImageDataset,
+    *,
+    cache_dir: Path | None,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
 ) -> Features:
     """As :func:`extract_features`, from a file where one fits, else computed and written; None keeps no files.
 
@@ -178,14 +183,16 @@ def cached_features(
         WeightsError: the file is damaged.
     """
     if cache_dir is None:
-        return extract_features(network, dataset, **options)
+        return extract_features(network, dataset, progress=progress, **options)
     key = cache_key(network, dataset)
     file = cache_dir / "probe_features" / f"{sha256_of_text(key)[:32]}.pt"
     if all(gather(file.is_file())):  # every process takes the same way
         log.info("features of %s: %s", dataset.source.name, file)
+        if progress is not None:
+            progress(len(dataset), len(dataset))
         content = load_tensors(file)
         return Features(**{name: content[name] for name in ("values", "labels", "replaced")})
-    features = extract_features(network, dataset, **options)
+    features = extract_features(network, dataset, progress=progress, **options)
     if is_main():
         save_tensors(file, {"key": key, **vars(features)})
     barrier()
