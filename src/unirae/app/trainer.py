@@ -20,6 +20,7 @@ from unirae.training.callbacks.generation_samples import GenerationSamples
 from unirae.training.callbacks.graceful_stop import GracefulStop
 from unirae.training.callbacks.memory_estimate import MemoryEstimate
 from unirae.training.callbacks.model_checkpoint import ModelCheckpoint
+from unirae.training.callbacks.probe_accuracy import ProbeAccuracy
 from unirae.training.callbacks.progress import RunProgress
 from unirae.training.callbacks.reconstruction_metrics import ReconstructionMetrics
 from unirae.training.callbacks.samples import ReconstructionSamples
@@ -109,6 +110,14 @@ def build_callbacks(
     elif stage == "mae":
         callbacks.append(
             EncoderExport(folder=output_dir, data=data.eval_dataset.source.name, seed=cfg["seed"])
+        )
+    elif stage == "linear_probe":
+        callbacks.append(
+            ProbeAccuracy(
+                folder=output_dir / "eval",
+                every_n_steps=_interval(cfg, "probe_accuracy", data.steps_per_epoch),
+                batch_size=settings["probe_accuracy"]["batch_size"],
+            )
         )
     keeping = dict(settings["model_checkpoint"])
     if stage != "stage1" and keeping["monitor"] == "val/psnr":  # the default, a score of reconstructions
