@@ -11,6 +11,7 @@ COMMANDS = {
     "eval-fid": "sample from a stage-2 checkpoint and score the samples",
     "sample-dit": "sample images from a stage-2 checkpoint",
     "reconstruct": "reconstruct your own images with a checkpoint",
+    "compare-run": "a run's curves beside those of healthy runs, or of another run",
     "prepare-data": "convert an image folder or tar to the Hugging Face datasets format",
 }
 
