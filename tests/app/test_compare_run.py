@@ -1,4 +1,4 @@
-"""The compare_run command: table, picture, verdict, exit status; differing settings are named, mistakes are one line."""
+"""The compare_run command: table, picture, verdict, exit status; settings that differ are named, mistakes are a line."""
 
 import csv
 import json

@@ -27,8 +27,8 @@ def draw_comparison(
     import matplotlib
     from matplotlib.figure import Figure
 
-    names = [name for name in curves.bands if run is None or name in run]
-    columns = min(_COLUMNS, len(names))
+    names = [name for name in curves.columns if run is None or name in run]
+    columns = 2 if len(names) in (2, 4) else min(_COLUMNS, len(names))
     rows = -(-len(names) // columns)
     width, height = _PANEL_INCHES
     with matplotlib.rc_context({"font.size": 10, "text.color": LIGHT.ink, "axes.labelcolor": LIGHT.ink}):
@@ -48,7 +48,7 @@ def _draw_panel(axes: "Axes", name: str, curves: "Curves", run: "Series | None")
     from unirae.evaluation.bands import smoothed
     from unirae.evaluation.health import Watch
 
-    band, window = curves.bands[name], curves.window_steps
+    band, window = curves.bands.get(name), curves.window_steps
     for reference in curves.runs:
         axes.plot(
             *_finite(reference[name]),
@@ -58,14 +58,16 @@ def _draw_panel(axes: "Axes", name: str, curves: "Curves", run: "Series | None")
             marker=_marker(reference[name]),
             ms=3,
         )
-    _draw_band(axes, band)
+    if band:
+        _draw_band(axes, band)
     if run is not None:
         axes.plot(*_finite(run[name]), color=_RUN, alpha=0.35, lw=0.8)
         axes.plot(*_finite(smoothed(run[name], window)), color=_RUN, lw=2, marker=_marker(run[name]), ms=5)
+    if run is not None and band:
         watch = Watch(name, band, window)
         judged = [j for step, value in run[name] if (j := watch.add(step, value)) and not j.inside]
         axes.plot(*_finite([(j.step, j.value) for j in judged]), "x", color=_OUTSIDE, ms=5, mew=1.5)
-    _dress(axes, name, band, [*curves.runs, *([run] if run else [])])
+    _dress(axes, name, [*curves.runs, *([run] if run else [])])
 
 
 def _draw_band(axes: "Axes", band: "Band") -> None:
@@ -77,11 +79,13 @@ def _draw_band(axes: "Axes", band: "Band") -> None:
         axes.plot(band.steps, band.middle, color=_BAND, lw=1.6)
 
 
-def _dress(axes: "Axes", name: str, band: "Band", runs: "list[Series]") -> None:
+def _dress(axes: "Axes", name: str, runs: "list[Series]") -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+    from unirae.evaluation.bands import LINEAR
+
     values = [value for run in runs for value in _finite(run[name])[1]]
-    if band.log and max(values) > 3 * min(values) > 0:
+    if name not in LINEAR and max(values) > 3 * min(values) > 0:
         axes.set_yscale("log")
         wide = max(values) > 100 * min(values)
         axes.yaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))

@@ -31,7 +31,7 @@ Series = dict[str, Points]
 WINDOW_ROWS = 5
 """Logged values in a window."""
 SETTLING_WINDOWS = 2
-SPREADS, NOISES, FLOOR = 1.0, 3.0, 0.05
+SPREADS, NOISES, FLOOR = 1.0, 2.5, 0.05
 """The widths of a band, see above; ``FLOOR`` is a factor of 1.05, or that share of a column's largest value."""
 LINEAR = (
     "train/gan",
@@ -100,6 +100,7 @@ def window_of(run: Series) -> int:
 
 def make_band(column: str, runs: Sequence[Points], window_steps: int) -> Band:
     """The band of one column, from the finite values that each run logged; without steps where they are too few."""
+    runs = [[(step, value) for step, value in points if math.isfinite(value)] for points in runs]
     log = column not in LINEAR and all(value > 0 for points in runs for _, value in points)
     scale, back = (math.log, math.exp) if log else (float, float)
     gap = _gap(runs[0])

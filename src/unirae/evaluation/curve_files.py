@@ -9,7 +9,7 @@ from typing import Any
 from unirae.core.errors import UserError
 from unirae.core.io import read_json, write_atomically
 from unirae.evaluation.bands import Series
-from unirae.evaluation.health import NOT_JUDGED, Curves
+from unirae.evaluation.health import NOT_CURVES, Curves
 
 FOLDER = Path(__file__).parent / "curves"
 """Those that come with the package."""
@@ -71,7 +71,7 @@ def _columns(series: Series) -> dict[str, dict[str, list[float]]]:
             "values": [float(f"{value:.{_DIGITS}g}") for _, value in points],
         }
         for column, points in series.items()
-        if column not in NOT_JUDGED
+        if column not in NOT_CURVES
     }
 
 

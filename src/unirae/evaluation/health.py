@@ -1,7 +1,7 @@
 """Is a run healthy? Curves of earlier runs, and where another run leaves the band around them (:mod:`.bands`)."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -9,8 +9,10 @@ from typing import Any
 from unirae.core.errors import UserError
 from unirae.evaluation.bands import Band, Series, Window, make_band
 
-NOT_JUDGED = ("train/lr", "train/disc_lr", "train/images_per_s", "train/time_left_s")
+NOT_CURVES = ("train/lr", "train/disc_lr", "train/images_per_s", "train/time_left_s")
 """Columns that say nothing of health: a run's own settings, and how fast the machine was."""
+NOT_JUDGED = ("val/rfd_", "val/fd_")
+"""Beginnings of scores in the features of a run's own encoder, which was trained too: another one has another scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +61,22 @@ class Curves:
     window_steps: int
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def columns(self) -> list[str]:
+        """What every run has, finite somewhere."""
+        return [
+            column
+            for column in self.runs[0]
+            if column not in NOT_CURVES and all(map(_has(column), self.runs))
+        ]
+
     @cached_property
     def bands(self) -> dict[str, Band]:
-        """By column, of those that every run has and that last long enough."""
-        finite = [
-            {c: [p for p in points if math.isfinite(p[1])] for c, points in run.items()} for run in self.runs
-        ]
+        """By column, of those that say something of other runs too and that last long enough."""
         bands = {
-            column: make_band(column, [run[column] for run in finite], self.window_steps)
-            for column in self.runs[0]
-            if column not in NOT_JUDGED and all(run.get(column) for run in finite)
+            column: make_band(column, [run[column] for run in self.runs], self.window_steps)
+            for column in self.columns
+            if not column.startswith(NOT_JUDGED)
         }
         return {column: band for column, band in bands.items() if band.steps}
 
@@ -144,6 +152,10 @@ def differences(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> li
         for key, theirs in reference.items()
         if key in settings and settings[key] != theirs
     ]
+
+
+def _has(column: str) -> Callable[[Series], bool]:
+    return lambda run: any(math.isfinite(value) for _, value in run.get(column, ()))
 
 
 def _number(value: Any, column: str) -> float:
