@@ -1,4 +1,4 @@
-"""The compare_run command: table, picture, verdict, exit status; settings that differ are named, mistakes are a line."""
+"""The compare_run command: table, picture, verdict, exit status; settings that differ; mistakes are one line."""
 
 import csv
 import json

@@ -85,6 +85,7 @@ def test_a_run_that_goes_on_is_judged_after_a_window_of_its_own():
 
 def test_one_run_is_a_reference_too():
     alone = healthy_curves(range(1))
+    assert "val/psnr" not in alone.bands, "how much two values of one run may vary is unknown"
     assert check(rows_of(10), alone) == []
     assert [departure.column for departure in check(rows_of(10, factor=2), alone)] == ["train/loss"]
 
@@ -99,10 +100,19 @@ def test_a_band_is_a_factor_or_a_distance_and_never_narrower_than_the_floor():
 
 
 def test_between_logged_steps_a_band_is_interpolated():
-    runs = [[(step, float(step)) for step in range(100, 1001, 100)]]
-    band = make_band("val/psnr", runs, 100)
+    points = [(step, float(step)) for step in range(100, 1001, 100)]
+    band = make_band("val/psnr", [points, points], 100)
     low, middle, high = band.at(650) or (0, 0, 0)
     assert (low + high) / 2 == pytest.approx(middle) == pytest.approx(650)
+
+
+def test_distances_in_ones_own_features_are_drawn_but_not_judged():
+    runs = [
+        {**run, "val/fd_mae": run["val/psnr"], "train/lr": run["train/loss"]} for run in healthy_curves().runs
+    ]
+    curves = replace(healthy_curves(), runs=runs)
+    assert curves.columns == ["train/loss", "train/gan", "val/psnr", "val/fd_mae"]
+    assert list(curves.bands) == curves.columns[:-1]
 
 
 def test_smoothing_looks_back_only_and_skips_what_is_not_finite():

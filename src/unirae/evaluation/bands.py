@@ -31,8 +31,8 @@ Series = dict[str, Points]
 WINDOW_ROWS = 5
 """Logged values in a window."""
 SETTLING_WINDOWS = 2
-SPREADS, NOISES, FLOOR = 1.0, 2.5, 0.05
-"""The widths of a band, see above; ``FLOOR`` is a factor of 1.05, or that share of a column's largest value."""
+SPREADS, NOISES, FLOOR = 1.0, 3.0, 0.03
+"""The widths of a band, see above; ``FLOOR`` is a factor of 1.03, or that share of a column's largest value."""
 LINEAR = (
     "train/gan",
     "train/logits_real",
@@ -42,7 +42,7 @@ LINEAR = (
     "val/ssim",
 )
 _NOISE_ROWS = 10
-"""Fewer values than this say nothing of their noise."""
+"""Fewer values than this say nothing of their noise; if of one run, no band can be made of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +108,8 @@ def make_band(column: str, runs: Sequence[Points], window_steps: int) -> Band:
     curves = [dict(smoothed(points, window_steps)) for points in runs]
     start = max(runs[0][0][0] + settled_after, SETTLING_WINDOWS * window_steps)
     steps = [step for step, _ in runs[0] if step >= start and all(step in curve for curve in curves)]
+    if len(runs) == 1 and len(runs[0]) < _NOISE_ROWS:
+        steps = []
     values = {step: [scale(curve[step]) for curve in curves] for step in steps}
     scaled = [[scale(value) for _, value in points] for points in runs]
     floor = max(_least(scaled, log=log), NOISES * median(map(_noise, scaled)))
