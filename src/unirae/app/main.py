@@ -16,6 +16,7 @@ COMMANDS = {
     "eval-linear-probe": "score an encoder: a linear classifier and nearest neighbours on its features",
     "sample-dit": "sample images from a stage-2 checkpoint",
     "reconstruct": "reconstruct your own images with a checkpoint",
+    "compare-run": "a run's curves beside those of healthy runs, or of another run",
     "prepare-data": "convert an image folder or tar to the Hugging Face datasets format",
 }
 
