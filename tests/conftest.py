@@ -1,6 +1,11 @@
-"""For every test: offline, and one thread each, because tiny tensors only wait for one another on many."""
+"""For every test: offline, one thread each (tiny tensors only wait for one another on many), and a cache of its own."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["UNIRAE_CACHE_DIR"] = tempfile.mkdtemp(prefix="unirae-tests-")
+atexit.register(shutil.rmtree, os.environ["UNIRAE_CACHE_DIR"], ignore_errors=True)

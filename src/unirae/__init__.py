@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unirae.evaluation.sampling import sample
+    from unirae.metrics.score import score
     from unirae.models.loading import load_rae
     from unirae.models.loading_dit import load_dit
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load_dit", "load_rae", "sample"]
+__all__ = ["__version__", "load_dit", "load_rae", "sample", "score"]
 
 _HOMES = {
     "load_rae": "unirae.models.loading",
     "load_dit": "unirae.models.loading_dit",
     "sample": "unirae.evaluation.sampling",
+    "score": "unirae.metrics.score",
 }
 
 

@@ -48,14 +48,14 @@ def test_the_training_split_is_the_reference(score, runs, capsys):
     (file,) = (runs / "dit/eval").iterdir()
     assert re.fullmatch(r"fid-last-ema-train-euler3-cfg1\.5-11-[0-9a-f]{8}\.json", file.name)
     content = json.loads(file.read_text())
-    assert content["scores"] == result.scores
+    assert content["metrics"] == result.scores
     assert set(result.scores) == {NAME}
     assert result.scores[NAME] > 0
     settings = content["settings"]
-    assert settings["metrics"][NAME]["reference"]["fingerprint"]["split"] == "train"
-    assert settings["metrics"][NAME]["reference"]["transform"] == "AdmCenterCrop"
-    assert settings["metrics"][NAME]["reference"]["count"] == 4
-    sampler = settings["sampler"]
+    assert settings["reference"]["fingerprint"]["split"] == "train"
+    assert settings["reference"]["crop"] == "AdmCenterCrop"
+    assert settings["reference"]["count"] == 4
+    sampler = settings["images"]["sampler"]
     assert (sampler["label_sampling"], sampler["cfg_scale"], sampler["seed"]) == ("random", 1.5, 0)
     assert (sampler["weights"], len(sampler["checkpoint_sha256"])) == ("EMA 0.999", 64)
     assert settings["network_evaluations"] == [2]
@@ -84,9 +84,9 @@ def test_different_settings_go_to_different_files(score, runs, tmp_path):
 def test_other_references(score):
     train = score().scores[NAME]
     validation = score(split="val")
-    assert validation.settings["metrics"][NAME]["reference"]["count"] == 12
+    assert validation.settings["reference"]["count"] == 12
     assert validation.scores[NAME] != train
-    other = score(data="synthetic", reference_samples=20).settings["metrics"][NAME]["reference"]
+    other = score(data="synthetic", reference_samples=20).settings["reference"]
     assert (other["count"], other["count_available"], other["subset_seed"]) == (20, 1024, 0)
 
 
@@ -105,7 +105,7 @@ def test_two_processes_give_the_same_score(score, runs, tmp_path):
     finished = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     content = json.loads((tmp_path / "two.json").read_text())
-    assert content["scores"] == pytest.approx(expected.scores, rel=1e-9)
+    assert content["metrics"] == pytest.approx(expected.scores, rel=1e-9)
     assert content["settings"] == json.loads(json.dumps(expected.settings))
 
 
@@ -114,14 +114,13 @@ def test_inception_against_a_file(score, tmp_path):
     options = {"metrics": "fid", "inception_weights": "random", "num_samples": 3}
     result = score(reference=reference, **options)
     assert set(result.scores) == {"fid_random_inception"}
-    identity = result.settings["metrics"]["fid_random_inception"]["reference"]
+    identity = result.settings["reference"]
     assert (identity["file"], len(identity["sha256"])) == ("reference.npz", 64)
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"reference": "some.npz"}, ConfigError, "--metrics fd needs --reference data"),
         (
             {"metrics": "fid", "inception_weights": "random", "reference": "no.npz"},
             DataError,
@@ -132,7 +131,7 @@ def test_inception_against_a_file(score, tmp_path):
             WeightsError,
             "--inception_weights.*--metrics fd",
         ),
-        ({"metrics": "rfid"}, ConfigError, "give some of fid, fd"),
+        ({"metrics": "rfid"}, ConfigError, "give some of fid, sfid"),
         ({"num_samples": 1}, DataError, "at least 2 images"),
         ({"data": "imagnet"}, ConfigError, "neither a folder nor one of"),
         ({"reference_samples": 9}, DataError, "has 4 images"),
@@ -148,3 +147,20 @@ def test_main_turns_a_mistake_into_a_line_and_a_status(monkeypatch, capsys, runs
     monkeypatch.setattr(sys, "argv", ["eval_fid", "--checkpoint", str(runs / "rae"), "--metrics", "fd"])
     assert main() == 2
     assert "a 'stage2' one is needed" in capsys.readouterr().err
+
+
+def test_a_published_file_serves_no_encoder(score, tmp_path):
+    with pytest.raises(ConfigError, match="fd_random_mae needs those of random_mae/pooled"):
+        score(reference=write_npz(tmp_path / "reference.npz"))
+
+
+def test_more_scores_in_the_same_pass(score, tmp_path):
+    """With a reference of images, as ADM's samples are distributed."""
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    reference = write_npz(tmp_path / "images.npz", arr_0=images)
+    options = {"metrics": "fid,kid,precision,is", "inception_weights": "random", "num_samples": 10}
+    result = score(reference=reference, **options)
+    names = {"fid", "kid", "precision", "is"}
+    assert set(result.scores) == {f"{name}_random_inception" for name in names}
+    assert result.settings["reference"]["count"] == 8
+    assert result.settings["metrics"]["precision_random_inception"]["neighbours"] == 3

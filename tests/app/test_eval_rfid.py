@@ -42,7 +42,7 @@ def test_a_checkpoint_is_enough(checkpoint, capsys):
     assert set(result.scores) == {"rfd_random_mae", "psnr", "ssim"}
     (file,) = (checkpoint.parents[1] / "eval").iterdir()
     assert file.name == "rfid-last-ema-synthetic-12.json"
-    settings = json.loads(file.read_text())["settings"]
+    settings = json.loads(file.read_text())["settings"]["images"]
     assert settings["weights"] == "EMA"
     assert settings["trained_with"]["step"] == 7
     assert len(settings["checkpoint_sha256"]) == 64
@@ -61,7 +61,7 @@ def test_every_image_of_a_folder(checkpoint, folder, tmp_path):
     output = tmp_path / "scores.json"
     result = run(_options(checkpoint, data=str(folder), output=output))
     assert result.count == 5
-    assert json.loads(output.read_text())["scores"] == result.scores
+    assert json.loads(output.read_text())["metrics"] == result.scores
 
 
 def test_a_named_data_set_and_a_subset(checkpoint):
@@ -119,7 +119,7 @@ def test_two_processes_under_torchrun_give_the_same_scores(checkpoint, tmp_path)
     environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
     finished = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
-    assert json.loads((tmp_path / "two.json").read_text())["scores"] == pytest.approx(expected, rel=1e-6)
+    assert json.loads((tmp_path / "two.json").read_text())["metrics"] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("script", ["eval_rfid", "reconstruct"])

@@ -81,13 +81,13 @@ def test_two_processes_equal_one_and_share_whole_batches(tmp_path, count):
 
 def test_the_settings_tell_everything(tmp_path):
     seen = []
-    result = score(settings={"step": 3}, progress=lambda *now: seen.append(now))
+    result = score(about={"step": 3}, progress=lambda *now: seen.append(now))
     content = json.loads(write_scores(tmp_path / "scores.json", result).read_text())
     assert (content["count"], content["metrics"]) == (45, result.scores)
     assert list(result.labelled()) == ["fd_colour@45"]
     settings = content["settings"]
     images = settings["images"]
-    assert (settings["step"], images["size_px"], images["batch_size"]) == (3, [4, 4], 7)
+    assert (images["step"], images["size_px"], images["batch_size"]) == (3, [4, 4], 7)
     assert (images["kind"], images["count"], images["duplicates"]) == ("generation", 45, 0)
     assert settings["reference"] == {"file": "f.npz", "purpose": "generation"}
     assert content["labels"] == {"fd_colour": "fd_colour@45"}

@@ -158,16 +158,18 @@ def test_a_subset_is_random_seeded_and_distinct():
 
 
 def test_the_settings_tell_everything(tmp_path):
-    result = _evaluate(data=Pictures(bad=3), num_samples=40, settings={"checkpoint": "c.ckpt"})
+    result = _evaluate(data=Pictures(bad=3), num_samples=40, about={"checkpoint": "c.ckpt"})
     content = json.loads(write_scores(tmp_path / "eval" / "scores.json", result).read_text())
     assert content["metrics"] == result.scores
     assert content["count"] == 40
     assert list(result.labelled()) == ["rfd_tiny@40", "psnr", "ssim"]
     settings = content["settings"]
-    assert settings["checkpoint"] == "c.ckpt"
-    assert settings["unreadable_images_replaced"] == (3 in choose_indices(45, 40, 0))
-    assert (settings["count_available"], settings["subset_seed"]) == (45, 0)
-    assert (settings["size_px"], settings["precision"]) == ([16, 24], "fp32")
+    images = settings["images"]
+    assert images["checkpoint"] == "c.ckpt"
+    assert images["unreadable_images_replaced"] == (3 in choose_indices(45, 40, 0))
+    assert (images["count_available"], images["subset_seed"]) == (45, 0)
+    assert (images["size_px"], images["precision"]) == ([16, 24], "fp32")
+    assert settings["reference"]["purpose"] == "reconstruction"
     assert settings["metrics"]["rfd_tiny"]["sha256"] == "0"
     assert settings["versions"]["torch"] == torch.__version__
 

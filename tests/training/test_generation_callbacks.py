@@ -37,11 +37,11 @@ def picture(file):
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     calls = []
-    original = generation_metrics.references_from_data
+    original = generation_metrics.reference_from_data
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             generation_metrics,
-            "references_from_data",
+            "reference_from_data",
             lambda *args, **kwargs: calls.append(1) or original(*args, **kwargs),
         )
         run = train(
@@ -81,17 +81,18 @@ def test_scores_are_written_published_and_complete(finished):
     contents = [json.loads(file.read_text()) for file in files]
     last = contents[1]
     name = "fd_random_mae"
-    assert set(last["scores"]) == {name}
-    assert last["scores"][name] > 0
+    assert set(last["metrics"]) == {name}
+    assert last["metrics"][name] > 0
     assert last["count"] == 8
     settings = last["settings"]
-    assert (settings["step"], settings["weights"]) == (3, "EMA")
-    assert (settings["sampler"]["num_steps"], settings["sampler"]["label_sampling"]) == (3, "equal")
-    assert settings["metrics"][name]["reference"]["fingerprint"]["split"] == "val"
+    images = settings["images"]
+    assert (images["step"], images["weights"]) == (3, "EMA")
+    assert (images["sampler"]["num_steps"], images["sampler"]["label_sampling"]) == (3, "equal")
+    assert settings["reference"]["fingerprint"]["split"] == "val"
     rows = read_metrics(output(run) / "csv/metrics.csv")
     logged = {int(row["step"]): float(row[f"val/{name}"]) for row in rows if row.get(f"val/{name}")}
-    assert logged == pytest.approx({2: contents[0]["scores"][name], 3: last["scores"][name]}, rel=1e-5)
-    assert run.scores[f"val/{name}"] == last["scores"][name]
+    assert logged == pytest.approx({2: contents[0]["metrics"][name], 3: last["metrics"][name]}, rel=1e-5)
+    assert run.scores[f"val/{name}"] == last["metrics"][name]
     assert calls == [1]
 
 
@@ -104,7 +105,7 @@ def test_the_same_weights_give_the_same_pictures_and_scores(tmp_path):
     pictures = [file.read_bytes() for file in (tmp_path / "samples").iterdir()]
     assert len(pictures) == 3
     assert len(set(pictures)) == 1
-    scores = [json.loads(file.read_text())["scores"] for file in (tmp_path / "eval").iterdir()]
+    scores = [json.loads(file.read_text())["metrics"] for file in (tmp_path / "eval").iterdir()]
     assert scores[0] == scores[1] == scores[2]
     assert run.module.average is not run.module.denoiser
 
@@ -138,7 +139,7 @@ def test_no_metrics_and_both_clocks(tmp_path):
 
 
 def test_mistakes_show_before_the_first_step(tmp_path):
-    with pytest.raises(ConfigError, match="give some of fid, fd"):
+    with pytest.raises(ConfigError, match="give some of fid, sfid"):
         train(tmp_path, "callbacks.generation_metrics.metrics=[rfid]")
     assert not list(tmp_path.glob("samples/*"))
 

@@ -21,13 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(SamplerOptions):
-    """Fréchet distance of samples to a reference: FID, or in the features of the autoencoder's encoder.
-
-    For ImageNet give ADM's file (VIRTUAL_imagenet256_labeled.npz) as --reference: published gFIDs rest on it.
-    For your own data the reference is the training split, centre-cropped. Run it under torchrun to use several
-    devices; the samples stay the same.
-    """
+class ScoringOptions:
+    """How samples are scored."""
 
     reference: str = "data"
     """data; or an npz with mu and sigma (ADM, pytorch-fid), or with images (arr_0), or a file of make_reference.py."""
@@ -49,8 +44,6 @@ class Options(SamplerOptions):
     """hub (torch's cache or a download), random (says so in the score's name), or torch-fidelity's file."""
     encoder_weights: str | None = None
     """Where the encoder's weights lie, if not where the autoencoder's checkpoint says; for fd."""
-    output: Path | None = None
-    """The JSON file with scores and settings. Default: eval/fid-….json in the checkpoint's run folder."""
     num_workers: int = 0
     """Processes that read the reference's images."""
     is_order: Literal["shuffled", "file"] = "shuffled"
@@ -61,6 +54,19 @@ class Options(SamplerOptions):
     """Of a bootstrap."""
     cache: Switch = True
     """Keep references of data in the user's cache folder, and look for them there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(ScoringOptions, SamplerOptions):
+    """Fréchet distance of samples to a reference: FID, or in the features of the autoencoder's encoder.
+
+    For ImageNet give ADM's file (VIRTUAL_imagenet256_labeled.npz) as --reference: published gFIDs rest on it.
+    For your own data the reference is the training split, centre-cropped. Run it under torchrun to use several
+    devices; the samples stay the same.
+    """
+
+    output: Path | None = None
+    """The JSON file with scores and settings. Default: eval/fid-….json in the checkpoint's run folder."""
 
 
 def main() -> int:
@@ -202,9 +208,9 @@ def score_samples(
             reference=reference,
             batch_size=generator.sampler.batch_size,
             device=device,
+            about={"sampler": generator.settings},
             progress=progress,
         )
-    result.settings["images"]["sampler"] = generator.settings
     result.settings.update(
         {
             "classes_sampled": len(set(labels_of(generator, count))),
@@ -222,14 +228,17 @@ def default_output(options: Options, generator: "Generator", result: "Generation
     """
     from unirae.core.io import sha256_of_text
 
-    checkpoint = generator.checkpoint
-    in_run = checkpoint.parent.name == "checkpoints"
-    folder = checkpoint.parent.parent if in_run else checkpoint.parent
     reference = options.split if options.reference == "data" else Path(options.reference).stem
     sampler = f"{options.solver}{options.num_steps}-cfg{options.cfg_scale:g}"
     weights = "ema" if options.use_ema else "raw"
     decisive = {key: result.settings[key] for key in ("metrics", "reference")}
     decisive |= {"sampler": result.settings["images"]["sampler"], "count": result.count}
     code = sha256_of_text(json.dumps(decisive, sort_keys=True))[:8]
-    name = f"fid-{checkpoint.stem}-{weights}-{reference}-{sampler}-{result.count}-{code}.json"
-    return folder / "eval" / name
+    name = f"fid-{generator.checkpoint.stem}-{weights}-{reference}-{sampler}-{result.count}-{code}.json"
+    return folder_of_scores(generator.checkpoint) / name
+
+
+def folder_of_scores(checkpoint: Path) -> Path:
+    """``eval`` in the run's folder, or beside a checkpoint that lies elsewhere."""
+    in_run = checkpoint.parent.name == "checkpoints"
+    return (checkpoint.parent.parent if in_run else checkpoint.parent) / "eval"

@@ -86,7 +86,7 @@ def run(options: Options) -> "ReconstructionScores":
         if is_main():
             output = options.output or _default_output(checkpoint, options, result)
             write_scores(output, result)
-            show(result, title=f"{result.count} images of {result.settings['data']}")
+            show(result, title=f"{result.count} images of {result.settings['images']['data']}")
             get_logger(__name__).info("scores and settings: %s", output)
     return result
 
@@ -109,7 +109,7 @@ def evaluate(options: Options, checkpoint: Path, device: Any) -> "Reconstruction
     data = choose_data(options.data, options.data_dir, about["config"]["data"])
     dataset = build_dataset(data, split="val", size=rae.output_size, use="eval")
     metrics = build_metrics(options, rae, device)
-    settings = {
+    about_images = {
         "checkpoint": str(checkpoint),
         "checkpoint_sha256": file_sha256(checkpoint),
         "trained_with": {key: about[key] for key in ("version", "commit", "step")},
@@ -129,7 +129,7 @@ def evaluate(options: Options, checkpoint: Path, device: Any) -> "Reconstruction
             device=device,
             precision=options.precision,
             num_workers=options.num_workers,
-            settings=settings,
+            about=about_images,
             progress=progress,
         )
 
@@ -160,5 +160,5 @@ def _default_output(checkpoint: Path, options: Options, result: "ReconstructionS
     in_run = checkpoint.parent.name == "checkpoints"
     folder = checkpoint.parent.parent if in_run else checkpoint.parent
     weights = "ema" if options.use_ema else "raw"
-    data = result.settings["data"]
+    data = result.settings["images"]["data"]
     return folder / "eval" / f"rfid-{checkpoint.stem}-{weights}-{data}-{result.count}.json"

@@ -1,7 +1,7 @@
 """From the options of a command to a sampler: networks opened and checked, settings described."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from unirae.app.sampler_options import SamplerOptions
     from unirae.evaluation.image_sampler import ImageSampler
+    from unirae.evaluation.sampling import SamplerSettings
     from unirae.models.denoiser import Denoiser
 
 
@@ -94,6 +95,12 @@ def open_generator(
         "device": device.type,
     }
     return Generator(sampler=sampler, checkpoint=file, about=about, settings=settings)
+
+
+def with_sampler_settings(generator: Generator, settings: "SamplerSettings") -> Generator:
+    """The same networks, sampled in another way."""
+    sampler = replace(generator.sampler, settings=settings, evaluations=set())
+    return replace(generator, sampler=sampler, settings={**generator.settings, **sampler.describe()})
 
 
 def labels_of(generator: Generator, count: int) -> list[int]:

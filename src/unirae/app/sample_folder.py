@@ -147,16 +147,11 @@ class SampleFolder:
         return write_atomically(self.folder / "samples.npz", write)
 
 
-def differences(there: Any, now: Any, name: str = "") -> list[str]:
+def differences(there: Any, now: Any) -> list[str]:
     """The settings that two records differ in: ``seed: 0 there, 1 now``."""
-    if isinstance(there, dict) and isinstance(now, dict):
-        keys = [*there, *(key for key in now if key not in there)]
-        return [
-            line
-            for key in keys
-            for line in differences(there.get(key), now.get(key), f"{name}.{key}".removeprefix("."))
-        ]
-    if there == now:
-        return []
-    values = [str(value) if len(str(value)) <= 40 else f"{str(value)[:37]}…" for value in (there, now)]
-    return [f"{name}: {values[0]} there, {values[1]} now"]
+    from unirae.core import records
+
+    return [
+        f"{found.name}: {records.shortened(found.first)} there, {records.shortened(found.second)} now"
+        for found in records.differences(there, now)
+    ]

@@ -6,23 +6,17 @@ from typing import Literal
 
 from unirae.app.options import Switch
 
+Solver = Literal["euler", "heun", "multistep", "dopri5", "sde"]
+
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingOptions:
-    """How to sample, and where it is computed."""
+class CommonSamplingOptions:
+    """What a sweep over samplers keeps fixed."""
 
-    cfg_scale: float = 1.0
-    """Strength of guidance: by the same network without label, or by --guide_checkpoint. 1 is without."""
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """Guide only between these (shifted) times; 0 is data, 1 is noise, both ends are inside."""
     guide_checkpoint: Path | None = None
     """A weaker model of the same latents for autoguidance, such as a smaller one or an earlier step."""
     label_sampling: Literal["equal", "random"] = "equal"
     """equal goes round the classes; random draws them. Scores of the two are not comparable."""
-    num_steps: int = 50
-    """Points of the time grid; euler asks the network once less."""
-    solver: Literal["euler", "heun", "multistep", "dopri5", "sde"] = "euler"
-    """How the velocities are integrated (docs/sampling.md)."""
     time_grid: Literal["reference", "to_zero"] = "reference"
     """reference ends at shift(0.001), to_zero at 0."""
     time_shift: float | None = None
@@ -33,10 +27,6 @@ class SamplingOptions:
     """Images at a time; another one changes the last digits."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the networks; the solver's state is always fp32."""
-    use_ema: Switch = True
-    """The averaged weights; false takes the raw ones."""
-    ema_decay: float | None = None
-    """Which average, where the checkpoint holds several. Default: the main one."""
     rae: Path | None = None
     """Where the autoencoder lies, if not where the checkpoint says."""
     device: str = "auto"
@@ -44,6 +34,24 @@ class SamplingOptions:
     num_threads: int | None = None
     """CPU threads of each process. Default: one for each core, also with several processes, since another number
     may change the last digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions(CommonSamplingOptions):
+    """How to sample, and where it is computed."""
+
+    cfg_scale: float = 1.0
+    """Strength of guidance: by the same network without label, or by --guide_checkpoint. 1 is without."""
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Guide only between these (shifted) times; 0 is data, 1 is noise, both ends are inside."""
+    num_steps: int = 50
+    """Points of the time grid; euler asks the network once less."""
+    solver: Solver = "euler"
+    """How the velocities are integrated (docs/sampling.md)."""
+    use_ema: Switch = True
+    """The averaged weights; false takes the raw ones."""
+    ema_decay: float | None = None
+    """Which average, where the checkpoint holds several. Default: the main one."""
 
 
 @dataclass(frozen=True, kw_only=True)

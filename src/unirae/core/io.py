@@ -67,6 +67,8 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"no such file: {path}") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from None
+    except (UnicodeDecodeError, IsADirectoryError):
+        raise UserError(f"{path} is not a JSON file") from None
 
 
 def save_tensors(path: str | Path, content: dict[str, Any]) -> Path:

@@ -48,7 +48,7 @@ def evaluate_generation(
     reference: Reference,
     batch_size: int,
     device: torch.device | str = "cpu",
-    settings: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> GenerationScores:
     """Score the images numbered 0 … ``count`` − 1, each made once; every process gets the same result.
@@ -57,7 +57,7 @@ def evaluate_generation(
         make: called with consecutive numbers; a function of them alone.
         metrics: their networks must be on ``device``.
         batch_size: images made at once; the score depends on it only as far as ``make`` does.
-        settings: what the caller knows of model and sampler, kept with the scores.
+        about: what the caller knows of model and sampler, kept with the scores.
         progress: called with (images done, images in all) of this process.
 
     Raises:
@@ -84,16 +84,14 @@ def evaluate_generation(
         *few_images_warnings(metrics, count, "the samples"),
         *duplicate_warnings(found.describe()["duplicates"], "the samples"),
     ]
-    own_settings = {
-        "images": {"kind": "generation", **found.describe(), "batch_size": batch_size},
+    settings = {
+        "images": {"kind": "generation", **(about or {}), **found.describe(), "batch_size": batch_size},
         "conversion": "clamp to [0, 1], round to 8 bits",
         "metrics": settings_of(metrics),
         "reference": reference.identity,
         **program(device),
     }
-    return GenerationScores(
-        estimates=estimates, count=count, settings={**(settings or {}), **own_settings}, warnings=warnings
-    )
+    return GenerationScores(estimates=estimates, count=count, settings=settings, warnings=warnings)
 
 
 def _made(

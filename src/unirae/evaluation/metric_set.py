@@ -52,7 +52,10 @@ class MetricSources:
     options: str = "--"
 
 
-def build_set_metrics(names: Sequence[str], sources: MetricSources) -> list[SetMetric]:
+_USUAL = MetricSources()
+
+
+def build_set_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> list[SetMetric]:
     """The metrics behind the scores called ``names``, of :data:`SET_METRICS`.
 
     ``fd`` compares features of the encoder, and its score is called ``fd_<encoder>``; with random Inception weights
@@ -85,7 +88,9 @@ def build_set_metrics(names: Sequence[str], sources: MetricSources) -> list[SetM
     return metrics
 
 
-def build_reconstruction_metrics(names: Sequence[str], sources: MetricSources) -> ReconstructionMetrics:
+def build_reconstruction_metrics(
+    names: Sequence[str], sources: MetricSources = _USUAL
+) -> ReconstructionMetrics:
     """The metrics behind the scores called ``names``, of :data:`RECONSTRUCTION_METRICS`.
 
     ``rfd`` is the Fréchet distance in the features of the encoder, and its score is called ``rfd_<encoder>``.
@@ -110,7 +115,7 @@ def build_reconstruction_metrics(names: Sequence[str], sources: MetricSources) -
     )
 
 
-def pair_metric(name: str, sources: MetricSources) -> PairMetric:
+def pair_metric(name: str, sources: MetricSources = _USUAL) -> PairMetric:
     """One of :data:`PAIR_METRICS`."""
     if name != "lpips":
         return {"psnr": mean_psnr, "ssim": mean_ssim}[name](sources.device)

@@ -70,7 +70,7 @@ def evaluate_reconstruction(
     device: torch.device | str = "cpu",
     precision: Precision = "fp32",
     num_workers: int = 0,
-    settings: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> ReconstructionScores:
     """Reconstruct each image of ``dataset`` once and score the pairs; every process gets the same result.
@@ -83,7 +83,7 @@ def evaluate_reconstruction(
         reference: of exactly these images, made before; without one the originals' features are computed in passing.
         num_samples: a seeded random subset of this size; all images where None.
         precision: of the reconstruction alone; metrics run in float32, their sums in float64.
-        settings: what the caller knows of checkpoint and data, kept with the scores.
+        about: what the caller knows of checkpoint and data, kept with the scores.
         progress: called with (images done, images in all) of this process.
 
     Raises:
@@ -118,13 +118,17 @@ def evaluate_reconstruction(
             for metric in metrics.of_pairs:
                 metric.update(original, reconstruction)
     estimates, size_px, identity = _scores(metrics, originals, made, reference, count=len(indices))
-    own_settings = {
-        "size_px": size_px,
-        "count": len(indices),
-        "count_available": len(dataset),
-        "subset_seed": seed if len(indices) < len(dataset) else None,
-        "unreadable_images_replaced": int(all_sum(replaced)),
-        "precision": precision,
+    settings = {
+        "images": {
+            "kind": "reconstruction",
+            **(about or {}),
+            "size_px": size_px,
+            "count": len(indices),
+            "count_available": len(dataset),
+            "subset_seed": seed if len(indices) < len(dataset) else None,
+            "unreadable_images_replaced": int(all_sum(replaced)),
+            "precision": precision,
+        },
         "conversion": "clamp to [0, 1], round to 8 bits",
         "metrics": {
             **settings_of(metrics.of_sets, names=metrics.names),
@@ -137,12 +141,7 @@ def evaluate_reconstruction(
         *bias_warnings(list(estimates), len(indices)),
         *few_images_warnings(metrics.of_sets, len(indices), "the reconstructions"),
     ]
-    return ReconstructionScores(
-        estimates=estimates,
-        count=len(indices),
-        settings={**(settings or {}), **own_settings},
-        warnings=warnings,
-    )
+    return ReconstructionScores(estimates=estimates, count=len(indices), settings=settings, warnings=warnings)
 
 
 def _scores(

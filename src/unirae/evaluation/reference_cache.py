@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from unirae.core.distributed import barrier, is_main
+from unirae.core.distributed import barrier, gather, is_main
 from unirae.core.io import sha256_of_text
 from unirae.core.log import get_logger
 from unirae.data.folder import FolderSource
@@ -41,9 +41,7 @@ def cached_reference(
     if folder is None or not needs:
         return compute()
     file = folder / f"{cache_key(dataset, needs, purpose=purpose, indices=indices, seed=seed)}.npz"
-    there = file.is_file()
-    barrier()  # every process has looked before one of them writes
-    if there:
+    if all(gather(file.is_file())):  # machines may have caches of their own; then all compute together
         reference = read_reference(file)
         if is_main():
             log.info("reference from the cache: %s", file)

@@ -33,7 +33,7 @@ def score_reconstructions(folder: Path) -> dict[str, Any]:
         {"key": key, "name": name, "scores": results[key].scores} for key, (name, _) in candidates.items()
     ]
     return {
-        "data": results["rae"].settings["data"],
+        "data": results["rae"].settings["images"]["data"],
         "count": results["rae"].count,
         "rows": rows,
         "settings": results["rae"].settings,
@@ -49,7 +49,7 @@ def _score(encoder: Any, candidate: "Reconstructor", data: "ImageDataset") -> "R
     sources = MetricSources(encoder=encoder_extractor(encoder))
     metrics = build_reconstruction_metrics(["psnr", "ssim", "rfd"], sources)
     return evaluate_reconstruction(
-        candidate, data, metrics=metrics, batch_size=64, settings={"data": describe_data(data)}
+        candidate, data, metrics=metrics, batch_size=64, about={"data": describe_data(data)}
     )
 
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from unirae.core.cache import cache_dir
 from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
 from unirae.evaluation.generation import evaluate_generation
 from unirae.evaluation.image_sampler import ImageSampler, LabelRule
 from unirae.evaluation.reference import Reference, reference_from_data
+from unirae.evaluation.reference_cache import cached_reference
 from unirae.evaluation.sampling import SamplerSettings
 from unirae.evaluation.scores import write_scores
 from unirae.metrics.set_metrics import SetMetric, needs
@@ -86,7 +88,7 @@ class GenerationMetrics(pl.Callback):
             reference=self._reference,
             batch_size=sampler.batch_size,
             device=module.device,
-            settings={"step": trainer.global_step, "weights": "EMA", "sampler": sampler.describe()},
+            about={"step": trainer.global_step, "weights": "EMA", "sampler": sampler.describe()},
         )
         if is_main():
             write_scores(self.folder / f"step-{trainer.global_step:07d}.json", result)
@@ -98,11 +100,24 @@ class GenerationMetrics(pl.Callback):
         publish_scores(trainer, module, {f"val/{name}": value for name, value in result.scores.items()})
 
     def _compute_reference(self, trainer: pl.Trainer, module: Stage2) -> Reference:
-        return reference_from_data(
-            evaluation_data(trainer),
-            needs(self._metrics, of_reference=True),
+        data, wanted = evaluation_data(trainer), needs(self._metrics, of_reference=True)
+
+        def compute() -> Reference:
+            return reference_from_data(
+                data,
+                wanted,
+                purpose="generation",
+                batch_size=self.batch_size,
+                device=module.device,
+                num_workers=trainer.datamodule.num_workers,  # pyright: ignore[reportAttributeAccessIssue]
+            )
+
+        return cached_reference(
+            cache_dir() / "references",
+            data,
+            wanted,
             purpose="generation",
-            batch_size=self.batch_size,
-            device=module.device,
-            num_workers=trainer.datamodule.num_workers,  # pyright: ignore[reportAttributeAccessIssue]
+            indices=list(range(len(data))),
+            seed=0,
+            compute=compute,
         )

@@ -1,0 +1,178 @@
+"""``python src/sweep_guidance.py --checkpoint C``: scores at every point of a grid of samplers."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from unirae.app import cli, eval_fid
+from unirae.app.generator import open_generator, with_sampler_settings
+from unirae.app.options import parse
+from unirae.app.sweep_folder import SweepFolder, common_settings
+from unirae.app.sweep_options import Options, points_of, sampler_options, weights_options
+from unirae.core.errors import ConfigError, RunInterrupted
+
+if TYPE_CHECKING:
+    import torch
+
+    from unirae.app.generator import Generator
+    from unirae.evaluation.guidance_grid import Point, Scored
+    from unirae.evaluation.reference import Reference
+    from unirae.metrics.set_metrics import SetMetric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yardstick:
+    """What every point is scored with."""
+
+    metrics: "list[SetMetric]"
+    reference: "Reference"
+
+    def describe(self) -> dict[str, Any]:
+        """For the record."""
+        from unirae.evaluation.scoring import settings_of
+
+        return {"metrics": settings_of(self.metrics), "reference": self.reference.identity}
+
+
+def main() -> int:
+    """Parse, sweep, and turn mistakes into one line."""
+    options = parse(Options)
+    return cli.run(lambda: run(options))
+
+
+def run(options: Options) -> "list[Scored]":
+    """Score what is not there yet, then show the table; the first process alone gives the points."""
+    from unirae.app.inference import fixed_threads, pick_device, process_group
+    from unirae.app.sweep_table import show
+    from unirae.core.distributed import is_main, rank
+
+    points_of(options, weights="")  # mistakes show before anything is opened
+    averages = [weights_options(text) for text in options.ema_decay]
+    cli.quiet_libraries()
+    device = pick_device(options.device)
+    with process_group(device), fixed_threads(device, options.num_threads):
+        cli.configure_logging(rank=rank())
+        folder = sweep(options, averages, device)
+        if not is_main():
+            return []
+        scored = folder.summarise()
+        show(scored, folder.folder)
+    return scored
+
+
+def sweep(options: Options, averages: list[dict[str, Any]], device: "torch.device") -> SweepFolder:
+    """Score every point that is not there; networks are opened once for each average, all else once.
+
+    Raises:
+        ConfigError: the folder belongs to another sweep, or options do not fit the model.
+        RunInterrupted: what is there stays, and the same command goes on.
+    """
+    generator = open_average(options, averages[0], device, with_encoder="fd" in options.metrics.split(","))
+    folder = SweepFolder(options.output_dir or eval_fid.folder_of_scores(generator.checkpoint) / "sweep")
+    try:
+        yardstick = open_yardstick(options, averages[0], generator, folder, device)
+        for number, average in enumerate(averages):
+            if number > 0:
+                generator = open_average(options, average, device)
+            score_average(options, generator, yardstick, folder, device)
+    except KeyboardInterrupt:
+        raise RunInterrupted(
+            f"interrupted; the points in {folder.folder} stay: repeat the command to go on from here"
+        ) from None
+    return folder
+
+
+def open_average(
+    options: Options, average: dict[str, Any], device: "torch.device", *, with_encoder: bool = False
+) -> "Generator":
+    """The networks with one average of the weights.
+
+    Raises:
+        ConfigError: guidance of a network without labels.
+        WeightsError: the checkpoint is missing or damaged, or holds no such average.
+    """
+    generator = open_generator(
+        sampler_options(options, average),
+        device,
+        with_encoder=with_encoder,
+        encoder_weights=options.encoder_weights,
+    )
+    unlabelled = generator.sampler.dit.num_classes == 0 and generator.sampler.guide is None
+    if unlabelled and any(scale != 1 for scale in options.cfg_scale):
+        raise ConfigError(
+            f"--cfg_scale {' '.join(f'{scale:g}' for scale in options.cfg_scale)}: this model was trained without "
+            "labels; give 1, or a guide with --guide_checkpoint"
+        )
+    return generator
+
+
+def open_yardstick(
+    options: Options,
+    average: dict[str, Any],
+    generator: "Generator",
+    folder: SweepFolder,
+    device: "torch.device",
+) -> Yardstick:
+    """Extractors and reference, once; and the folder's record of them and of all else that points share.
+
+    Raises:
+        ConfigError: the folder belongs to another sweep.
+    """
+    from unirae.core.distributed import barrier, is_main
+
+    common = common_settings(generator.settings, count=options.num_samples)
+    folder.check(common)  # before the reference, which may take long
+    own = sampler_options(options, average)
+    metrics = eval_fid.build_metrics(own, options.metrics.split(","), generator, device)
+    reference = eval_fid.open_reference(own, metrics, generator, device)
+    yardstick = Yardstick(metrics=metrics, reference=reference)
+    common |= yardstick.describe()
+    folder.check(common)
+    barrier()  # every process has looked before one of them writes
+    if is_main():
+        folder.write_common(common)
+    return yardstick
+
+
+def score_average(
+    options: Options,
+    generator: "Generator",
+    yardstick: Yardstick,
+    folder: SweepFolder,
+    device: "torch.device",
+) -> None:
+    """Every point of one average."""
+    from unirae.core.distributed import is_main
+    from unirae.core.log import get_logger
+
+    points = points_of(options, weights=generator.settings["weights"])
+    for number, point in enumerate(points, start=1):
+        here = at_point(generator, point)
+        file = folder.file(point, here.settings)
+        if folder.holds(file, here.settings):
+            shown = "is there"
+        else:
+            result = eval_fid.score_samples(
+                here,
+                options.num_samples,
+                metrics=yardstick.metrics,
+                reference=yardstick.reference,
+                device=device,
+            )
+            shown = ", ".join(f"{name} {value:.5g}" for name, value in result.labelled().items())
+            if is_main():
+                folder.write(file, result)
+                folder.summarise()
+        if is_main():
+            get_logger(__name__).info("point %d of %d, %s: %s", number, len(points), point, shown)
+
+
+def at_point(generator: "Generator", point: "Point") -> "Generator":
+    """The networks, sampled as the point says."""
+    settings = replace(
+        generator.sampler.settings,
+        num_steps=point.num_steps,
+        solver=point.solver,
+        cfg_scale=point.cfg_scale,
+        guidance_interval=point.guidance_interval,
+    )
+    return with_sampler_settings(generator, settings)

@@ -1,0 +1,159 @@
+"""Whether two results of a score may be compared: same yardstick, same reference, same kind of images.
+
+The protocol's points, and the trap of recipe.md that each avoids: the same reference (1), labels chosen alike (2),
+equal counts for scores that few images bias (13). What was not recorded is never taken to be equal.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from unirae.core.records import differences, shortened
+from unirae.evaluation.result_file import Result
+from unirae.evaluation.score_families import Family, family
+
+NOT_RECORDED = "not recorded"
+
+_WHERE_FROM = {"weights", "source", "published_weights", "torch_fidelity", "reference"}
+"""Of an extractor's settings: where its weights came from; which they are, their hash says."""
+_SUBSET = {"count": None, "subset_seed": None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What stands between two values of a score.
+
+    Attributes:
+        reasons: why they may not be compared.
+        unknown: what was not recorded and might be a reason.
+        remarks: what a reader must know if they are compared.
+    """
+
+    reasons: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def require_equal(self, what: str, a: Any, b: Any) -> None:
+        """Two values that must be the same; :data:`NOT_RECORDED` is neither equal nor different."""
+        lacking = [side for side, value in (("A", a), ("B", b)) if value == NOT_RECORDED]
+        if lacking:
+            self.unknown.append(f"{what} not recorded in {' and '.join(lacking)}")
+        elif a != b:
+            self.reasons.append(f"{what}: {shortened(a)} in A, {shortened(b)} in B")
+
+
+def standing(name: str, a: Result, b: Result) -> Standing:
+    """Whether the score ``name`` of two results may be compared."""
+    found, kind = Standing(), family(name)
+    if kind.of == "sets":
+        found.require_equal("purpose", _purpose(a), _purpose(b))
+    if kind.of != "classes":  # an encoder has an input size of its own
+        found.require_equal("image size", *(r.images.get("size_px", NOT_RECORDED) for r in (a, b)))
+    found.require_equal("crop", _crop(a), _crop(b))
+    _check_count(found, kind, a, b)
+    _check_yardstick(found, kind, name, a, b)
+    if kind.with_reference:
+        _check_reference(found, kind, a.reference, b.reference)
+    if kind.of == "sets":
+        _check_labels(found, a, b)
+    return found
+
+
+def kind_of(result: Result) -> str:
+    """Of its images: generation, reconstruction, folder, npz, dataset, …"""
+    return result.images.get("kind", NOT_RECORDED)
+
+
+def _purpose(result: Result) -> str:
+    kind = kind_of(result)
+    if kind == NOT_RECORDED:
+        return kind
+    return "reconstructions" if kind == "reconstruction" else "images on their own"
+
+
+def _crop(result: Result) -> str:
+    """Samples are not cropped, and neither are images that are taken as they are stored."""
+    kind, crop = kind_of(result), result.images.get("crop", NOT_RECORDED)
+    if kind == "generation" or crop in (None, "AsStored"):
+        return "none"
+    return str(crop).rsplit(".", 1)[-1]
+
+
+def _check_count(found: Standing, kind: Family, a: Result, b: Result) -> None:
+    counts = [NOT_RECORDED if r.count is None else r.count for r in (a, b)]
+    if kind.biased or NOT_RECORDED in counts:
+        found.require_equal("number of images, which biases this score", *counts)
+    elif counts[0] != counts[1]:
+        found.remarks.append(
+            f"{counts[0]} images in A, {counts[1]} in B: this score has no bias, only more noise with fewer images"
+        )
+
+
+def _check_yardstick(found: Standing, kind: Family, name: str, a: Result, b: Result) -> None:
+    """The score's own network and parameters."""
+    if kind.of == "classes":  # the classifier itself is what is compared
+        return
+    sides = [r.settings.get("metrics", {}).get(name, NOT_RECORDED) for r in (a, b)]
+    if NOT_RECORDED in sides:
+        found.require_equal("features and parameters", *sides)
+        return
+    if any(("weights" in side or "extractor" in side) and not side.get("sha256") for side in sides):
+        hashes = [side.get("sha256") or NOT_RECORDED for side in sides]
+        found.require_equal("hash of the feature network's weights", *hashes)
+    first, second = ({k: v for k, v in side.items() if k not in _WHERE_FROM} for side in sides)
+    for different in differences(first, second, missing=NOT_RECORDED):
+        what = (
+            "hash of the feature network's weights" if different.name == "sha256" else f"its {different.name}"
+        )
+        found.require_equal(what, different.first, different.second)
+
+
+def _check_reference(found: Standing, kind: Family, a: dict[str, Any], b: dict[str, Any]) -> None:
+    """By the strongest identity that both record: the pixels, the file, or the data with their selection and crop."""
+    selections = [_selection(side) for side in (a, b)]
+    if not kind.biased and _differ_only_in_subset(*selections):
+        found.remarks.append("the references are different subsets of the same images, which adds noise")
+        return
+    known = [describe_reference(side) for side in (a, b)]
+    for key in ("content_sha256", "sha256"):
+        if key in a and key in b:
+            if a[key] != b[key]:
+                found.reasons.append(f"reference: {known[0]} in A, {known[1]} in B")
+            return
+    if NOT_RECORDED in known:
+        found.require_equal("reference", *known)
+    elif selections[0] != selections[1] or selections[0] is None:
+        found.reasons.append(f"reference: {known[0]} in A, {known[1]} in B")
+
+
+def _selection(reference: dict[str, Any]) -> dict[str, Any] | None:
+    """Which images of which data, cropped how; None for a file of statistics."""
+    if "fingerprint" not in reference:
+        return None
+    keys = ("fingerprint", "crop", "size_px", "count", "subset_seed")
+    return {key: reference.get(key, NOT_RECORDED) for key in keys}
+
+
+def _differ_only_in_subset(a: dict[str, Any] | None, b: dict[str, Any] | None) -> bool:
+    return a is not None and b is not None and a != b and a | _SUBSET == b | _SUBSET
+
+
+def describe_reference(reference: dict[str, Any]) -> str:
+    """In a few words: a file with its hash, or data with its split and count; or that it was not recorded."""
+    if "sha256" in reference and "content_sha256" not in reference:
+        return f"{reference.get('file', 'a file')} ({reference['sha256'][:8]})"
+    if "fingerprint" not in reference and "content_sha256" not in reference:
+        return NOT_RECORDED
+    fingerprint = reference.get("fingerprint", {})
+    name = reference.get("data") or fingerprint.get("source") or reference.get("images", "images")
+    split = f", {fingerprint['split']} split" if "split" in fingerprint else ""
+    content = f", pixels {reference['content_sha256'][:8]}" if "content_sha256" in reference else ""
+    return f"{name}{split}, {reference.get('count', NOT_RECORDED)} images{content}"
+
+
+def _check_labels(found: Standing, a: Result, b: Result) -> None:
+    """Balanced labels give an FID about 0.1 lower than random ones (recipe, trap 2)."""
+    if not {kind_of(a), kind_of(b)} <= {"generation", "folder", "npz", NOT_RECORDED}:
+        return  # images of a data set have their own labels
+    found.require_equal("label sampling", *(r.sampler.get("label_sampling", NOT_RECORDED) for r in (a, b)))
+    if a.sampler.get("label_sampling") == b.sampler.get("label_sampling") == "given":
+        found.require_equal("labels", a.sampler.get("labels"), b.sampler.get("labels"))

@@ -1,0 +1,51 @@
+"""What kind of score a name stands for: which direction is better, and what it depends on."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from unirae.core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Scores that are read alike.
+
+    Attributes:
+        better: which of two values is the better one.
+        of: a set of images, pairs of images with their originals, or the classes that a classifier chose.
+        biased: whether its expectation depends on the number of images (recipe, trap 13).
+        frechet: whether it is a Fréchet distance, whose noise is known only if it was asked for.
+        with_reference: whether images are compared with others.
+    """
+
+    better: Literal["lower", "higher"]
+    of: Literal["sets", "pairs", "classes"] = "sets"
+    biased: bool = True
+    frechet: bool = False
+    with_reference: bool = True
+
+
+_FRECHET = Family(better="lower", frechet=True)
+_SHARE = Family(better="higher")
+_ACCURACY = Family(better="higher", of="classes", biased=False)
+FAMILIES = {
+    **dict.fromkeys(("fid", "sfid", "fd", "rfid", "rfd"), _FRECHET),
+    "kid": Family(better="lower", biased=False),
+    "is": Family(better="higher", with_reference=False),
+    **dict.fromkeys(("precision", "recall", "density", "coverage"), _SHARE),
+    **dict.fromkeys(("psnr", "ssim"), Family(better="higher", of="pairs", biased=False)),
+    "lpips": Family(better="lower", of="pairs", biased=False),
+    **dict.fromkeys(("top1", "top5", "knn"), _ACCURACY),
+}
+
+
+def family(name: str) -> Family:
+    """Of a score's name, which says after an underscore whose features it rests on: ``fd_mae``.
+
+    Raises:
+        ConfigError: no score of ours is called so.
+    """
+    found = FAMILIES.get(name.split("_")[0])
+    if found is None:
+        raise ConfigError(f"{name} is no score known here; known are {', '.join(FAMILIES)}")
+    return found

@@ -1,0 +1,78 @@
+"""Scores of images that are at hand as tensors: one call, no files, no settings to keep.
+
+For sets that lie in files, for several processes and for a record of every setting: ``src/evaluate.py``.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from unirae.metrics.base import Estimate
+from unirae.metrics.extractors import FeatureExtractor
+from unirae.metrics.inception_score import Order
+from unirae.metrics.resampling import Confidence
+from unirae.metrics.set_metrics import (
+    ENCODER_METRIC,
+    INCEPTION_METRICS,
+    compute,
+    encoder_metric,
+    inception_metrics,
+    needs,
+)
+from unirae.metrics.statistics import Collector, Statistics
+
+_BLOCK = 256
+"""Images that go through the extractors together; no score depends on it."""
+
+
+def score(
+    images: UInt8[Tensor, "n 3 H W"],
+    reference: UInt8[Tensor, "m 3 h w"] | None = None,
+    *,
+    metrics: Sequence[str] = ("fid", "is", "precision", "recall"),
+    extractor: FeatureExtractor,
+    confidence: Confidence | None = None,
+    is_order: Order = "shuffled",
+) -> dict[str, Estimate]:
+    """Scores by name of a set of images against a reference.
+
+    Args:
+        images, reference: 8-bit RGB, on the extractor's device.
+        metrics: of ``fid, sfid, is, kid, precision, recall, density, coverage`` with an
+            :class:`~unirae.metrics.inception.InceptionExtractor`; ``fd`` with any other.
+        extractor: the network behind the scores.
+        confidence: of Fréchet distances.
+        is_order: of the images in the Inception Score's parts.
+
+    Raises:
+        ValueError: an unknown score, a missing reference, or too few images.
+        TypeError: images are not uint8.
+    """
+    unknown = set(metrics) - {*INCEPTION_METRICS, ENCODER_METRIC}
+    if unknown or not metrics:
+        known = ", ".join((*INCEPTION_METRICS, ENCODER_METRIC))
+        raise ValueError(f"metrics={tuple(metrics)}: give some of {known}")
+    for tensor in (images, reference):
+        if tensor is not None and tensor.dtype != torch.uint8:
+            raise TypeError(
+                f"images must be uint8 RGB in [0, 255], got {tensor.dtype}; see unirae.core.images.to_uint8"
+            )
+    wanted = inception_metrics(metrics, extractor, confidence=confidence, is_order=is_order)
+    if ENCODER_METRIC in metrics:
+        wanted.append(encoder_metric(extractor, confidence=confidence))
+    lacking = [label for metric in wanted if metric.reference is not None for label in metric.labels.values()]
+    if reference is None and lacking:
+        raise ValueError(f"{', '.join(lacking)}: these compare with a reference; give one")
+
+    def statistics(images: Tensor, *, of_reference: bool) -> Statistics:
+        collector = Collector(
+            needs(wanted, of_reference=of_reference), count=len(images), device=images.device
+        )
+        for positions in torch.arange(len(images)).split(_BLOCK):
+            collector.update(positions, images[positions.to(images.device)])
+        return collector.compute()
+
+    real = {} if reference is None else statistics(reference, of_reference=True)
+    return compute(wanted, statistics(images, of_reference=False), real)

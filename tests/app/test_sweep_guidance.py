@@ -1,0 +1,227 @@
+"""The sweep_guidance command: each point once, resumable, refused where it does not belong, a table and a plot."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
+
+from unirae.app import eval_fid
+from unirae.app.sweep_guidance import main, run
+from unirae.app.sweep_options import Options
+from unirae.core.errors import ConfigError, RunInterrupted, WeightsError
+
+SOURCES = Path(__file__).parents[2] / "src"
+NAME = "fd_random_mae"
+GRID = {"cfg_scale": (1.0, 2.0), "guidance_interval": ("0,1", "0.1,0.9")}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    write_checkpoint(root / "rae")
+    write_stage2_checkpoint(root / "dit", root / "rae")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("UNIRAE_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def sweep(runs, tmp_path):
+    def run_with(**options):
+        defaults = {"num_samples": 6, "num_steps": (3,), "batch_size": 3, "metrics": "fd", "num_threads": 1}
+        defaults |= {"device": "cpu", "output_dir": tmp_path / "sweep", "checkpoint": runs / "dit", **GRID}
+        return run(Options(**{**defaults, **options}))
+
+    return run_with
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    """The points that were really sampled."""
+    points, score_samples = [], eval_fid.score_samples
+
+    def counted(generator, *rest, **options):
+        points.append(generator.settings["cfg_scale"])
+        return score_samples(generator, *rest, **options)
+
+    monkeypatch.setattr(eval_fid, "score_samples", counted)
+    return points
+
+
+def rows(folder):
+    return list(csv.DictReader((folder / "table.csv").read_text().splitlines()))
+
+
+def test_a_grid_gives_a_table_and_a_plot(sweep, sampled, tmp_path, capsys):
+    scored = sweep(confidence="bootstrap", resamples=3)
+    assert sampled == [1.0, 2.0, 2.0]  # without guidance there is no interval
+    folder = tmp_path / "sweep"
+    names = sorted(file.name.rsplit("-", 1)[0] for file in (folder / "points").iterdir())
+    assert names == ["cfg1-euler3-ema0.999", "cfg2-int0-1-euler3-ema0.999", "cfg2-int0.1-0.9-euler3-ema0.999"]
+    found = rows(folder)
+    assert [(row["cfg_scale"], row["guidance_interval"]) for row in found] == [
+        ("1", "-"),
+        ("2", "0-1"),
+        ("2", "0.1-0.9"),
+    ]
+    assert [float(row[NAME]) for row in found] == [s.result.metrics[NAME] for s in scored]
+    assert all(float(row[f"{NAME}_standard_error"]) > 0 for row in found)
+    assert {row["network_evaluations"] for row in found} == {"2"}
+    with Image.open(folder / "plot.png") as plot:
+        assert plot.width > 500
+    assert (folder / "table.md").read_text().count("**") == 2
+    out = capsys.readouterr().out
+    assert f"best {NAME}@6: " in out
+
+
+def test_a_point_is_what_eval_fid_writes(sweep, runs, tmp_path):
+    (scored,) = sweep(cfg_scale=(2.0,), guidance_interval=("0.1,0.9",))
+    shared = {
+        "num_samples": 6,
+        "num_steps": 3,
+        "batch_size": 3,
+        "metrics": "fd",
+        "num_threads": 1,
+        "device": "cpu",
+    }
+    sampler = {"cfg_scale": 2.0, "guidance_interval": (0.1, 0.9)}
+    eval_fid.run(eval_fid.Options(checkpoint=runs / "dit", output=tmp_path / "one.json", **shared, **sampler))
+    assert json.loads((tmp_path / "one.json").read_text()) == json.loads(scored.result.file.read_text())
+
+
+def test_a_repeated_command_samples_nothing(sweep, sampled, tmp_path):
+    first = sweep()
+    del sampled[:]
+    assert [s.result.metrics for s in sweep()] == [s.result.metrics for s in first]
+    assert sampled == []
+    (first[0].result.file).unlink()
+    grown = sweep(cfg_scale=(1.0, 2.0, 3.0), guidance_interval=("0,1",))
+    assert sampled == [1.0, 3.0]
+    assert len(grown) == len(rows(tmp_path / "sweep")) == 4
+
+
+def test_averages_solvers_and_steps(sweep, sampled):
+    scored = sweep(
+        cfg_scale=(1.0,),
+        ema_decay=("main", "0.999", "0.9", "raw"),
+        solver=("euler", "heun"),
+        num_steps=(3,),
+    )
+    assert len(scored) == len(sampled) == 6  # main is 0.999
+    assert {s.point.weights for s in scored} == {"EMA 0.999", "EMA 0.9", "raw"}
+    assert len({s.result.metrics[NAME] for s in scored}) == 6
+
+
+def test_autoguidance(sweep, runs):
+    scored = sweep(guide_checkpoint=runs / "dit", guidance_interval=("0,1",))
+    assert [s.result.sampler["guidance"] for s in scored] == ["autoguidance", "autoguidance"]
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ({"seed": 1}, "sampler.seed: 0 there, 1 now"),
+        ({"num_samples": 7}, "count: 6 there, 7 now"),
+        ({"label_sampling": "random"}, "sampler.label_sampling: equal there, random now"),
+        ({"split": "val"}, "reference."),
+    ],
+)
+def test_a_folder_of_another_sweep_is_refused(sweep, sampled, options, changed):
+    sweep(cfg_scale=(1.0,))
+    del sampled[:]
+    with pytest.raises(ConfigError, match=f"belongs to another sweep .*{changed}"):
+        sweep(**options)
+    assert sampled == []
+
+
+def test_another_checkpoint_is_refused(sweep, runs):
+    write_stage2_checkpoint(runs / "other", runs / "rae", seed=3)
+    sweep(cfg_scale=(1.0,))
+    with pytest.raises(ConfigError, match="checkpoint_sha256"):
+        sweep(checkpoint=runs / "other")
+
+
+def test_a_point_that_was_tampered_with_is_refused(sweep):
+    (scored,) = sweep(cfg_scale=(1.0,))
+    content = json.loads(scored.result.file.read_text())
+    content["settings"]["images"]["sampler"]["num_steps"] = 4
+    scored.result.file.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="num_steps: 4 there, 3 now"):
+        sweep(cfg_scale=(1.0,))
+
+
+def test_points_without_a_record_are_refused(sweep, tmp_path):
+    sweep(cfg_scale=(1.0,))
+    (tmp_path / "sweep/sweep.json").unlink()
+    with pytest.raises(ConfigError, match=r"holds points but no sweep\.json"):
+        sweep(cfg_scale=(1.0,))
+
+
+def test_an_interrupt_says_how_to_go_on(sweep, sampled, monkeypatch, tmp_path):
+    score_samples = eval_fid.score_samples
+
+    def interrupted(generator, *rest, **options):
+        if generator.settings["cfg_scale"] > 1:
+            raise KeyboardInterrupt
+        return score_samples(generator, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(eval_fid, "score_samples", interrupted)
+        with pytest.raises(RunInterrupted, match="repeat the command to go on"):
+            sweep()
+    assert len(rows(tmp_path / "sweep")) == 1
+    assert len(sweep()) == 3
+    assert sampled == [1.0, 2.0, 2.0]
+
+
+def test_two_processes_give_the_same_points(sweep, runs, tmp_path):
+    expected = sweep(guidance_interval=("0,1",))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*torchrun, SOURCES / "sweep_guidance.py", "--checkpoint", runs / "dit", "--device", "cpu"]
+    command += ["--cfg_scale", "1", "2", "--num_samples", "6", "--num_steps", "3", "--batch_size", "3"]
+    command += ["--metrics", "fd", "--num_threads", "1", "--output_dir", tmp_path / "two"]
+    environment = os.environ | {"PYTHONPATH": str(SOURCES)}
+    finished = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    values = [float(row[NAME]) for row in rows(tmp_path / "two")]
+    assert values == pytest.approx([s.result.metrics[NAME] for s in expected], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"guidance_interval": ("0.1",)}, ConfigError, "--guidance_interval 0.1: each is LOW,HIGH"),
+        ({"guidance_interval": ("0.9,0.1",)}, ConfigError, "0 <= LOW <= HIGH <= 1"),
+        ({"num_steps": (50, 1)}, ConfigError, "--num_steps 1: give numbers from 2 up"),
+        ({"cfg_scale": (float("nan"),)}, ConfigError, "--cfg_scale nan"),
+        ({"ema_decay": ("best",)}, ConfigError, "--ema_decay best: give decays such as"),
+        ({"ema_decay": ("0.5",)}, WeightsError, "holds averages of decay 0.999, 0.9"),
+        ({"metrics": "rfid"}, ConfigError, "give some of fid"),
+    ],
+)
+def test_mistakes_write_nothing(sweep, tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        sweep(**options)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_model_without_labels_takes_no_guidance(sweep, runs):
+    write_stage2_checkpoint(runs / "unlabelled", runs / "rae", classes=0)
+    with pytest.raises(ConfigError, match="trained without labels; give 1, or a guide"):
+        sweep(checkpoint=runs / "unlabelled")
+
+
+def test_main_turns_a_mistake_into_a_line(monkeypatch, capsys, runs):
+    arguments = ["--checkpoint", str(runs / "rae"), "--cfg_scale", "1", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["sweep_guidance", *arguments, "--num_threads", "1"])
+    assert main() == 2
+    assert "a 'stage2' one is needed" in capsys.readouterr().err
