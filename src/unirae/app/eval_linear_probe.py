@@ -206,7 +206,8 @@ def _features(
 ) -> "list[Features]":
     """Of the training and the validation split."""
     from unirae.app.inference import progress_bar
-    from unirae.evaluation.probe_features import cached_features, default_cache_dir
+    from unirae.core.cache import cache_dir as default_cache_dir
+    from unirae.evaluation.probe_features import cached_features
 
     cache_dir = (options.cache_dir or default_cache_dir()) if options.cache else None
     features = []
