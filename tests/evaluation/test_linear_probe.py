@@ -215,7 +215,7 @@ def test_the_json_holds_everything(tmp_path):
     content = json.loads(file.read_text())
     assert list(content) == ["metrics", "uncertainty", "count", "settings", "warnings", "baselines"]
     assert content["settings"]["crop"] == "adm"
-    assert len(content["settings"]["tried"]) == 5
+    assert len(content["settings"]["tried"]) == 6
     assert content["baselines"]["pixels"]["gain_over_it"] == {"top1": 0.0, "standard_error": 0.0}
 
 

@@ -40,7 +40,7 @@ class Options:
     """lbfgs finds the minimum, in float64; sgd is for more features than memory holds in float64."""
     learning_rates: str = "0.003,0.01,0.03,0.1"
     """Candidates, for sgd."""
-    weight_decays: str = "0.00001,0.0001,0.001,0.01,0.1"
+    weight_decays: str = "0.00001,0.0001,0.001,0.01,0.1,1"
     """Candidates; features are standardised."""
     held_out: float = 0.2
     """Part of each class of the training split on which the candidates are compared."""
