@@ -14,8 +14,8 @@ from tiny_checkpoint import write_checkpoint
 from unirae.app.assembly import assemble
 from unirae.app.composition import compose
 from unirae.app.confusion_picture import save_confusion
+from unirae.app.encoder_source import find_encoder
 from unirae.app.eval_linear_probe import Options, main, run
-from unirae.app.probe_source import find_encoder
 from unirae.core.errors import ConfigError, DataError, WeightsError
 from unirae.models.encoders.mae import MaeEncoder
 from unirae.models.encoders.timm import TimmEncoder

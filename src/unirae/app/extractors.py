@@ -22,7 +22,7 @@ def open_extractor(spec: str, *, weights: str | None = None, device: "torch.devi
         ConfigError: the file or the name in it does not exist, or makes no extractor.
         WeightsError: weights are missing or damaged.
     """
-    from unirae.app.probe_source import find_encoder
+    from unirae.app.encoder_source import find_encoder
     from unirae.evaluation.metric_set import encoder_extractor
 
     if spec == "dinov2":
