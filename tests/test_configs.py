@@ -104,6 +104,25 @@ def test_stage_0_is_built_on_the_meta_device():
     assert count(module.mae, trainable=True) > 1e6
 
 
+def test_the_linear_probe_is_built_on_the_meta_device():
+    config = composed("experiment=linear_probe", "model/encoder=dinov2_registers", "model.image_size=224")
+    config["model"]["encoder"]["weights"] = "random"
+    data: Any = SimpleNamespace(
+        eval_dataset=SimpleNamespace(source=SimpleNamespace(num_classes=1000, class_names=("a",) * 1000)),
+        steps_per_epoch=STEPS_PER_EPOCH,
+    )
+    with torch.device("meta"):
+        module = builders.build_linear_probe(config, data)
+    assert count(module.encoder, trainable=True) == 0
+    assert count(module.head, trainable=True) == 1000 * (2 * 768 + 1)  # pooling both
+
+
+def test_the_probe_reads_the_encoder_that_stage_0_trains():
+    read, pretrained = composed("experiment=linear_probe"), composed("experiment=mae_tiny")
+    assert read["model"]["encoder"]["weights"] == pretrained["paths"]["output_dir"]
+    assert read["model"]["image_size"] == pretrained["model"]["architecture"]["image_size"]
+
+
 def test_the_tiny_encoder_is_the_one_that_stage_0_trains():
     pretrained = composed("experiment=mae_tiny")["model"]["architecture"]
     read = composed("experiment=rae_tiny")
@@ -389,7 +408,7 @@ STABLE = [
 def test_stable_names(name):
     config = composed(f"experiment={name}")
     for dotted in STABLE:
-        if not (dotted == "model.sample_every" and config["model"]["stage"] == "mae"):
+        if not (dotted == "model.sample_every" and config["model"]["stage"] in ("mae", "linear_probe")):
             value(config, dotted)
     if config["model"]["stage"] == "stage1":
         value(config, "model.encoder.weights")

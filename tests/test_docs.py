@@ -182,7 +182,9 @@ def test_training_commands_compose():
         for overrides in everything:
             parsed = OverridesParser.create().parse_overrides(list(overrides))
             single = [text for text, o in zip(overrides, parsed, strict=True) if not o.is_sweep_override()]
-            assert compose("train", single).model.stage in ("stage1", "stage2", "mae"), overrides
+            assert compose("train", single).model.stage in ("stage1", "stage2", "mae", "linear_probe"), (
+                overrides
+            )
 
 
 SNIPPETS = [

@@ -29,8 +29,8 @@ from unirae.training.csv_logger import read_metrics
 IMAGES = Path(__file__).parents[1] / "docs/images"
 
 
-def read_runs(folders: list[Path]) -> tuple[Curves, list[dict[str, Any]]]:
-    """The curves of the runs, and what each was: seed, version, commit, precision."""
+def read_runs(folders: list[Path], commit: str | None = None) -> tuple[Curves, list[dict[str, Any]]]:
+    """The curves of the runs, and what each was: seed, version, commit (``commit`` where it names none), precision."""
     abouts = [load_tensors(folder / "checkpoints/last.ckpt")["unirae"] for folder in folders]
     for folder, about in zip(folders, abouts, strict=True):
         if about["step"] < about["config"]["trainer"]["max_steps"]:
@@ -43,7 +43,7 @@ def read_runs(folders: list[Path]) -> tuple[Curves, list[dict[str, Any]]]:
         {
             "seed": about["config"]["seed"],
             "unirae": about["version"],
-            "commit": about["commit"],
+            "commit": about["commit"] or commit,
             "precision": about["config"]["trainer"]["precision"],
         }
         for about in abouts
@@ -84,6 +84,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, nargs="+", help="finished runs, one for each seed")
     parser.add_argument("--machine", default="not recorded", help="what they ran on")
+    parser.add_argument("--commit", help="of runs that were made outside a checkout and know none")
     parser.add_argument(
         "--output", type=Path, help="write curves and plot here, and leave package and docs alone"
     )
@@ -93,7 +94,7 @@ def main() -> int:
         for name in known_curves():
             write_plot(images / f"healthy_{name}.png", read_curves(name))
         return 0
-    curves, origins = read_runs(options.runs)
+    curves, origins = read_runs(options.runs, options.commit)
     file = (options.output or FOLDER) / f"{curves.name}.json"
     write_curves(file, curves, origins=origins, machine=options.machine)
     write_plot(images / f"healthy_{curves.name}.png", read_curves(str(file)))

@@ -1,6 +1,7 @@
 """The eval_linear_probe command: what pretraining gave, every kind of encoder, mistakes in one line."""
 
 import json
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -13,8 +14,8 @@ from tiny_checkpoint import write_checkpoint
 from unirae.app.assembly import assemble
 from unirae.app.composition import compose
 from unirae.app.confusion_picture import save_confusion
+from unirae.app.encoder_source import find_encoder
 from unirae.app.eval_linear_probe import Options, main, run
-from unirae.app.probe_source import find_encoder
 from unirae.core.errors import ConfigError, DataError, WeightsError
 from unirae.models.encoders.mae import MaeEncoder
 from unirae.models.encoders.timm import TimmEncoder
@@ -27,6 +28,18 @@ ARCHITECTURE = {
     "image_size": 32,
     "patch_size": 8,
 }
+
+
+@pytest.fixture(autouse=True)
+def _logging_stays():
+    """Commands configure the root logger for their process; tests share one."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    root.handlers = []
+    yield
+    for handler in root.handlers:
+        handler.close()
+    root.handlers, root.level = handlers, level
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +74,7 @@ PHOTOS = (
     "+data.source.val_crops_per_photo=64",
     "data.num_workers=0",
     "trainer.precision=32-true",
-    "trainer.max_steps=150",
+    "trainer.max_steps=200",
     "logger.tensorboard=false",
     "model.architecture.image_size=32",
     "model.architecture.patch_size=8",
@@ -94,7 +107,7 @@ def test_a_pretrained_tiny_encoder_beats_its_random_initialisation_and_raw_pixel
     content = json.loads((tmp_path / "probe.json").read_text())
     for name in ("random", "pixels"):
         gain = content["baselines"][name]["gain_over_it"]
-        assert gain["top1"] > 3 * gain["standard_error"], (name, gain)
+        assert gain["top1"] > max(0.05, 2 * gain["standard_error"]), (name, gain)
 
 
 @pytest.mark.slow

@@ -22,7 +22,6 @@ from unirae.evaluation.probe_features import (
     RawPixels,
     cached_features,
     check_classes,
-    default_cache_dir,
     extract_features,
 )
 from unirae.models.encoders.build import build_encoder
@@ -216,7 +215,7 @@ def test_the_json_holds_everything(tmp_path):
     content = json.loads(file.read_text())
     assert list(content) == ["metrics", "uncertainty", "count", "settings", "warnings", "baselines"]
     assert content["settings"]["crop"] == "adm"
-    assert len(content["settings"]["tried"]) == 5
+    assert len(content["settings"]["tried"]) == 6
     assert content["baselines"]["pixels"]["gain_over_it"] == {"top1": 0.0, "standard_error": 0.0}
 
 
@@ -334,14 +333,6 @@ def test_a_damaged_cache_file_is_named(tmp_path):
     file.write_bytes(file.read_bytes()[:-50])
     with pytest.raises(WeightsError, match=file.name):
         cached_features(network, data, cache_dir=tmp_path)
-
-
-def test_where_the_cache_lies(monkeypatch, tmp_path):
-    monkeypatch.setenv("UNIRAE_CACHE_DIR", str(tmp_path))
-    assert default_cache_dir() == tmp_path
-    monkeypatch.delenv("UNIRAE_CACHE_DIR")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_cache_dir() == tmp_path / ".cache" / "unirae"
 
 
 @pytest.mark.parametrize(("classes", "message"), [(0, "no labels"), (1, "one class")])

@@ -33,7 +33,7 @@ def draw_comparison(
     width, height = _PANEL_INCHES
     with matplotlib.rc_context({"font.size": 10, "text.color": LIGHT.ink, "axes.labelcolor": LIGHT.ink}):
         figure = Figure(figsize=(width * columns, height * rows + 0.5), dpi=dpi, layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.08)  # pyright: ignore[reportOptionalMemberAccess]
+        figure.get_layout_engine().set(h_pad=0.08)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes, name in zip(panels, names, strict=False):
             _draw_panel(axes, name, curves, run)

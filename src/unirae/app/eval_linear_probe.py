@@ -9,7 +9,7 @@ from unirae.app.options import Switch, parse
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from unirae.app.probe_source import ProbeSource
+    from unirae.app.encoder_source import EncoderSource
     from unirae.data.dataset import ImageDataset
     from unirae.evaluation.head_search import ProbeSettings
     from unirae.evaluation.linear_probe import ProbeResult
@@ -40,7 +40,7 @@ class Options:
     """lbfgs finds the minimum, in float64; sgd is for more features than memory holds in float64."""
     learning_rates: str = "0.003,0.01,0.03,0.1"
     """Candidates, for sgd."""
-    weight_decays: str = "0.00001,0.0001,0.001,0.01,0.1"
+    weight_decays: str = "0.00001,0.0001,0.001,0.01,0.1,1"
     """Candidates; features are standardised."""
     held_out: float = 0.2
     """Part of each class of the training split on which the candidates are compared."""
@@ -97,8 +97,8 @@ def main() -> int:
 def run(options: Options) -> Report:
     """Probe, write the JSON file and the picture, show the table."""
     from unirae.app.confusion_picture import save_confusion
+    from unirae.app.encoder_source import find_encoder
     from unirae.app.inference import pick_device, process_group
-    from unirae.app.probe_source import find_encoder
     from unirae.core.distributed import is_main, rank
     from unirae.core.log import get_logger
     from unirae.evaluation.linear_probe import write_probe
@@ -127,7 +127,7 @@ def run(options: Options) -> Report:
     return report
 
 
-def evaluate(options: Options, source: "ProbeSource", settings: "ProbeSettings", device: Any) -> Report:
+def evaluate(options: Options, source: "EncoderSource", settings: "ProbeSettings", device: Any) -> Report:
     """Everything between the command line and the files."""
     import torch
 
@@ -175,7 +175,7 @@ def evaluate(options: Options, source: "ProbeSource", settings: "ProbeSettings",
     )
 
 
-def _networks(source: "ProbeSource", options: Options, device: Any) -> "dict[str, Pooled]":
+def _networks(source: "EncoderSource", options: Options, device: Any) -> "dict[str, Pooled]":
     """What to probe: the encoder (or pixels in its place) and the baselines."""
     from unirae.evaluation.probe_features import PooledEncoder, RawPixels
     from unirae.models.encoders.build import build_encoder
@@ -206,7 +206,8 @@ def _features(
 ) -> "list[Features]":
     """Of the training and the validation split."""
     from unirae.app.inference import progress_bar
-    from unirae.evaluation.probe_features import cached_features, default_cache_dir
+    from unirae.core.cache import cache_dir as default_cache_dir
+    from unirae.evaluation.probe_features import cached_features
 
     cache_dir = (options.cache_dir or default_cache_dir()) if options.cache else None
     features = []
@@ -257,7 +258,7 @@ def _chosen_baselines(options: Options) -> list[str]:
     return names
 
 
-def _default_output(source: "ProbeSource", options: Options, result: "ProbeResult") -> Path:
+def _default_output(source: "EncoderSource", options: Options, result: "ProbeResult") -> Path:
     data = result.settings["data"]
     pooling = "" if source.encoder is None else f"-{options.pooling}"
     return source.folder / "eval" / f"linear-probe-{source.name}-{data}{pooling}.json"

@@ -29,7 +29,7 @@ class ProbeSettings:
 
     optimizer: Literal["lbfgs", "sgd"] = "lbfgs"
     learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)
-    weight_decays: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+    weight_decays: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     held_out: float = 0.2
     seed: int = 0
     sgd: SgdSettings = field(default_factory=SgdSettings)

@@ -6,7 +6,6 @@ that is the hash of everything it depends on: weights, images, crop and pooling.
 """
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from unirae.core.exact import NETWORK_CHUNK, exact_float32, in_chunks
 from unirae.core.images import to_float
 from unirae.core.io import load_tensors, save_tensors, sha256_of_text
 from unirae.core.log import get_logger
+from unirae.data.content import content_of
 from unirae.data.dataset import ImageDataset
 from unirae.data.views import AllViews
 from unirae.models.encoders.base import Encoder
@@ -201,16 +201,11 @@ def cached_features(
 
 def cache_key(network: Pooled, dataset: ImageDataset) -> str:
     """Everything that features depend on, as text."""
-    images = {"fingerprint": dataset.source.fingerprint, "transform": AllViews(dataset).description}
+    images = {"content": content_of(dataset.source), "transform": AllViews(dataset).description}
     size = list(dataset[0]["image"].shape[-2:])
     return json.dumps(
         {"format": _FORMAT, "network": network.identity, "images": images, "size_px": size}, sort_keys=True
     )
-
-
-def default_cache_dir() -> Path:
-    """``UNIRAE_CACHE_DIR``, or ``~/.cache/unirae``."""
-    return Path(os.environ.get("UNIRAE_CACHE_DIR") or "~/.cache/unirae").expanduser()
 
 
 def check_classes(dataset: ImageDataset) -> int:

@@ -1,4 +1,4 @@
-"""Which encoder a probe is about: an autoencoder's checkpoint, a folder or file of weights, a hub's name, or none."""
+"""Which encoder is meant: an autoencoder's checkpoint, a folder or file of weights, a hub's name, or none."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ PIXELS = "pixels"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeSource:
+class EncoderSource:
     """An encoder and what is known beside it.
 
     Attributes:
@@ -36,7 +36,7 @@ class ProbeSource:
 
 def find_encoder(
     source: str, *, kind: str | None, model_name: str | None, weights: str | None
-) -> ProbeSource:
+) -> EncoderSource:
     """What ``--encoder_checkpoint`` means.
 
     Args:
@@ -52,7 +52,7 @@ def find_encoder(
     """
     if source == PIXELS:
         folder = Path("outputs/linear_probe")
-        return ProbeSource(encoder=None, input_size=None, data=None, folder=folder, name=PIXELS, about={})
+        return EncoderSource(encoder=None, input_size=None, data=None, folder=folder, name=PIXELS, about={})
     path = Path(source).expanduser()
     ours = path.suffix == ".ckpt" or (path / "checkpoints").is_dir()
     if kind is None and ours and not (path / "config.json").is_file():
@@ -64,14 +64,14 @@ def find_encoder(
     return _of_weights(source, path, kind, model_name)
 
 
-def _of_checkpoint(path: Path, weights: str | None) -> ProbeSource:
+def _of_checkpoint(path: Path, weights: str | None) -> EncoderSource:
     from unirae.core.io import file_sha256
     from unirae.models.loading import find_checkpoint, load_rae, read_checkpoint
 
     file = find_checkpoint(path)
     about = read_checkpoint(file, kind=("stage1", "stage2"))["unirae"]
     rae = load_rae(file, encoder_weights=weights)
-    return ProbeSource(
+    return EncoderSource(
         encoder=rae.encoder,
         input_size=rae.encoder_input_size,
         data=about["config"]["data"],
@@ -85,7 +85,7 @@ def _of_checkpoint(path: Path, weights: str | None) -> ProbeSource:
     )
 
 
-def _of_weights(source: str, path: Path, kind: str | None, model_name: str | None) -> ProbeSource:
+def _of_weights(source: str, path: Path, kind: str | None, model_name: str | None) -> EncoderSource:
     from unirae.models.encoders.build import build_encoder
     from unirae.models.encoders.discover import find_kind, usual_input_size
 
@@ -101,7 +101,7 @@ def _of_weights(source: str, path: Path, kind: str | None, model_name: str | Non
         architecture={"model_name": model_name or source} if kind == "timm" else None,
     )
     local = path.is_dir()
-    return ProbeSource(
+    return EncoderSource(
         encoder=encoder,
         input_size=usual_input_size(encoder),
         data=_data_of_run(path) if local else None,
