@@ -26,14 +26,18 @@ def draw_comparison(
     """
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     names = [name for name in curves.columns if run is None or name in run]
     columns = 2 if len(names) in (2, 4) else min(_COLUMNS, len(names))
     rows = -(-len(names) // columns)
     width, height = _PANEL_INCHES
     with matplotlib.rc_context({"font.size": 10, "text.color": LIGHT.ink, "axes.labelcolor": LIGHT.ink}):
-        figure = Figure(figsize=(width * columns, height * rows + 0.5), dpi=dpi, layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.08)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
+        figure = Figure(
+            figsize=(width * columns, height * rows + 0.5),
+            dpi=dpi,
+            layout=ConstrainedLayoutEngine(h_pad=0.08),
+        )
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes, name in zip(panels, names, strict=False):
             _draw_panel(axes, name, curves, run)

@@ -167,7 +167,10 @@ def verdict(mine: LoggedRun, curves: "Curves", health: "Sequence[ColumnHealth]")
     lines.append(
         f"LEFT the band of {curves.name} in {len(left)} of {len(health)} columns. Where to look first:"
     )
-    lines += [f"  {j.column}: {usual_causes(j.column, above=not j.value < j.low)}" for j in left]
+    causes: dict[str, list[str]] = {}
+    for j in left:
+        causes.setdefault(usual_causes(j.column, above=not j.value < j.low), []).append(j.column)
+    lines += [f"  {', '.join(columns)}: {cause}" for cause, columns in causes.items()]
     return LEFT, lines
 
 
