@@ -153,14 +153,6 @@ def test_a_folder_of_samples_compares_with_samples(compared):
     assert compared(b=folder).scores[0].outcome == "equal"
 
 
-def test_scores_from_training_record_the_sampler_beside_the_images(compared):
-    training = {SAMPLER: MISSING, "settings/sampler": GENERATION["settings"]["images"]["sampler"]}
-    later = {f"{SAMPLER}/cfg_scale": 1.0, **training, "settings/step": 200}
-    result = compared(a={**training, "settings/step": 100}, b=later)
-    assert result.scores[0].outcome == "equal"
-    assert [d.name for d in result.differences] == ["step"]
-
-
 def test_images_of_a_data_set_have_no_label_sampling(compared):
     dataset = {f"{IMAGES}/kind": "dataset", f"{IMAGES}/crop": "AdmCenterCrop", SAMPLER: MISSING}
     assert compared(a=dataset, b={f"{SAMPLER}/cfg_scale": 1.0, **dataset}).scores[0].outcome == "equal"
@@ -191,7 +183,7 @@ def test_other_originals_cannot_be_compared_unless_they_are_another_subset(compa
     assert score.outcome == "B better"
     assert "different subsets" in score.remarks[1]
     (score,) = compared(
-        b={**more, "settings/data": "photos", "settings/fingerprint": {}}, of=RECONSTRUCTION
+        b={**more, f"{IMAGES}/data": "photos", f"{IMAGES}/fingerprint": {}}, of=RECONSTRUCTION
     ).scores
     assert score.outcome == "not comparable"
 

@@ -31,8 +31,7 @@ _EQUAL = 1e-6
 """Relative difference below which two values are equal: another order of summation."""
 _HIDDEN = (
     *("metrics", "reference"),  # compared score by score
-    *("images.content_sha256", "images.duplicates", "images.count"),  # these follow
-    *("images.sampler.times", "sampler.times"),
+    *("images.content_sha256", "images.duplicates", "images.count", "images.sampler.times"),  # these follow
     *("made_with.checkpoint", "made_with.versions"),
 )
 """Settings that are not listed as differences."""
@@ -212,7 +211,7 @@ def _originals(result: Result) -> Any:
 
 def _unexplained(a: Result, b: Result, different: list[Difference]) -> list[str]:
     """Different images although everything that decides them is the same."""
-    known = all("checkpoint_sha256" in {**r.settings, **r.images, **r.sampler} for r in (a, b))
+    known = all("checkpoint_sha256" in {**r.images, **r.sampler} for r in (a, b))
     hashes = [result.images.get("content_sha256") for result in (a, b)]
     if not known or None in hashes or hashes[0] == hashes[1] or not all(map(_is_machine, different)):
         return []
