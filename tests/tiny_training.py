@@ -96,7 +96,22 @@ _STAGE2 = (
     "callbacks.generation_metrics.num_samples=8",
     "callbacks.generation_metrics.num_steps=3",
 )
-TINY = {"stage1": _STAGE1, "mae": _MAE, "stage2": _STAGE2}
+_LINEAR_PROBE = (
+    "experiment=linear_probe",
+    *_DATA,
+    "model.image_size=32",
+    "model.encoder.weights=random",
+    "model.encoder.architecture.hidden_size=32",
+    "model.encoder.architecture.num_hidden_layers=2",
+    "model.encoder.architecture.num_attention_heads=2",
+    "model.encoder.architecture.intermediate_size=64",
+    "model.encoder.architecture.image_size=32",
+    "model.encoder.architecture.patch_size=8",
+    "model.scheduler.warmup_epochs=null",
+    "model.scheduler.warmup_steps=2",
+    "model.scheduler.decay_end_steps=8",
+)
+TINY = {"stage1": _STAGE1, "mae": _MAE, "stage2": _STAGE2, "linear_probe": _LINEAR_PROBE}
 """Overrides of the command line that make a stage tiny."""
 
 

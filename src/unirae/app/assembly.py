@@ -101,7 +101,14 @@ def _stage1(
     return builders.build_stage1(config, rae, steps_per_epoch=data.steps_per_epoch), data
 
 
-STAGES = {"mae": _stage0, "stage1": _stage1, "stage2": assemble_stage2}
+def _linear_probe(
+    config: Config, trainer: pl.Trainer, checkpoint: Path | None
+) -> tuple[ManualModule, TrainingData]:
+    data = builders.build_data(config, size=config["model"]["image_size"], world_size=trainer.world_size)
+    return builders.build_linear_probe(config, data), data
+
+
+STAGES = {"mae": _stage0, "stage1": _stage1, "stage2": assemble_stage2, "linear_probe": _linear_probe}
 
 
 def check_checkpoint(checkpoint: Path, stage: str) -> None:

@@ -5,11 +5,13 @@ from typing import Any
 from unirae.app.config import build
 from unirae.core.errors import ConfigError
 from unirae.data.dataset import ImageDataset
+from unirae.evaluation.probe_features import PooledEncoder, check_classes
 from unirae.losses.adversarial import discriminator_loss
 from unirae.models.encoders.build import build_encoder
-from unirae.models.rae import RAE, token_grid
+from unirae.models.rae import RAE, as_size, token_grid
 from unirae.training.adversary import Adversary
 from unirae.training.datamodule import TrainingData, TrainingSet
+from unirae.training.linear_probe import LinearProbe
 from unirae.training.mae import MaePretraining
 from unirae.training.manual import ManualModule
 from unirae.training.optimisation import OptimizerSettings
@@ -104,6 +106,28 @@ def build_mae(cfg: Config, *, steps_per_epoch: int) -> MaePretraining:
         pixel_std=tuple(model["pixel_std"]),
         optimizer=OptimizerSettings(**model["optimizer"]),
         schedule=build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
+        **common_parts(cfg),
+    )
+
+
+def build_linear_probe(cfg: Config, data: TrainingData) -> LinearProbe:
+    """The training module of the linear probe.
+
+    Raises:
+        DataError: the data have no labels, or one class.
+    """
+    model = cfg["model"]
+    check_classes(data.eval_dataset)
+    encoder = build_encoder(**{**model["encoder"], "seed": cfg["seed"]})
+    token_grid(
+        model["image_size"], encoder.patch_size
+    )  # refuses a size that does not divide, before it costs time
+    return LinearProbe(
+        network=PooledEncoder(encoder, model["pooling"]),
+        input_size=as_size(model["image_size"]),
+        class_names=data.eval_dataset.source.class_names,
+        optimizer=OptimizerSettings(**model["optimizer"]),
+        schedule=build_schedule(model, "scheduler", "optimizer", steps_per_epoch=data.steps_per_epoch),
         **common_parts(cfg),
     )
 

@@ -22,9 +22,8 @@ def open_extractor(spec: str, *, weights: str | None = None, device: "torch.devi
         ConfigError: the file or the name in it does not exist, or makes no extractor.
         WeightsError: weights are missing or damaged.
     """
-    from unirae.app.checkpoint_scores import checkpoint_kind
+    from unirae.app.probe_source import find_encoder
     from unirae.evaluation.metric_set import encoder_extractor
-    from unirae.models.loading import load_rae
 
     if spec == "dinov2":
         from unirae.evaluation.dinov2_features import MODEL, Dinov2Extractor
@@ -32,12 +31,10 @@ def open_extractor(spec: str, *, weights: str | None = None, device: "torch.devi
         return Dinov2Extractor(weights=weights or MODEL, device=device)
     if ".py:" in spec:
         return _users_module(spec, device)
-    if checkpoint_kind(spec) is not None:
-        rae = load_rae(spec, encoder_weights=weights).to(device)
-        return encoder_extractor(rae.encoder, rae.encoder_input_size)
-    from unirae.models.encoders.recognise import open_encoder
-
-    return encoder_extractor(open_encoder(weights or spec).to(device))
+    found = find_encoder(spec, kind=None, model_name=None, weights=weights)
+    if found.encoder is None:
+        raise ConfigError(f"--encoder {spec} has no features; name an encoder")
+    return encoder_extractor(found.encoder.to(device), found.input_size)
 
 
 def _users_module(spec: str, device: "torch.device") -> "FeatureExtractor":

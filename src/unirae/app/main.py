@@ -13,8 +13,10 @@ COMMANDS = {
     "eval-fid": "sample from a stage-2 checkpoint and score the samples",
     "sweep-guidance": "score samples over guidance, steps, solvers and averages; a table and a plot",
     "compare": "two results side by side: is the difference larger than chance, may they be compared",
+    "eval-linear-probe": "score an encoder: a linear classifier and nearest neighbours on its features",
     "sample-dit": "sample images from a stage-2 checkpoint",
     "reconstruct": "reconstruct your own images with a checkpoint",
+    "compare-run": "a run's curves beside those of healthy runs, or of another run",
     "prepare-data": "convert an image folder or tar to the Hugging Face datasets format",
 }
 
@@ -22,7 +24,7 @@ COMMANDS = {
 def main() -> int:
     """Dispatch to ``unirae.app.<command>``; its own ``--help`` explains it."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        listing = "\n".join(f"  {name:14} {what}" for name, what in COMMANDS.items())
+        listing = "\n".join(f"  {name:18} {what}" for name, what in COMMANDS.items())
         sys.stdout.write(
             f"usage: unirae COMMAND [options]\n\n{listing}\n\nunirae COMMAND --help tells more.\n"
         )

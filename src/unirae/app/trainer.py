@@ -11,15 +11,20 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from unirae.app.builders import Config
 from unirae.app.run_dir import git_commit
+from unirae.app.run_settings import deciding_settings
 from unirae.core.errors import ConfigError
 from unirae.core.hardware import fastest_precision
 from unirae.core.io import load_tensors
+from unirae.evaluation.curve_files import read_curves
+from unirae.evaluation.health import differences
 from unirae.training.callbacks.encoder_export import EncoderExport
 from unirae.training.callbacks.generation_metrics import GenerationMetrics
 from unirae.training.callbacks.generation_samples import GenerationSamples
 from unirae.training.callbacks.graceful_stop import GracefulStop
+from unirae.training.callbacks.health import HealthCheck
 from unirae.training.callbacks.memory_estimate import MemoryEstimate
 from unirae.training.callbacks.model_checkpoint import ModelCheckpoint
+from unirae.training.callbacks.probe_accuracy import ProbeAccuracy
 from unirae.training.callbacks.progress import RunProgress
 from unirae.training.callbacks.reconstruction_metrics import ReconstructionMetrics
 from unirae.training.callbacks.samples import ReconstructionSamples
@@ -110,6 +115,16 @@ def build_callbacks(
         callbacks.append(
             EncoderExport(folder=output_dir, data=data.eval_dataset.source.name, seed=cfg["seed"])
         )
+    elif stage == "linear_probe":
+        callbacks.append(
+            ProbeAccuracy(
+                folder=output_dir / "eval",
+                every_n_steps=_interval(cfg, "probe_accuracy", data.steps_per_epoch),
+                batch_size=settings["probe_accuracy"]["batch_size"],
+            )
+        )
+    if (curves := settings["health_check"]["curves"]) is not None:
+        callbacks.append(_health_check(cfg, curves))
     keeping = dict(settings["model_checkpoint"])
     if stage != "stage1" and keeping["monitor"] == "val/psnr":  # the default, a score of reconstructions
         keeping["monitor"] = None
@@ -151,6 +166,11 @@ def _of_stage2(cfg: Config, output_dir: Path, data: TrainingData, build_metrics:
             )
         )
     return callbacks
+
+
+def _health_check(cfg: Config, curves: str) -> HealthCheck:
+    healthy = read_curves(curves)
+    return HealthCheck(curves=healthy, obstacles=differences(deciding_settings(cfg), healthy.settings))
 
 
 def _interval(cfg: Config, callback: str, steps_per_epoch: int) -> int | None:

@@ -7,13 +7,11 @@ nothing stale can be found, and a file may be deleted at any time.
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from unirae.core.distributed import barrier, gather, is_main
 from unirae.core.io import sha256_of_text
 from unirae.core.log import get_logger
-from unirae.data.folder import FolderSource
-from unirae.data.source import Source
+from unirae.data.content import content_of
 from unirae.evaluation.reference import Purpose, Reference, ReferenceData, selection
 from unirae.evaluation.reference_file import read_reference, write_reference
 from unirae.evaluation.scoring import Needs
@@ -67,7 +65,7 @@ def cache_key(
 ) -> str:
     """A hash of everything that decides the reference."""
     chosen = selection(dataset, indices, seed=seed)
-    chosen["fingerprint"] = _content(dataset.source)
+    chosen["fingerprint"] = content_of(dataset.source)
     transform = dataset.transform
     wanted = {
         "selection": chosen,
@@ -82,13 +80,3 @@ def cache_key(
         },
     }
     return sha256_of_text(json.dumps(wanted, sort_keys=True))
-
-
-def _content(source: Source) -> dict[str, Any]:
-    """The fingerprint; of a folder without its place, but with the sizes and times of its files."""
-    if not isinstance(source, FolderSource):
-        return source.fingerprint
-    return {
-        **{key: value for key, value in source.fingerprint.items() if key != "path"},
-        "files_sha256": source.files_sha256(),
-    }

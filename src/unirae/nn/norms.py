@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unirae.core.distributed import all_sum
 from unirae.core.precision import full_precision
 
 
@@ -27,3 +28,33 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, input: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         """Normalised, at least float32."""
         return super().forward(full_precision(input))
+
+
+class FeatureNorm(nn.Module):
+    """Batch normalisation of frozen features, without affine: what MAE's linear probe puts before its head.
+
+    In training the moments are those of the micro-batch over all processes, so their number changes nothing; their
+    running averages serve in eval mode. No gradient passes: frozen features have none.
+    """
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, width: int, *, momentum: float = 0.1, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("var", torch.ones(width))
+
+    @torch.no_grad()
+    def forward(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """Normalised, at least float32."""
+        x = full_precision(x)
+        mean, var = self.mean, self.var
+        if self.training:
+            sums = all_sum(torch.cat([x.sum(0), x.new_tensor([len(x)])]))
+            mean, count = sums[:-1] / sums[-1], sums[-1]
+            var = all_sum((x - mean).square().sum(0)) / count
+            self.mean.lerp_(mean, self.momentum)
+            self.var.lerp_(var, self.momentum)
+        return (x - mean) / (var + self.eps).sqrt()

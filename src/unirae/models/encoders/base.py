@@ -66,6 +66,29 @@ class Encoder(nn.Module, ABC):
         grid = self.grid(images)
         return _to_grid(self._last_tokens(self._pixels(images)), grid)
 
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the first of its prefix tokens stands for the whole image."""
+        return True
+
+    def class_and_patch_tokens(
+        self, images: Float[Tensor, "b 3 H W"]
+    ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c h w"]]:
+        """RGB in [0, 1] to the class token and to what :meth:`forward` gives, from one pass.
+
+        Raises:
+            ConfigError: this encoder has no class token.
+        """
+        grid = self.grid(images)
+        tokens = self._last_tokens(self._pixels(images))
+        patches = _to_grid(tokens, grid)
+        if not self.has_class_token or tokens.shape[1] == grid[0] * grid[1]:
+            raise ConfigError(
+                f"the encoder {self._identity.name} ({self._identity.kind}) has no class token; pool its patch tokens "
+                "(pooling=avg)"
+            )
+        return tokens[:, 0], patches
+
     def feature_maps(self, images: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b c h w"]]:
         """RGB in [0, 1] to the patch tokens after each block, before the final norm."""
         grid = self.grid(images)

@@ -19,6 +19,11 @@ class Siglip2Encoder(HFEncoder):
     norm_names: ClassVar[tuple[str, ...]] = ("post_layernorm",)
     ignored_prefixes: ClassVar[tuple[str, ...]] = ("text_model.", "logit_", "head.", "vision_model.head.")
 
+    @property
+    def has_class_token(self) -> bool:
+        """It pools by attention instead, with the head that is left out here."""
+        return False
+
     @classmethod
     def model_class(cls, config: Any) -> Any:
         """The vision tower alone."""

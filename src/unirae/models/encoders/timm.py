@@ -32,6 +32,12 @@ class TimmEncoder(Encoder):
             backbone=backbone, width=backbone.embed_dim, patch_size=sides.pop(), identity=identity
         )
 
+    @property
+    def has_class_token(self) -> bool:
+        """Some models have register tokens alone."""
+        backbone: Any = self.backbone
+        return getattr(backbone, "cls_token", None) is not None
+
     @classmethod
     def skeleton(cls, architecture: dict[str, Any], *, pretrained: bool = False) -> Any:
         """The backbone without its heads; draws from torch's global generator."""

@@ -1,0 +1,278 @@
+"""``python src/eval_linear_probe.py --encoder_checkpoint C``: how well classes can be read from features."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from unirae.app import cli
+from unirae.app.options import Switch, parse
+from unirae.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unirae.app.probe_source import ProbeSource
+    from unirae.data.dataset import ImageDataset
+    from unirae.evaluation.head_search import ProbeSettings
+    from unirae.evaluation.linear_probe import ProbeResult
+    from unirae.evaluation.probe_features import Features, Pooled
+
+_BASELINES = ("random", "pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Fit a linear classifier on the features of a frozen encoder, and ask nearest neighbours: top-1, top-5, k-NN.
+
+    Features of both splits are computed once and cached. Weight decay (and with SGD the learning rate) is chosen on a
+    held-out part of the training split; the validation split is scored once. The same is done for a random encoder of
+    the same shape and for raw pixels, to show what pretraining gave.
+    """
+
+    encoder_checkpoint: str
+    """A checkpoint of stage 1 or 2 or its run's folder; a folder with config.json and model.safetensors, such as
+    outputs/demo/encoder; a name on the Hugging Face hub; with --kind timm a model of timm; or: pixels."""
+    data: str | None = None
+    """emoji, photos, imagenet, image_folder, synthetic, or a folder. Default: what the encoder's run was trained on."""
+    data_dir: Path | None = None
+    """Where the data lie, if not where the configuration says."""
+    pooling: Literal["avg", "cls", "both"] = "avg"
+    """The mean of the patch tokens, the class token, or both side by side."""
+    optimizer: Literal["lbfgs", "sgd"] = "lbfgs"
+    """lbfgs finds the minimum, in float64; sgd is for more features than memory holds in float64."""
+    learning_rates: str = "0.003,0.01,0.03,0.1"
+    """Candidates, for sgd."""
+    weight_decays: str = "0.00001,0.0001,0.001,0.01,0.1"
+    """Candidates; features are standardised."""
+    held_out: float = 0.2
+    """Part of each class of the training split on which the candidates are compared."""
+    epochs: int = 50
+    """Of sgd."""
+    k: int = 20
+    """Neighbours that k-NN asks."""
+    temperature: float = 0.07
+    """Of k-NN's votes, exp(cosine / temperature)."""
+    baselines: str = "random,pixels"
+    """Also probe these: random, pixels, both, or none."""
+    pixels_px: int = 16
+    """Larger images are averaged down to this side for pixels."""
+    input_size: int | None = None
+    """Pixels of the encoder's input, to which images are centre-cropped. Default: the encoder's own."""
+    kind: Literal["dinov2", "siglip2", "mae", "generic_hf", "timm"] | None = None
+    """How to read weights that are no checkpoint of ours. Default: by their config.json."""
+    encoder_name: str | None = None
+    """The timm model, where the weights are a file."""
+    encoder_weights: str | None = None
+    """Where the weights of a checkpoint's encoder lie, if not where the checkpoint says."""
+    cache: Switch = True
+    """Keep features in files, and use them next time."""
+    cache_dir: Path | None = None
+    """Where. Default: the environment's UNIRAE_CACHE_DIR, or ~/.cache/unirae."""
+    output: Path | None = None
+    """The JSON file; the confusion matrix lies beside it as PNG. Default: eval/linear-probe-….json in the run's
+    folder, or outputs/linear_probe/ where there is none."""
+    batch_size: int = 64
+    """Images read at once; no score depends on it."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    num_workers: int = 0
+    """Processes that read images."""
+    seed: int = 0
+    """Of the held-out part, of sgd's batches and of the random encoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What the command found."""
+
+    result: "ProbeResult"
+    baselines: "dict[str, ProbeResult]"
+    class_names: tuple[str, ...]
+
+
+def main() -> int:
+    """Parse, probe, and turn mistakes into one line."""
+    options = parse(Options)
+    return cli.run(lambda: run(options))
+
+
+def run(options: Options) -> Report:
+    """Probe, write the JSON file and the picture, show the table."""
+    from unirae.app.confusion_picture import save_confusion
+    from unirae.app.inference import pick_device, process_group
+    from unirae.app.probe_source import find_encoder
+    from unirae.core.distributed import is_main, rank
+    from unirae.core.log import get_logger
+    from unirae.evaluation.linear_probe import write_probe
+
+    settings = _settings(options)
+    cli.quiet_libraries()
+    device = pick_device(options.device)
+    with process_group(device):
+        cli.configure_logging(rank=rank())
+        source = find_encoder(
+            options.encoder_checkpoint,
+            kind=options.kind,
+            model_name=options.encoder_name,
+            weights=options.encoder_weights,
+        )
+        report = evaluate(options, source, settings, device)
+        if is_main():
+            output = options.output or _default_output(source, options, report.result)
+            write_probe(output, report.result, baselines=report.baselines)
+            picture = output.with_suffix(".png")
+            save_confusion(picture, report.result.confusion, report.class_names)
+            _show(report)
+            for warning in report.result.warnings:
+                get_logger(__name__).warning(warning)
+            get_logger(__name__).info("scores and settings: %s; confusion matrix: %s", output, picture)
+    return report
+
+
+def evaluate(options: Options, source: "ProbeSource", settings: "ProbeSettings", device: Any) -> Report:
+    """Everything between the command line and the files."""
+    import torch
+
+    import unirae
+    from unirae.app.builders import build_dataset
+    from unirae.app.inference import choose_data
+    from unirae.evaluation.linear_probe import evaluate_probe
+    from unirae.evaluation.probe_features import check_classes
+
+    if options.data is None and source.data is None:
+        raise ConfigError(
+            f"{options.encoder_checkpoint} does not say what to probe it on; choose with --data"
+        )
+    size = options.input_size or source.input_size or options.pixels_px
+    data = choose_data(options.data, options.data_dir, source.data or {}, split="train")
+    splits = [build_dataset(data, split=split, size=size, use="eval") for split in ("train", "val")]
+    num_classes = check_classes(splits[0])
+    about = {
+        "encoder_checkpoint": options.encoder_checkpoint,
+        **source.about,
+        "input_size_px": size,
+        "crop": data["eval_transform"]["_target_"],
+        "data": splits[1].source.name,
+        "fingerprints": {"train": splits[0].source.fingerprint, "val": splits[1].source.fingerprint},
+        "device": device.type,
+        "versions": {"unirae": unirae.__version__, "torch": torch.__version__},
+    }
+    results = {}
+    for name, network in _networks(source, options, device).items():
+        training, validation = _features(network, splits, options, device)
+        results[name] = evaluate_probe(
+            training,
+            validation,
+            num_classes=num_classes,
+            settings=settings,
+            device=device,
+            about={**about, "features": network.identity},
+        )
+    if source.encoder is not None and source.encoder.identity.weights == "random":
+        results["encoder"].warnings.append(
+            "the encoder's own weights are random: there is no pretraining to see"
+        )
+    return Report(
+        result=results.pop("encoder"), baselines=results, class_names=tuple(splits[0].source.class_names)
+    )
+
+
+def _networks(source: "ProbeSource", options: Options, device: Any) -> "dict[str, Pooled]":
+    """What to probe: the encoder (or pixels in its place) and the baselines."""
+    from unirae.evaluation.probe_features import PooledEncoder, RawPixels
+    from unirae.models.encoders.build import build_encoder
+
+    pixels, encoder = RawPixels(side_px=options.pixels_px), source.encoder
+    if encoder is None:
+        return {"encoder": pixels}
+    networks: dict[str, Pooled] = {"encoder": PooledEncoder(encoder.to(device), options.pooling)}
+    for name in _chosen_baselines(options):
+        networks[name] = pixels
+        if name == "random":
+            of = encoder.identity
+            twin = build_encoder(
+                kind=of.kind,
+                name=of.name,
+                weights="random",
+                architecture=of.config,
+                seed=options.seed,
+                mean=of.pixel_mean,
+                std=of.pixel_std,
+            )
+            networks[name] = PooledEncoder(twin.to(device), options.pooling)
+    return networks
+
+
+def _features(
+    network: "Pooled", splits: "list[ImageDataset]", options: Options, device: Any
+) -> "list[Features]":
+    """Of the training and the validation split."""
+    from unirae.app.inference import progress_bar
+    from unirae.core.cache import cache_dir as default_cache_dir
+    from unirae.evaluation.probe_features import cached_features
+
+    cache_dir = (options.cache_dir or default_cache_dir()) if options.cache else None
+    features = []
+    for split, dataset in zip(("training", "validation"), splits, strict=True):
+        with progress_bar(f"{network.identity['kind']}, {split} split", rate="images/s") as progress:
+            features.append(
+                cached_features(
+                    network,
+                    dataset,
+                    cache_dir=cache_dir,
+                    batch_size=options.batch_size,
+                    device=device,
+                    num_workers=options.num_workers,
+                    progress=progress,
+                )
+            )
+    return features
+
+
+def _settings(options: Options) -> "ProbeSettings":
+    from unirae.evaluation.head_search import ProbeSettings
+    from unirae.evaluation.knn import KnnSettings
+    from unirae.evaluation.linear_heads import SgdSettings
+
+    _chosen_baselines(options)  # before anything costs time
+    return ProbeSettings(
+        optimizer=options.optimizer,
+        learning_rates=_numbers("learning_rates", options.learning_rates),
+        weight_decays=_numbers("weight_decays", options.weight_decays),
+        held_out=options.held_out,
+        seed=options.seed,
+        sgd=SgdSettings(epochs=options.epochs),
+        knn=KnnSettings(k=options.k, temperature=options.temperature),
+    )
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--{option} {text}: give numbers with commas between, such as 0.01,0.1") from None
+
+
+def _chosen_baselines(options: Options) -> list[str]:
+    names = [] if options.baselines == "none" else options.baselines.split(",")
+    if unknown := [name for name in names if name not in _BASELINES]:
+        raise ConfigError(f"--baselines {unknown[0]} is unknown; choose of {', '.join(_BASELINES)}, or none")
+    return names
+
+
+def _default_output(source: "ProbeSource", options: Options, result: "ProbeResult") -> Path:
+    data = result.settings["data"]
+    pooling = "" if source.encoder is None else f"-{options.pooling}"
+    return source.folder / "eval" / f"linear-probe-{source.name}-{data}{pooling}.json"
+
+
+def _show(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    results = {"encoder": report.result, **report.baselines}
+    table = Table(
+        "", *report.result.metrics, title=f"{report.result.count} images of {report.result.settings['data']}"
+    )
+    for name, result in results.items():
+        scores = [f"{100 * p:.1f} ± {100 * result.uncertainty[m]:.1f} %" for m, p in result.metrics.items()]
+        table.add_row(name, *scores)
+    Console().print(table)

@@ -1,0 +1,72 @@
+"""What weights that nobody described are: which adapter reads them, and at which size their encoder works."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from unirae.core.errors import WeightsError
+from unirae.models.encoders.base import Encoder
+
+_KINDS = {
+    "dinov2": "dinov2",
+    "dinov2_with_registers": "dinov2",
+    "siglip": "siglip2",
+    "siglip_vision_model": "siglip2",
+    "vit_mae": "mae",
+}
+_DINOV2_SIZE = 224
+"""DINOv2's configuration names 518 px, where its training ended; scores and autoencoders use 224."""
+
+
+def find_kind(source: str) -> str:
+    """The adapter for a folder or hub name in transformers' format; what has none of its own is ``generic_hf``.
+
+    Raises:
+        WeightsError: there is no ``config.json``, or it names no model.
+    """
+    file = _config_file(source)
+    try:
+        model_type = json.loads(file.read_text())["model_type"]
+    except (ValueError, KeyError, TypeError):
+        raise WeightsError(f"{file} names no model_type: it is not a configuration of transformers") from None
+    return _KINDS.get(model_type, "generic_hf")
+
+
+def usual_input_size(encoder: Encoder) -> tuple[int, int]:
+    """(height, width) in pixels that the encoder was made for, by its own configuration."""
+    if encoder.identity.kind == "dinov2":
+        return _DINOV2_SIZE, _DINOV2_SIZE
+    backbone: Any = encoder.backbone
+    size = backbone.patch_embed.img_size if encoder.identity.kind == "timm" else backbone.config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
+
+
+def _config_file(source: str) -> Path:
+    from transformers.utils.hub import cached_file
+
+    path = Path(source).expanduser()
+    if path.exists():
+        if (path / "config.json").is_file():
+            return path / "config.json"
+        raise WeightsError(
+            f"{source} is neither a checkpoint of unirae nor a folder with config.json and weights; for weights of "
+            "timm say so with --kind timm"
+        )
+    try:
+        for local_files_only in (True, False):  # first what is here: a hub that is away costs many seconds
+            found = cached_file(
+                source,
+                "config.json",
+                local_files_only=local_files_only,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+            )
+            if found is not None:
+                return Path(found)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"no encoder {source}: {str(error).strip().splitlines()[0]}") from None
+    raise WeightsError(
+        f"no encoder {source}: no such file or folder here, and no such model in the hub's cache or on the hub. Fetch "
+        f"it where there is a network (`hf download {source} --local-dir DIR`) and give DIR"
+    )

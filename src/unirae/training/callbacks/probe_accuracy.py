@@ -1,0 +1,63 @@
+"""Accuracy of a linear probe on the validation split while training."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from unirae.core.distributed import is_main
+from unirae.core.io import write_json
+from unirae.core.log import get_logger
+from unirae.evaluation.linear_probe import accuracies
+from unirae.evaluation.probe_features import Features, extract_features
+from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
+from unirae.training.linear_probe import LinearProbe
+
+log = get_logger(__name__)
+
+
+class ProbeAccuracy(pl.Callback):
+    """Scores the averaged head every N steps, and once at the end; writes ``eval/step-*.json``.
+
+    The encoder is frozen and validation images are not augmented, so their features are computed once.
+
+    Args:
+        folder: where the JSON files go.
+        every_n_steps: interval in steps; null means at the end only.
+        batch_size: images read at once; no score depends on it.
+    """
+
+    def __init__(self, *, folder: str | Path, every_n_steps: int | None, batch_size: int) -> None:
+        self.folder, self.every_n_steps, self.batch_size = Path(folder), every_n_steps, batch_size
+        self._features: Features | None = None
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: LinearProbe, *args: Any) -> None:
+        """Evaluate when due, and after the last step."""
+        step = trainer.global_step
+        if is_due(step, self.every_n_steps) or step == trainer.max_steps:
+            self.evaluate(trainer, module)
+
+    @torch.no_grad()
+    def evaluate(self, trainer: pl.Trainer, module: LinearProbe) -> None:
+        """Classify the split and publish the scores."""
+        module.guard.check(module.last_checkpoint)  # its message names the step and the terms
+        data, step = evaluation_data(trainer), trainer.global_step
+        if self._features is None:
+            self._features = extract_features(
+                module.network,
+                data,
+                batch_size=self.batch_size,
+                device=module.device,
+                num_workers=trainer.datamodule.num_workers,  # pyright: ignore[reportAttributeAccessIssue]
+            )
+        values = self._features.values.to(module.head.linear.weight)
+        logits = module.ema.average(values).float().cpu()
+        metrics, uncertainty = accuracies(logits, self._features.labels)
+        if is_main():
+            about = {"step": step, "weights": "EMA", "data": data.source.name}
+            about |= {"fingerprint": data.source.fingerprint, "features": module.network.identity}
+            content = {"metrics": metrics, "uncertainty": uncertainty, "count": len(data), "settings": about}
+            write_json(self.folder / f"step-{step:07d}.json", content)
+            log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+        publish_scores(trainer, module, {f"val/{name}": value for name, value in metrics.items()})
