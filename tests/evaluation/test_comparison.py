@@ -248,6 +248,7 @@ def test_the_linear_probe(compared):
         a=probe, b={**probe, **better}, of={**GENERATION, "settings": {"images": {"sampler": {}}}}
     )
     assert [score.outcome for score in result.scores] == ["B better", "within noise"]
+    assert "both classify the same images" in result.remarks[0]
     other = {**probe, "settings": {**probe["settings"], "fingerprints": {"val": {"count": 999}}}}
     result = compared(a=probe, b=other, of={**GENERATION, "settings": {"images": {"sampler": {}}}})
     assert [score.outcome for score in result.scores] == ["not comparable", "not comparable"]
