@@ -141,7 +141,9 @@ def test_references_are_known_by_the_strongest_identity(compared):
     by_data = {f"{REFERENCE}/content_sha256": MISSING}
     assert compared(a=by_data, b=by_data).scores[0].outcome == "equal"
     subset = {**by_data, f"{REFERENCE}/count": 100}
-    assert compared(a=by_data, b=subset).scores[0].outcome == "not comparable"
+    assert compared(a=by_data, b=subset).scores[0].why == ["reference's count: 3000 in A, 100 in B"]
+    vague = {**by_data, f"{REFERENCE}/crop": MISSING}
+    assert compared(a=vague, b=vague).scores[0].outcome == "comparability unknown"
 
 
 def test_where_weights_came_from_does_not_matter(compared):
