@@ -15,6 +15,7 @@ NOT_RECORDED = "not recorded"
 
 _WHERE_FROM = {"weights", "source", "published_weights", "torch_fidelity", "reference"}
 """Of an extractor's settings: where its weights came from; which they are, their hash says."""
+_DATA = ("fingerprint",)
 _SUBSET = {"count": None, "subset_seed": None}
 
 
@@ -81,7 +82,7 @@ def _crop(result: Result) -> str:
 def _check_count(found: Standing, kind: Family, a: Result, b: Result) -> None:
     counts = [NOT_RECORDED if r.count is None else r.count for r in (a, b)]
     if kind.biased or NOT_RECORDED in counts:
-        found.require_equal("number of images, which biases this score", *counts)
+        found.require_equal(f"number of images{', which biases this score' if kind.biased else ''}", *counts)
     elif counts[0] != counts[1]:
         found.remarks.append(
             f"{counts[0]} images in A, {counts[1]} in B: this score has no bias, only more noise with fewer images"
@@ -121,15 +122,18 @@ def _check_reference(found: Standing, kind: Family, a: dict[str, Any], b: dict[s
             return
     if NOT_RECORDED in known:
         found.require_equal("reference", *known)
-    elif selections[0] != selections[1] or selections[0] is None:
+    elif selections[0] is None or selections[1] is None:
         found.reasons.append(f"reference: {known[0]} in A, {known[1]} in B")
+    else:
+        for key in _DATA if kind.of == "classes" else selections[0]:
+            found.require_equal(f"reference's {key}", selections[0][key], selections[1][key])
 
 
 def _selection(reference: dict[str, Any]) -> dict[str, Any] | None:
     """Which images of which data, cropped how; None for a file of statistics."""
     if "fingerprint" not in reference:
         return None
-    keys = ("fingerprint", "crop", "size_px", "count", "subset_seed")
+    keys = (*_DATA, "crop", "size_px", "count", "subset_seed")
     return {key: reference.get(key, NOT_RECORDED) for key in keys}
 
 

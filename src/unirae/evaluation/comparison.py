@@ -31,9 +31,8 @@ _EQUAL = 1e-6
 """Relative difference below which two values are equal: another order of summation."""
 _HIDDEN = (
     *("metrics", "reference"),  # compared score by score
-    *("images.content_sha256", "images.duplicates", "images.count"),  # these follow
-    *("images.sampler.times", "sampler.times"),
-    *("made_with.checkpoint", "made_with.versions"),
+    *("images.content_sha256", "images.duplicates", "images.count", "images.sampler.times"),  # these follow
+    *("made_with.checkpoint", "made_with.versions", "tried"),
 )
 """Settings that are not listed as differences."""
 _MACHINE = ("device", "versions", "made_with", "images.sampler.device")
@@ -200,6 +199,8 @@ def _shared_noise(a: Result, b: Result) -> list[str]:
     bound = "part of their noise cancels in the difference, so the noise stated is an upper bound"
     if kinds[0] == "reconstruction" and _originals(a) == _originals(b) is not None:
         return [f"both reconstruct the same originals; {bound}"]
+    if kinds[0] == "linear probe" and a.reference == b.reference:
+        return [f"both classify the same images; {bound}"]
     seeds = [result.sampler.get("seed") for result in (a, b)]
     if seeds[0] is not None and seeds[0] == seeds[1]:
         return [f"both sampled with seed {seeds[0]}, image by image from the same noise; {bound}"]
@@ -212,7 +213,7 @@ def _originals(result: Result) -> Any:
 
 def _unexplained(a: Result, b: Result, different: list[Difference]) -> list[str]:
     """Different images although everything that decides them is the same."""
-    known = all("checkpoint_sha256" in {**r.settings, **r.images, **r.sampler} for r in (a, b))
+    known = all("checkpoint_sha256" in {**r.images, **r.sampler} for r in (a, b))
     hashes = [result.images.get("content_sha256") for result in (a, b)]
     if not known or None in hashes or hashes[0] == hashes[1] or not all(map(_is_machine, different)):
         return []

@@ -133,7 +133,7 @@ def _of_noise(scored: Sequence[Scored], name: str) -> list[str]:
     )
     return [
         f"{name} of {len(close)} other point{'s' if len(close) > 1 else ''} is within the noise of the best ({shown}); "
-        "more samples would tell them apart"
+        "more samples would tell them apart. The noise is an upper bound, since all points share their seeds"
     ]
 
 

@@ -35,8 +35,6 @@ class Result:
         """What is recorded of the images."""
         if "fingerprints" in self.settings:
             return {"kind": "linear probe", "crop": self.settings.get("crop")}
-        if "images" not in self.settings and self._of_reconstructions:
-            return {**self.settings, "kind": "reconstruction"}
         return self.settings.get("images") or {}
 
     @property
@@ -45,19 +43,15 @@ class Result:
         if "fingerprints" in self.settings:  # of the linear probe
             return {"data": self.settings.get("data"), "fingerprint": self.settings["fingerprints"]}
         reference = self.settings.get("reference") or {}
-        if not self._of_reconstructions:
+        if self.images.get("kind") != "reconstruction":
             return reference
         originals = ("data", "fingerprint", "crop", "subset_seed")
         return {key: self.images[key] for key in originals if key in self.images} | reference
 
     @property
     def sampler(self) -> dict[str, Any]:
-        """How generated images were sampled; empty for others. While training it is recorded beside the images."""
-        return self.images.get("sampler") or self.settings.get("sampler") or {}
-
-    @property
-    def _of_reconstructions(self) -> bool:
-        return (self.settings.get("reference") or {}).get("purpose") == "reconstruction"
+        """How generated images were sampled; empty for others."""
+        return self.images.get("sampler") or {}
 
     def standard_error(self, name: str) -> float | None:
         """Of a score, if it is known."""

@@ -62,7 +62,12 @@ class ReconstructionMetrics(pl.Callback):
             num_samples=min(self.num_samples or len(data), len(data)),
             device=module.device,
             num_workers=trainer.datamodule.num_workers,  # pyright: ignore[reportAttributeAccessIssue]
-            about={"step": trainer.global_step, "weights": "EMA", **describe_data(data)},
+            about={
+                "step": trainer.global_step,
+                "weights": "EMA",
+                "crop": type(data.transform).__name__,
+                **describe_data(data),
+            },
         )
         if is_main():
             write_scores(self.folder / f"step-{trainer.global_step:07d}.json", result)
