@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from tiny_checkpoint import write_checkpoint
 
+from threads_at_exit import gloo_threads, observing
 from unirae.app.compute_stats import Options, choose_transform, main, run
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.io import file_sha256
@@ -124,13 +125,15 @@ def test_two_processes_under_torchrun_give_the_same_statistics(checkpoint, outpu
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = [*torchrun, SOURCES / "compute_stats.py", "--checkpoint", checkpoint, "--device", "cpu"]
     command += ["--data", "synthetic", "--num_samples", "40", "--output", tmp_path / "two.ckpt"]
-    environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
+    threads = tmp_path / "threads"
+    environment = os.environ | {"PYTHONPATH": observing(threads, SOURCES), "OMP_NUM_THREADS": "1"}
     finished = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     stats = load_rae(tmp_path / "two.ckpt").stats
     torch.testing.assert_close(stats.mean, expected.mean, rtol=2e-7, atol=1e-8)
     torch.testing.assert_close(stats.var, expected.var, rtol=2e-7, atol=1e-8)
     assert stats.info == expected.info
+    assert gloo_threads(threads, processes=2) == set()
 
 
 def test_help_is_quick():

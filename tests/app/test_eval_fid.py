@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 
+from threads_at_exit import gloo_threads, observing
 from unirae.app.eval_fid import Options, main, run
 from unirae.core.errors import ConfigError, DataError, WeightsError
 
@@ -101,12 +102,14 @@ def test_two_processes_give_the_same_score(score, runs, tmp_path):
     command = [*torchrun, SOURCES / "eval_fid.py", "--checkpoint", runs / "dit", "--device", "cpu"]
     command += ["--num_samples", "11", "--num_steps", "3", "--batch_size", "4", "--metrics", "fd"]
     command += ["--num_threads", "1", "--output", tmp_path / "two.json"]
-    environment = os.environ | {"PYTHONPATH": str(SOURCES)}
+    threads = tmp_path / "threads"
+    environment = os.environ | {"PYTHONPATH": observing(threads, SOURCES)}
     finished = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     content = json.loads((tmp_path / "two.json").read_text())
     assert content["metrics"] == pytest.approx(expected.scores, rel=1e-9)
     assert content["settings"] == json.loads(json.dumps(expected.settings))
+    assert gloo_threads(threads, processes=2) == set()
 
 
 def test_inception_against_a_file(score, tmp_path):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from tiny_checkpoint import DATA, write_checkpoint
 
+from threads_at_exit import gloo_threads, observing
 from unirae.app.eval_rfid import Options, main, run
 from unirae.app.inference import choose_data, pick_device
 from unirae.core.errors import ConfigError, DataError, WeightsError
@@ -116,10 +117,12 @@ def test_two_processes_under_torchrun_give_the_same_scores(checkpoint, tmp_path)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = [*torchrun, SOURCES / "eval_rfid.py", "--checkpoint", checkpoint, "--device", "cpu"]
     command += ["--metrics", "rfd,psnr,ssim", "--output", tmp_path / "two.json"]
-    environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
+    threads = tmp_path / "threads"
+    environment = os.environ | {"PYTHONPATH": observing(threads, SOURCES), "OMP_NUM_THREADS": "1"}
     finished = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     assert json.loads((tmp_path / "two.json").read_text())["metrics"] == pytest.approx(expected, rel=1e-6)
+    assert gloo_threads(threads, processes=2) == set()
 
 
 @pytest.mark.parametrize("script", ["eval_rfid", "reconstruct"])

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 
+from threads_at_exit import gloo_threads, observing
 from unirae.app.inference import fixed_threads
 from unirae.app.sample_dit import Options, main, run
 from unirae.core.errors import ConfigError, WeightsError
@@ -123,8 +124,9 @@ def test_more_images_leave_the_first_ones_as_they_are(sample, solver):
 
 def test_two_processes_write_the_same_bytes(runs, tmp_path):
     """Torchrun gives each process one thread; a single one has all cores."""
+    threads = tmp_path / "threads"
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | {
-        "PYTHONPATH": str(SOURCES)
+        "PYTHONPATH": observing(threads, SOURCES)
     }
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     for name, launcher in {"one": [], "two": torchrun}.items():
@@ -140,6 +142,7 @@ def test_two_processes_write_the_same_bytes(runs, tmp_path):
         assert (two / file.name).read_bytes() == file.read_bytes(), file.name
     assert record(two)["made_with"]["cpu_threads"] == len(os.sched_getaffinity(0))
     assert np.load(two / "samples.npz")["arr_0"].shape == (23, 32, 32, 3)
+    assert gloo_threads(threads, processes=2) == set()
 
 
 def test_the_number_of_threads_is_one_for_each_core_and_given_back():

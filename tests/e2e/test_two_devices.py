@@ -8,24 +8,29 @@ from pathlib import Path
 import pytest
 import torch
 
+from threads_at_exit import gloo_threads, observing
 from tiny_training import TINY
 from unirae.core.io import load_tensors
 
-TRAIN = Path(__file__).parents[2] / "src" / "train.py"
+SOURCES = Path(__file__).parents[2] / "src"
 
 
 def train(folder: Path, name: str, *overrides: str) -> dict[str, torch.Tensor]:
     subprocess.run(
         [
             sys.executable,
-            TRAIN,
+            SOURCES / "train.py",
             *TINY["stage1"],
             "trainer.max_steps=4",
             f"paths.output_dir={name}",
             *overrides,
         ],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": observing(folder / f"{name}-threads", SOURCES),
+        },
         check=True,
         capture_output=True,
     )
@@ -39,3 +44,4 @@ def test_two_devices_train_what_one_trains(tmp_path):
     for name, tensor in one.items():
         # float32: Adam turns rounding errors of vanishing gradients into steps of up to lr
         assert (two[name] - tensor).abs().mean() < 1e-5, name
+    assert gloo_threads(tmp_path / "two-threads", processes=2) == set()

@@ -40,16 +40,13 @@ def process_group(device: "torch.device") -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    import torch
-    import torch.distributed as dist
+    from unirae.core.distributed import join_group, leave_group
 
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    join_group(device)
     try:
         yield
     finally:
-        dist.destroy_process_group()
+        leave_group()
 
 
 def choose_data(

@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
-import torch.distributed as dist
 
 from unirae.app.builders import Config
 from unirae.app.inference import progress_bar
 from unirae.app.rae_source import RaeSource
-from unirae.core.distributed import is_main
+from unirae.core.distributed import is_distributed, is_main, join_group
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import load_tensors, save_tensors
 from unirae.core.log import get_logger
@@ -117,13 +115,10 @@ def join_processes(trainer: pl.Trainer) -> None:
         ConfigError: the processes were started by something else than torchrun, and know nothing of each other yet.
     """
     environment = getattr(trainer.strategy, "cluster_environment", None)
-    if dist.is_initialized() or environment is None or trainer.world_size == 1:
+    if is_distributed() or environment is None or trainer.world_size == 1:
         return
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        device = trainer.strategy.root_device
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        join_group(trainer.strategy.root_device)
     elif environment.creates_processes_externally and "LOCAL_RANK" not in os.environ:
         raise ConfigError(
             "latent statistics or a latent cache are to be made, and this launcher's processes cannot share that work: "

@@ -1,5 +1,6 @@
 """Processes: rank, size and sums, the same calls in one process and in many."""
 
+import atexit
 from typing import Any
 
 import torch
@@ -10,6 +11,34 @@ from torch import Tensor
 def is_distributed() -> bool:
     """Whether a process group is running."""
     return dist.is_available() and dist.is_initialized()
+
+
+def join_group(device: torch.device) -> None:
+    """Form the group of the processes that torchrun started; at exit, if not before, it is left again."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    prepare_group()
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def prepare_group() -> None:
+    """Call before a group is formed, by whomever, so that :func:`leave_group` ends its threads, at exit at the latest.
+
+    A thread of gloo's that still frees a tensor while the interpreter shuts down aborts the process ("terminate
+    called without an active exception"), and torchrun then ends the others. Torch stops the threads once nothing
+    refers to the group. But the functions of ``torch.distributed.nn`` have the group of the time of their import as a
+    default argument, and libraries import it late (torchvision does); so it is imported while there is none.
+    """
+    import torch.distributed.nn.functional  # noqa: F401
+
+    atexit.unregister(leave_group)  # not once more for each group
+    atexit.register(leave_group)
+
+
+def leave_group() -> None:
+    """Leave the group, if there is one, and wait for its threads; not for the other processes."""
+    if is_distributed():
+        dist.destroy_process_group()
 
 
 def world_size() -> int:

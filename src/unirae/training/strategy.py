@@ -3,6 +3,8 @@
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 
+from unirae.core.distributed import prepare_group
+
 
 class GradientAveraging(DDPStrategy):
     """Processes, devices and launchers as Lightning's DDP; the gradients are averaged by our updaters.
@@ -12,6 +14,11 @@ class GradientAveraging(DDPStrategy):
     about each exception, every update averages exactly the gradients that it is about to apply
     (:class:`~unirae.training.optimisation.Updater`), once per update whatever the number of micro-batches.
     """
+
+    def setup_distributed(self) -> None:
+        """Join the group, which is then left at exit; Lightning by itself leaves only NCCL's."""
+        prepare_group()
+        super().setup_distributed()
 
     def configure_ddp(self) -> None:
         """Leave the module unwrapped, and start every process from the first one's weights."""
