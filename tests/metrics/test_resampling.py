@@ -40,19 +40,21 @@ def test_the_limit_of_many_images_has_no_bias():
 
 def test_what_a_record_says():
     features = draw(120, 0)
-    plain = with_confidence(features, standard(), None)
-    assert plain.value == pytest.approx(frechet_distance(moments_of(features), standard()), rel=1e-12)
-    assert plain.uncertainty() is None
-    known = with_confidence(features, standard(), Confidence(method="bootstrap", resamples=5)).uncertainty()
-    assert known["low"] < plain.value < known["high"]
+    plain = frechet_distance(moments_of(features), standard())
+    known = with_confidence(features, standard(), Confidence(method="bootstrap", resamples=5))
+    assert known.value == pytest.approx(plain, rel=1e-12)
+    known = known.uncertainty()
+    assert known["low"] < plain < known["high"]
     assert "5 resamples" in known["method"]
     limit = with_confidence(features, standard(), Confidence(method="extrapolate")).uncertainty()
-    assert limit["at_infinite_count"] < plain.value
+    assert limit["at_infinite_count"] < plain
     assert limit["of_the_limit"]["standard_error"] > 0
 
 
 def test_mistakes():
     with pytest.raises(ValueError, match="at least 2 resamples"):
         bootstrap(draw(10, 0), standard(), resamples=1)
+    with pytest.raises(ValueError, match="a spread needs at least 2"):
+        Confidence(method="bootstrap", resamples=1)
     with pytest.raises(ValueError, match="too few to extrapolate"):
         extrapolate(draw(99, 0), standard())

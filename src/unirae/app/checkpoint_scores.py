@@ -60,7 +60,7 @@ def _reconstructions(options: "Options") -> "Scores":
         reference=Path(str(options.reference)) if is_file else None,
         num_samples=options.num_samples,
         batch_size=options.batch_size,
-        metrics=options.metrics,
+        metrics=options.metrics or eval_rfid.Options.metrics,
         inception_weights=options.inception_weights,
         lpips_weights=options.lpips_weights,
         encoder_weights=options.encoder_weights,
@@ -81,26 +81,25 @@ def _reconstructions(options: "Options") -> "Scores":
 
 def _samples(options: "Options") -> "Scores":
     from unirae.app import eval_fid
+    from unirae.app.evaluate import DEFAULT_METRICS
     from unirae.app.sampler_options import SamplingOptions
-    from unirae.app.stored_images import is_reference_file
 
     _refuse(options, ("images_split", "size", "encoder", "lpips_weights"), "not of samples of a checkpoint")
-    reference = options.reference  # an npz of images is one here, too
-    is_file = reference is not None and (is_reference_file(reference) or reference.endswith(".npz"))
     sampling = {field.name: getattr(options, field.name) for field in fields(SamplingOptions)}
-    split = options.reference_split or "train"
-    if split not in ("train", "val"):
-        raise ConfigError(f"--reference_split {split}: choose train or val")
+    if options.reference is None and options.reference_split not in (None, "train", "val"):
+        raise ConfigError(
+            f"--reference_split {options.reference_split}: of the checkpoint's own data there are train and val"
+        )
     return eval_fid.run(
         eval_fid.Options(
             **sampling,
             checkpoint=Path(options.images),
-            reference=str(options.reference) if is_file else "data",
-            data=None if is_file else options.reference,
-            split=split,  # pyright: ignore[reportArgumentType]
+            reference=options.reference or "data",
+            reference_split=None if options.reference is None else options.reference_split,
+            split="val" if options.reference is None and options.reference_split == "val" else "train",
             reference_samples=options.reference_samples,
             num_samples=50_000 if options.num_samples is None else options.num_samples,
-            metrics=options.metrics,
+            metrics=options.metrics or DEFAULT_METRICS,
             inception_weights=options.inception_weights,
             encoder_weights=options.encoder_weights,
             output=options.output,

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
 
     from unirae.app.generator import Generator
-    from unirae.evaluation.generation import GenerationScores
     from unirae.evaluation.reference import Reference
+    from unirae.evaluation.scores import Scores
     from unirae.metrics.set_metrics import SetMetric
 
 
@@ -25,9 +25,12 @@ class ScoringOptions:
     """How samples are scored."""
 
     reference: str = "data"
-    """data; or an npz with mu and sigma (ADM, pytorch-fid), or with images (arr_0), or a file of make_reference.py."""
+    """data; or an npz with mu and sigma (ADM, pytorch-fid) or images (arr_0), or a file of make_reference.py, or a
+    folder of images or a Hugging Face dataset, cropped to the size of the samples."""
+    reference_split: str | None = None
+    """Which split of the data set that --reference names, or which folder below the folder."""
     split: Literal["train", "val"] = "train"
-    """The part of the data that is the reference."""
+    """The part of the data that is the reference, where --reference is data."""
     data: str | None = None
     """Reference data: emoji, photos, imagenet, image_folder, synthetic, or a folder. Default: what the checkpoint
     was trained on."""
@@ -75,7 +78,7 @@ def main() -> int:
     return cli.run(lambda: run(options))
 
 
-def run(options: Options) -> "GenerationScores":
+def run(options: Options) -> "Scores":
     """Sample, score, write the JSON file and show the table."""
     from unirae.app.inference import fixed_threads, pick_device, process_group
     from unirae.app.score_table import show
@@ -106,9 +109,7 @@ def open_for_scoring(options: Options, names: list[str], device: "torch.device")
     )
 
 
-def evaluate(
-    options: Options, names: list[str], generator: "Generator", device: "torch.device"
-) -> "GenerationScores":
+def evaluate(options: Options, names: list[str], generator: "Generator", device: "torch.device") -> "Scores":
     """References first, since their mistakes show at once; then the samples."""
     metrics = build_metrics(options, names, generator, device)
     return score_samples(
@@ -148,43 +149,44 @@ def build_metrics(
 
 def open_reference(
     options: Options, metrics: "list[SetMetric]", generator: "Generator", device: "torch.device"
-) -> "Reference":
-    """A file, or the configured part of the data, cropped to the size of the samples."""
+) -> "Reference | None":
+    """A file, or images, or the configured part of the data, cropped to the size of the samples; None if not needed.
+
+    Raises:
+        ConfigError: options that say twice what the reference is.
+    """
     from unirae.app.builders import build_dataset
     from unirae.app.inference import choose_data
-    from unirae.app.references import reference_of_data, reference_of_file
+    from unirae.app.references import reference_of_data, reference_of_spec
     from unirae.metrics.set_metrics import needs
 
-    if options.reference != "data":
-        given = [
-            name for name in ("data", "data_dir", "reference_samples") if getattr(options, name) is not None
-        ]
-        if given:
-            raise ConfigError(
-                f"--{given[0]} says what the reference is, and so does --reference {options.reference}"
-            )
-        return reference_of_file(
-            options.reference,
-            metrics,
-            device=device,
-            batch_size=options.batch_size,
-            num_workers=options.num_workers,
-            cache=options.cache,
-        )
-    trained_on = generator.about["config"]["data"]
-    data = choose_data(options.data, options.data_dir, trained_on, split=options.split)
+    if all(metric.reference is None for metric in metrics):
+        return None
     size = generator.sampler.rae.output_size
+    reading = {
+        "device": device,
+        "num_samples": options.reference_samples,
+        "seed": options.seed,
+        "batch_size": options.batch_size,
+        "num_workers": options.num_workers,
+        "cache": options.cache,
+    }
+    if options.reference != "data":
+        for name in ("data", "data_dir"):
+            if getattr(options, name) is not None:
+                raise ConfigError(
+                    f"--{name} says what the reference is, and so does --reference {options.reference}"
+                )
+        return reference_of_spec(
+            options.reference, metrics, split=options.reference_split, size=size, **reading
+        )
+    data = choose_data(options.data, options.data_dir, generator.about["config"]["data"], split=options.split)
     return reference_of_data(
         build_dataset(data, split=options.split, size=size, use="eval"),
         needs(metrics, of_reference=True),
         purpose="generation",
         what=f"{options.split} split",
-        device=device,
-        num_samples=options.reference_samples,
-        seed=options.seed,
-        batch_size=options.batch_size,
-        num_workers=options.num_workers,
-        cache=options.cache,
+        **reading,
     )
 
 
@@ -193,9 +195,9 @@ def score_samples(
     count: int,
     *,
     metrics: "list[SetMetric]",
-    reference: "Reference",
+    reference: "Reference | None",
     device: "torch.device",
-) -> "GenerationScores":
+) -> "Scores":
     """Sample and score; the settings say everything about the sampler."""
     from unirae.app.inference import progress_bar
     from unirae.evaluation.generation import evaluate_generation
@@ -221,7 +223,7 @@ def score_samples(
     return result
 
 
-def default_output(options: Options, generator: "Generator", result: "GenerationScores") -> Path:
+def default_output(options: Options, generator: "Generator", result: "Scores") -> Path:
     """``eval/fid-….json`` in the run's folder, named by what differs most often between evaluations.
 
     A hash of everything that decides the scores, as far as the settings know it, tells all others apart.

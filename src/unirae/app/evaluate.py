@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from unirae.metrics.set_metrics import SetMetric
 
 
+DEFAULT_METRICS = "fid,is,precision,recall"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options(SamplingOptions):
     """FID and its relatives of a set of images against another one.
@@ -34,8 +37,9 @@ class Options(SamplingOptions):
     reference: str | None = None
     """What to compare with: images as above; or an npz or pt with mu and sigma (ADM, pytorch-fid, torch-fidelity),
     or a file of make_reference.py."""
-    metrics: str = "fid,is,precision,recall"
-    """Of fid, sfid, is, kid, precision, recall, density, coverage, fd (see --encoder), psnr, ssim, lpips."""
+    metrics: str | None = None
+    """Of fid, sfid, is, kid, precision, recall, density, coverage, fd (see --encoder), psnr, ssim, lpips. Default:
+    fid,is,precision,recall; of a stage-1 checkpoint rfid,psnr,ssim,lpips."""
     output: Path = Path("outputs/evaluation.json")
     """The JSON file with scores and settings."""
     inception_weights: str = "hub"
@@ -108,7 +112,7 @@ def evaluate(options: Options, device: "torch.device") -> "Scores":
     from unirae.evaluation.metric_set import PAIR_METRICS, build_set_metrics, pair_metric
     from unirae.evaluation.stored_scores import Reading, score_images, score_pairs
 
-    names = [name.strip() for name in options.metrics.split(",")]
+    names = [name.strip() for name in (options.metrics or DEFAULT_METRICS).split(",")]
     of_sets, of_pairs = partition(names)
     images = open_images(options.images, split=options.images_split, size=options.size)
     sources = metric_sources(options, of_sets, device)
@@ -119,6 +123,10 @@ def evaluate(options: Options, device: "torch.device") -> "Scores":
         raise WeightsError(
             f"{error} Or leave these scores out of --metrics ({', '.join(PAIR_METRICS[:2])} need no network)"
         ) from None
+    if options.reference is None and (options.reference_split or options.reference_samples):
+        raise ConfigError(
+            "--reference_split and --reference_samples choose images of --reference; give that, too"
+        )
     require_reference(options.reference, [*of_pairs, *(n for m in metrics if m.reference for n in m.labels)])
     about = {"kind": images.kind, **images.about}
     with progress_bar("images", rate="images/s") as progress:
@@ -157,6 +165,8 @@ def metric_sources(options: Options, of_sets: list[str], device: "torch.device")
     from unirae.evaluation.metric_set import ENCODER_METRIC, MetricSources
     from unirae.metrics.resampling import Confidence
 
+    if options.encoder is None and options.encoder_weights is not None:
+        raise ConfigError("--encoder_weights says where the weights of --encoder lie; give that, too")
     if (ENCODER_METRIC in of_sets) != (options.encoder is not None):
         raise ConfigError(
             "--metrics fd and --encoder go together: the Fréchet distance in that encoder's features"
@@ -180,32 +190,15 @@ def open_reference(
     options: Options, metrics: "list[SetMetric]", device: "torch.device"
 ) -> "Reference | None":
     """What ``--reference`` names: a file of statistics, or images."""
-    from unirae.app.references import reference_of_data, reference_of_file
-    from unirae.app.stored_images import is_reference_file, open_images
-    from unirae.metrics.set_metrics import needs
+    from unirae.app.references import reference_of_spec
 
     if options.reference is None:
         return None
-    if is_reference_file(options.reference):
-        if options.reference_samples is not None:
-            raise ConfigError(
-                f"--reference_samples: {options.reference} is a file of statistics, which has no subset"
-            )
-        return reference_of_file(
-            options.reference,
-            metrics,
-            device=device,
-            size=options.size,
-            batch_size=options.batch_size,
-            num_workers=options.num_workers,
-            cache=options.cache,
-        )
-    images = open_images(options.reference, split=options.reference_split, size=options.size).images
-    return reference_of_data(
-        images,
-        needs(metrics, of_reference=True),
-        purpose="generation",
-        what=options.reference,
+    return reference_of_spec(
+        options.reference,
+        metrics,
+        split=options.reference_split,
+        size=options.size,
         device=device,
         num_samples=options.reference_samples,
         seed=options.seed,

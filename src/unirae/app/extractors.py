@@ -30,6 +30,8 @@ def open_extractor(spec: str, *, weights: str | None = None, device: "torch.devi
 
         return Dinov2Extractor(weights=weights or MODEL, device=device)
     if ".py:" in spec:
+        if weights is not None:
+            raise ConfigError(f"--encoder_weights: {spec} loads its own weights; leave the option out")
         return _users_module(spec, device)
     found = find_encoder(spec, kind=None, model_name=None, weights=weights)
     if found.encoder is None:

@@ -99,7 +99,7 @@ def _group_of_folder(folder: Path, known: list[str]) -> str:
 
 @contextmanager
 def fixed_threads(device: "torch.device", number: int | None) -> Iterator[None]:
-    """Compute on the CPU with ``number`` threads, or one for each core, within the block.
+    """Compute with ``number`` CPU threads within the block, or one for each core (of a GPU's process its share).
 
     Kernels may add up in another order with another number of threads. So it must not depend on how many processes
     there are: torchrun would set one thread for several processes and leave a single one all cores.
@@ -112,8 +112,9 @@ def fixed_threads(device: "torch.device", number: int | None) -> Iterator[None]:
     if number is not None and number < 1:
         raise ConfigError(f"--num_threads {number} must be at least 1")
     before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(number or _cores())
+    # on a GPU the CPU still compares neighbours and moments; torchrun would leave each process one thread for it
+    shared = 1 if device.type == "cpu" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(number or max(1, _cores() // shared))
     try:
         yield
     finally:

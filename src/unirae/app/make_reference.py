@@ -95,11 +95,17 @@ def make(options: Options, device: "torch.device") -> "Reference":
     from unirae.app.extractors import open_extractor
     from unirae.app.references import reference_of_data
     from unirae.app.stored_images import open_images
+    from unirae.evaluation.cautions import cautions_of_reference
     from unirae.evaluation.metric_set import ENCODER_METRIC, MetricSources, build_set_metrics
+    from unirae.evaluation.scores import warn_once
     from unirae.metrics.set_metrics import needs
     from unirae.metrics.statistics import Keep
 
     names = [name.strip() for name in options.metrics.split(",")]
+    if "is" in names:
+        raise ConfigError("--metrics is: the Inception Score looks at the images alone and has no reference")
+    if options.encoder is None and options.encoder_weights is not None:
+        raise ConfigError("--encoder_weights says where the weights of --encoder lie; give that, too")
     if (ENCODER_METRIC in names) != (options.encoder is not None):
         raise ConfigError(
             "--metrics fd and --encoder go together: the Fréchet distance in that encoder's features"
@@ -113,12 +119,10 @@ def make(options: Options, device: "torch.device") -> "Reference":
     )
     metrics = build_set_metrics(names, sources)
     wanted = needs(metrics, of_reference=True)
-    if not wanted:
-        raise ConfigError(f"--metrics {options.metrics} need no reference")
     if options.features:
         more = Keep(features=True)
         wanted = [(extractor, {out: keep | more for out, keep in kept.items()}) for extractor, kept in wanted]
-    return reference_of_data(
+    reference = reference_of_data(
         images,
         wanted,
         purpose=options.purpose,
@@ -130,3 +134,6 @@ def make(options: Options, device: "torch.device") -> "Reference":
         num_workers=options.num_workers,
         cache=False,
     )
+    for caution in cautions_of_reference(metrics, reference.identity, known=set(reference.extractors)):
+        warn_once(caution)
+    return reference

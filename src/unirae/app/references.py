@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from unirae.data.transforms import Size
     from unirae.evaluation.reference import Purpose, Reference, ReferenceData
     from unirae.evaluation.scoring import Needs
     from unirae.metrics.set_metrics import SetMetric
@@ -71,7 +72,7 @@ def reference_of_file(
     metrics: "Sequence[SetMetric]",
     *,
     device: "torch.device",
-    size: int | None = None,
+    size: "Size | None" = None,
     batch_size: int = 32,
     num_workers: int = 0,
     cache: bool = True,
@@ -119,6 +120,51 @@ def _lacks(reference: "Reference", metric: "SetMetric") -> bool:
         return False
     found = reference.statistics.get(metric.key)
     return found is None or (metric.reference.features and found.features is None)
+
+
+def reference_of_spec(
+    spec: str,
+    metrics: "Sequence[SetMetric]",
+    *,
+    split: str | None,
+    size: "Size | None",
+    device: "torch.device",
+    num_samples: int | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    cache: bool = True,
+) -> "Reference":
+    """Whatever ``--reference`` names: a file of statistics, or images to compute them from.
+
+    Args:
+        split: of a data set, or a folder below the folder.
+        size: crop images to it as ADM does; None takes them as they are.
+        num_samples: a seeded random subset of the images.
+
+    Raises:
+        ConfigError: an option does not apply, or the metrics need what the file has not.
+        DataError: there is nothing of that name.
+    """
+    from unirae.app.stored_images import is_reference_file, open_images
+    from unirae.metrics.set_metrics import needs
+
+    reading = {"device": device, "batch_size": batch_size, "num_workers": num_workers, "cache": cache}
+    if is_reference_file(spec):
+        if num_samples is not None or split is not None:
+            raise ConfigError(
+                f"--reference {spec} is a file of statistics, which has neither splits nor subsets"
+            )
+        return reference_of_file(spec, metrics, size=size, **reading)
+    return reference_of_data(
+        open_images(spec, split=split, size=size).images,
+        needs(metrics, of_reference=True),
+        purpose="generation",
+        what=spec,
+        num_samples=num_samples,
+        seed=seed,
+        **reading,
+    )
 
 
 def require_reference(reference: str | None, names: "Sequence[str]") -> None:

@@ -15,4 +15,8 @@ def show(result: "Scores", *, title: str) -> None:
     for name, estimate in result.estimates.items():
         error = "" if estimate.standard_error is None else f"{estimate.standard_error:.2g}"
         table.add_row(result.label(name), f"{estimate.value:.4f}", error)
+        limit = estimate.details.get("at_infinite_count")
+        if limit is not None:
+            own_error = estimate.details["of_the_limit"]["standard_error"]
+            table.add_row(f"{name}, infinitely many images", f"{limit:.4f}", f"{own_error:.2g}")
     Console().print(table)

@@ -10,6 +10,7 @@ from unirae.core.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from unirae.data.source import Source
     from unirae.data.stored import StoredImages
+    from unirae.data.transforms import Size
 
 EXPECTED = (
     "a folder of images, an npz file, a Hugging Face dataset (a folder, a parquet file or a hub name), or one of "
@@ -31,7 +32,7 @@ class ImageSet:
     about: dict[str, Any] = field(default_factory=dict)
 
 
-def open_images(spec: str, *, split: str | None = None, size: int | None = None) -> ImageSet:
+def open_images(spec: str, *, split: str | None = None, size: "Size | None" = None) -> ImageSet:
     """Whatever ``spec`` names, every image once.
 
     Args:
@@ -148,5 +149,7 @@ def _configured(name: str, split: str | None) -> "Source":
     from unirae.app.config import build
     from unirae.app.inference import choose_data
 
+    if split is None:
+        raise ConfigError(f"{name} has the splits train and val; say which one is meant")
     data = choose_data(name, None, {})
-    return build(data["source"], split=split or "val")
+    return build(data["source"], split=split)

@@ -24,13 +24,16 @@ class Yardstick:
     """What every point is scored with."""
 
     metrics: "list[SetMetric]"
-    reference: "Reference"
+    reference: "Reference | None"
 
     def describe(self) -> dict[str, Any]:
         """For the record."""
         from unirae.evaluation.scoring import settings_of
 
-        return {"metrics": settings_of(self.metrics), "reference": self.reference.identity}
+        return {
+            "metrics": settings_of(self.metrics),
+            "reference": None if self.reference is None else self.reference.identity,
+        }
 
 
 def main() -> int:

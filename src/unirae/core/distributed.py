@@ -71,6 +71,20 @@ def all_sum(tensor: Tensor) -> Tensor:
     return total
 
 
+_ROWS_AT_ONCE = 2**15
+
+
+def rows_of_all(own: Tensor, *, device: torch.device | str) -> Tensor:
+    """Put a table together of which each process has filled its own rows and left zeros elsewhere.
+
+    The sum is exact, since to each row all others add zeros. A part at a time goes to ``device``, where the processes
+    talk; the table stays where it is.
+    """
+    if not is_distributed():
+        return own
+    return torch.cat([all_sum(rows.to(device)).to(own.device) for rows in own.split(_ROWS_AT_ONCE)])
+
+
 def all_mean_(tensors: list[Tensor]) -> None:
     """Average tensors over processes in place, as one flat message per dtype (DDP's gradient average)."""
     if not is_distributed() or not tensors:

@@ -108,6 +108,12 @@ def _open(path: Path) -> np.ndarray:
         raise DataError(f"{path}: {_KEY} cannot be read ({error}); copy it again") from None
 
 
+def stored_shape(path: str | Path) -> tuple[int, ...]:
+    """The shape of a file's array of images; the array is not read."""
+    with zipfile.ZipFile(path) as archive:
+        return _header(archive, archive.getinfo(f"{_KEY}.npy")).shape
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Header:
     """How an npy file begins; ``length`` in bytes."""

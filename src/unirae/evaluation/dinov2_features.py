@@ -28,7 +28,7 @@ class Dinov2Extractor(FeatureExtractor):
             scores, which its hash tells.
     """
 
-    name = "dinov2"
+    name = "dinov2_cls"
 
     def __init__(self, *, weights: str = MODEL, device: torch.device | str = "cpu") -> None:
         from transformers import AutoModel

@@ -19,14 +19,13 @@ from torch import Tensor
 
 from unirae.core.distributed import own_batches
 from unirae.core.errors import DataError
+from unirae.evaluation.cautions import cautions, check_counts
 from unirae.evaluation.reading import Chunk, Progress
 from unirae.evaluation.reference import Reference, check_fits, check_purpose, of_same_size
-from unirae.evaluation.scores import Scores, bias_warnings
+from unirae.evaluation.scores import Scores
 from unirae.evaluation.scoring import (
     collect,
     compute_scores,
-    duplicate_warnings,
-    few_images_warnings,
     program,
     settings_of,
 )
@@ -36,26 +35,23 @@ Make = Callable[[Int64[Tensor, " b"]], UInt8[Tensor, "b 3 H W"]]
 """From the numbers of images to the images, on the device of the numbers."""
 
 
-class GenerationScores(Scores):
-    """Of generated images."""
-
-
 def evaluate_generation(
     make: Make,
     count: int,
     *,
     metrics: Sequence[SetMetric],
-    reference: Reference,
+    reference: Reference | None,
     batch_size: int,
     device: torch.device | str = "cpu",
     about: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-) -> GenerationScores:
+) -> Scores:
     """Score the images numbered 0 … ``count`` − 1, each made once; every process gets the same result.
 
     Args:
         make: called with consecutive numbers; a function of them alone.
         metrics: their networks must be on ``device``.
+        reference: None where no metric needs one.
         batch_size: images made at once; the score depends on it only as far as ``make`` does.
         about: what the caller knows of model and sampler, kept with the scores.
         progress: called with (images done, images in all) of this process.
@@ -64,34 +60,35 @@ def evaluate_generation(
         DataError: fewer than two images.
         ConfigError: the reference is of another purpose, or lacks what the metrics need.
     """
-    check_purpose(reference, "generation")
-    check_fits(reference, metrics)
+    if reference is not None:
+        check_purpose(reference, "generation")
+        check_fits(reference, metrics)
     if count < 2:
         raise DataError(
             f"num_samples={count}: a Fréchet score needs at least 2 images, published ones rest on 50,000"
         )
+    check_counts(metrics, count, "the samples")
+    chunks = _made(make, own_batches(count, batch_size), device=device, progress=progress)
     found = collect(
-        of_same_size(
-            _made(make, own_batches(count, batch_size), device=device, progress=progress), reference
-        ),
+        chunks if reference is None else of_same_size(chunks, reference),
         needs(metrics, of_reference=False),
         count=count,
         device=device,
     )
-    estimates = compute_scores(metrics, found.statistics, reference.statistics)
-    warnings = [
-        *bias_warnings(list(estimates), count),
-        *few_images_warnings(metrics, count, "the samples"),
-        *duplicate_warnings(found.describe()["duplicates"], "the samples"),
-    ]
+    estimates = compute_scores(metrics, found.statistics, {} if reference is None else reference.statistics)
     settings = {
         "images": {"kind": "generation", **(about or {}), **found.describe(), "batch_size": batch_size},
         "conversion": "clamp to [0, 1], round to 8 bits",
         "metrics": settings_of(metrics),
-        "reference": reference.identity,
+        "reference": None if reference is None else reference.identity,
         **program(device),
     }
-    return GenerationScores(estimates=estimates, count=count, settings=settings, warnings=warnings)
+    return Scores(
+        estimates=estimates,
+        count=count,
+        settings=settings,
+        warnings=cautions(metrics, found, reference, names=estimates, what="the samples"),
+    )
 
 
 def _made(

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from unirae.core.distributed import all_sum
+from unirae.core.distributed import rows_of_all
 
 Hashes = Int64[Tensor, " n"]
 """64 bits of each image: among a million images two different ones share one with a chance of 1 in 37 million."""
@@ -23,8 +23,8 @@ class HashCollector:
         self._hashes[positions.cpu()] = torch.tensor([_hash(image) for image in images.cpu()])
 
     def compute(self) -> Hashes:
-        """Of all images, the same in every process; elsewhere than at its own images each holds zeros."""
-        return all_sum(self._hashes.to(self._device)).cpu()
+        """Of all images, the same in every process."""
+        return rows_of_all(self._hashes, device=self._device)
 
 
 def _hash(image: UInt8[Tensor, "3 H W"]) -> int:

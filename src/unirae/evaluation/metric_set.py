@@ -11,7 +11,7 @@ from unirae.core.errors import ConfigError
 from unirae.core.io import state_sha256
 from unirae.evaluation.reconstruction import PREFIX, ReconstructionMetrics
 from unirae.metrics.base import PairMetric
-from unirae.metrics.extractors import EncoderExtractor, FeatureExtractor
+from unirae.metrics.extractors import RESERVED_NAMES, EncoderExtractor, FeatureExtractor
 from unirae.metrics.inception_score import Order
 from unirae.metrics.pixel import mean_distance, mean_psnr, mean_ssim
 from unirae.metrics.resampling import Confidence
@@ -68,8 +68,8 @@ def build_set_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> 
     check_names(names, SET_METRICS)
     if ENCODER_METRIC in names and sources.encoder is None:
         raise ConfigError(
-            "the metric fd compares features of the autoencoder's encoder, which is not loaded when training on cached "
-            "latents; use fid alone, or score the checkpoint afterwards with src/eval_fid.py"
+            "the metric fd compares features of an encoder, and none is at hand (when training on cached latents it is "
+            "not loaded: use fid alone, or score the checkpoint afterwards with src/eval_fid.py)"
         )
     metrics: list[SetMetric] = []
     if any(name in INCEPTION_METRICS for name in names):
@@ -145,10 +145,18 @@ def encoder_extractor(encoder: Encoder, input_size: tuple[int, int] | None = Non
     identity = encoder.identity
     generic = identity.kind in ("generic_hf", "timm")
     name = re.sub(r"[^a-z0-9]+", "_", Path(identity.name).name.lower()) if generic else identity.kind
+    if name in RESERVED_NAMES:
+        name = f"encoder_{name}"
     return EncoderExtractor(
         encoder=encoder,
         name=f"random_{name}" if identity.weights == "random" else name,
-        identity={"kind": identity.kind, "source": identity.source, "sha256": identity.sha256},
+        identity={
+            "kind": identity.kind,
+            "source": identity.source,
+            "sha256": identity.sha256,
+            "pixel_mean": list(identity.pixel_mean),
+            "pixel_std": list(identity.pixel_std),
+        },
         input_size=input_size,
     )
 

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from unirae.core.distributed import all_sum, barrier, gather, is_main, own_batches
+from unirae.core.distributed import all_sum, barrier, gather, is_main, own_batches, rows_of_all
 from unirae.core.errors import ConfigError, DataError, NonFiniteError
 from unirae.core.exact import NETWORK_CHUNK, exact_float32, in_chunks
 from unirae.core.images import to_float
@@ -230,12 +230,10 @@ def _whole_chunks(batch_size: int) -> int:
 
 
 def _gathered(own: Tensor, rows: Int64[Tensor, " m"], count: int, device: torch.device) -> Tensor:
-    """The rows of all processes in their places, on the CPU; in parts, so that an accelerator holds a part only."""
+    """The rows of all processes in their places, on the CPU."""
     table = torch.zeros(count, *own.shape[1:], dtype=own.dtype)
     table[rows] = own
-    for part in table.split(_ROWS_AT_ONCE):
-        part.copy_(_over_processes(part, device))
-    return table
+    return rows_of_all(table, device=device)
 
 
 def _over_processes(tensor: Tensor, device: torch.device) -> Tensor:

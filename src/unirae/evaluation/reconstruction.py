@@ -22,10 +22,11 @@ from unirae.core.distributed import all_sum
 from unirae.core.errors import ConfigError, NonFiniteError
 from unirae.core.exact import NETWORK_CHUNK, in_chunks
 from unirae.core.images import to_float, to_uint8
+from unirae.evaluation.cautions import cautions, check_counts
 from unirae.evaluation.reading import EvaluationData, Precision, Progress, choose_indices, read_chunks
 from unirae.evaluation.reference import Reference, check_fits, check_purpose
-from unirae.evaluation.scores import Scores, bias_warnings
-from unirae.evaluation.scoring import SetCollector, compute_scores, few_images_warnings, program, settings_of
+from unirae.evaluation.scores import Scores, is_frechet
+from unirae.evaluation.scoring import Collected, SetCollector, compute_scores, program, settings_of
 from unirae.metrics.base import Estimate, PairMetric
 from unirae.metrics.set_metrics import SetMetric, needs
 
@@ -43,6 +44,11 @@ class Reconstructor(Protocol):
 
 class ReconstructionScores(Scores):
     """Of pairs of images and their reconstructions."""
+
+    def label(self, name: str) -> str:
+        """As it should be quoted: a Fréchet score is never a plain FID here, also where it was asked for as one."""
+        plain = is_frechet(name) and not name.startswith(PREFIX)
+        return super().label(f"{PREFIX}{name}" if plain else name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +102,7 @@ def evaluate_reconstruction(
         check_purpose(reference, "reconstruction")
         check_fits(reference, metrics.of_sets)
     indices = choose_indices(len(dataset), num_samples, seed)
+    check_counts(metrics.of_sets, len(indices), "the reconstructions")
     for metric in metrics.of_pairs:
         metric.reset()
     of_originals = needs(metrics.of_sets, of_reference=True) if reference is None else []
@@ -117,13 +124,13 @@ def evaluate_reconstruction(
             made.update((positions, reconstruction))
             for metric in metrics.of_pairs:
                 metric.update(original, reconstruction)
-    estimates, size_px, identity = _scores(metrics, originals, made, reference, count=len(indices))
+    found = made.compute()
+    estimates, identity = _scores(metrics, originals.compute(), found, reference)
     settings = {
         "images": {
             "kind": "reconstruction",
             **(about or {}),
-            "size_px": size_px,
-            "count": len(indices),
+            **found.describe(),
             "count_available": len(dataset),
             "subset_seed": seed if len(indices) < len(dataset) else None,
             "unreadable_images_replaced": int(all_sum(replaced)),
@@ -137,35 +144,31 @@ def evaluate_reconstruction(
         "reference": identity,
         **program(device),
     }
-    warnings = [
-        *bias_warnings(list(estimates), len(indices)),
-        *few_images_warnings(metrics.of_sets, len(indices), "the reconstructions"),
-    ]
-    return ReconstructionScores(estimates=estimates, count=len(indices), settings=settings, warnings=warnings)
+    return ReconstructionScores(
+        estimates=estimates,
+        count=len(indices),
+        settings=settings,
+        warnings=cautions(metrics.of_sets, found, None, names=estimates, what="the reconstructions"),
+    )
 
 
 def _scores(
-    metrics: ReconstructionMetrics,
-    originals: SetCollector,
-    made: SetCollector,
-    reference: Reference | None,
-    *,
-    count: int,
-) -> tuple[dict[str, Estimate], list[int], dict[str, Any]]:
-    """Every score, the images' size, and what they were compared with."""
-    found = {metric.name: metric.compute() for metric in metrics.of_pairs}
-    real = originals.compute()
-    if reference is not None and reference.identity["content_sha256"] != real.describe()["content_sha256"]:
-        raise ConfigError(
-            f"{reference.identity.get('file', 'the reference')} was made of other images than were reconstructed here "
-            f"({reference.identity['count']} of {reference.identity['data']} there, {count} here): give the same data, "
-            "count and seed, or leave the reference out"
-        )
-    statistics = real.statistics if reference is None else reference.statistics
-    scores = compute_scores(metrics.of_sets, made.compute().statistics, statistics)
-    found = {**{metrics.names[label]: estimate for label, estimate in scores.items()}, **found}
+    metrics: ReconstructionMetrics, real: Collected, made: Collected, reference: Reference | None
+) -> tuple[dict[str, Estimate], dict[str, Any]]:
+    """Every score, and what the reconstructions were compared with."""
     identity = {"purpose": "reconstruction", "images": "the originals, cropped alike", **real.describe()}
-    return found, real.size_px, identity
+    if reference is not None:
+        if reference.identity["content_sha256"] != identity["content_sha256"]:
+            raise ConfigError(
+                f"{reference.identity.get('file', 'the reference')} was made of other images than were reconstructed "
+                f"here ({reference.identity['count']} of {reference.identity['data']} there, {real.count} here): give "
+                "the same data, count and seed, or leave the reference out"
+            )
+        identity |= {key: reference.identity.get(key) for key in ("file", "sha256")}
+    statistics = real.statistics if reference is None else reference.statistics
+    scores = compute_scores(metrics.of_sets, made.statistics, statistics)
+    pairs = {metric.name: metric.compute() for metric in metrics.of_pairs}
+    return {**{metrics.names[label]: estimate for label, estimate in scores.items()}, **pairs}, identity
 
 
 @contextmanager

@@ -133,12 +133,14 @@ def completed(stored: Reference, made: Reference) -> Reference:
         published = stored.statistics.get(key)
         moments = own.moments if published is None else published.moments
         statistics[key] = SetStatistics(count=own.count, moments=moments, features=own.features)
+    own = [key for key in made.statistics if key not in stored.statistics]
+    features = [f"{key}, features" for key in made.statistics if key not in own]
     return Reference(
         statistics=statistics,
         identity={
             **stored.identity,
             "images_in_file": made.identity["count"],
-            "size_px": made.identity["size_px"],
+            "computed_from_its_images": [*features, *own],
         },
         hashes=made.hashes,
     )
@@ -230,5 +232,5 @@ def _check_extractor(name: str, metric: SetMetric, width: int, made_by: dict[str
         )
 
 
-_DECISIVE = ("sha256", "file_sha256", "pooling", "input_size")
+_DECISIVE = ("sha256", "file_sha256", "pooling", "input_size", "pixel_mean", "pixel_std")
 """Of an extractor's identity; where its weights came from and the versions of libraries are not."""

@@ -16,6 +16,7 @@ import torch
 
 from unirae.core.errors import DataError, WeightsError
 from unirae.core.io import file_sha256, load_tensors, write_atomically
+from unirae.data.npz import stored_shape
 from unirae.evaluation.reference import Reference
 from unirae.metrics.extractors import POOLED
 from unirae.metrics.inception import SPATIAL
@@ -124,12 +125,17 @@ def _foreign(path: Path, content: Any) -> Reference:
     found = {POOLED: _moments(path, content, "mu", "sigma", 0)}
     if {"mu_s", "sigma_s"} <= set(content.files):
         found[SPATIAL] = _moments(path, content, "mu_s", "sigma_s", 0)
-    return _of_inception(path, found)
+    size_px = list(stored_shape(path)[1:3]) if "arr_0" in content.files else None
+    return _of_inception(path, found, size_px=size_px)
 
 
 def _from_torch(path: Path) -> Reference:
+    # arrays of numpy, whose reading makes arrays and nothing else
+    array: Any = np.zeros(1)
+    kinds: list[Any] = [type(np.dtype(name)) for name in ("float32", "float64")]
     try:
-        content = load_tensors(path)
+        with torch.serialization.safe_globals([array.__reduce__()[0], np.ndarray, np.dtype, *kinds]):
+            content = load_tensors(path)
     except WeightsError as error:
         raise DataError(str(error)) from None
     if not isinstance(content, dict) or not {"mu", "sigma"} <= set(content):
@@ -138,8 +144,15 @@ def _from_torch(path: Path) -> Reference:
     return _of_inception(path, {POOLED: _checked(path, arrays["mu"], arrays["sigma"], 0)})
 
 
-def _of_inception(path: Path, found: dict[str, Moments]) -> Reference:
-    identity = {"file": path.name, "sha256": file_sha256(path), "purpose": "unknown", "count": None}
+def _of_inception(path: Path, found: dict[str, Moments], *, size_px: list[int] | None = None) -> Reference:
+    identity = {
+        "file": path.name,
+        "sha256": file_sha256(path),
+        "purpose": "unknown",
+        "count": None,
+        "size_px": size_px,
+        "moments": "as the file states them",
+    }
     statistics = {
         statistics_key(extractor, output): SetStatistics(count=0, moments=moments)
         for extractor in ("inception", "random_inception")

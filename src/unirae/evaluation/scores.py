@@ -1,7 +1,6 @@
 """What an evaluation gives: scores by name, how far to trust them, and every setting."""
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,18 +61,6 @@ def write_scores(path: str | Path, result: Scores) -> Path:
         "settings": result.settings,
     }
     return write_json(path, content)
-
-
-def bias_warnings(names: Sequence[str], count: int) -> list[str]:
-    """That Fréchet scores of few images are biased upward (recipe, trap 13); also logged once for each count."""
-    if count >= FRECHET_SAMPLES or not any(map(is_frechet, names)):
-        return []
-    warning = (
-        f"Fréchet scores of {count} images are biased upward: quote them as @{count} and compare only equal counts "
-        "(published ones rest on 50,000)"
-    )
-    warn_once(warning)
-    return [warning]
 
 
 @functools.cache

@@ -15,7 +15,6 @@ from unirae.core.errors import DataError
 from unirae.core.exact import NETWORK_CHUNK
 from unirae.evaluation.image_hashes import HashCollector, Hashes, content_sha256, count_duplicates
 from unirae.evaluation.reading import Chunk
-from unirae.evaluation.scores import warn_once
 from unirae.metrics.base import Estimate
 from unirae.metrics.extractors import FeatureExtractor
 from unirae.metrics.set_metrics import SetMetric, compute
@@ -113,28 +112,6 @@ def compute_scores(
         return compute(metrics, images, reference)
     except ValueError as error:
         raise DataError(str(error)) from None
-
-
-def few_images_warnings(metrics: Sequence[SetMetric], count: int, what: str) -> list[str]:
-    """That a covariance of fewer images than features is singular; also logged once."""
-    widths = {metric.extractor.widths[metric.output] for metric in metrics if metric.fits_gaussian}
-    if not any(count <= width for width in widths):
-        return []
-    warning = (
-        f"{what}: {count} images are fewer than the {max(widths)} features that a Fréchet score fits a Gaussian to; "
-        "its covariance is singular, and the score rests on few directions"
-    )
-    warn_once(warning)
-    return [warning]
-
-
-def duplicate_warnings(found: int, what: str) -> list[str]:
-    """That images stand in a set more than once; also logged once."""
-    if not found:
-        return []
-    warning = f"{what}: {found} images stand there more than once"
-    warn_once(warning)
-    return [warning]
 
 
 def settings_of(metrics: Iterable[SetMetric], *, names: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 
 from unirae.core.errors import ConfigError, DataError
 from unirae.data.stored import StoredImages
-from unirae.evaluation.image_hashes import count_shared
+from unirae.evaluation.cautions import cautions, check_counts
 from unirae.evaluation.reading import Chunk, Progress, choose_indices, read_chunks
 from unirae.evaluation.reference import (
     Reference,
@@ -18,17 +18,15 @@ from unirae.evaluation.reference import (
     reference_of,
     selection,
 )
-from unirae.evaluation.scores import Scores, bias_warnings, warn_once
+from unirae.evaluation.scores import Scores
 from unirae.evaluation.scoring import (
     Collected,
     SetCollector,
     compute_scores,
-    duplicate_warnings,
-    few_images_warnings,
     program,
     settings_of,
 )
-from unirae.metrics.base import Estimate, PairMetric
+from unirae.metrics.base import PairMetric
 from unirae.metrics.set_metrics import SetMetric, needs
 
 
@@ -87,6 +85,7 @@ def score_images(
     if reference is not None:
         check_purpose(reference, "generation")
         check_fits(reference, metrics)
+    check_counts(metrics, len(reading.indices(images)), "the images")
     chunks = reading.chunks(images, progress=reading.progress)
     collector = SetCollector(
         needs(metrics, of_reference=False), count=len(reading.indices(images)), device=reading.device
@@ -113,6 +112,7 @@ def score_pairs(
         DataError: the sets have different counts, names or sizes.
     """
     _check_pairs(images, originals)
+    check_counts(metrics, len(reading.indices(images)), "the images")
     for metric in of_pairs:
         metric.reset()
     count = len(reading.indices(images))
@@ -150,7 +150,7 @@ def _result(
     return Scores(
         estimates=estimates,
         count=found.count,
-        warnings=_warnings(metrics, found, reference, estimates),
+        warnings=cautions(metrics, found, reference, names=estimates, what="the images"),
         settings={
             "images": {
                 **(about or {}),
@@ -162,32 +162,6 @@ def _result(
             **program(reading.device),
         },
     )
-
-
-def _warnings(
-    metrics: Sequence[SetMetric],
-    found: Collected,
-    reference: Reference | None,
-    estimates: Mapping[str, Estimate],
-) -> list[str]:
-    warnings = [
-        *bias_warnings(list(estimates), found.count),
-        *few_images_warnings(metrics, found.count, "the images"),
-        *duplicate_warnings(found.describe()["duplicates"], "the images"),
-    ]
-    if reference is None:
-        return warnings
-    if reference.identity.get("count") is not None:
-        warnings += few_images_warnings(metrics, reference.identity["count"], "the reference")
-        warnings += duplicate_warnings(reference.identity.get("duplicates", 0), "the reference")
-    shared = 0 if reference.hashes is None else count_shared(found.hashes, reference.hashes)
-    if shared:
-        warnings.append(
-            f"{shared} of the {found.count} images stand in the reference, too, pixel by pixel: they were copied, or "
-            "both sides are the same images"
-        )
-        warn_once(warnings[-1])
-    return warnings
 
 
 def _check_pairs(images: StoredImages, originals: StoredImages) -> None:

@@ -21,6 +21,10 @@ POOLED = "pooled"
 """The output that every extractor has: one vector for the whole image."""
 
 
+RESERVED_NAMES = ("inception", "random_inception")
+"""Of FID's own network: scores in its features have plain names."""
+
+
 class FeatureExtractor(ABC):
     """A named function from images to one or several vectors each.
 
@@ -118,6 +122,8 @@ class ModuleExtractor(FeatureExtractor):
         identity: dict[str, Any] | None = None,
         chunk: int = NETWORK_CHUNK,
     ) -> None:
+        if name in RESERVED_NAMES:
+            raise ValueError(f"the name {name!r} belongs to FID's own network; choose another")
         self.name, self.widths, self.chunk = name, {POOLED: width}, chunk
         weights = state_sha256(module.state_dict()) if isinstance(module, nn.Module) else None
         self.identity = {**(identity or {}), "sha256": weights}

@@ -33,12 +33,22 @@ class ElementMoments:
     variance: Float64[Tensor, "..."]
 
 
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 class _Accumulator(ABC):
     """Streaming count, mean and scatter Σ f(x − mean), where f is what :meth:`spread` adds up."""
 
     def __init__(
-        self, *, shape: tuple[int, ...], scatter_shape: tuple[int, ...], device: torch.device | str
+        self,
+        *,
+        shape: tuple[int, ...],
+        scatter_shape: tuple[int, ...],
+        device: torch.device | str,
+        shared: bool = True,
     ) -> None:
+        self._sum = all_sum if shared else _as_it_is
         device = torch.device(device)
         if device.type == "mps":  # Metal has no float64
             device = torch.device("cpu")
@@ -67,17 +77,22 @@ class _Accumulator(ABC):
 
     def merged(self) -> tuple[float, Tensor, Tensor]:
         """Count, mean and scatter over all processes; the state stays as it is, so more updates may follow."""
-        count = all_sum(self.count)
-        mean = all_sum(self.mean * self.count) / count
-        scatter = all_sum(self.scatter + self.spread((self.mean - mean)[None]) * self.count)
+        count = self._sum(self.count)
+        mean = self._sum(self.mean * self.count) / count
+        scatter = self._sum(self.scatter + self.spread((self.mean - mean)[None]) * self.count)
         return float(count), mean, scatter
 
 
 class MomentAccumulator(_Accumulator):
     """Of feature vectors, with the whole scatter matrix Σ (x − mean)(x − mean)ᵀ."""
 
-    def __init__(self, *, width: int, device: torch.device | str = "cpu") -> None:
-        super().__init__(shape=(width,), scatter_shape=(width, width), device=device)
+    def __init__(self, *, width: int, device: torch.device | str = "cpu", shared: bool = True) -> None:
+        """Nothing seen yet.
+
+        Args:
+            shared: each process sees a part of the samples, and all of them compute the moments together.
+        """
+        super().__init__(shape=(width,), scatter_shape=(width, width), device=device, shared=shared)
 
     @staticmethod
     def spread(rows: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:

@@ -22,6 +22,7 @@ from unirae.metrics.frechet import cholesky_factor, frechet_distance
 from unirae.metrics.moments import Moments, moments_of
 
 _SUBSET_SIZES = 8
+_LEAST_TO_EXTRAPOLATE = 100
 _SMALLEST_PART = 0.25
 """Of the images, the smallest subset of an extrapolation."""
 
@@ -39,14 +40,19 @@ class Confidence:
     resamples: int = 20
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.method == "bootstrap" and self.resamples < 2:
+            raise ValueError(f"resamples={self.resamples}: a spread needs at least 2")
 
-def with_confidence(
-    features: Float[Tensor, "n d"], reference: Moments, confidence: Confidence | None
-) -> Estimate:
+    @property
+    def least_images(self) -> int:
+        """How many images it needs."""
+        return _LEAST_TO_EXTRAPOLATE if self.method == "extrapolate" else 2
+
+
+def with_confidence(features: Float[Tensor, "n d"], reference: Moments, confidence: Confidence) -> Estimate:
     """The Fréchet distance of the features to the reference, with what is asked for."""
     value = frechet_distance(moments_of(features), reference)
-    if confidence is None:
-        return Estimate(value=value)
     if confidence.method == "bootstrap":
         error = bootstrap(features, reference, resamples=confidence.resamples, seed=confidence.seed)
         method = f"bootstrap over images, {confidence.resamples} resamples, the reference given"
@@ -82,8 +88,10 @@ def extrapolate(features: Float[Tensor, "n d"], reference: Moments, *, seed: int
         ValueError: fewer than 100 images.
     """
     count = len(features)
-    if count < 100:
-        raise ValueError(f"{count} images are too few to extrapolate from; give 100, better thousands")
+    if count < _LEAST_TO_EXTRAPOLATE:
+        raise ValueError(
+            f"{count} images are too few to extrapolate from; give {_LEAST_TO_EXTRAPOLATE}, better thousands"
+        )
     distance = _DistanceTo(reference)
     draws, rows = Generator().manual_seed(seed), features.double()
     smallest = math.ceil(_SMALLEST_PART * count)

@@ -36,7 +36,7 @@ def score(
     confidence: Confidence | None = None,
     is_order: Order = "shuffled",
 ) -> dict[str, Estimate]:
-    """Scores by name of a set of images against a reference.
+    """Scores by name of a set of images against a reference; each process computes by itself, on what it is given.
 
     Args:
         images, reference: 8-bit RGB, on the extractor's device.
@@ -59,16 +59,32 @@ def score(
             raise TypeError(
                 f"images must be uint8 RGB in [0, 255], got {tensor.dtype}; see unirae.core.images.to_uint8"
             )
+        if tensor is not None and (tensor.ndim != 4 or tensor.shape[1] != 3 or not len(tensor)):
+            raise ValueError(f"images must have shape [n, 3, height, width], got {list(tensor.shape)}")
+    if reference is not None and images.shape[2:] != reference.shape[2:]:
+        raise ValueError(
+            f"images of {list(images.shape[2:])} px and a reference of {list(reference.shape[2:])} px (height, width) "
+            "cannot be compared; crop both alike"
+        )
     wanted = inception_metrics(metrics, extractor, confidence=confidence, is_order=is_order)
     if ENCODER_METRIC in metrics:
         wanted.append(encoder_metric(extractor, confidence=confidence))
+    for metric in wanted:
+        if metric.output not in extractor.widths:
+            raise ValueError(
+                f"{', '.join(metric.labels.values())} needs the {metric.output} output of Inception"
+            )
+        if min(len(images), len(images) if reference is None else len(reference)) < metric.least_images:
+            raise ValueError(
+                f"{', '.join(metric.labels.values())} needs at least {metric.least_images} images"
+            )
     lacking = [label for metric in wanted if metric.reference is not None for label in metric.labels.values()]
     if reference is None and lacking:
         raise ValueError(f"{', '.join(lacking)}: these compare with a reference; give one")
 
     def statistics(images: Tensor, *, of_reference: bool) -> Statistics:
         collector = Collector(
-            needs(wanted, of_reference=of_reference), count=len(images), device=images.device
+            needs(wanted, of_reference=of_reference), count=len(images), device=images.device, shared=False
         )
         for positions in torch.arange(len(images)).split(_BLOCK):
             collector.update(positions, images[positions.to(images.device)])

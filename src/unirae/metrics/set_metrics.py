@@ -39,6 +39,7 @@ class SetMetric:
         images, reference: what is kept of both sides; a score without a reference looks at the images alone.
         compute: from the statistics of both sides to the scores, by their plain names.
         parameters: what decides the scores beside the features, JSON-able.
+        least_images: on each side that it needs.
     """
 
     labels: Mapping[str, str]
@@ -48,6 +49,7 @@ class SetMetric:
     reference: Keep | None
     compute: Compute
     parameters: dict[str, Any] = field(default_factory=dict)
+    least_images: int = 2
 
     @property
     def key(self) -> str:
@@ -146,6 +148,7 @@ def _frechet(name: str, extractor: FeatureExtractor, confidence: Confidence | No
         images=_MOMENTS if confidence is None else _FEATURES,
         reference=_MOMENTS,
         compute=compute,
+        least_images=2 if confidence is None else confidence.least_images,
     )
 
 
@@ -162,6 +165,7 @@ def _inception_score(extractor: FeatureExtractor, order: Order) -> SetMetric:
         reference=None,
         compute=compute,
         parameters={"splits": SPLITS, "order": order, "seed": seed},
+        least_images=SPLITS,
     )
 
 
@@ -196,4 +200,5 @@ def _manifold(names: Sequence[str], extractor: FeatureExtractor) -> SetMetric:
             "neighbours": PRECISION_RECALL_NEIGHBOURS,
             "density_neighbours": DENSITY_COVERAGE_NEIGHBOURS,
         },
+        least_images=DENSITY_COVERAGE_NEIGHBOURS + 1,
     )

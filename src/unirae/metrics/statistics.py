@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from unirae.core.distributed import all_sum
+from unirae.core.distributed import rows_of_all
 from unirae.metrics.extractors import FeatureExtractor
 from unirae.metrics.moments import MomentAccumulator, Moments, moments_of
 
@@ -74,6 +74,8 @@ class Collector:
     Args:
         needs: by extractor what to keep of which outputs; the networks are on ``device``.
         count: images in all, over all processes.
+        shared: each process sees its part of the images, and all of them compute together; False for a set that one
+            process has to itself.
     """
 
     def __init__(
@@ -82,11 +84,12 @@ class Collector:
         *,
         count: int,
         device: torch.device | str = "cpu",
+        shared: bool = True,
     ) -> None:
-        self._needs, self._device = needs, device
+        self._needs = needs
         self._kept = {
             statistics_key(extractor.name, output): _Kept(
-                width=extractor.widths[output], keep=keep, count=count, device=device
+                width=extractor.widths[output], keep=keep, count=count, device=device, shared=shared
             )
             for extractor, outputs in needs
             for output, keep in outputs.items()
@@ -111,9 +114,11 @@ class Collector:
 class _Kept:
     """Of one output."""
 
-    def __init__(self, *, width: int, keep: Keep, count: int, device: torch.device | str) -> None:
-        self._count, self._device = count, device
-        self._moments = MomentAccumulator(width=width, device=device) if keep.moments else None
+    def __init__(
+        self, *, width: int, keep: Keep, count: int, device: torch.device | str, shared: bool
+    ) -> None:
+        self._count, self._device, self._shared = count, device, shared
+        self._moments = MomentAccumulator(width=width, device=device, shared=shared) if keep.moments else None
         self._features = torch.zeros(count, width) if keep.features else None
         self._waiting: list[Tensor] = []
 
@@ -135,10 +140,10 @@ class _Kept:
         if self._moments is not None:
             self._add_waiting(self._moments)
             moments = self._moments.compute()
-        features = None
-        if self._features is not None:
-            # every process holds zeros where the others have their rows, so the sum is exact
-            features = all_sum(self._features.to(self._device)).cpu()
+        features = self._features
+        if features is not None:
+            if self._shared:
+                features = rows_of_all(features, device=self._device)
             if not features.isfinite().all():
                 raise ValueError(
                     "some features are not finite: the extractor's weights or its input hold NaN or inf"
