@@ -172,11 +172,13 @@ def test_npz(tmp_path):
 
 
 def test_configured_data():
-    found = open_images("synthetic", size=16)
+    found = open_images("synthetic", split="val", size=16)
     assert (found.kind, len(found.images)) == ("dataset", 128)
     assert found.images.source.fingerprint["split"] == "val"
     assert len(open_images("synthetic", split="train", size=16).images) == 1024
-    emoji = open_images("emoji").images
+    with pytest.raises(ConfigError, match="emoji has the splits train and val; say which"):
+        open_images("emoji")
+    emoji = open_images("emoji", split="val").images
     assert emoji.transform.size == (64, 64)
     assert emoji[0]["image"].shape == (3, 64, 64)
     with pytest.raises(ConfigError, match="split='test' is unknown; use 'train' or 'val'"):

@@ -93,7 +93,9 @@ def test_published_files_as_they_are(tmp_path):
     assert reference.identity["file"] == "adm.npz"
     assert len(reference.identity["sha256"]) == 64
     check_fits(reference, inception_metrics(["fid", "sfid"], ToyInception()))
-    torch.save({"mu": torch.arange(12.0), "sigma": torch.from_numpy(covariance)}, tmp_path / "cache.pt")
+    assert reference.identity["size_px"] == [4, 4]
+    # as torch-fidelity's cache holds them: arrays of numpy
+    torch.save({"mu": mean, "sigma": covariance}, tmp_path / "cache.pt")
     by_torch_fidelity = read_reference(tmp_path / "cache.pt").statistics["inception/pooled"].moments
     assert torch.equal(by_torch_fidelity.covariance, moments.covariance)
     assert torch.equal(by_torch_fidelity.mean, moments.mean)

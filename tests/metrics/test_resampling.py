@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from unirae.core.errors import ConfigError
 from unirae.metrics.frechet import frechet_distance
 from unirae.metrics.moments import Moments, moments_of
 from unirae.metrics.resampling import Confidence, bootstrap, extrapolate, with_confidence
@@ -54,7 +55,7 @@ def test_what_a_record_says():
 def test_mistakes():
     with pytest.raises(ValueError, match="at least 2 resamples"):
         bootstrap(draw(10, 0), standard(), resamples=1)
-    with pytest.raises(ValueError, match="a spread needs at least 2"):
+    with pytest.raises(ConfigError, match="needs at least 2"):
         Confidence(method="bootstrap", resamples=1)
     with pytest.raises(ValueError, match="too few to extrapolate"):
         extrapolate(draw(99, 0), standard())

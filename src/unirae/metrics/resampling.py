@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Generator, Tensor
 
+from unirae.core.errors import ConfigError
 from unirae.metrics.base import Estimate
 from unirae.metrics.frechet import cholesky_factor, frechet_distance
 from unirae.metrics.moments import Moments, moments_of
@@ -42,7 +43,7 @@ class Confidence:
 
     def __post_init__(self) -> None:
         if self.method == "bootstrap" and self.resamples < 2:
-            raise ValueError(f"resamples={self.resamples}: a spread needs at least 2")
+            raise ConfigError(f"resamples={self.resamples}: the spread of a bootstrap needs at least 2")
 
     @property
     def least_images(self) -> int:
