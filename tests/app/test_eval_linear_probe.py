@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from tiny_checkpoint import write_checkpoint
 
+from unirae.app import eval_linear_probe
 from unirae.app.assembly import assemble
 from unirae.app.composition import compose
 from unirae.app.confusion_picture import save_confusion
@@ -200,6 +202,19 @@ def test_a_folder_in_transformers_format_and_a_file_of_timm(tmp_path):
     assert all(torch.equal(state[key], backbone.state_dict()[key]) for key in state)
 
 
+@pytest.mark.parametrize("given", [None, 3])
+def test_the_number_of_threads_is_fixed(folder, tmp_path, monkeypatch, given):
+    threads, evaluate = [], eval_linear_probe.evaluate
+
+    def observed(*args):
+        threads.append(torch.get_num_threads())
+        return evaluate(*args)
+
+    monkeypatch.setattr(eval_linear_probe, "evaluate", observed)
+    run(options("pixels", tmp_path, data=str(folder), num_threads=given))
+    assert threads == [given or len(os.sched_getaffinity(0))]
+
+
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
@@ -212,6 +227,8 @@ def test_a_folder_in_transformers_format_and_a_file_of_timm(tmp_path):
             "--baselines rand is unknown; choose of random, pixels, or none",
         ),
         ({"weight_decays": "a,b"}, ConfigError, "--weight_decays a,b: give numbers"),
+        ({"k": 0}, ConfigError, "k=0 must be at least 1"),
+        ({"epochs": 0}, ConfigError, "epochs=0 must be at least 1"),
         ({"held_out": 2.0}, ConfigError, "held_out=2.0 must lie between 0 and 1"),
         ({"input_size": 33, "data": "FOLDER"}, ConfigError, "33 must be divisible by patch_size=8"),
         ({"data": "one_image"}, DataError, "are of one class"),

@@ -12,6 +12,7 @@ from PIL import Image
 from tiny_checkpoint import DATA, write_checkpoint
 
 from threads_at_exit import gloo_threads, observing
+from unirae.app import eval_rfid
 from unirae.app.eval_rfid import Options, main, run
 from unirae.app.inference import choose_data, pick_device
 from unirae.core.errors import ConfigError, DataError, WeightsError
@@ -123,6 +124,22 @@ def test_two_processes_under_torchrun_give_the_same_scores(checkpoint, tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert json.loads((tmp_path / "two.json").read_text())["metrics"] == pytest.approx(expected, rel=1e-6)
     assert gloo_threads(threads, processes=2) == set()
+
+
+@pytest.mark.parametrize("given", [None, 3])
+def test_the_number_of_threads_is_fixed(checkpoint, monkeypatch, given):
+    """Torchrun would set one for several processes, and the scores would depend on it."""
+    threads, evaluate = [], eval_rfid.evaluate
+
+    def observed(*args):
+        threads.append(torch.get_num_threads())
+        return evaluate(*args)
+
+    monkeypatch.setattr(eval_rfid, "evaluate", observed)
+    run(_options(checkpoint, num_samples=4, num_threads=given))
+    assert threads == [given or len(os.sched_getaffinity(0))]
+    with pytest.raises(ConfigError, match="--num_threads 0 must be at least 1"):
+        run(_options(checkpoint, num_threads=0))
 
 
 @pytest.mark.parametrize("script", ["eval_rfid", "reconstruct"])

@@ -5,15 +5,20 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 
-from unirae.app import eval_fid
+from processes import run_in_processes
+from unirae.app import eval_fid, inference
 from unirae.app.sweep_guidance import main, run
 from unirae.app.sweep_options import Options
+from unirae.core.distributed import rank
 from unirae.core.errors import ConfigError, RunInterrupted, WeightsError
 
 SOURCES = Path(__file__).parents[2] / "src"
@@ -194,6 +199,40 @@ def test_two_processes_give_the_same_points(sweep, runs, tmp_path):
     assert finished.returncode == 0, finished.stderr
     values = [float(row[NAME]) for row in rows(tmp_path / "two")]
     assert values == pytest.approx([s.result.metrics[NAME] for s in expected], rel=1e-9)
+
+
+def in_folder_of_its_own(options: dict[str, Any]) -> str | int:
+    """As on machines that share no files, each process with a folder of its own."""
+    inference.process_group = lambda device: nullcontext()
+    torch.set_num_threads(1)
+    try:
+        return len(run(Options(**options, output_dir=options["checkpoint"].parent / f"folder-{rank()}")))
+    except ConfigError as error:
+        return str(error)
+
+
+def test_the_first_process_decides_which_points_are_there(sweep, runs, tmp_path):
+    """It has one that the other has not, and the other has a folder of another sweep."""
+    shared = {"num_samples": 6, "num_steps": (3,), "batch_size": 3, "metrics": "fd", "num_threads": 1}
+    shared |= {"device": "cpu", "checkpoint": runs / "dit", "guidance_interval": ("0,1",)}
+    sweep(output_dir=runs / "folder-0", cfg_scale=(1.0,))
+    sweep(output_dir=runs / "folder-1", cfg_scale=(2.0,), seed=1)
+    results = run_in_processes(
+        in_folder_of_its_own, shared | {"cfg_scale": (1.0, 2.0)}, count=2, folder=tmp_path
+    )
+    assert results == [2, 0]
+    assert len(rows(runs / "folder-1")) == 2  # as before
+    (tmp_path / "rendezvous").unlink(missing_ok=True)
+    wrong = shared | {"cfg_scale": (2.0,), "seed": 1}
+    refused = run_in_processes(in_folder_of_its_own, wrong, count=2, folder=tmp_path)
+    assert all("belongs to another sweep" in message for message in refused)
+
+
+def test_an_average_that_was_given_twice_is_scored_once(sweep, sampled, capsys):
+    assert len(sweep(cfg_scale=(1.0,), ema_decay=("main", "0.999"), metrics=" fd")) == len(sampled) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "--ema_decay 0.999 is EMA 0.999, which was given before" in told
+    assert "is there" not in told
 
 
 @pytest.mark.parametrize(

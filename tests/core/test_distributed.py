@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from processes import run_in_processes
-from unirae.core.distributed import all_mean_, all_sum, is_main, rank, shard, world_size
+from unirae.core.distributed import all_mean_, all_sum, is_main, on_main, rank, shard, world_size
+from unirae.core.errors import ConfigError
 
 
 def tensors_of(number: int) -> list[torch.Tensor]:
@@ -21,6 +22,11 @@ def tensors_of(number: int) -> list[torch.Tensor]:
 def together() -> dict[str, Any]:
     means = tensors_of(rank())
     all_mean_(means)
+    try:
+        on_main(refuse)
+        mistake = ""
+    except ConfigError as error:
+        mistake = str(error)
     mine = torch.tensor([2.0**53, float(rank())], dtype=torch.float64)
     return {
         "means": means,
@@ -28,7 +34,13 @@ def together() -> dict[str, Any]:
         "mine": mine,
         "shard": list(shard(7)),
         "place": (rank(), world_size(), is_main()),
+        "of the first": on_main(rank),
+        "mistake": mistake,
     }
+
+
+def refuse() -> None:
+    raise ConfigError(f"process {rank()} says no")
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +68,11 @@ def test_shards_are_apart_and_complete(results):
 
 def test_places(results):
     assert [result["place"] for result in results] == [(0, 2, True), (1, 2, False)]
+
+
+def test_the_first_process_speaks_for_all(results):
+    for result in results:
+        assert (result["of the first"], result["mistake"]) == (0, "process 0 says no")
 
 
 def test_one_process_needs_no_group():

@@ -44,9 +44,9 @@ def test_a_stored_array_may_lie_anywhere_in_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("shape", [(5, 6, 4), (5, 6, 4, 1)])
+@pytest.mark.parametrize("shape", [(5, 4, 6), (5, 4, 6, 1)])
 def test_grey_images_become_colour_and_it_is_said(tmp_path, caplog, shape, compressed):
-    grey = PIXELS[..., :1]
+    grey = PIXELS[..., :1].transpose(0, 2, 1, 3)
     source = NpzSource(write(tmp_path, grey.reshape(shape), compressed=compressed))
     np.testing.assert_array_equal(read(source), grey.repeat(3, axis=-1))
     (said,) = source.fingerprint["conversions"]
@@ -67,9 +67,11 @@ def test_floats_from_0_to_1_are_rounded_to_8_bits(tmp_path, caplog, dtype):
     images = PIXELS / 255.0
     images[0, 0, 0] = [0.0, 1.0, 0.4999 / 255]
     images[0, 0, 1] = [0.6 / 255, 100.4 / 255, 254.6 / 255]
-    found = read(NpzSource(write(tmp_path, images.astype(dtype))))
+    source = NpzSource(write(tmp_path, images.astype(dtype)))
+    found = read(source)
     assert found[0, 0, :2].tolist() == [[0, 255, 0], [1, 100, 255]]
     np.testing.assert_array_equal(found[1:], PIXELS[1:])
+    assert source.fingerprint["conversions"] == ["floats in [0, 1] to 8 bits: rounded"]
     assert "floats in [0, 1] to 8 bits" in caplog.text
 
 
@@ -103,6 +105,8 @@ def test_other_floats_are_refused_and_the_image_is_named(tmp_path, value, messag
         (PIXELS.astype(np.int64), r"type int64; expected uint8 in \[0, 255\] or floats in \[0, 1\]"),
         (PIXELS > 100, "type bool"),
         (PIXELS[0, 0], r"shape \[4, 3\] are no images; expected \[N, H, W, 3\]"),
+        (PIXELS[0], r"shape \[6, 4, 3\] seems to be one image in colour; .*for one \[1, H, W, 3\]"),
+        (PIXELS[0].repeat(2, -1)[..., :4], r"shape \[6, 4, 4\] seems to be one image"),
         (PIXELS[..., :2], r"shape \[5, 6, 4, 2\] are no images"),
         (PIXELS[None], "are no images"),
         (PIXELS[:, :0], r"shape \[5, 0, 4, 3\] are no images"),

@@ -14,6 +14,7 @@ from unirae.data.dataset import ImageDataset
 from unirae.data.synthetic import SyntheticSource
 from unirae.data.transforms import AdmCenterCrop, ScaleShift
 from unirae.evaluation.head_search import ProbeSettings, search, stratified_split
+from unirae.evaluation.knn import KnnSettings
 from unirae.evaluation.linear_heads import SgdSettings, Standardisation, fit_lbfgs, fit_sgd
 from unirae.evaluation.linear_probe import compare, evaluate_probe, write_probe
 from unirae.evaluation.probe_features import (
@@ -207,6 +208,20 @@ def test_a_comparison_pairs_the_images():
     assert gain["standard_error"] == pytest.approx((variance / 84) ** 0.5)
 
 
+def test_a_candidate_that_diverged_is_null_in_the_json(tmp_path):
+    settings = ProbeSettings(optimizer="sgd", learning_rates=(0.1, 1e30), weight_decays=(1.0,))
+    result = evaluate_probe(clusters(70), clusters(35, seed=1), num_classes=7, settings=settings)
+    text = write_probe(tmp_path / "scores.json", result, baselines={}).read_text()
+    content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert [tried["held_out_loss"] is None for tried in content["settings"]["tried"]] == [False, True]
+    assert content["settings"]["chosen"]["learning_rate"] == 0.1
+
+
+def test_the_record_tells_nothing_of_an_optimizer_that_was_not_used():
+    exact, stochastic = (ProbeSettings(optimizer=name).describe() for name in ("lbfgs", "sgd"))
+    assert set(stochastic) - set(exact) == {"learning_rates", "sgd"}
+
+
 def test_the_json_holds_everything(tmp_path):
     result = evaluate_probe(
         clusters(70), clusters(35, seed=1), num_classes=7, settings=ProbeSettings(), about={"crop": "adm"}
@@ -224,13 +239,31 @@ def test_the_json_holds_everything(tmp_path):
     [
         ({"optimizer": "adam"}, "choose lbfgs or sgd"),
         ({"held_out": 1.0}, "held_out=1.0"),
-        ({"weight_decays": ()}, "at least one"),
-        ({"optimizer": "sgd", "learning_rates": (0.0,)}, "must be positive"),
+        ({"weight_decays": ()}, "weight_decays= must be 0 or more, at least one"),
+        ({"weight_decays": (0.1, -1.0)}, "weight_decays=0.1,-1 must be 0 or more"),
+        ({"weight_decays": (float("nan"),)}, "weight_decays=nan"),
+        ({"learning_rates": (0.1, 0.0)}, "learning_rates=0.1,0 must be positive"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         ProbeSettings(**options)
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "message"),
+    [
+        (SgdSettings, {"epochs": 0}, "epochs=0 must be at least 1"),
+        (SgdSettings, {"batch_size": 0}, "batch_size=0 must be at least 1"),
+        (SgdSettings, {"momentum": 1.0}, "momentum=1.0"),
+        (KnnSettings, {"k": 0}, "k=0 must be at least 1"),
+        (KnnSettings, {"temperature": 0.0}, "temperature=0.0 must be positive"),
+        (KnnSettings, {"temperature": float("nan")}, "temperature=nan"),
+    ],
+)
+def test_heads_and_neighbours_that_cannot_be(settings, options, message):
+    with pytest.raises(ConfigError, match=message):
+        settings(**options)
 
 
 # ---------------------------------------------------------------- features

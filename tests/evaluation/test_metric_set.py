@@ -32,6 +32,11 @@ def test_a_missing_weight_file_names_the_users_option(tmp_path):
         build_set_metrics(["fid"], MetricSources(inception_weights=tmp_path / "none.pth", options="--"))
 
 
+def test_the_settings_of_kid_say_that_its_subsets_may_be_smaller():
+    (metric,) = build_set_metrics(["kid"], MetricSources(inception_weights="random"))
+    assert (metric.settings["subset_size_at_most"], "subset_size" in metric.settings) == (1000, False)
+
+
 def test_random_weights_stand_in_the_names():
     metrics = build_set_metrics(["fid", "sfid", "precision"], MetricSources(inception_weights="random"))
     labels = {name: label for metric in metrics for name, label in metric.labels.items()}

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from processes import run_in_processes
 from tiny_latents import pictures
 from toy_extractors import Brightness, MeanColour, ToyInception, colour_metric
+from unirae.core.distributed import rank
 from unirae.core.errors import ConfigError, DataError
 from unirae.evaluation.reading import choose_indices
 from unirae.evaluation.reference import check_fits, check_purpose, reference_from_data
@@ -185,6 +187,107 @@ def test_the_cache_computes_once_and_is_keyed_by_content(tmp_path):
     ]
     assert len({key(), *others}) == 6
     assert key() == key()
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-300])
+
+
+def overwritten(file):
+    content = file.read_bytes()
+    file.write_bytes(content[:200] + bytes(200) + content[400:])
+
+
+def in_an_old_format(file):
+    with np.load(file) as content:
+        arrays = dict(content)
+    arrays["about"] = np.array(str(arrays["about"]).replace('"format": 1', '"format": 0'))
+    np.savez(file, **arrays)
+
+
+@pytest.mark.parametrize("damage", [cut, overwritten, in_an_old_format])
+def test_a_damaged_file_in_the_cache_is_made_again(tmp_path, caplog, damage):
+    data, computed = pictures(9), []
+
+    def cached():
+        def compute():
+            computed.append(1)
+            return of(data)
+
+        return cached_reference(
+            tmp_path, data, COLOUR, purpose="generation", indices=list(range(9)), seed=0, compute=compute
+        )
+
+    whole = cached()
+    (file,) = tmp_path.iterdir()
+    content = file.read_bytes()
+    damage(file)
+    assert file.read_bytes() != content
+    again = cached()
+    assert torch.equal(again.hashes, whole.hashes)
+    assert len(computed) == 2
+    assert f"{file} cannot be used and is made again" in caplog.text
+    assert file.read_bytes() == content
+    cached()
+    assert len(computed) == 2
+
+
+def damaged_for_the_second(folder):
+    own = folder / f"cache-{rank()}"
+    data, computed = pictures(9), []
+
+    def compute():
+        computed.append(1)
+        return of(data)
+
+    for _ in range(2):
+        cached_reference(
+            own, data, COLOUR, purpose="generation", indices=list(range(9)), seed=0, compute=compute
+        )
+        if rank() == 1:
+            (folder / "cache-1").mkdir(exist_ok=True)
+            for file in (folder / "cache-0").iterdir():
+                (folder / "cache-1" / file.name).write_bytes(b"PK")
+    return len(computed)
+
+
+def test_processes_compute_together_where_one_cannot_read(tmp_path):
+    assert run_in_processes(damaged_for_the_second, tmp_path, count=2, folder=tmp_path) == [2, 2]
+
+
+def test_the_cache_is_keyed_by_format_and_version(monkeypatch):
+    def key():
+        return cache_key(pictures(9), COLOUR, purpose="generation", indices=[0, 1], seed=0)
+
+    keys = {key()}
+    for name, value in (("FORMAT", 99), ("__version__", "99")):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"unirae.evaluation.reference_cache.{name}", value)
+            keys.add(key())
+    assert len(keys) == 3
+
+
+def test_a_reference_of_a_moved_folder_says_where_it_is_now(tmp_path):
+    from PIL import Image
+
+    from unirae.data.folder import FolderSource
+    from unirae.data.stored import StoredImages
+
+    (tmp_path / "before").mkdir()
+    for i in range(3):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"before/{i}.png")
+
+    def cached(folder):
+        data = StoredImages(FolderSource(split="train", data_dir=folder, val_fraction=0.0))
+        options = {"purpose": "generation", "indices": [0, 1, 2], "seed": 0, "compute": lambda: of(data)}
+        return cached_reference(tmp_path / "cache", data, COLOUR, **options)
+
+    made = cached(tmp_path / "before")
+    moved = (tmp_path / "before").rename(tmp_path / "after")
+    found = cached(moved)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert found.identity["fingerprint"]["path"] == str(moved)
+    assert {**found.identity, "fingerprint": None} == {**made.identity, "fingerprint": None}
 
 
 def test_a_changed_image_of_a_folder_is_another_reference(tmp_path):

@@ -16,6 +16,8 @@ from unirae.app.composition import compose
 from unirae.core.distributed import rank
 from unirae.core.errors import ConfigError, DataError, WeightsError
 from unirae.core.io import load_tensors
+from unirae.evaluation.comparison import compare
+from unirae.evaluation.result_file import read_result
 from unirae.nn.norms import FeatureNorm
 from unirae.training.csv_logger import read_metrics
 from unirae.training.linear_probe import LinearProbe
@@ -138,6 +140,9 @@ def test_continuing_after_a_crash_changes_nothing(tmp_path):
     assert content["metrics"] == {"top1": float(rows[-1]["val/top1"])}
     assert content["count"] == 8
     assert content["settings"]["features"]["pooling"] == "both"
+    assert content["settings"]["crop"] == "unirae.data.transforms.AdmCenterCrop"
+    same = compare(*(read_result(folder / "eval" / "step-0000008.json") for folder in (whole, parts)))
+    assert [score.outcome for score in same.scores] == ["equal"]
 
 
 def train_and_norm(folder: Path) -> dict[str, object]:

@@ -46,7 +46,6 @@ def _refuse(options: "Options", names: tuple[str, ...], why: str) -> None:
 
 def _reconstructions(options: "Options") -> "Scores":
     from unirae.app import eval_rfid
-    from unirae.app.inference import fixed_threads, pick_device
     from unirae.app.stored_images import is_reference_file
 
     why = "a stage-1 checkpoint reconstructs the images of --reference, cropped to its own size"
@@ -69,14 +68,12 @@ def _reconstructions(options: "Options") -> "Scores":
         precision=options.precision,
         device=options.device,
         num_workers=options.num_workers,
+        num_threads=options.num_threads,
         seed=options.seed,
         confidence=options.confidence,
         resamples=options.resamples,
     )
-    if options.num_threads is None:
-        return eval_rfid.run(own)
-    with fixed_threads(pick_device(options.device), options.num_threads):
-        return eval_rfid.run(own)
+    return eval_rfid.run(own)
 
 
 def _samples(options: "Options") -> "Scores":

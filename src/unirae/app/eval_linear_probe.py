@@ -75,6 +75,9 @@ class Options:
     """auto, cpu, cuda, cuda:1, mps."""
     num_workers: int = 0
     """Processes that read images."""
+    num_threads: int | None = None
+    """CPU threads of each process. Default: one for each core, also with several processes, since another number
+    may change the last digits."""
     seed: int = 0
     """Of the held-out part, of sgd's batches and of the random encoder."""
 
@@ -98,7 +101,7 @@ def run(options: Options) -> Report:
     """Probe, write the JSON file and the picture, show the table."""
     from unirae.app.confusion_picture import save_confusion
     from unirae.app.encoder_source import find_encoder
-    from unirae.app.inference import pick_device, process_group
+    from unirae.app.inference import fixed_threads, pick_device, process_group
     from unirae.core.distributed import is_main, rank
     from unirae.core.log import get_logger
     from unirae.evaluation.linear_probe import write_probe
@@ -106,7 +109,7 @@ def run(options: Options) -> Report:
     settings = _settings(options)
     cli.quiet_libraries()
     device = pick_device(options.device)
-    with process_group(device):
+    with process_group(device), fixed_threads(device, options.num_threads):
         cli.configure_logging(rank=rank())
         source = find_encoder(
             options.encoder_checkpoint,

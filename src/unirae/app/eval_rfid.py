@@ -54,6 +54,9 @@ class Options:
     """auto, cpu, cuda, cuda:1, mps."""
     num_workers: int = 0
     """Processes that read images."""
+    num_threads: int | None = None
+    """CPU threads of each process. Default: one for each core, also with several processes, since another number
+    may change the last digits."""
     seed: int = 0
     """Chooses the subset."""
     confidence: Literal["none", "bootstrap", "extrapolate"] = "none"
@@ -70,7 +73,7 @@ def main() -> int:
 
 def run(options: Options) -> "ReconstructionScores":
     """Evaluate, write the JSON file and show the table."""
-    from unirae.app.inference import pick_device, process_group
+    from unirae.app.inference import fixed_threads, pick_device, process_group
     from unirae.app.score_table import show
     from unirae.core.distributed import is_main, rank
     from unirae.core.log import get_logger
@@ -79,7 +82,7 @@ def run(options: Options) -> "ReconstructionScores":
 
     cli.quiet_libraries()
     device = pick_device(options.device)
-    with process_group(device):
+    with process_group(device), fixed_threads(device, options.num_threads):
         cli.configure_logging(rank=rank())
         checkpoint = find_checkpoint(options.checkpoint)
         result = evaluate(options, checkpoint, device)

@@ -20,7 +20,10 @@ def common_settings(sampler: dict[str, Any], **others: Any) -> dict[str, Any]:
 
 
 class SweepFolder:
-    """``sweep.json``, ``points/….json``, ``table.csv``, ``table.md`` and ``plot.png``."""
+    """``sweep.json``, ``points/….json``, ``table.csv``, ``table.md`` and ``plot.png``.
+
+    Of several processes only the first may look into it and write (:func:`unirae.core.distributed.on_main`).
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

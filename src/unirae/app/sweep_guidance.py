@@ -1,13 +1,15 @@
 """``python src/sweep_guidance.py --checkpoint C``: scores at every point of a grid of samplers."""
 
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unirae.app import cli, eval_fid
 from unirae.app.generator import open_generator, with_sampler_settings
 from unirae.app.options import parse
 from unirae.app.sweep_folder import SweepFolder, common_settings
-from unirae.app.sweep_options import Options, points_of, sampler_options, weights_options
+from unirae.app.sweep_options import Options, metric_names, points_of, sampler_options, weights_options
 from unirae.core.errors import ConfigError, RunInterrupted
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from unirae.app.generator import Generator
     from unirae.evaluation.guidance_grid import Point, Scored
     from unirae.evaluation.reference import Reference
+    from unirae.evaluation.scores import Scores
     from unirae.metrics.set_metrics import SetMetric
 
 
@@ -69,13 +72,25 @@ def sweep(options: Options, averages: list[dict[str, Any]], device: "torch.devic
         ConfigError: the folder belongs to another sweep, or options do not fit the model.
         RunInterrupted: what is there stays, and the same command goes on.
     """
-    generator = open_average(options, averages[0], device, with_encoder="fd" in options.metrics.split(","))
+    from unirae.core.distributed import is_main
+    from unirae.core.log import get_logger
+
+    generator = open_average(options, averages[0], device, with_encoder="fd" in metric_names(options))
     folder = SweepFolder(options.output_dir or eval_fid.folder_of_scores(generator.checkpoint) / "sweep")
     try:
         yardstick = open_yardstick(options, averages[0], generator, folder, device)
+        scored: set[str] = set()
         for number, average in enumerate(averages):
             if number > 0:
                 generator = open_average(options, average, device)
+            if (weights := generator.settings["weights"]) in scored:
+                if is_main():
+                    given = options.ema_decay[number]
+                    get_logger(__name__).warning(
+                        "--ema_decay %s is %s, which was given before", given, weights
+                    )
+                continue
+            scored.add(weights)
             score_average(options, generator, yardstick, folder, device)
     except KeyboardInterrupt:
         raise RunInterrupted(
@@ -120,19 +135,21 @@ def open_yardstick(
     Raises:
         ConfigError: the folder belongs to another sweep.
     """
-    from unirae.core.distributed import barrier, is_main
+    from unirae.core.distributed import on_main
 
     common = common_settings(generator.settings, count=options.num_samples)
-    folder.check(common)  # before the reference, which may take long
+    on_main(lambda: folder.check(common))  # before the reference, which may take long
     own = sampler_options(options, average)
-    metrics = eval_fid.build_metrics(own, options.metrics.split(","), generator, device)
+    metrics = eval_fid.build_metrics(own, metric_names(options), generator, device)
     reference = eval_fid.open_reference(own, metrics, generator, device)
     yardstick = Yardstick(metrics=metrics, reference=reference)
     common |= yardstick.describe()
-    folder.check(common)
-    barrier()  # every process has looked before one of them writes
-    if is_main():
+
+    def record() -> None:
+        folder.check(common)
         folder.write_common(common)
+
+    on_main(record)
     return yardstick
 
 
@@ -143,15 +160,15 @@ def score_average(
     folder: SweepFolder,
     device: "torch.device",
 ) -> None:
-    """Every point of one average."""
-    from unirae.core.distributed import is_main
+    """Every point of one average that the first process does not find in its folder."""
+    from unirae.core.distributed import is_main, on_main
     from unirae.core.log import get_logger
 
     points = points_of(options, weights=generator.settings["weights"])
     for number, point in enumerate(points, start=1):
         here = at_point(generator, point)
         file = folder.file(point, here.settings)
-        if folder.holds(file, here.settings):
+        if on_main(partial(folder.holds, file, here.settings)):
             shown = "is there"
         else:
             result = eval_fid.score_samples(
@@ -162,11 +179,15 @@ def score_average(
                 device=device,
             )
             shown = ", ".join(f"{name} {value:.5g}" for name, value in result.labelled().items())
-            if is_main():
-                folder.write(file, result)
-                folder.summarise()
+            on_main(partial(keep, folder, file, result))
         if is_main():
             get_logger(__name__).info("point %d of %d, %s: %s", number, len(points), point, shown)
+
+
+def keep(folder: SweepFolder, file: Path, result: "Scores") -> None:
+    """A point's result, and tables and plot with it."""
+    folder.write(file, result)
+    folder.summarise()
 
 
 def at_point(generator: "Generator", point: "Point") -> "Generator":

@@ -58,6 +58,11 @@ def points_of(options: Options, *, weights: str) -> "list[Point]":
     )
 
 
+def metric_names(options: Options) -> list[str]:
+    """The words of ``--metrics``."""
+    return [name.strip() for name in options.metrics.split(",")]
+
+
 def parse_interval(text: str) -> tuple[float, float]:
     """``0.1,0.9``.
 

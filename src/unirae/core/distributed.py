@@ -1,11 +1,16 @@
 """Processes: rank, size and sums, the same calls in one process and in many."""
 
 import atexit
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from unirae.core.errors import UserError
+
+T = TypeVar("T")
 
 
 def is_distributed() -> bool:
@@ -120,3 +125,25 @@ def gather(value: Any) -> list[Any]:
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def on_main(function: Callable[[], T]) -> T:
+    """What ``function`` gives to the first process, which alone calls it; the others wait for its plain value.
+
+    For whatever depends on files, which machines may not share: were each process to decide for itself, some might
+    wait for others that never come.
+
+    Raises:
+        UserError: the first process met it; every process raises it.
+    """
+    found: T | None = None
+    mistake: UserError | None = None
+    if is_main():
+        try:
+            found = function()
+        except UserError as error:
+            mistake = error
+    found, mistake = gather((found, mistake))[0]
+    if mistake is not None:
+        raise mistake
+    return cast("T", found)

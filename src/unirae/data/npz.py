@@ -22,7 +22,7 @@ _KEY = "arr_0"
 class NpzSource:
     """All images of a file. An array that was stored uncompressed is read from disk image by image.
 
-    Conversions, each said in the log and in the fingerprint: floats in [0, 1] to 8 bits (clamped, rounded), grey to
+    Conversions, each said in the log and in the fingerprint: floats in [0, 1] to 8 bits (rounded), grey to
     RGB, channels from first to last place. Anything else is refused.
     """
 
@@ -40,7 +40,7 @@ class NpzSource:
         self._images, layout = _in_our_layout(_open(self._path), self._path)
         conversions = [layout] if layout else []
         if np.issubdtype(self._images.dtype, np.floating):
-            conversions.append("floats in [0, 1] to 8 bits: clamped, rounded")
+            conversions.append("floats in [0, 1] to 8 bits: rounded")
         elif self._images.dtype != np.uint8:
             raise DataError(
                 f"{self._path}: {_KEY} is of type {self._images.dtype}; expected uint8 in [0, 255] or floats in [0, 1]"
@@ -82,7 +82,7 @@ class NpzSource:
                 f"{where} holds floats from {low:.4g} to {high:.4g}; expected [0, 1]. Images in [-1, 1] are "
                 "(x + 1) / 2 there, and those in [0, 255] are to be stored as uint8"
             )
-        return (pixels.clip(0.0, 1.0) * 255.0).round().astype(np.uint8)
+        return (pixels * 255.0).round().astype(np.uint8)
 
 
 def _open(path: Path) -> np.ndarray:
@@ -153,6 +153,11 @@ def _in_our_layout(images: np.ndarray, path: Path) -> tuple[np.ndarray, str | No
         return images, "grey images to RGB: the channel is repeated"
     if images.ndim == 4 and shape[1] == 3:
         return images.transpose(0, 2, 3, 1), "channels moved from first to last place"
+    if images.ndim == 3 and shape[2] in (3, 4):
+        raise DataError(
+            f"{path}: {_KEY} of shape {list(shape)} seems to be one image in colour; expected [N, H, W, 3], for one "
+            "[1, H, W, 3], and for grey images as narrow as that [N, H, W, 1]"
+        )
     if images.ndim == 3:
         return images[..., None], "grey images to RGB: the channel is repeated"
     raise DataError(f"{path}: {_KEY} of shape {list(shape)} are no images; expected [N, H, W, 3]")

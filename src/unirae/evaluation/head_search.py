@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -40,11 +40,20 @@ class ProbeSettings:
             raise ConfigError(f"optimizer={self.optimizer!r} is unknown; choose lbfgs or sgd")
         if not 0 < self.held_out < 1:
             raise ConfigError(f"held_out={self.held_out} must lie between 0 and 1")
-        rates = self.learning_rates if self.optimizer == "sgd" else (1.0,)
-        if not rates or not self.weight_decays or min(rates) <= 0 or min(self.weight_decays) < 0:
-            raise ConfigError(
-                "learning rates must be positive, weight decays 0 or more, with at least one of each"
-            )
+        rates, decays = self.learning_rates, self.weight_decays
+        if not rates or not all(0 < rate < math.inf for rate in rates):
+            raise ConfigError(f"learning_rates={_listed(rates)} must be positive, at least one")
+        if not decays or not all(0 <= decay < math.inf for decay in decays):
+            raise ConfigError(f"weight_decays={_listed(decays)} must be 0 or more, at least one")
+
+    def describe(self) -> dict[str, Any]:
+        """For the record: what decides the scores, so nothing of an optimizer that was not used."""
+        unused = ("learning_rates", "sgd") if self.optimizer == "lbfgs" else ()
+        return {key: value for key, value in asdict(self).items() if key not in unused}
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
 
 
 def search(
@@ -54,7 +63,7 @@ def search(
     num_classes: int,
     settings: ProbeSettings,
 ) -> list[dict[str, Any]]:
-    """Each candidate with its accuracy and loss on the held-out part of the training split.
+    """Each candidate with its accuracy and loss (None: it diverged) on the held-out part of the training split.
 
     Raises:
         DataError: all images are of one class, or no class has two, so none can be held out.
@@ -78,12 +87,13 @@ def search(
     for (rate, decay), head in zip(choices, heads, strict=True):
         logits = head(inputs)
         finite = bool(logits.isfinite().all())
+        loss = float(F.cross_entropy(logits, wanted))
         tried.append(
             {
                 "learning_rate": rate,
                 "weight_decay": decay,
                 "held_out_top1": share(logits.argmax(1) == wanted) if finite else 0.0,
-                "held_out_loss": float(F.cross_entropy(logits, wanted)) if finite else math.inf,
+                "held_out_loss": loss if math.isfinite(loss) else None,
             }
         )
     return tried

@@ -4,6 +4,7 @@ Each query asks its k nearest training images by cosine similarity s; each votes
 is nothing to train and nothing to choose, so the score depends on the features alone.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from unirae.core.errors import ConfigError
 from unirae.core.exact import exact_float32
 
 _SIMILARITIES_AT_ONCE = 2**25
@@ -23,6 +25,12 @@ class KnnSettings:
 
     k: int = 20
     temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ConfigError(f"k={self.k} must be at least 1: so many neighbours vote")
+        if not 0 < self.temperature < math.inf:
+            raise ConfigError(f"temperature={self.temperature} must be positive and finite")
 
     def neighbours(self, training_images: int) -> int:
         """How many are asked: k, or all training images where there are fewer."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
-from unirae.core.errors import NonFiniteError
+from unirae.core.errors import ConfigError, NonFiniteError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +98,13 @@ class SgdSettings:
     epochs: int = 50
     batch_size: int = 256
     momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
+            if value < 1:
+                raise ConfigError(f"{name}={value} must be at least 1")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"momentum={self.momentum} must be 0 or more and less than 1")
 
 
 def fit_sgd(

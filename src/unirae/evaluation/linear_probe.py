@@ -68,7 +68,7 @@ def evaluate_probe(
     """
     x, labels = training.values.to(device), training.labels.to(device)
     tried = search(x, labels, num_classes=num_classes, settings=settings)
-    best = max(range(len(tried)), key=lambda i: (tried[i]["held_out_top1"], -tried[i]["held_out_loss"]))
+    best = max(range(len(tried)), key=lambda i: _merit(tried[i]))
     chosen = (tried[best]["learning_rate"], tried[best]["weight_decay"])
     standardise = Standardisation.of(x)
     (head,) = fit_heads(standardise(x), labels, num_classes=num_classes, choices=[chosen], settings=settings)
@@ -85,7 +85,7 @@ def evaluate_probe(
         count=len(validation),
         settings={
             **(about or {}),
-            **asdict(settings),
+            **settings.describe(),
             "knn": {**asdict(settings.knn), "k": settings.knn.neighbours(len(training))},
             "training_images": len(training),
             "num_classes": num_classes,
@@ -97,6 +97,12 @@ def evaluate_probe(
         confusion=cells.view(num_classes, num_classes).cpu(),
         correct=(logits.argmax(1) == wanted).cpu(),
     )
+
+
+def _merit(tried: dict[str, Any]) -> tuple[float, float]:
+    """Accuracy, then loss, which a candidate that diverged has none of."""
+    loss = tried["held_out_loss"]
+    return tried["held_out_top1"], -math.inf if loss is None else -loss
 
 
 def accuracies(

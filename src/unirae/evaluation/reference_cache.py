@@ -1,19 +1,24 @@
 """References that were computed once are kept: a folder of npz files named by what is in them.
 
-The name is a hash of the images' selection, their crop and size, the extractors' weights and what is kept of them; so
-nothing stale can be found, and a file may be deleted at any time.
+The name is a hash of the images' selection, their crop and size, the extractors' weights, what is kept of them, and
+the versions of the file format and of this package; so nothing stale can be found, and a file may be deleted at any
+time. A file that cannot be read is made again.
 """
 
 import json
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from unirae.core.distributed import barrier, gather, is_main
+from unirae import __version__
+from unirae.core.distributed import gather, is_main, on_main
+from unirae.core.errors import DataError
 from unirae.core.io import sha256_of_text
 from unirae.core.log import get_logger
 from unirae.data.content import content_of
 from unirae.evaluation.reference import Purpose, Reference, ReferenceData, selection
-from unirae.evaluation.reference_file import read_reference, write_reference
+from unirae.evaluation.reference_file import FORMAT, read_reference, write_reference
 from unirae.evaluation.scoring import Needs
 
 log = get_logger(__name__)
@@ -39,25 +44,30 @@ def cached_reference(
     if folder is None or not needs:
         return compute()
     file = folder / f"{cache_key(dataset, needs, purpose=purpose, indices=indices, seed=seed)}.npz"
-    if all(gather(file.is_file())):  # machines may have caches of their own; then all compute together
-        reference = read_reference(file)
+    kept = _kept(file)
+    # machines may have caches of their own, and a damaged file in one of them; then all compute together
+    if all(gather(kept is not None)) and kept is not None:
         if is_main():
             log.info("reference from the cache: %s", file)
-        # the file's own name and hash say nothing that its content does not
-        return Reference(
-            statistics=reference.statistics,
-            identity={
-                key: value for key, value in reference.identity.items() if key not in ("file", "sha256")
-            },
-            extractors=reference.extractors,
-            hashes=reference.hashes,
-        )
+        # The file's own name and hash say nothing that its content does not; and the images may have moved since.
+        identity = {key: value for key, value in kept.identity.items() if key not in ("file", "sha256")}
+        return replace(kept, identity={**identity, **selection(dataset, indices, seed=seed)})
     reference = compute()
+    on_main(lambda: write_reference(file, reference))
     if is_main():
-        write_reference(file, reference)
         log.info("reference kept in the cache: %s", file)
-    barrier()
     return reference
+
+
+def _kept(file: Path) -> Reference | None:
+    """None where there is no file, or one that cannot be read."""
+    if not file.is_file():
+        return None
+    try:
+        return read_reference(file)
+    except (DataError, zipfile.BadZipFile) as error:
+        log.warning("%s cannot be used and is made again (%s)", file, error)
+        return None
 
 
 def cache_key(
@@ -68,6 +78,7 @@ def cache_key(
     chosen["fingerprint"] = content_of(dataset.source)
     transform = dataset.transform
     wanted = {
+        "versions": {"format": FORMAT, "unirae": __version__},
         "selection": chosen,
         "size": list(transform.size),
         "purpose": purpose,

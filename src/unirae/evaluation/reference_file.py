@@ -24,7 +24,8 @@ from unirae.metrics.moments import Moments
 from unirae.metrics.statistics import SetStatistics, statistics_key
 
 _COMMON_NAMES = {POOLED: ("mu", "sigma"), SPATIAL: ("mu_s", "sigma_s")}
-_FORMAT = 1
+FORMAT = 1
+"""Of our own files; it changes when they are read in another way."""
 
 
 def write_reference(path: str | Path, reference: Reference) -> Path:
@@ -42,7 +43,7 @@ def write_reference(path: str | Path, reference: Reference) -> Path:
             arrays[f"{key}.features"] = kept.features.numpy()
     if reference.hashes is not None:
         arrays["image_hashes"] = reference.hashes.numpy()
-    about = {"format": _FORMAT, "identity": reference.identity, "extractors": reference.extractors}
+    about = {"format": FORMAT, "identity": reference.identity, "extractors": reference.extractors}
     arrays["about"] = np.array(json.dumps(about))
     return write_atomically(path, lambda file: np.savez(file, **arrays))
 
@@ -91,10 +92,8 @@ def _ours(path: Path, content: Any) -> Reference:
         raise DataError(
             f"{path}: its description cannot be read ({error}); make the reference again"
         ) from None
-    if version != _FORMAT:
-        raise DataError(
-            f"{path} has format {version}, this version reads {_FORMAT}; make the reference again"
-        )
+    if version != FORMAT:
+        raise DataError(f"{path} has format {version}, this version reads {FORMAT}; make the reference again")
     keys = sorted({name.rsplit(".", 1)[0] for name in content.files if "/" in name})
     count = int(identity["count"])
     statistics = {}

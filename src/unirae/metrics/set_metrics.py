@@ -180,7 +180,12 @@ def _kernel(extractor: FeatureExtractor) -> SetMetric:
         images=_FEATURES,
         reference=_FEATURES,
         compute=compute,
-        parameters={"subsets": SUBSETS, "subset_size": SUBSET_SIZE, "seed": SEED, "kernel": "(a·b/d + 1)^3"},
+        parameters={
+            "subsets": SUBSETS,
+            "subset_size_at_most": SUBSET_SIZE,
+            "seed": SEED,
+            "kernel": "(a·b/d + 1)^3",
+        },
     )
 
 

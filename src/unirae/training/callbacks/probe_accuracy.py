@@ -6,9 +6,11 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from unirae import __version__
 from unirae.core.distributed import is_main
 from unirae.core.io import write_json
 from unirae.core.log import get_logger
+from unirae.data.dataset import ImageDataset
 from unirae.evaluation.linear_probe import accuracies
 from unirae.evaluation.probe_features import Features, extract_features
 from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
@@ -55,9 +57,27 @@ class ProbeAccuracy(pl.Callback):
         logits = module.ema.average(values).float().cpu()
         metrics, uncertainty = accuracies(logits, self._features.labels)
         if is_main():
-            about = {"step": step, "weights": "EMA", "data": data.source.name}
-            about |= {"fingerprint": data.source.fingerprint, "features": module.network.identity}
+            about = {"step": step, "weights": "EMA", **describe(trainer, module)}
             content = {"metrics": metrics, "uncertainty": uncertainty, "count": len(data), "settings": about}
             write_json(self.folder / f"step-{step:07d}.json", content)
             log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
         publish_scores(trainer, module, {f"val/{name}": value for name, value in metrics.items()})
+
+
+def describe(trainer: pl.Trainer, module: LinearProbe) -> dict[str, Any]:
+    """Encoder and data, as ``eval_linear_probe.py`` records them; so the two can be compared."""
+    training, validation = trainer.datamodule.train_dataset, evaluation_data(trainer)  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(training, ImageDataset)
+    crop = type(validation.transform)
+    return {
+        "input_size_px": module.input_size[0],
+        "crop": f"{crop.__module__}.{crop.__qualname__}",
+        "data": validation.source.name,
+        "fingerprints": {"train": training.source.fingerprint, "val": validation.source.fingerprint},
+        "training_images": len(training),
+        "num_classes": len(module.class_names),
+        "feature_width": module.network.width,
+        "features": module.network.identity,
+        "device": module.device.type,
+        "versions": {"unirae": __version__, "torch": str(torch.__version__)},
+    }
