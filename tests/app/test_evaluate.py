@@ -473,7 +473,7 @@ def test_a_stage_2_checkpoint_is_scored_by_its_samples(score, runs, tmp_path):
     assert from_folder.settings["reference"]["fingerprint"]["source"] == "image_folder"
     with pytest.raises(ConfigError, match="--size: "):
         score(runs / "dit", size=32, **CHECKPOINT, **options)
-    with pytest.raises(ConfigError, match="--reference_split test: .* train and val"):
+    with pytest.raises(ConfigError, match=r"--reference_split test: .* train and val"):
         score(runs / "dit", reference_split="test", **CHECKPOINT, **options)
     subset = score(runs / "dit", tmp_path / "real.npz", reference_samples=3, **CHECKPOINT, **options)
     assert subset.settings["reference"]["count"] == 3
