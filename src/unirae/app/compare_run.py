@@ -26,7 +26,7 @@ class Options:
     run: Path
     """The folder of a run, finished or not, or its csv/metrics.csv."""
     reference: str | None = None
-    """An experiment whose curves come with the package (mae_tiny, rae_tiny), a file of curves, the folder of
+    """An experiment whose curves come with the package (mae_tiny, rae_tiny, dit_tiny), a file of curves, the folder of
     another run, or a metrics.csv. Default: the run's own experiment."""
     output: Path | None = None
     """The picture. Default: compare.png in the run's folder."""
