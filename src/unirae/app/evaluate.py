@@ -69,8 +69,8 @@ class Options(SamplingOptions):
     """Of a bootstrap."""
     cache: Switch = True
     """Keep references that were computed in the user's cache folder, and look for them there."""
-    num_workers: int = 0
-    """Processes that read images."""
+    num_workers: int | None = None
+    """Processes that read images. Default: one for each core, at most four, from 1,000 images on."""
 
 
 def main() -> int:
@@ -106,7 +106,7 @@ def run(options: Options) -> "Scores":
 
 def evaluate(options: Options, device: "torch.device") -> "Scores":
     """Everything between the command line and the files, for images that lie in files."""
-    from unirae.app.inference import progress_bar
+    from unirae.app.inference import progress_bar, reader_processes
     from unirae.app.references import require_reference
     from unirae.app.stored_images import open_images
     from unirae.evaluation.metric_set import PAIR_METRICS, build_set_metrics, pair_metric
@@ -134,7 +134,7 @@ def evaluate(options: Options, device: "torch.device") -> "Scores":
             num_samples=options.num_samples,
             seed=options.seed,
             batch_size=options.batch_size,
-            num_workers=options.num_workers,
+            num_workers=reader_processes(options.num_workers, len(images.images)),
             device=device,
             progress=progress,
         )

@@ -121,6 +121,18 @@ def fixed_threads(device: "torch.device", number: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+_MANY_IMAGES = 1000
+
+
+def reader_processes(given: int | None, images: int) -> int:
+    """Processes that read images: as given, or one for each core (at most four) where there are many images."""
+    if given is not None:
+        return given
+    if images < _MANY_IMAGES:
+        return 0  # starting them would take longer than they save
+    return max(1, min(4, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

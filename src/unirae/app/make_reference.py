@@ -50,8 +50,8 @@ class Options:
     """Where the encoder's weights lie, if not at their usual place."""
     batch_size: int = 64
     """Images read at once; the file does not depend on it."""
-    num_workers: int = 0
-    """Processes that read images."""
+    num_workers: int | None = None
+    """Processes that read images. Default: one for each core, at most four, from 1,000 images on."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     num_threads: int | None = None

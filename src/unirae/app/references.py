@@ -26,7 +26,7 @@ def reference_of_data(
     num_samples: int | None = None,
     seed: int = 0,
     batch_size: int = 32,
-    num_workers: int = 0,
+    num_workers: int | None = None,
     cache: bool = True,
 ) -> "Reference":
     """From the cache, or from a pass over the data with a progress bar.
@@ -36,7 +36,7 @@ def reference_of_data(
         what: the data, for the progress bar.
         cache: keep the reference, and look for it, in the user's cache folder.
     """
-    from unirae.app.inference import progress_bar
+    from unirae.app.inference import progress_bar, reader_processes
     from unirae.core.cache import cache_dir
     from unirae.evaluation.reading import choose_indices
     from unirae.evaluation.reference import reference_from_data
@@ -52,7 +52,7 @@ def reference_of_data(
                 seed=seed,
                 batch_size=batch_size,
                 device=device,
-                num_workers=num_workers,
+                num_workers=reader_processes(num_workers, len(dataset)),
                 progress=progress,
             )
 
@@ -74,7 +74,7 @@ def reference_of_file(
     device: "torch.device",
     size: "Size | None" = None,
     batch_size: int = 32,
-    num_workers: int = 0,
+    num_workers: int | None = None,
     cache: bool = True,
 ) -> "Reference":
     """The statistics of a file as they are; what they lack is computed from the file's images, if it holds any.
@@ -132,7 +132,7 @@ def reference_of_spec(
     num_samples: int | None = None,
     seed: int = 0,
     batch_size: int = 32,
-    num_workers: int = 0,
+    num_workers: int | None = None,
     cache: bool = True,
 ) -> "Reference":
     """Whatever ``--reference`` names: a file of statistics, or images to compute them from.

@@ -15,7 +15,7 @@ from unirae.core.distributed import rows_of_all
 from unirae.metrics.extractors import FeatureExtractor
 from unirae.metrics.moments import MomentAccumulator, Moments, moments_of
 
-_ROWS_AT_ONCE = 512
+_ROWS_AT_ONCE = 2048
 """Features that go into the moments together: each time the whole covariance matrix is read and written."""
 
 
