@@ -14,7 +14,7 @@ _LOGITS = ("a discriminator that wins or has run away", "a discriminator that wi
 _CAUSES = {
     "grad_norm": (
         "steps that are too large: lower model.optimizer.lr or set model.clip_grad=1.0",
-        "a network that has stopped learning: a dead loss term, or a learning rate far too low",
+        "a network that has stopped learning: a dead loss term, a learning rate far too low or far too high",
     ),
     "disc_grad_norm": (
         "a discriminator that diverges: lower model.disc_optimizer.lr, or set model.disc_clip_grad",
