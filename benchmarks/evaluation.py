@@ -120,7 +120,9 @@ def measure(root: Path, extractor: str, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=5000, help="on each side")
     parser.add_argument("--extractor", choices=("inception", "projection"), default="inception")
     parser.add_argument("--rounds", type=int, default=2)

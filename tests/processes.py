@@ -9,6 +9,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from threads_at_exit import running_threads
+from unirae.core.distributed import leave_group, prepare_group
+
 
 def run_in_processes(function: Callable[..., Any], *args: Any, count: int, folder: Path) -> list[Any]:
     """``function(*args)`` in each of ``count`` processes; its results in the order of ranks.
@@ -30,7 +33,8 @@ def _in_process(
         "LOCAL_WORLD_SIZE": str(count),
         "TORCHELASTIC_RUN_ID": "test",  # Lightning then knows that the processes are there already
     }
+    prepare_group()
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=count)
     torch.save(function(*args), folder / f"result-{rank}.pt")
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    leave_group()
+    assert not [name for name in running_threads() if "gloo" in name]  # they may abort the process at its end

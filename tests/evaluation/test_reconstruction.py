@@ -2,14 +2,12 @@
 
 import json
 import logging
-import os
-import socket
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import nn
 
+from processes import run_in_processes
 from unirae.core.errors import ConfigError, DataError, NonFiniteError
 from unirae.evaluation.baselines import MeanColour
 from unirae.evaluation.metric_set import MetricSources, build_reconstruction_metrics
@@ -89,24 +87,16 @@ def test_scores_do_not_depend_on_the_batch_size():
     assert blur.batches == {16}
 
 
-def _process(rank, world, port, count, path):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+def _in_process(count):
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
     result = _evaluate(data=Pictures(count))
-    torch.save((result.scores, result.count), f"{path}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    return result.scores, result.count
 
 
 @pytest.mark.parametrize("count", [45])
 def test_two_processes_equal_one(tmp_path, count):
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    mp.spawn(_process, (2, port, count, str(tmp_path)), nprocs=2)
     expected = _evaluate(data=Pictures(count))
-    for rank in range(2):
-        scores, seen = torch.load(tmp_path / f"{rank}.pt")
+    for scores, seen in run_in_processes(_in_process, count, count=2, folder=tmp_path):
         assert seen == count  # neither padded nor duplicated
         assert scores == pytest.approx(expected.scores, rel=1e-9)
 

@@ -3,9 +3,9 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+from processes import run_in_processes
 from unirae.losses.adaptive_weight import adaptive_weight, balance, detached_leaf, image_gradient
 
 DISC_WEIGHT = 0.75
@@ -144,15 +144,13 @@ def test_half_precision_decoder_gives_a_float32_weight(game):
     torch.testing.assert_close(result.weight, exact, rtol=0.05, atol=0)
 
 
-def _two_process_weight(rank: int, rendezvous: str, game: Game, results) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+def _weight_of_a_half(game: Game):
+    rank = torch.distributed.get_rank()
     game.tokens, game.target = game.tokens.chunk(2)[rank], game.target.chunk(2)[rank]
-    results[rank] = fast(game)[0].detach()
-    torch.distributed.destroy_process_group()
+    return fast(game)[0].detach()
 
 
 def test_two_processes_share_the_weight_of_the_joint_batch(game, tmp_path):
     wanted, _ = plain(game)
-    results = torch.zeros(2, dtype=torch.float64).share_memory_()
-    mp.spawn(_two_process_weight, args=(str(tmp_path / "rendezvous"), game, results), nprocs=2)
+    results = torch.stack(run_in_processes(_weight_of_a_half, game, count=2, folder=tmp_path))
     torch.testing.assert_close(results, wanted.expand(2), rtol=1e-8, atol=0)
