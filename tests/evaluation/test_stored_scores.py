@@ -181,6 +181,6 @@ def test_progress_reaches_the_end():
     done = []
     reading = Reading(batch_size=3, progress=lambda *now: done.append(now))
     score_images(
-        pictures(40), metrics=inception_metrics(["is"], ToyInception()), reference=None, reading=reading
+        pictures(100), metrics=inception_metrics(["is"], ToyInception()), reference=None, reading=reading
     )
-    assert done == [(16, 40), (32, 40), (40, 40)]
+    assert done == [(64, 100), (100, 100)]

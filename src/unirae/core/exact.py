@@ -15,6 +15,11 @@ NETWORK_CHUNK = 16
 """Images per forward pass: 16 × 256 tokens keep an accelerator busy, filling up the last chunk is cheap."""
 
 
+FEATURE_CHUNK = 64
+"""Images that are read for feature extractors at once, a multiple of what each of them sees: where a network costs
+little for an image, the start of each pass counts."""
+
+
 def rechunk(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
     """The same rows in the same order, in chunks of ``size``; only the last may be shorter."""
     pending: list[Tensor] = []
@@ -24,12 +29,13 @@ def rechunk(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
         count += len(batch)
         if count < size:
             continue
-        rows = torch.cat(pending)
+        rows = joined(pending)
         whole = count - count % size
         yield from rows[:whole].split(size)
-        pending, count = [rows[whole:]], count - whole
+        count -= whole
+        pending = [rows[whole:]] if count else []
     if count:
-        yield torch.cat(pending)
+        yield joined(pending)
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor:
@@ -45,7 +51,12 @@ def in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> 
             results.append(function(torch.cat([chunk, filler]))[: len(chunk)])
         else:
             results.append(function(chunk))
-    return torch.cat(results)
+    return joined(results)
+
+
+def joined(parts: list[Tensor], dim: int = 0) -> Tensor:
+    """``torch.cat`` without a copy where there is only one part."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
 @contextmanager

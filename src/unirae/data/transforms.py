@@ -72,7 +72,7 @@ def height_width(size: Size, name: str = "size") -> tuple[int, int]:
 
 def to_tensor(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
     """RGB picture to uint8 in [0, 255]."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
 
 
 def _randint(below: int, generator: Generator) -> int:

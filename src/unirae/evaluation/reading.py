@@ -56,9 +56,9 @@ def describe_data(dataset: DescribedData) -> dict[str, Any]:
     return {"data": dataset.source.name, "fingerprint": dataset.source.fingerprint}
 
 
-def own_positions(count: int) -> list[int]:
+def own_positions(count: int, chunk: int) -> list[int]:
     """This process's share of ``count`` images: whole chunks, so that each holds the same images everywhere."""
-    return [position for batch in own_batches(count, NETWORK_CHUNK) for position in batch]
+    return [position for batch in own_batches(count, chunk) for position in batch]
 
 
 def read_chunks(
@@ -68,22 +68,23 @@ def read_chunks(
     batch_size: int,
     num_workers: int,
     replaced: Tensor,
+    chunk: int = NETWORK_CHUNK,
     progress: Progress | None = None,
 ) -> Iterator[Chunk]:
-    """This process's share of the images at ``indices``, in chunks of :data:`NETWORK_CHUNK`, each image once.
+    """This process's share of the images at ``indices``, in chunks of a fixed size, each image once.
 
     Args:
         batch_size: images read at once; it decides nothing else.
         replaced: how many images had to be replaced is added to it. Chunks go to its device.
         progress: called with (images done, images in all) of this process, after each chunk was dealt with.
     """
-    own = own_positions(len(indices))
+    own = own_positions(len(indices), chunk)
     images = _read(dataset, [indices[p] for p in own], batch_size, num_workers, replaced)
     done = 0
-    for chunk in rechunk(images, NETWORK_CHUNK):
-        positions = torch.tensor(own[done : done + len(chunk)])
-        yield positions, chunk.to(replaced.device, non_blocking=True)
-        done += len(chunk)
+    for part in rechunk(images, chunk):
+        positions = torch.tensor(own[done : done + len(part)])
+        yield positions, part.to(replaced.device, non_blocking=True)
+        done += len(part)
         if progress is not None:
             progress(done, len(own))
 
@@ -105,8 +106,11 @@ class _MistakesAsItems(Dataset[Any]):
 
 
 def _collate(items: list[Any]) -> Any:
-    """A batch, or the first error in it."""
-    return next((item for item in items if isinstance(item, UserError)), None) or default_collate(items)
+    """The images of a batch and their numbers, or the first error in it; only tensors cost a worker a handshake."""
+    for item in items:
+        if isinstance(item, UserError):
+            return item
+    return default_collate([item["image"] for item in items]), [int(item["index"]) for item in items]
 
 
 def _read(
@@ -116,11 +120,13 @@ def _read(
         _MistakesAsItems(dataset, indices),
         batch_size=batch_size,
         num_workers=num_workers,
+        prefetch_factor=4 if num_workers else None,  # while the main process adds to the moments
         collate_fn=_collate,
     )
-    for start, batch in enumerate(loader):
+    wanted = iter(indices)
+    for batch in loader:
         if isinstance(batch, UserError):
             raise batch
-        expected = torch.tensor(indices[start * batch_size : (start + 1) * batch_size])
-        replaced += (batch["index"] != expected).sum().to(replaced.device)
-        yield batch["image"]
+        images, found = batch
+        replaced += sum(index != next(wanted) for index in found)
+        yield images

@@ -14,6 +14,7 @@ import torch
 
 from unirae.core.distributed import all_sum
 from unirae.core.errors import ConfigError, DataError
+from unirae.core.exact import FEATURE_CHUNK
 from unirae.evaluation.image_hashes import Hashes
 from unirae.evaluation.reading import (
     Chunk,
@@ -91,6 +92,7 @@ def reference_from_data(
         batch_size=batch_size,
         num_workers=num_workers,
         replaced=replaced,
+        chunk=FEATURE_CHUNK,
         progress=progress,
     )
     found = collect(chunks, needs, count=len(indices), device=device)

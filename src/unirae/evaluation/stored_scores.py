@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from unirae.core.errors import ConfigError, DataError
+from unirae.core.exact import FEATURE_CHUNK
 from unirae.data.stored import StoredImages
 from unirae.evaluation.cautions import cautions, check_counts
 from unirae.evaluation.reading import Chunk, Progress, choose_indices, read_chunks
@@ -59,6 +60,7 @@ class Reading:
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             replaced=torch.zeros((), dtype=torch.int64, device=self.device),
+            chunk=FEATURE_CHUNK,
             progress=progress,
         )
 

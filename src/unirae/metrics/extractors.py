@@ -9,11 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from unirae.core.exact import NETWORK_CHUNK, exact_float32, in_chunks
+from unirae.core.exact import FEATURE_CHUNK, NETWORK_CHUNK, exact_float32, in_chunks, joined
 from unirae.core.images import to_float
 from unirae.core.io import state_sha256
 
@@ -52,9 +51,7 @@ class FeatureExtractor(ABC):
     def features(self, images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Float[Tensor, "b d"]]:
         """Every output, in float32, the same for every batch size."""
         with exact_float32(images.device):
-            rows = in_chunks(
-                lambda chunk: torch.cat(list(self.forward(chunk).values()), 1), images, self.chunk
-            )
+            rows = in_chunks(lambda chunk: joined(list(self.forward(chunk).values()), 1), images, self.chunk)
         return dict(zip(self.widths, rows.split(list(self.widths.values()), 1), strict=True))
 
     def __call__(self, images: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
@@ -120,13 +117,13 @@ class ModuleExtractor(FeatureExtractor):
         name: str,
         width: int,
         identity: dict[str, Any] | None = None,
-        chunk: int = NETWORK_CHUNK,
+        chunk: int = FEATURE_CHUNK,
     ) -> None:
         if name in RESERVED_NAMES:
             raise ValueError(f"the name {name!r} belongs to FID's own network; choose another")
         self.name, self.widths, self.chunk = name, {POOLED: width}, chunk
         weights = state_sha256(module.state_dict()) if isinstance(module, nn.Module) else None
-        self.identity = {**(identity or {}), "sha256": weights}
+        self.identity = {**(identity or {}), "sha256": weights, "chunk": chunk}
         self._module = module
 
     def forward(self, images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Float[Tensor, "b d"]]:

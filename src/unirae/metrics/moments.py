@@ -8,11 +8,12 @@ the order or the size of the batches beyond float64 rounding, nor on the number 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from unirae.core.distributed import all_sum
+from unirae.core.distributed import all_sum, world_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,22 +66,35 @@ class _Accumulator(ABC):
         """Add a batch of samples, each of which counts ``weight`` times."""
         if not len(features) or weight == 0:
             return
-        features = features.to(self.mean.device, torch.float64)
-        batch_mean = features.mean(0)
-        shift = (batch_mean - self.mean)[None]
+        features = features.to(self.mean.device)
+        batch_mean = features.mean(0, dtype=torch.float64)
+        shift = batch_mean - self.mean
         added = weight * len(features)
         total = self.count + added
-        self.scatter += weight * self.spread(features - batch_mean)
-        self.scatter += self.spread(shift) * (self.count * added / total)
-        self.mean = self.mean + shift[0] * (added / total)
+        # The deviations from the batch's mean, and as one row more those of the two means.
+        rows = self.mean.new_empty(len(features) + 1, *self.mean.shape)
+        torch.sub(features, batch_mean, out=rows[:-1])
+        torch.mul(shift, (self.count * len(features) / total).sqrt(), out=rows[-1])
+        self.scatter.add_(self.spread(rows), alpha=weight)
+        self.mean = self.mean + shift * (added / total)
         self.count = total
 
     def merged(self) -> tuple[float, Tensor, Tensor]:
         """Count, mean and scatter over all processes; the state stays as it is, so more updates may follow."""
+        if self._sum is _as_it_is or world_size() == 1:
+            return float(self.count), self.mean, self.scatter
         count = self._sum(self.count)
         mean = self._sum(self.mean * self.count) / count
         scatter = self._sum(self.scatter + self.spread((self.mean - mean)[None]) * self.count)
         return float(count), mean, scatter
+
+
+def _gram(rows: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:
+    """rowsᵀ·rows. NumPy sees that it is symmetric and needs half the products; Torch does not."""
+    if rows.device.type != "cpu":
+        return rows.T @ rows
+    array = rows.numpy()
+    return torch.from_numpy(np.dot(array.T, array))
 
 
 class MomentAccumulator(_Accumulator):
@@ -97,7 +111,7 @@ class MomentAccumulator(_Accumulator):
     @staticmethod
     def spread(rows: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:
         """Outer products."""
-        return rows.T @ rows
+        return _gram(rows)
 
     def compute(self) -> Moments:
         """The moments over all processes.
@@ -126,7 +140,7 @@ def moments_of(features: Float[Tensor, "n d"]) -> Moments:
     rows = features.double()
     mean = rows.mean(0)
     rows = rows - mean
-    return Moments(count=len(rows), mean=mean, covariance=rows.T @ rows / (len(rows) - 1))
+    return Moments(count=len(rows), mean=mean, covariance=_gram(rows) / (len(rows) - 1))
 
 
 class VarianceAccumulator(_Accumulator):

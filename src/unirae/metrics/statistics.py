@@ -15,7 +15,7 @@ from unirae.core.distributed import rows_of_all
 from unirae.metrics.extractors import FeatureExtractor
 from unirae.metrics.moments import MomentAccumulator, Moments, moments_of
 
-_ROWS_AT_ONCE = 2048
+_ROWS_AT_ONCE = 4096
 """Features that go into the moments together: each time the whole covariance matrix is read and written."""
 
 
@@ -120,20 +120,26 @@ class _Kept:
         self._count, self._device, self._shared = count, device, shared
         self._moments = MomentAccumulator(width=width, device=device, shared=shared) if keep.moments else None
         self._features = torch.zeros(count, width) if keep.features else None
-        self._waiting: list[Tensor] = []
+        waiting = min(count, _ROWS_AT_ONCE) if keep.moments else 0
+        self._waiting = torch.empty(waiting, width, device=device)
+        self._waiting_count = 0
 
     def update(self, positions: Tensor, features: Tensor) -> None:
         if self._features is not None:
             self._features[positions.cpu()] = features.cpu()
         if self._moments is not None:
-            self._waiting.append(features)
-            if sum(map(len, self._waiting)) >= _ROWS_AT_ONCE:
-                self._add_waiting(self._moments)
+            for rows in features.split(len(self._waiting)):
+                self._add(rows, self._moments)
+
+    def _add(self, rows: Tensor, moments: MomentAccumulator) -> None:
+        if self._waiting_count + len(rows) > len(self._waiting):
+            self._add_waiting(moments)
+        self._waiting[self._waiting_count : self._waiting_count + len(rows)] = rows
+        self._waiting_count += len(rows)
 
     def _add_waiting(self, moments: MomentAccumulator) -> None:
-        if self._waiting:
-            moments.update(torch.cat(self._waiting))
-            self._waiting = []
+        moments.update(self._waiting[: self._waiting_count])
+        self._waiting_count = 0
 
     def compute(self) -> SetStatistics:
         moments = None
