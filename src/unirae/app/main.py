@@ -17,6 +17,8 @@ COMMANDS = {
     "sample-dit": "sample images from a stage-2 checkpoint",
     "reconstruct": "reconstruct your own images with a checkpoint",
     "compare-run": "a run's curves beside those of healthy runs, or of another run",
+    "convert": "models of the official RAE code or of diffusers, in and out",
+    "export": "a trained model as a folder for inference, with a model card; to the hub, if wished",
     "prepare-data": "convert an image folder or tar to the Hugging Face datasets format",
 }
 

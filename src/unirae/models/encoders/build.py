@@ -1,6 +1,7 @@
 """Building encoders: from a hub, a folder, a seed, or what a checkpoint says."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,11 @@ def encoder_from_identity(
             f"trained with: sha256 {encoder.weights_sha256[:12]}…, recorded {identity.sha256[:12]}…"
         )
     return encoder
+
+
+def embedded(encoder: Encoder) -> Encoder:
+    """The same encoder, whose weights travel inside checkpoints from now on."""
+    return type(encoder)(backbone=encoder.backbone, identity=replace(encoder.identity, embedded=True))  # pyright: ignore[reportCallIssue]
 
 
 def _adapter(kind: str) -> type[Any]:

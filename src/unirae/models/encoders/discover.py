@@ -24,7 +24,7 @@ def find_kind(source: str) -> str:
     Raises:
         WeightsError: there is no ``config.json``, or it names no model.
     """
-    file = _config_file(source)
+    file = config_file(source)
     try:
         model_type = json.loads(file.read_text())["model_type"]
     except (ValueError, KeyError, TypeError):
@@ -42,7 +42,12 @@ def usual_input_size(encoder: Encoder) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _config_file(source: str) -> Path:
+def config_file(source: str) -> Path:
+    """``config.json`` of a folder, or of a hub's model.
+
+    Raises:
+        WeightsError: there is none.
+    """
     from transformers.utils.hub import cached_file
 
     path = Path(source).expanduser()

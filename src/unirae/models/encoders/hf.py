@@ -123,11 +123,11 @@ class HFEncoder(Encoder):
             unexpected={key for key in info["unexpected_keys"] if not key.startswith(cls.ignored_prefixes)},
             mismatched={str(key) for key in info["mismatched_keys"]},
         )
-        mean, std = cls._pixel_statistics(source)
+        mean, std = cls.pixel_statistics(source)
         return backbone, mean, std
 
     @classmethod
-    def _pixel_statistics(cls, source: str) -> tuple[Rgb, Rgb]:
+    def pixel_statistics(cls, source: str) -> tuple[Rgb, Rgb]:
         """From preprocessor_config.json beside the weights; else this kind's."""
         from transformers.utils.hub import cached_file
 

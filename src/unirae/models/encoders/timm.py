@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
-from unirae.core.io import load_tensors
+from unirae.core.io import load_safetensors, load_tensors
 from unirae.models.encoders.base import Encoder, plain_norm
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
 from unirae.models.strict import load_strictly
@@ -95,12 +95,4 @@ class TimmEncoder(Encoder):
 
 def _read(source: str) -> dict[str, Tensor]:
     """A checkpoint file of timm: safetensors, or a torch file of tensors."""
-    if Path(source).suffix != ".safetensors":
-        return load_tensors(source)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(source)
-    except SafetensorError as error:
-        raise WeightsError(f"{source} is truncated or damaged ({error})") from None
+    return load_safetensors(source) if Path(source).suffix == ".safetensors" else load_tensors(source)
