@@ -9,8 +9,10 @@ from official_folder import LATENT, dit_node, golden_rae, write_config, write_en
 from safetensors.torch import load_file
 
 import unirae
+from unirae.app.builders import build_rae
 from unirae.app.convert import Options, run
 from unirae.app.generator import open_generator
+from unirae.app.rae_source import find_rae
 from unirae.app.sampler_options import SamplerOptions
 from unirae.core.errors import ConfigError, UserError, WeightsError
 
@@ -357,21 +359,67 @@ def test_options_that_do_not_belong_together(tmp_path):
         run(Options(to="rae", checkpoint=tmp_path, input=tmp_path, output=tmp_path / "x"))
 
 
-def test_an_official_decoder_starts_stage_2(official):
-    """``model.rae.pretrained_decoder_path`` takes the converted folder."""
-    from unirae.app.rae_source import find_rae
-
-    root, config = official
-    folder = convert(root, config)
-    node = {
-        "pretrained_decoder_path": str(folder),
+def stage2_node(root, path):
+    """``model.rae`` for the golden autoencoder."""
+    _, config = golden_rae()
+    sizes = config["decoder"]
+    return {
+        "pretrained_decoder_path": str(path),
         "decoder_weights": None,
         "remedy": None,
-        "encoder": {"weights": "hub"},
-        "decoder": {},
-        "image_size": 224,
+        "encoder": {"kind": "dinov2", "name": "tiny", "weights": str(root / "models/encoder")},
+        "decoder": {
+            "_target_": "unirae.models.decoder.ViTDecoder",
+            "width": sizes["hidden_size"],
+            "depth": sizes["num_layers"],
+            "num_heads": sizes["num_heads"],
+            "mlp_width": sizes["intermediate_size"],
+            "patch_size": 16,
+        },
+        "image_size": 56,
     }
-    source = find_rae({"model": {"rae": node}, "changed_keys": [], "seed": 0})
-    assert source.load().latent_shape == LATENT
+
+
+def find(root, node, run="run"):
+    paths = {"output_dir": str(root / run)}
+    return find_rae({"model": {"rae": node}, "changed_keys": [], "seed": 0, "paths": paths, "data": {}})
+
+
+def test_a_converted_folder_starts_stage_2(official):
+    root, config = official
+    node = {**stage2_node(root, convert(root, config)), "encoder": {"weights": "hub"}, "decoder": {}}
+    assert find(root, node).load().latent_shape == LATENT
     assert node["image_size"] == 56
     assert node["encoder"]["kind"] == "dinov2"
+
+
+def test_an_official_decoder_file_starts_stage_2(official):
+    root, config = official
+    node = stage2_node(root, root / "models/model.pt")
+    source = find(root, node)
+    rae = source.load()
+    expected = unirae.load_rae(convert(root, config))
+    assert rae.fingerprint == expected.fingerprint
+    assert source.reference(rae, checkpoints=root / "run/checkpoints")["path"] == "../rae/model.safetensors"
+    assert find(root, node).load().fingerprint == rae.fingerprint  # a second process, or the run going on
+    other = root / "models/other.pt"
+    torch.save({k: t + 1 for k, t in torch.load(root / "models/model.pt").items()}, other)
+    with pytest.raises(ConfigError, match="made from another file"):
+        find(root, stage2_node(root, other))
+    node["decoder"]["depth"] = 3
+    with pytest.raises(WeightsError, match=r"the weights do not fit the decoder .*missing"):
+        find(root, node, "another_run")
+    assert not (root / "another_run/rae").exists()
+
+
+def test_stage_1_starts_from_a_decoder_of_another_grid(official):
+    root, config = official
+    node = stage2_node(root, "unused") | {"noise_tau": 0.0, "noise_kind": "uniform"}
+    same_grid = build_rae({**node, "pretrained_decoder_path": str(root / "models/model.pt")}, seed=0)
+    released = unirae.load_rae(convert(root, config))
+    assert torch.equal(same_grid.decoder.positions, released.decoder.positions)
+    for source in (root / "models/model.pt", root / "converted"):
+        wide = build_rae({**node, "image_size": [56, 84], "pretrained_decoder_path": str(source)}, seed=0)
+        assert wide.decoder.positions.shape == (1, 1 + 4 * 6, 24)
+        assert torch.equal(wide.decoder.positions[:, 0], released.decoder.positions[:, 0])
+        assert torch.equal(wide.decoder.norm.weight, released.decoder.norm.weight)

@@ -93,19 +93,21 @@ def from_official(options: Options) -> None:
         ConfigError, WeightsError: something is missing, damaged, unknown or does not fit; nothing is written then.
     """
     assert options.config is not None
-    config = _read_yaml(options.config)
-    check_sections(config)
+    document = _read_yaml(options.config)
+    check_sections(document)
     places = [Path(), *options.config.resolve().parents]
     conversion = _Conversion(options, places)
-    dit = read_dit(config["stage_2"]) if config.get("stage_2") else None
+    dit = read_dit(document["stage_2"]) if document.get("stage_2") else None
     data = choose_data(options.data, None, {})
-    rae, rae_origin = _convert_rae(conversion, config, checkpoint=options.checkpoint if dit is None else None)
+    rae, rae_origin = _convert_rae(
+        conversion, document, checkpoint=options.checkpoint if dit is None else None
+    )
     recorded = {"model": model_config(rae), "data": data}
     rae_made = rae_content(rae, config=recorded, origin=rae_origin)
     if dit is None:
         write_folder(options.output, lambda folder: write_model_folder(folder, rae_made))
         return
-    sampling = read_sampling(config, dit)
+    sampling = read_sampling(document, dit)
     settings = dict(sampling.settings)
     made, origin = _convert_dit(
         conversion, dit, rae, sampling.time_shift, key="stage_2", checkpoint=options.checkpoint
@@ -116,8 +118,8 @@ def from_official(options: Options) -> None:
             conversion, sampling.guide, rae, sampling.time_shift, key="guidance.guidance_model"
         )
         settings["guide"] = "guide"
-    decay = (config.get("training") or {}).get("ema_decay") if options.weights == "ema" else None
-    origin["config"] = config
+    decay = (document.get("training") or {}).get("ema_decay") if options.weights == "ema" else None
+    origin["config"] = document
 
     def fill(folder: Path) -> None:
         _write(folder, made, origin, recorded, rae, "rae", settings or None, decay)
@@ -153,9 +155,9 @@ def _write(
 
 
 def _convert_rae(
-    conversion: _Conversion, config: Mapping[str, Any], *, checkpoint: Path | None
+    conversion: _Conversion, document: Mapping[str, Any], *, checkpoint: Path | None
 ) -> tuple[RAE, dict[str, Any]]:
-    official = read_rae(config)
+    official = read_rae(document)
     encoder = _build_encoder(conversion, official)
     decoder = _build_decoder(conversion, official, encoder)
     state, source = _rae_weights(conversion, official, checkpoint)
@@ -221,8 +223,9 @@ def _build_encoder(conversion: _Conversion, official: OfficialRae) -> Encoder:
         remedy=f"It is the encoder of {conversion.options.config}: give its folder with --encoder_weights DIR (fetched "
         f"where there is a network with `hf download {official.encoder_source} --local-dir DIR`)",
     )  # fmt: skip
-    registers = encoder.identity.config.get("num_register_tokens", _REGISTERS)
-    plain = encoder.identity.config.get("model_type") == "dinov2"
+    sizes = encoder.identity.config
+    registers = sizes.get("num_register_tokens", _REGISTERS)
+    plain = sizes.get("model_type") == "dinov2"
     if official.encoder_kind == "dinov2" and (plain or registers != _REGISTERS):
         raise ConfigError(
             f"{official.encoder_source} has {0 if plain else registers} register tokens; the official code reads "

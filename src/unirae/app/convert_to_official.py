@@ -76,7 +76,8 @@ def check_rae(rae: RAE) -> None:
         raise ConfigError(
             f"the official code has no encoder of kind {identity.kind!r}; it knows {', '.join(_ENCODERS)}"
         )
-    if identity.kind == "dinov2" and identity.config.get("num_register_tokens", 0) != 4:
+    sizes = identity.config
+    if identity.kind == "dinov2" and sizes.get("num_register_tokens", 0) != 4:
         raise ConfigError("the official code reads DINOv2 with four register tokens alone")
     if identity.kind == "siglip2" and identity.embedded:
         raise ConfigError(

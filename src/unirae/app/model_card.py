@@ -83,8 +83,8 @@ def _model(about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _training(about: dict[str, Any]) -> dict[str, Any]:
-    config = about["config"]
-    source = (config.get("data") or {}).get("source", {})
+    recorded = about["config"]
+    source = (recorded.get("data") or {}).get("source", {})
     rows: dict[str, Any] = {
         "data": source.get("data_dir") or str(source.get("_target_", "not recorded")).rpartition(".")[2],
         "weights": "averaged" if about.get("exported_weights", "ema") == "ema" else "raw",
@@ -92,10 +92,10 @@ def _training(about: dict[str, Any]) -> dict[str, Any]:
         "unirae": about["version"],
         "commit": about["commit"],
     }
-    model = config.get("model") or {}
+    model = recorded.get("model") or {}
     if "optimizer" in model:
         rows["optimizer"] = ", ".join(f"{k} {v}" for k, v in model["optimizer"].items())
-        rows["batch"] = (config.get("data") or {}).get("global_batch_size")
+        rows["batch"] = (recorded.get("data") or {}).get("global_batch_size")
     if origin := about.get("origin"):
         rows["converted from"] = origin.get("program", "a recipe")
         rows |= {

@@ -132,24 +132,24 @@ class OfficialSampling:
     guide: OfficialDit | None = None
 
 
-def check_sections(config: Node) -> None:
+def check_sections(document: Node) -> None:
     """Refuse a file that is none of theirs.
 
     Raises:
         ConfigError: no ``stage_1``, or a section that they do not have.
     """
-    if not isinstance(config, Mapping) or "stage_1" not in config:
+    if not isinstance(document, Mapping) or "stage_1" not in document:
         raise ConfigError("this is no configuration of the official RAE code: it has no stage_1")
-    _known(config, _SECTIONS, "the top level")
+    _known(document, _SECTIONS, "the top level")
 
 
-def read_rae(config: Node) -> OfficialRae:
+def read_rae(document: Node) -> OfficialRae:
     """The autoencoder.
 
     Raises:
         ConfigError: an unknown target or key, or something that cannot be converted.
     """
-    node = config["stage_1"]
+    node = document["stage_1"]
     _target(node, RAE_TARGETS, "stage_1")
     params = _params(node, _RAE, "stage_1")
     if params["encoder_cls"] not in _ENCODERS:
@@ -211,19 +211,19 @@ def read_dit(node: Node, where: str = "stage_2") -> OfficialDit:
     )
 
 
-def read_sampling(config: Node, dit: OfficialDit) -> OfficialSampling:
+def read_sampling(document: Node, dit: OfficialDit) -> OfficialSampling:
     """How images are made.
 
     Raises:
         ConfigError: an unknown key, a path or a prediction other than the linear path's velocity, a solver that we
             do not have, or guidance that the official code cannot run.
     """
-    _check_transport(config.get("transport") or {})
-    shift = _time_shift(config.get("misc") or {}, dit)
+    _check_transport(document.get("transport") or {})
+    shift = _time_shift(document.get("misc") or {}, dit)
     settings: dict[str, Any] = {}
-    if (sampler := config.get("sampler")) is not None:
+    if (sampler := document.get("sampler")) is not None:
         settings |= _solver(sampler)
-    guidance = config.get("guidance") or {}
+    guidance = document.get("guidance") or {}
     _known(guidance, ("method", "scale", "t_min", "t-min", "t_max", "t-max", "guidance_model"), "guidance")
     scale = float(guidance.get("scale", 1.0))
     method = guidance.get("method", "cfg")
