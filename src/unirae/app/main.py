@@ -17,6 +17,7 @@ COMMANDS = {
     "sample-dit": "sample images from a stage-2 checkpoint",
     "reconstruct": "reconstruct your own images with a checkpoint",
     "compare-run": "a run's curves beside those of healthy runs, or of another run",
+    "describe-encoder": "an encoder's numbers and the shapes that follow: tokens, outputs, time shift",
     "prepare-data": "convert an image folder or tar to the Hugging Face datasets format",
 }
 

@@ -30,8 +30,8 @@ def gated(repository: str) -> str:
     """What to do about a model whose licence must be accepted first."""
     return (
         f"{repository} is gated: its publisher wants its licence accepted. Accept it on the model's page, "
-        f"https://huggingface.co/{repository}, then log in with `hf auth login` or set HF_TOKEN; or fetch it where that "
-        "is done and give the folder"
+        f"https://huggingface.co/{repository}, then log in with `hf auth login` or set HF_TOKEN; or fetch it where "
+        "that is done and give the folder"
     )
 
 

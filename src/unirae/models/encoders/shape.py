@@ -91,6 +91,17 @@ def shape_of(encoder: Encoder) -> EncoderShape:
     )
 
 
+def in_words(encoder: Encoder, input_size: tuple[int, int], output_size: tuple[int, int]) -> str:
+    """One line for a run's log."""
+    latent = shape_of(encoder).latent(input_size)
+    return (
+        f"encoder {encoder.identity_without_hash.name}: patch {encoder.patch_size}, width {encoder.width}, "
+        f"{encoder.num_prefix_tokens} prefix tokens; {'×'.join(map(str, input_size))} px → tokens "
+        f"{'×'.join(map(str, latent.tokens))} → {'×'.join(map(str, output_size))} px; {latent.count:,} numbers, "
+        f"time shift {latent.time_shift:.2f}"
+    )
+
+
 def shape_from_files(kind: str, name: str, *, local_only: bool = False) -> EncoderShape:
     """The numbers of a hub's model or a folder, from its configuration; weights need not be there.
 
