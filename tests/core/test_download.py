@@ -73,9 +73,7 @@ def test_a_file_arrives_whole_and_verified(server, tmp_path):
     assert remote_size(url(server)) == len(CONTENT)
     seen = []
     path = tmp_path / "new" / "net.pth"
-    digest = download(
-        url(server), path, sha256=SHA256[:8], size=len(CONTENT), progress=lambda *at: seen.append(at)
-    )
+    digest = download(url(server), path, sha256=SHA256[:8], progress=lambda *at: seen.append(at))
     assert digest == SHA256
     assert path.read_bytes() == CONTENT
     assert (seen[0], seen[-1]) == ((0, len(CONTENT)), (len(CONTENT), len(CONTENT)))
@@ -104,16 +102,9 @@ def test_without_resuming_nothing_stays_behind(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("expected", "cause"),
-    [
-        ({"sha256": "00000000"}, "not the published 00000000"),
-        ({"size": 7}, "not the published 7: it is another"),
-    ],
-)
-def test_another_file_is_refused(server, tmp_path, expected, cause):
-    with pytest.raises(WeightsError, match=cause):
-        download(url(server), tmp_path / "net.pth", resume=True, **expected)
+def test_another_file_is_refused(server, tmp_path):
+    with pytest.raises(WeightsError, match="not the published 00000000"):
+        download(url(server), tmp_path / "net.pth", resume=True, sha256="00000000")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "reconstruct": "reconstruct your own images with a checkpoint",
     "compare-run": "a run's curves beside those of healthy runs, or of another run",
     "describe-encoder": "an encoder's numbers and the shapes that follow: tokens, outputs, time shift",
+    "fetch-weights": "fetch what an experiment loads, for a machine without a network",
     "prepare-data": "convert an image folder or tar to the Hugging Face datasets format",
 }
 

@@ -40,7 +40,6 @@ def download(
     path: Path,
     *,
     sha256: str | None = None,
-    size: int | None = None,
     resume: bool = False,
     progress: Progress = lambda here, whole: None,
 ) -> str:
@@ -48,7 +47,6 @@ def download(
 
     Args:
         sha256: how the hash must begin, in hexadecimal.
-        size: bytes that the file must have.
         resume: keep what arrived before an interrupt in ``.<name>.part`` beside ``path`` and continue there. Not for
             processes that may fetch the same file at once: without it each writes a file of its own.
 
@@ -60,7 +58,7 @@ def download(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = _receive(url, part, progress)
-        digest = _check(url, part, whole=whole, size=size, sha256=sha256)
+        digest = _check(url, part, whole=whole, sha256=sha256)
         os.replace(part, path)
         finished = True
     except (OSError, HTTPException, ValueError) as error:
@@ -71,15 +69,12 @@ def download(
     return digest
 
 
-def _check(url: str, part: Path, *, whole: int | None, size: int | None, sha256: str | None) -> str:
+def _check(url: str, part: Path, *, whole: int | None, sha256: str | None) -> str:
     """The hash of what arrived; what cannot become the right file by more bytes is deleted."""
     arrived = part.stat().st_size
     if whole is not None and arrived < whole:
         raise WeightsError(f"{url} stopped after {arrived:,} of {whole:,} bytes; run it again to continue")
     digest = file_sha256(part)
-    if size is not None and arrived != size:
-        part.unlink()
-        raise WeightsError(f"{url} gave {arrived:,} bytes, not the published {size:,}: it is another file")
     if sha256 is not None and not digest.startswith(sha256):
         part.unlink()
         raise WeightsError(f"{url} gave a file with SHA-256 {digest[:12]}…, not the published {sha256[:12]}…")
