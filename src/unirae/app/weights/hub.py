@@ -73,7 +73,7 @@ class HuggingFaceHub:
         try:
             info = HfApi().model_info(repository, files_metadata=True, timeout=20)
         except _failures() as error:
-            raise WeightsError(f"{repository}: {hub_problem(error, repository)}") from None
+            raise _refused(error, repository) from None
         siblings = {file.rfilename: file for file in info.siblings or []}
         names = choose(list(siblings), repository)
         return Listing(
@@ -101,7 +101,12 @@ class HuggingFaceHub:
                 local_dir=folder,
             )
         except _failures() as error:
-            raise WeightsError(f"{repository}: {hub_problem(error, repository)}") from None
+            raise _refused(error, repository) from None
+
+
+def _refused(error: Exception, repository: str) -> WeightsError:
+    problem = hub_problem(error, repository)
+    return WeightsError(problem if repository in problem else f"{repository}: {problem}")
 
 
 def _failures() -> tuple[type[Exception], ...]:
