@@ -170,7 +170,9 @@ def test_the_weights_folder_serves_a_hubs_names(published, tmp_path, monkeypatch
     encoder = build_encoder(kind=_kind(name), name=model_name)
     assert (encoder.identity.weights, encoder.identity.source) == ("hub", model_name)
     assert encoder_from_identity(encoder.identity).identity == encoder.identity
-    if name not in TIMM:
+    if name in TIMM:
+        assert encoder.identity.config["model_name"] == model_name
+    else:
         assert find_kind(repository) == "generic_hf"
 
 

@@ -96,13 +96,16 @@ class TimmEncoder(Encoder):
         """
         described = folder_settings(folder)
         name = options["model_name"]
-        if not Path(name).exists() and architecture_of(name) != described["architecture"]:
+        of_list = not Path(name).exists() and ":" not in name  # a name of timm's own, not a folder or hf-hub:
+        if of_list and name.split(".")[0] != described["architecture"]:
             raise WeightsError(f"{folder} holds a {described['architecture']}, not a {name}")
         from timm.models._hub import load_state_dict_from_path
 
         backbone = cls.skeleton(
             {**described["arguments"], **options, "model_name": described["architecture"]}
         )
+        if of_list:  # with its tag, so that the hub finds the same weights for who lacks the folder
+            backbone.unirae_architecture["model_name"] = name
         try:
             state = load_state_dict_from_path(folder)
         except (OSError, RuntimeError, ValueError) as error:
@@ -148,11 +151,6 @@ def repository(name: str) -> str | None:
     except (RuntimeError, ValueError) as error:
         raise WeightsError(f"timm knows no {name}: {str(error).splitlines()[0]}") from None
     return published.hf_hub_id if published is not None and published.hf_hub_id else None
-
-
-def architecture_of(name: str) -> str:
-    """A model's name without its place, owner and tag: ``timm/vit_base_patch16_224.dino`` is a vit_base_patch16_224."""
-    return name.rsplit(":", 1)[-1].rsplit("/", 1)[-1].split(".")[0]
 
 
 def folder_settings(folder: Path) -> dict[str, Any]:
