@@ -224,7 +224,7 @@ def raises(error: Exception):
         ("GatedRepoError", 403, "is gated"),
         ("HfHubHTTPError", 403, "is gated"),
         ("RepositoryNotFoundError", 401, "the hub shows no owner/model: check the name"),
-        ("HfHubHTTPError", 500, "500 Client Error."),
+        ("HfHubHTTPError", 500, "500 Client Error"),
     ],
 )
 def test_what_the_hub_refuses_is_explained(kind, status, cause):
@@ -262,3 +262,15 @@ def test_a_gated_timm_model_says_what_to_do(monkeypatch):
         WeightsError, match=r"timm/vit_tiny_patch16_224\.augreg_in21k is gated.*hf auth login"
     ):
         build_encoder(kind="timm", name="vit_tiny_patch16_224.augreg_in21k")
+
+
+def test_the_line_at_the_start_of_stage_1():
+    from tiny_models import tiny_rae
+
+    from unirae.models.encoders.shape import in_words
+
+    rae = tiny_rae(size=(32, 48))
+    assert in_words(rae.encoder, rae.encoder_input_size, rae.output_size) == (
+        "encoder tiny-dinov2: patch 8, width 16, 5 prefix tokens; 32×48 px → tokens 16×4×6 → 16×24 px; 384 numbers, "
+        "time shift 1.00"
+    )

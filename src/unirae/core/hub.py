@@ -23,7 +23,7 @@ def hub_problem(error: BaseException, repository: str) -> str:
     if any(isinstance(c, HfHubHTTPError) and _status(c) in _REFUSED for c in chain):
         return gated(repository)
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def gated(repository: str) -> str:
