@@ -177,9 +177,9 @@ def _pretrained(
 def _usual_remedy(name: str, *, timm: bool = False) -> str:
     model = (repository(name) if timm and not Path(name).exists() else None) or name
     return (
-        f"Fetch it where there is a network (`hf download {model} --local-dir DIR`) and set model.encoder.weights=DIR; or "
-        f"fetch all that a run needs (`{command()}`) and set weights_dir=DIR, for other commands UNIRAE_WEIGHTS_DIR=DIR; "
-        "or set model.encoder.weights=random"
+        f"Fetch it where there is a network (`hf download {model} --local-dir DIR`) and set "
+        f"model.encoder.weights=DIR; or fetch all that a run needs (`{command()}`) and set weights_dir=DIR, for other "
+        "commands UNIRAE_WEIGHTS_DIR=DIR; or set model.encoder.weights=random"
     )
 
 
