@@ -8,4 +8,5 @@ import tempfile
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["UNIRAE_CACHE_DIR"] = tempfile.mkdtemp(prefix="unirae-tests-")
+os.environ.pop("UNIRAE_WEIGHTS_DIR", None)
 atexit.register(shutil.rmtree, os.environ["UNIRAE_CACHE_DIR"], ignore_errors=True)

@@ -13,7 +13,7 @@ usage: python src/train.py experiment=NAME [key=value …]
 
 experiments:  {experiments}
 often set:    paths.output_dir=DIR  ckpt_path=last|FILE  seed=N  data.data_dir=DIR  data.global_batch_size=N
-              trainer.max_steps=N  trainer.devices=N  model.encoder.weights=hub|random|DIR
+              trainer.max_steps=N  trainer.devices=N  model.encoder.weights=hub|random|DIR  weights_dir=DIR
 looking only: --cfg job prints the configuration of a command, --hydra-help tells of Hydra's own options
 debugging:    debug=default|overfit|profiler|limit|fdr
 sweeps:       -m key=a,b,c runs every combination
@@ -87,11 +87,13 @@ def train(config: dict[str, Any], *, experiment: str, checkpoint: Path | None = 
 
     from unirae.app.assembly import assemble
     from unirae.core.hardware import keep_freed_memory
+    from unirae.core.weights import weights_of_run
 
     cli.quiet_libraries()
     keep_freed_memory()
-    run = assemble(config, experiment=experiment, checkpoint=checkpoint)
-    run.fit()
+    with weights_of_run(config["weights_dir"], experiment=experiment):
+        run = assemble(config, experiment=experiment, checkpoint=checkpoint)
+        run.fit()
     metric = config["optimized_metric"]
     if metric and metric not in run.scores:
         raise ConfigError(

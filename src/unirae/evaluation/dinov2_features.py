@@ -4,6 +4,7 @@ As in the authors' code: images resized to 224 px (bicubic, antialiased, back on
 std, the class token after the final norm with its affine part, 1024 numbers.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import WeightsError
+from unirae.core.hub import hub_problem
 from unirae.core.io import state_sha256
+from unirae.core.weights import carried_folder
 from unirae.metrics.extractors import POOLED, FeatureExtractor
 from unirae.models.encoders.hf import quiet_transformers
 
@@ -33,11 +36,12 @@ class Dinov2Extractor(FeatureExtractor):
     def __init__(self, *, weights: str = MODEL, device: torch.device | str = "cpu") -> None:
         from transformers import AutoModel
 
+        place = weights if Path(weights).exists() else carried_folder(weights) or weights
         try:
             with quiet_transformers():
-                network: Any = AutoModel.from_pretrained(weights, dtype=torch.float32)
+                network: Any = AutoModel.from_pretrained(place, dtype=torch.float32)
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = hub_problem(error, weights)
             raise WeightsError(
                 f"FD-DINOv2: cannot load {weights} ({reason}). Fetch it where there is a network (`hf download {MODEL} "
                 "--local-dir DIR`) and set --encoder_weights DIR"

@@ -19,6 +19,7 @@ from unirae.core.images import quantise
 from unirae.losses.adaptive_weight import detached_leaf, image_gradient
 from unirae.models.contents import describe_rae
 from unirae.models.decoder import ViTDecoder
+from unirae.models.encoders.shape import in_words
 from unirae.models.rae import RAE
 from unirae.training.adversary import Adversary
 from unirae.training.ema import Ema
@@ -188,7 +189,8 @@ class Stage1(ManualModule):
 
     def plan(self) -> list[str]:
         """What will happen when, in steps."""
-        lines = [f"decoder: {self.schedule.describe()}"]
+        rae, lines = self.rae, [f"decoder: {self.schedule.describe()}"]
+        lines.insert(0, in_words(rae.encoder, rae.encoder_input_size, rae.output_size))
         return [*lines, self.adversary.describe()] if self.adversary else lines
 
     def ema_rae(self) -> RAE:

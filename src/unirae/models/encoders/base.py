@@ -61,6 +61,19 @@ class Encoder(nn.Module, ABC):
         """What to write into a checkpoint."""
         return replace(self._identity, sha256=self.weights_sha256)
 
+    @property
+    def identity_without_hash(self) -> EncoderIdentity:
+        """:attr:`identity` without reading the weights, for who wants only name and numbers."""
+        return self._identity
+
+    @cached_property
+    def num_prefix_tokens(self) -> int:
+        """Class and register tokens in front of the patches, counted on an image of four patches."""
+        side = 2 * self.patch_size
+        with torch.no_grad():
+            tokens = self._last_tokens(torch.zeros(1, 3, side, side, device=self.mean.device))
+        return tokens.shape[1] - 4
+
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """RGB in [0, 1] to tokens: neither noised nor normalised by latent statistics."""
         grid = self.grid(images)

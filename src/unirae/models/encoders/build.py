@@ -10,13 +10,14 @@ from torch import Tensor
 
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.log import get_logger
+from unirae.core.weights import carried_folder, command
 from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.dinov2 import Dinov2Encoder
 from unirae.models.encoders.generic_hf import GenericHFEncoder
 from unirae.models.encoders.identity import EncoderIdentity
 from unirae.models.encoders.mae import MaeEncoder
 from unirae.models.encoders.siglip2 import Siglip2Encoder
-from unirae.models.encoders.timm import TimmEncoder
+from unirae.models.encoders.timm import TimmEncoder, repository
 from unirae.models.strict import load_strictly
 
 log = get_logger(__name__)
@@ -49,7 +50,8 @@ def build_encoder(
     Args:
         kind: the adapter, one of :data:`KINDS`.
         name: the model's name on its hub.
-        weights: "hub", a path (a folder; for timm a checkpoint file), or "random".
+        weights: "hub" (the weights folder, if one is set, else the hub's cache and the hub itself), a path (a folder;
+            for timm also a checkpoint file), or "random".
         architecture: the full configuration of the model, read only for ``weights="random"``
             (timm: arguments of ``create_model``; with a path, too).
         seed: of the random weights.
@@ -59,7 +61,7 @@ def build_encoder(
     Raises:
         WeightsError: the weights are missing, damaged, or of another model.
     """
-    cls = _adapter(kind)
+    cls = adapter(kind)
     if weights == "random":
         if not architecture:
             raise ConfigError(
@@ -68,8 +70,10 @@ def build_encoder(
         backbone = _seeded_skeleton(cls, architecture, seed)
         pixel_mean, pixel_std, source = cls.default_mean, cls.default_std, name
     else:
-        source = name if weights == "hub" and not Path(name).exists() else _existing(name, weights, remedy)
-        backbone, pixel_mean, pixel_std = _pretrained(cls, name, source, architecture, remedy)
+        of_hub = weights == "hub" and not Path(name).exists()
+        source = name if of_hub else _existing(name, weights, remedy)
+        place = _place(kind, name) if of_hub else source
+        backbone, pixel_mean, pixel_std = _pretrained(cls, name, place, architecture, remedy)
     origin = "random" if weights == "random" else "path" if Path(source).is_absolute() else "hub"
     identity = EncoderIdentity(
         kind=kind,
@@ -99,7 +103,7 @@ def encoder_from_identity(
     Raises:
         WeightsError: it cannot be had, or its hash is not the recorded one.
     """
-    cls = _adapter(identity.kind)
+    cls = adapter(identity.kind)
     if identity.embedded and weights_override is None:
         if state_dict is None:
             raise WeightsError(
@@ -111,6 +115,8 @@ def encoder_from_identity(
         source = weights_override or identity.source
         if weights_override is not None or identity.weights == "path":
             source = _existing(identity.name, source, None)
+        elif identity.weights == "hub":
+            source = _place(identity.kind, source)
         backbone, _, _ = _pretrained(cls, identity.name, source, identity.config, None)
         encoder = cls(backbone=backbone, identity=identity)
     if identity.sha256 and encoder.weights_sha256 != identity.sha256:
@@ -126,7 +132,24 @@ def embedded(encoder: Encoder) -> Encoder:
     return type(encoder)(backbone=encoder.backbone, identity=replace(encoder.identity, embedded=True))  # pyright: ignore[reportCallIssue]
 
 
-def _adapter(kind: str) -> type[Any]:
+def hub_repository(kind: str, name: str) -> str | None:
+    """``owner/name`` on the Hugging Face hub of an encoder's name; None for a timm model that does not lie there."""
+    return repository(name) if kind == "timm" else name
+
+
+def _place(kind: str, name: str) -> str:
+    """Where to load what a hub calls ``name`` from: its folder in the weights folder, if one is set, or the hub."""
+    on_hub = hub_repository(kind, name)
+    folder = None if on_hub is None else carried_folder(on_hub)
+    return name if folder is None else str(folder)
+
+
+def adapter(kind: str) -> type[Any]:
+    """The class that reads encoders of a kind.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
     if kind not in KINDS:
         raise ConfigError(f"model.encoder.kind={kind!r} is unknown; choose one of {', '.join(KINDS)}")
     return KINDS[kind]
@@ -154,13 +177,15 @@ def _pretrained(
             return TimmEncoder.pretrained(name, source, dict(architecture or {}))
         return cls.pretrained(source)
     except WeightsError as error:
-        raise WeightsError(f"{error}. {remedy or _usual_remedy(name)}") from None
+        raise WeightsError(f"{error}. {remedy or _usual_remedy(name, timm=cls is TimmEncoder)}") from None
 
 
-def _usual_remedy(name: str) -> str:
+def _usual_remedy(name: str, *, timm: bool = False) -> str:
+    model = (repository(name) if timm and not Path(name).exists() else None) or name
     return (
-        f"Fetch it where there is a network (`hf download {name} --local-dir DIR`) and set "
-        "model.encoder.weights=DIR, or set model.encoder.weights=random"
+        f"Fetch it where there is a network (`hf download {model} --local-dir DIR`) and set "
+        f"model.encoder.weights=DIR; or fetch all that a run needs (`{command()}`) and set weights_dir=DIR, for other "
+        "commands UNIRAE_WEIGHTS_DIR=DIR; or set model.encoder.weights=random"
     )
 
 

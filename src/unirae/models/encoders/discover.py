@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from unirae.core.errors import WeightsError
+from unirae.core.hub import hub_problem
+from unirae.core.weights import carried_folder
 from unirae.models.encoders.base import Encoder
 
 _KINDS = {
@@ -58,6 +60,8 @@ def config_file(source: str) -> Path:
             f"{source} is neither a checkpoint of unirae nor a folder with config.json and weights; for weights of "
             "timm say so with --kind timm"
         )
+    if (carried := carried_folder(source)) is not None:
+        return carried / "config.json"
     try:
         for local_files_only in (True, False):  # first what is here: a hub that is away costs many seconds
             found = cached_file(
@@ -70,7 +74,7 @@ def config_file(source: str) -> Path:
             if found is not None:
                 return Path(found)
     except (OSError, ValueError) as error:
-        raise WeightsError(f"no encoder {source}: {str(error).strip().splitlines()[0]}") from None
+        raise WeightsError(f"no encoder {source}: {hub_problem(error, source)}") from None
     raise WeightsError(
         f"no encoder {source}: no such file or folder here, and no such model in the hub's cache or on the hub. Fetch "
         f"it where there is a network (`hf download {source} --local-dir DIR`) and give DIR"

@@ -1,10 +1,11 @@
 """Encoders of Hugging Face transformers: loading them strictly, quietly and offline."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.hub import hub_problem
 from unirae.core.log import get_logger
 from unirae.models.encoders.base import Encoder, plain_norm
 from unirae.models.encoders.hf_attention import use_our_attention
@@ -19,6 +21,8 @@ from unirae.models.encoders.identity import EncoderIdentity, Rgb
 from unirae.models.strict import raise_on_differences
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class HFEncoder(Encoder):
@@ -76,7 +80,11 @@ class HFEncoder(Encoder):
     @classmethod
     def skeleton(cls, architecture: dict[str, Any]) -> Any:
         """The backbone with freshly drawn weights; draws from torch's global generator."""
-        config = cls.configure(architecture)
+        return cls.skeleton_of(cls.configure(architecture))
+
+    @classmethod
+    def skeleton_of(cls, config: Any) -> Any:
+        """The same from a configuration that :meth:`prepare_config` adjusted."""
         with quiet_transformers():
             model_class = cls.model_class(config)
             return (
@@ -88,17 +96,17 @@ class HFEncoder(Encoder):
     @classmethod
     def pretrained(cls, source: str) -> tuple[Any, Rgb, Rgb]:
         """Backbone, pixel mean and pixel std from a folder or a hub name."""
-        last_error: Exception | None = None
-        for local_files_only in (True, False):  # first what is here: a hub that is away costs many seconds
-            try:
-                with quiet_transformers():
-                    return cls._load(source, local_files_only=local_files_only)
-            except (OSError, ValueError) as error:
-                last_error = error
-                if Path(source).is_dir():
-                    break
-        cause = str(last_error).strip().splitlines()[0]
-        raise WeightsError(f"cannot load the encoder from {source}: {cause}") from None
+        return _here_first(source, partial(cls._load, source))
+
+    @classmethod
+    def published_config(cls, source: str, *, local_only: bool = False) -> Any:
+        """The configuration of a folder or a hub name, adjusted to what an encoder needs; no weights are read."""
+        from transformers import AutoConfig
+
+        def load(*, local_files_only: bool) -> Any:
+            return cls.prepare_config(AutoConfig.from_pretrained(source, local_files_only=local_files_only))
+
+        return _here_first(source, load, local_only=local_only)
 
     @classmethod
     def _load(cls, source: str, *, local_files_only: bool) -> tuple[Any, Rgb, Rgb]:
@@ -127,12 +135,12 @@ class HFEncoder(Encoder):
         return backbone, mean, std
 
     @classmethod
-    def pixel_statistics(cls, source: str) -> tuple[Rgb, Rgb]:
-        """From preprocessor_config.json beside the weights; else this kind's."""
+    def pixel_statistics(cls, source: str, *, local_only: bool = False) -> tuple[Rgb, Rgb]:
+        """Mean and std from preprocessor_config.json beside the weights; else this kind's."""
         from transformers.utils.hub import cached_file
 
         file = None
-        for local_files_only in (True,) if Path(source).is_dir() else (True, False):
+        for local_files_only in (True,) if local_only or Path(source).is_dir() else (True, False):
             file = file or cached_file(
                 source,
                 "preprocessor_config.json",
@@ -169,6 +177,19 @@ class HFEncoder(Encoder):
 
     def _block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
         return list(self._call(pixels, output_hidden_states=True).hidden_states[1:])  # [0]: the embeddings
+
+
+def _here_first(source: str, load: Callable[..., T], *, local_only: bool = False) -> T:
+    """``load(local_files_only=…)``, first from what is here: a hub that is away costs many seconds."""
+    last_error: Exception | None = None
+    for local_files_only in (True,) if local_only or Path(source).is_dir() else (True, False):
+        try:
+            with quiet_transformers():
+                return load(local_files_only=local_files_only)
+        except (OSError, ValueError) as error:
+            last_error = error
+    assert last_error is not None
+    raise WeightsError(f"cannot load the encoder from {source}: {hub_problem(last_error, source)}") from None
 
 
 @contextmanager

@@ -1,18 +1,23 @@
 """Any plain ViT of timm (VisionTransformer, Eva and their kin), at any image size that divides."""
 
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
-from unirae.core.io import load_safetensors, load_tensors
+from unirae.core.hub import hub_problem
+from unirae.core.io import load_safetensors, load_tensors, read_json
+from unirae.core.log import get_logger
 from unirae.models.encoders.base import Encoder, plain_norm
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
 from unirae.models.strict import load_strictly
+
+log = get_logger(__name__)
 
 _HEADS = ("head.", "fc_norm.", "attn_pool.", "head_drist.", "head_dist.")
 
@@ -53,30 +58,66 @@ class TimmEncoder(Encoder):
         except (TypeError, RuntimeError) as error:
             raise ConfigError(f"timm cannot build {options}: {str(error).splitlines()[0]}") from None
         backbone.reset_classifier(0, global_pool="")
+        if isinstance(getattr(backbone, "fc_norm", None), nn.Module):
+            backbone.fc_norm = nn.Identity()  # of the pooled token, which is not used here
         backbone.unirae_architecture = options
         return backbone
 
     @classmethod
     def pretrained(cls, name: str, source: str, architecture: dict[str, Any]) -> tuple[Any, Rgb, Rgb]:
-        """Backbone, pixel mean and pixel std from the hub (``source == name``) or a checkpoint file."""
+        """Backbone, pixel mean and std from the hub (``source == name``), a folder of timm's, or a checkpoint file."""
         options = {"model_name": name, **architecture}
-        if source == name:
+        if Path(source).is_dir():
+            backbone, defaults = cls._from_folder(Path(source), options)
+        elif source == name:
             try:
                 backbone = cls.skeleton(options, pretrained=True)
             except (OSError, ConfigError) as error:
                 raise WeightsError(
-                    f"cannot load {name} from timm's hub: {str(error).splitlines()[0]}"
+                    f"cannot load {name} from timm's hub: {hub_problem(error, repository(name) or name)}"
                 ) from None
+            defaults = backbone.pretrained_cfg
         else:
             backbone = cls.skeleton(options)
             state = {key: t for key, t in _read(source).items() if not key.startswith(_HEADS)}
             load_strictly(backbone, state, what=f"encoder ({source})")
-        defaults = backbone.pretrained_cfg
+            defaults = backbone.pretrained_cfg
         return (
             backbone,
             tuple(defaults.get("mean", cls.default_mean)),
             tuple(defaults.get("std", cls.default_std)),
         )
+
+    @classmethod
+    def _from_folder(cls, folder: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The backbone of what timm published or saved, and the folder's own pixel statistics.
+
+        As timm itself does, but strictly: timm lets keys be missing where it drops the classifier.
+        """
+        described = folder_settings(folder)
+        name = options["model_name"]
+        of_list = not Path(name).exists() and ":" not in name  # a name of timm's own, not a folder or hf-hub:
+        if of_list and name.split(".")[0] != described["architecture"]:
+            raise WeightsError(f"{folder} holds a {described['architecture']}, not a {name}")
+        from timm.models._hub import load_state_dict_from_path
+
+        backbone = cls.skeleton(
+            {**described["arguments"], **options, "model_name": described["architecture"]}
+        )
+        if of_list:  # with its tag, so that the hub finds the same weights for who lacks the folder
+            backbone.unirae_architecture["model_name"] = name
+        try:
+            state = load_state_dict_from_path(folder)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise WeightsError(f"{folder}: {str(error).splitlines()[0]}") from None
+        of_its_family = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
+        if of_its_family is not None:
+            state = of_its_family(state, backbone)
+        own = backbone.state_dict().keys()
+        if left := sorted(key for key in state if key not in own and not key.startswith(_HEADS)):
+            log.warning("%s: %s left out, which this model has no place for", folder, ", ".join(left[:3]))
+        load_strictly(backbone, {key: state[key] for key in own & state.keys()}, what=f"encoder ({folder})")
+        return backbone, described["statistics"]
 
     @classmethod
     def describe(cls, backbone: Any) -> dict[str, Any]:
@@ -91,6 +132,43 @@ class TimmEncoder(Encoder):
     def _block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
         backbone: Any = self.backbone
         return backbone.forward_intermediates(pixels, output_fmt="NLC", intermediates_only=True)
+
+
+def repository(name: str) -> str | None:
+    """Where on the Hugging Face hub a model of timm lies; None for one that lies elsewhere or nowhere.
+
+    Raises:
+        WeightsError: timm knows no such model.
+    """
+    import timm
+    from timm.models import parse_model_name
+
+    try:
+        place, identifier = parse_model_name(name)
+        if place == "hf-hub":
+            return identifier.split("@")[0]
+        published = timm.get_pretrained_cfg(name) if place is None and timm.is_model(identifier) else None
+    except (RuntimeError, ValueError) as error:
+        raise WeightsError(f"timm knows no {name}: {str(error).splitlines()[0]}") from None
+    return published.hf_hub_id if published is not None and published.hf_hub_id else None
+
+
+def folder_settings(folder: Path) -> dict[str, Any]:
+    """``architecture``, ``arguments`` of create_model and pixel ``statistics`` from a folder's ``config.json``.
+
+    Raises:
+        WeightsError: there is none, or it is not timm's.
+    """
+    file = folder / "config.json"
+    content = read_json(file) if file.is_file() else {}
+    if "architecture" not in content:
+        raise WeightsError(f"{file} names no architecture: it is not the folder of a timm model")
+    not_ours = ("num_classes", "global_pool", "pretrained")
+    return {
+        "architecture": content["architecture"],
+        "arguments": {k: v for k, v in content.get("model_args", {}).items() if k not in not_ours},
+        "statistics": content.get("pretrained_cfg", content),  # older folders have them side by side
+    }
 
 
 def _read(source: str) -> dict[str, Tensor]:

@@ -1,0 +1,195 @@
+"""What a resolved configuration loads from a hub: read off its ``weights: hub`` keys, not off a list of experiments."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from unirae.core.errors import WeightsError
+from unirae.core.weights import folder_name
+from unirae.evaluation.dinov2_features import MODEL as FD_DINOV2
+from unirae.metrics.inception import URL as INCEPTION_URL
+from unirae.metrics.set_metrics import INCEPTION_METRICS
+from unirae.models.discriminators.dino_features import DINO_URL
+from unirae.models.encoders.build import hub_repository
+from unirae.models.encoders.identity import EncoderIdentity
+from unirae.nn.lpips import VGG16_URL
+
+Config = dict[str, Any]
+
+_OF_TARGET = {
+    "unirae.models.perceptual.lpips_loss": VGG16_URL,
+    "unirae.models.discriminators.dino.DinoDiscriminator": DINO_URL,
+}
+"""What a part of the model loads for ``weights: hub``; a test compares it with configs/."""
+
+_FILES = {
+    VGG16_URL: ("VGG-16 of LPIPS", "BSD-3-Clause", 553_433_881),
+    DINO_URL: ("DINO ViT-S/8 of the discriminator", "Apache-2.0", None),
+    INCEPTION_URL: ("Inception-v3 of FID", "Apache-2.0", None),
+}
+"""Name, licence and published size in bytes; where the size is None the server is asked."""
+
+_LICENCES = {
+    "facebook/dinov2": "Apache-2.0",
+    "google/siglip2": "Apache-2.0",
+    "google/vit-base": "Apache-2.0",
+    "facebook/vit-mae": "CC-BY-NC-4.0 (the original's)",
+    "facebook/dinov3": "DINOv3 License (gated)",
+}
+"""By the beginning of the repository's name, as THIRD_PARTY.md has them; the hub is asked for others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """One file, or one model of the Hugging Face hub.
+
+    Attributes:
+        what: for the user.
+        source: an address, or ``owner/name`` on the hub.
+        place: its name in the weights folder.
+        licence: as its publisher states it; None if only the hub knows.
+        size: published size in bytes; None if only the server knows.
+    """
+
+    what: str
+    source: str
+    place: str
+    licence: str | None
+    size: int | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a single file at an address."""
+        return "://" in self.source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """All needs, and what the user must bring besides."""
+
+    needs: tuple[Need, ...]
+    notes: tuple[str, ...]
+
+
+def catalogue_of(config: Config, *, evaluation: bool = False) -> Catalogue:
+    """What a run of a resolved configuration loads from hubs.
+
+    Args:
+        config: as composed; where it names a stage-1 checkpoint that is here, the checkpoint's encoder counts.
+        evaluation: add what the evaluation commands load by default.
+    """
+    notes: list[str] = []
+    needs = [*_encoders(config, notes), *_parts(config["model"]), *_scores(config)]
+    if evaluation:
+        needs += [
+            file_need(INCEPTION_URL),
+            file_need(VGG16_URL),
+            model_need(FD_DINOV2, "DINOv2-L of FD-DINOv2"),
+        ]
+    if config["data"]["data_dir"] is not None:
+        notes.append(f"the data: data.data_dir={config['data']['data_dir']}")
+    return Catalogue(needs=tuple(_merged(needs)), notes=tuple(notes))
+
+
+def file_need(url: str, use: str = "") -> Need:
+    """A file that the package knows."""
+    what, licence, size = _FILES[url]
+    return Need(
+        what=f"{what} ({use})" if use else what,
+        source=url,
+        place=url.rsplit("/", 1)[-1],
+        licence=licence,
+        size=size,
+    )
+
+
+def model_need(repository: str, what: str) -> Need:
+    """A model of the hub."""
+    licence = next((terms for start, terms in _LICENCES.items() if repository.startswith(start)), None)
+    return Need(what=what, source=repository, place=folder_name(repository), licence=licence)
+
+
+def _encoders(config: Config, notes: list[str]) -> Iterator[Need]:
+    model = config["model"]
+    if model["stage"] == "stage2":
+        node = _encoder_of_stage2(config, notes)
+    elif "encoder" in model:
+        node = model["encoder"]
+    else:
+        return
+    if node["weights"] != "hub" or Path(node["name"]).exists():
+        return
+    repository = hub_repository(node["kind"], node["name"])
+    if repository is None:
+        notes.append(
+            f"the encoder {node['name']}: timm has no copy of it on the Hugging Face hub; fetch its file yourself and "
+            "set model.encoder.weights=FILE"
+        )
+        return
+    need = model_need(repository, f"encoder {node['name']}" if node["kind"] == "timm" else "encoder")
+    yield replace(
+        need, licence=need.licence or (_timm_licence(node["name"]) if node["kind"] == "timm" else None)
+    )
+
+
+def _encoder_of_stage2(config: Config, notes: list[str]) -> Config:
+    """The encoder as the stage-1 checkpoint says, if it is here, else as the configuration has it."""
+    from unirae.models.loading import read_checkpoint
+
+    node = config["model"]["rae"]
+    path = node["pretrained_decoder_path"]
+    if path is not None and Path(path).exists():
+        said = EncoderIdentity.from_dict(read_checkpoint(path, kind="stage1")["unirae"]["rae"]["encoder"])
+        weights = "inside" if said.embedded else said.weights
+        if "model.rae.encoder.weights" in config["changed_keys"]:
+            weights = node["encoder"]["weights"]
+        return {"kind": said.kind, "name": said.source, "weights": weights}
+    if node["decoder_weights"] is None:
+        notes.append(
+            f"a stage-1 checkpoint: model.rae.pretrained_decoder_path={path or 'PATH'}; it is not here, so the encoder "
+            "is the one that the configuration names"
+        )
+    return node["encoder"]
+
+
+def _parts(model: Config) -> Iterator[Need]:
+    """The frozen networks of the losses, where these count."""
+    for part, weight, use in (
+        ("perceptual", "perceptual_weight", "loss"),
+        ("discriminator", "disc_weight", ""),
+    ):
+        if part not in model or not model[weight] or model[part].get("weights") != "hub":
+            continue
+        target = model[part]["_target_"]
+        if target not in _OF_TARGET:
+            raise WeightsError(f"model.{part}: it is not known what {target} loads for weights=hub")
+        yield file_need(_OF_TARGET[target], use)
+
+
+def _scores(config: Config) -> Iterator[Need]:
+    """The networks of the scores while training."""
+    stage = config["model"]["stage"]
+    if stage not in ("stage1", "stage2"):
+        return
+    node = config["callbacks"]["reconstruction_metrics" if stage == "stage1" else "generation_metrics"]
+    of_inception = {"rfid", *INCEPTION_METRICS} & set(node["metrics"])
+    if of_inception and node["inception_weights"] == "hub":
+        yield file_need(INCEPTION_URL, f"score {', '.join(sorted(of_inception))}")
+    if "lpips" in node["metrics"] and node["lpips_weights"] == "hub":
+        yield file_need(VGG16_URL, "score lpips")
+
+
+def _merged(needs: list[Need]) -> list[Need]:
+    """Each place once; VGG-16 may be a loss and a score."""
+    found: dict[str, Need] = {}
+    for need in needs:
+        found.setdefault(need.place, need)
+    return list(found.values())
+
+
+def _timm_licence(name: str) -> str | None:
+    import timm
+
+    published = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return published.license if published is not None else None

@@ -1,0 +1,118 @@
+"""One file from an address: atomic, resumable, verified. Hub repositories have their own client."""
+
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO
+
+from unirae.core.errors import WeightsError
+from unirae.core.io import file_sha256
+
+Progress = Callable[[int, int | None], object]
+"""Called with the bytes that are here and the bytes of the whole, if known."""
+
+_CHUNK = 2**20
+_TIMEOUT_S = 30.0
+
+
+def hash_in_name(file_name: str) -> str | None:
+    """The hexadecimal start of the SHA-256 that torch's files carry in their name: ``vgg16-397923af.pth``."""
+    found = re.search(r"-([0-9a-f]{8,64})\.", file_name)
+    return found[1] if found else None
+
+
+def remote_size(url: str) -> int | None:
+    """Bytes of the file at an address, by asking for its head; None where the server does not say or is away."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT_S) as answer:
+            length = answer.headers.get("Content-Length")
+    except (OSError, HTTPException, ValueError):
+        return None
+    return int(length) if length else None
+
+
+def download(
+    url: str,
+    path: Path,
+    *,
+    sha256: str | None = None,
+    resume: bool = False,
+    progress: Progress = lambda here, whole: None,
+) -> str:
+    """Fetch ``url`` into ``path`` and return its SHA-256; ``path`` is never half a file.
+
+    Args:
+        sha256: how the hash must begin, in hexadecimal.
+        resume: keep what arrived before an interrupt in ``.<name>.part`` beside ``path`` and continue there. Not for
+            processes that may fetch the same file at once: without it each writes a file of its own.
+
+    Raises:
+        WeightsError: the server refuses or cannot be reached, the disk is full, or the file is another one.
+    """
+    part = path.with_name(f".{path.name}.part" if resume else f".{path.name}.{os.getpid()}.part")
+    finished = False
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = _receive(url, part, progress)
+        digest = _check(url, part, whole=whole, sha256=sha256)
+        os.replace(part, path)
+        finished = True
+    except (OSError, HTTPException, ValueError) as error:
+        raise WeightsError(f"cannot download {url} ({_reason(error)})") from None
+    finally:
+        if not finished and part.is_file() and (not resume or part.stat().st_size == 0):
+            part.unlink()
+    return digest
+
+
+def _check(url: str, part: Path, *, whole: int | None, sha256: str | None) -> str:
+    """The hash of what arrived; what cannot become the right file by more bytes is deleted."""
+    arrived = part.stat().st_size
+    if whole is not None and arrived < whole:
+        raise WeightsError(f"{url} stopped after {arrived:,} of {whole:,} bytes; run it again to continue")
+    digest = file_sha256(part)
+    if sha256 is not None and not digest.startswith(sha256):
+        part.unlink()
+        raise WeightsError(f"{url} gave a file with SHA-256 {digest[:12]}…, not the published {sha256[:12]}…")
+    return digest
+
+
+def _receive(url: str, part: Path, progress: Progress) -> int | None:
+    """Append what ``part`` lacks; returns the bytes of the whole, if the server says them."""
+    here = part.stat().st_size if part.is_file() else 0
+    headers = {"Range": f"bytes={here}-"} if here else {}
+    try:
+        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # 416: nothing after what is here; begin again rather than guess
+            raise
+        part.unlink()
+        return _receive(url, part, progress)
+    with answer:
+        continues = answer.status == 206  # anything else is the whole file from its start
+        here = here if continues else 0
+        length = answer.headers.get("Content-Length")
+        whole = here + int(length) if length else None
+        with open(part, "ab" if continues else "wb") as file:
+            _copy(answer, file, here, whole, progress)
+            file.flush()
+            os.fsync(file.fileno())
+    return whole
+
+
+def _copy(source: IO[bytes], file: IO[bytes], here: int, whole: int | None, progress: Progress) -> None:
+    progress(here, whole)
+    while chunk := source.read(_CHUNK):
+        file.write(chunk)
+        here += len(chunk)
+        progress(here, whole)
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+    code = f"{error.code} " if isinstance(error, urllib.error.HTTPError) else ""
+    return f"{code}{str(reason).strip().splitlines()[0] if str(reason).strip() else type(error).__name__}"

@@ -1,0 +1,173 @@
+"""What follows from an encoder before anything is trained on it: patch, width, prefix tokens, pixels, latents.
+
+For a model that is not loaded its configuration is enough: a few kilobytes, built on the meta device.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unirae.core.errors import WeightsError
+from unirae.core.hub import hub_problem
+from unirae.core.weights import carried_folder
+from unirae.flow.times import time_shift
+from unirae.models.encoders.base import Encoder, check_divisible
+from unirae.models.encoders.build import KINDS, adapter, hub_repository
+from unirae.models.encoders.discover import usual_input_size
+from unirae.models.encoders.hf import HFEncoder
+from unirae.models.encoders.identity import EncoderIdentity, Rgb
+from unirae.models.encoders.timm import TimmEncoder, folder_settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderShape:
+    """An encoder's numbers.
+
+    Attributes:
+        num_prefix_tokens: class and register tokens in front of the patches; counted, not looked up.
+        usual_size: (height, width) in pixels that it was made for.
+    """
+
+    name: str
+    kind: str
+    patch_size: int
+    width: int
+    num_prefix_tokens: int
+    mean: Rgb
+    std: Rgb
+    usual_size: tuple[int, int]
+
+    def latent(self, size: tuple[int, int]) -> "LatentShape":
+        """What images of (height, width) pixels become.
+
+        Raises:
+            ConfigError: they do not split into patches.
+        """
+        for side in size:
+            check_divisible("image_size", side, self.patch_size)
+        return LatentShape(
+            size=size, tokens=(self.width, size[0] // self.patch_size, size[1] // self.patch_size)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentShape:
+    """Tokens of images of one size: (channels, rows, columns)."""
+
+    size: tuple[int, int]
+    tokens: tuple[int, int, int]
+
+    @property
+    def count(self) -> int:
+        """Numbers in one image's latent."""
+        channels, rows, columns = self.tokens
+        return channels * rows * columns
+
+    @property
+    def time_shift(self) -> float:
+        """That stage 2 derives from it."""
+        return time_shift(self.tokens)
+
+    def output(self, decoder_patch_size: int) -> tuple[int, int]:
+        """(height, width) in pixels of what a decoder of such patches makes."""
+        return self.tokens[1] * decoder_patch_size, self.tokens[2] * decoder_patch_size
+
+
+def shape_of(encoder: Encoder) -> EncoderShape:
+    """The numbers of an encoder, loaded or on the meta device."""
+    identity = encoder.identity_without_hash
+    return EncoderShape(
+        name=identity.name,
+        kind=identity.kind,
+        patch_size=encoder.patch_size,
+        width=encoder.width,
+        num_prefix_tokens=encoder.num_prefix_tokens,
+        mean=identity.pixel_mean,
+        std=identity.pixel_std,
+        usual_size=usual_input_size(encoder),
+    )
+
+
+def in_words(encoder: Encoder, input_size: tuple[int, int], output_size: tuple[int, int]) -> str:
+    """One line for a run's log."""
+    latent = shape_of(encoder).latent(input_size)
+    return (
+        f"encoder {encoder.identity_without_hash.name}: patch {encoder.patch_size}, width {encoder.width}, "
+        f"{encoder.num_prefix_tokens} prefix tokens; {'×'.join(map(str, input_size))} px → tokens "
+        f"{'×'.join(map(str, latent.tokens))} → {'×'.join(map(str, output_size))} px; {latent.count:,} numbers, "
+        f"time shift {latent.time_shift:.2f}"
+    )
+
+
+def shape_from_files(kind: str, name: str, *, local_only: bool = False) -> EncoderShape:
+    """The numbers of a hub's model or a folder, from its configuration; weights need not be there.
+
+    Args:
+        local_only: do not ask a hub.
+
+    Raises:
+        WeightsError: the configuration cannot be had.
+    """
+    cls = adapter(kind)
+    source = _place(kind, name)
+    with torch.device("meta"):
+        if cls is TimmEncoder:
+            backbone, mean, std = _timm(name, source)
+        else:
+            backbone, mean, std = _transformers(cls, source, local_only=local_only)
+        return shape_of(_on_meta(kind, name, backbone, mean, std))
+
+
+def shape_from_architecture(kind: str, name: str, architecture: Mapping[str, Any]) -> EncoderShape:
+    """The numbers that a written configuration leads to; mean and std are the kind's usual ones."""
+    cls = adapter(kind)
+    with torch.device("meta"):
+        backbone = cls.skeleton(dict(architecture))
+        return shape_of(_on_meta(kind, name, backbone, cls.default_mean, cls.default_std))
+
+
+def _place(kind: str, name: str) -> str:
+    if Path(name).expanduser().exists():
+        return str(Path(name).expanduser())
+    on_hub = hub_repository(kind, name)
+    if kind == "timm" and not name.startswith("hf-hub:"):
+        return name  # timm knows the numbers of its own models
+    return str(carried_folder(on_hub) or name) if on_hub else name
+
+
+def _timm(name: str, source: str) -> tuple[Any, Rgb, Rgb]:
+    try:
+        if Path(source).is_dir():
+            settings = folder_settings(Path(source))
+            options = {**settings["arguments"], "model_name": settings["architecture"]}
+            backbone, published = TimmEncoder.skeleton(options), settings["statistics"]
+        else:
+            backbone = TimmEncoder.skeleton({"model_name": name})
+            published = backbone.pretrained_cfg
+    except OSError as error:
+        raise WeightsError(f"no encoder {name}: {hub_problem(error, name)}") from None
+    mean = tuple(published.get("mean", TimmEncoder.default_mean))
+    return backbone, mean, tuple(published.get("std", TimmEncoder.default_std))
+
+
+def _transformers(cls: type[HFEncoder], source: str, *, local_only: bool) -> tuple[Any, Rgb, Rgb]:
+    backbone = cls.skeleton_of(cls.published_config(source, local_only=local_only))
+    mean, std = cls.pixel_statistics(source, local_only=local_only)
+    return backbone, mean, std
+
+
+def _on_meta(kind: str, name: str, backbone: Any, mean: Rgb, std: Rgb) -> Encoder:
+    identity = EncoderIdentity(
+        kind=kind,
+        name=name,
+        source=name,
+        weights="hub",
+        config={},
+        pixel_mean=mean,
+        pixel_std=std,
+        embedded=False,
+    )
+    return KINDS[kind](backbone=backbone, identity=identity)
