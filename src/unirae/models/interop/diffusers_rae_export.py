@@ -61,8 +61,9 @@ def save_rae_as_diffusers(rae: RAE, folder: str | Path, *, encoder_names: Encode
 
 
 def has_diffusers_positions(rae: RAE) -> bool:
-    """Whether diffusers' table is what this decoder adds to its tokens."""
-    return _distance(rae.decoder.positions, _table(rae)) <= _ROUNDING
+    """Whether diffusers' table is what this decoder adds to its tokens; there is none for grids that are not square."""
+    rows, columns = rae.decoder.grid
+    return rows == columns and _distance(rae.decoder.positions, _table(rae)) <= _ROUNDING
 
 
 def check_positions(rae: RAE) -> None:
