@@ -206,3 +206,22 @@ def test_the_encoders_pixel_statistics_frame_the_decoder():
     torch.nn.init.ones_(rae.decoder.to_pixels.bias)
     pixel = rae.decode_tokens(torch.randn(1, 16, 4, 4))[0, :, 5, 7]
     torch.testing.assert_close(pixel, torch.tensor([1.1, 2.2, 3.3]))
+
+
+def test_another_eps_travels_with_the_statistics_and_the_usual_one_leaves_no_trace():
+    full = random_stats()
+    tokens = torch.randn(2, 16, 4, 4)
+    exact = LatentStats(mean=full.mean, var=full.var, eps=0)
+    assert torch.equal(exact.normalise(tokens), (tokens - full.mean) / full.var.sqrt())
+    assert "eps" not in full.state_dict()
+    assert LatentStats(mean=full.mean, var=full.var, eps=1e-5).sha256 == full.sha256 != exact.sha256
+    assert exact.state_dict()["eps"].dtype == torch.float64
+    assert exact.half().eps == 0.0
+    again = LatentStats(**random_stats().to_dict() | {"eps": 1e-3})
+    assert again.eps == 1e-3
+    again.load_state_dict(exact.float().state_dict())
+    assert (again.eps, again.sha256) == (0.0, exact.sha256)
+    with pytest.raises(RuntimeError, match=r"Missing key.*eps"):
+        exact.load_state_dict(full.state_dict())
+    with pytest.raises(WeightsError, match="eps=-1"):
+        LatentStats(eps=-1)

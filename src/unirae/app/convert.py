@@ -10,7 +10,7 @@ from unirae.app import cli
 from unirae.app.options import Flag, parse
 from unirae.core.errors import ConfigError
 
-Program = Literal["rae"]
+Program = Literal["rae", "diffusers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +68,18 @@ def run(options: Options) -> Path:
         from unirae.app.convert_official import from_official
 
         from_official(options)
+    elif options.from_ == "diffusers":
+        _needs(options, {"input": "the folder of diffusers"}, refused=("config", "checkpoint"))
+        from unirae.app.convert_diffusers import from_diffusers
+
+        from_diffusers(options)
     else:
         _needs(options, {"checkpoint": "the model of ours"}, refused=("config", "input"))
-        from unirae.app.convert_to_official import to_official
-
-        to_official(options)
+        if options.to == "rae":
+            from unirae.app.convert_to_official import to_official as convert
+        else:
+            from unirae.app.convert_diffusers import to_diffusers as convert
+        convert(options)
     get_logger(__name__).info("written: %s", options.output)
     return options.output
 

@@ -126,8 +126,8 @@ def _write_rae(folder: Path, final: Path, rae: RAE, about: dict[str, Any]) -> di
     if rae.stats.shape is not None:
         save_tensors(folder / "stat.pt", {"mean": rae.stats.mean, "var": rae.stats.var})
         params["normalization_stat_path"] = str(final / "stat.pt")
-    if rae.stats.epsilon != LATENT_EPS:
-        params["eps"] = rae.stats.epsilon
+    if rae.stats.eps != LATENT_EPS:
+        params["eps"] = rae.stats.eps
     return {"target": "stage1.RAE", "params": params}
 
 

@@ -109,7 +109,7 @@ def load_safetensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU.
 
     Raises:
-        WeightsError: it is missing, truncated or no safetensors file.
+        WeightsError: missing, unreadable, truncated, or no safetensors file.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -122,29 +122,29 @@ def load_safetensors(path: str | Path) -> dict[str, Tensor]:
     except PermissionError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from None
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is truncated or no safetensors file ({error}). Copy it again") from None
+        raise WeightsError(
+            f"{path} is truncated or no safetensors file ({error}). Copy it again, or use another one."
+        ) from None
 
 
 def write_folder(folder: str | Path, fill: Callable[[Path], Any]) -> Path:
-    """Call ``fill(temporary)`` on a new neighbour of ``folder``, then rename it: the whole folder appears, or none.
+    """Call ``fill(temporary)`` on a new neighbour of ``folder``, then rename that: all files appear, or none.
 
     Raises:
         UserError: ``folder`` exists and is not empty, or the operating system refused.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists already; name a new folder, or remove it first")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder} exists already; name a new folder, or remove that one first")
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
         fill(temporary)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(temporary, folder)
+        os.replace(temporary, folder)  # POSIX renames onto an empty folder
     except OSError as error:
         raise UserError(
-            f"cannot write {folder}: {error.strerror or error}. Free some space or choose another folder; nothing was "
-            "left half-written."
+            f"cannot write {folder}: {error.strerror or error}. Free some space or choose another folder; "
+            "nothing was left half-written."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from unirae.core.errors import ConfigError, NonFiniteError, WeightsError
+from unirae.core.errors import ConfigError, NonFiniteError
 from unirae.core.exact import NETWORK_CHUNK, in_chunks
 from unirae.core.keyed_random import Stream, normal, sample_keys, uniform
 from unirae.evaluation.encoding import inference_context
@@ -23,6 +23,7 @@ from unirae.flow.guidance import autoguidance, classifier_free, conditional
 from unirae.flow.solvers import Velocity, counting, solve
 from unirae.flow.times import time_grid
 from unirae.models.denoiser import Denoiser
+from unirae.models.pairing import decoder_for
 from unirae.models.rae import RAE
 
 
@@ -142,24 +143,6 @@ def choose_labels(
         drawn = uniform(sample_keys(seed, 0, indices), (), Stream.SAMPLE_LABEL)
         return (drawn * num_classes).long().clamp_max(num_classes - 1)
     raise ConfigError(f"label_sampling={sampling!r} is unknown; choose equal or random")
-
-
-def decoder_for(dit: Denoiser, rae: RAE) -> RAE:
-    """The RAE with the statistics of the latents that ``dit`` makes.
-
-    Raises:
-        WeightsError: the RAE's latents are others than the network's.
-    """
-    if rae.latent_shape != dit.latent_shape:
-        raise WeightsError(f"the DiT makes latents {dit.latent_shape}, the RAE decodes {rae.latent_shape}")
-    if rae.stats.shape is None:
-        return rae.with_stats(dit.latent_stats)
-    if rae.stats.sha256 != dit.latent_stats.sha256:
-        raise WeightsError(
-            "the RAE holds other latent statistics than the DiT was trained with; open it from the DiT's checkpoint: "
-            "unirae.load_rae(DIT_CHECKPOINT)"
-        )
-    return rae
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,10 +17,13 @@ class LatentStats(nn.Module):
     The released DINOv2-B statistics, for one, have no mean. Kept and applied in float32 whatever the
     precision of the networks around them.
 
+    ε is a plain number, not a buffer: ``half()`` would round a buffer, and Metal has no float64. It still travels in
+    state dicts, as the float64 scalar ``eps``, where it is not the usual one; so statistics with the usual ε keep
+    their keys and their hash.
+
     Args:
+        eps: ε beside the variance; None is the usual :data:`~unirae.core.conventions.LATENT_EPS`.
         info: how they were taken (data set, count, crop), for the checkpoint and the curious.
-        eps: ε under the root; None is :data:`~unirae.core.conventions.LATENT_EPS`. Another one, of statistics from
-            elsewhere, travels with them.
     """
 
     mean: Tensor | None
@@ -31,10 +34,11 @@ class LatentStats(nn.Module):
         *,
         mean: Float[Tensor, "c h w"] | None = None,
         var: Float[Tensor, "c h w"] | None = None,
-        info: dict[str, Any] | None = None,
         eps: float | Tensor | None = None,
+        info: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.eps: float = _checked_eps(LATENT_EPS if eps is None else float(eps))
         for name, tensor in (("mean", mean), ("var", var)):
             if tensor is not None and not torch.isfinite(tensor).all():
                 raise WeightsError(f"latent statistics: {name} holds values that are not finite")
@@ -43,11 +47,6 @@ class LatentStats(nn.Module):
                 "latent statistics: var holds negative values; is it a standard deviation's sign?"
             )
         self.info = dict(info or {})
-        self.epsilon = LATENT_EPS if eps is None else float(eps)
-        if not self.epsilon >= 0:
-            raise WeightsError(f"latent statistics: eps={self.epsilon} must not be negative")
-        if self.epsilon != LATENT_EPS:
-            self.register_buffer("eps", torch.tensor(self.epsilon))
         self.register_buffer("mean", None if mean is None else mean.float())
         self.register_buffer("var", None if var is None else var.float())
 
@@ -68,7 +67,7 @@ class LatentStats(nn.Module):
 
     @property
     def sha256(self) -> str:
-        """Hash of mean and variance."""
+        """Hash of mean and variance, and of ε where it is not the usual one."""
         return state_sha256(self.state_dict())
 
     def normalise(self, tokens: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -76,11 +75,41 @@ class LatentStats(nn.Module):
         latents = tokens.float()
         if self.mean is not None:
             latents = latents - self.mean
-        return latents if self.var is None else latents / (self.var + self.epsilon).sqrt()
+        return latents if self.var is None else latents / (self.var + self.eps).sqrt()
 
     def denormalise(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The inverse of :meth:`normalise`."""
         tokens = latents.float()
         if self.var is not None:
-            tokens = tokens * (self.var + self.epsilon).sqrt()
+            tokens = tokens * (self.var + self.eps).sqrt()
         return tokens if self.mean is None else tokens + self.mean
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.eps != LATENT_EPS:
+            destination[prefix + "eps"] = torch.tensor(self.eps, dtype=torch.float64)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        given = state_dict.pop(prefix + "eps", None)  # torch hands over a copy of its own
+        if given is not None:
+            self.eps = _checked_eps(float(given))
+        elif strict and self.eps != LATENT_EPS:
+            missing_keys.append(prefix + "eps")
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+
+def _checked_eps(eps: float) -> float:
+    if not 0 <= eps < float("inf"):
+        raise WeightsError(f"latent statistics: eps={eps} must be a finite number and not negative")
+    return eps

@@ -1,0 +1,186 @@
+"""A diffusion transformer and its autoencoder as a pipeline of diffusers, and the transformer back.
+
+    pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+    images = pipe([207, 360], guidance_scale=1.4, guidance_interval=(0.0, 0.9)).images
+
+The folder runs without this package: the code in it is made from our modules when it is written
+(:mod:`unirae.models.interop.standalone`). Reading runs none of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.io import write_folder
+from unirae.flow.guidance import ALWAYS
+from unirae.flow.times import TIME_GRIDS
+from unirae.models.denoiser import Denoiser
+from unirae.models.denoisers import build_denoiser, describe_denoiser
+from unirae.models.interop.diffusers_config import CLASS, DIFFUSERS_VERSION, WITH_POSITIONS, read_config
+from unirae.models.interop.diffusers_files import read_weights, write_config, write_weights
+from unirae.models.interop.diffusers_rae_export import (
+    EncoderNames,
+    autoencoder_config,
+    has_diffusers_positions,
+    write_autoencoder,
+)
+from unirae.models.interop.standalone import standalone_source
+from unirae.models.latent_stats import LatentStats
+from unirae.models.pairing import decoder_for
+from unirae.models.rae import RAE
+from unirae.models.strict import load_strictly, raise_on_differences
+
+TRANSFORMER = "RAETransformer"
+_PARTS = "unirae.models.interop.diffusers_parts"
+_NETWORK, _STATISTICS = "network.", {"latents_mean": "mean", "latents_var": "var"}
+_TRANSFORMER_KEYS = {"kind", "architecture", "time_shift", "latent_stats"}
+_DEFAULTS = ("num_inference_steps", "guidance_scale", "guidance_interval", "time_grid")
+
+
+def save_dit_pipeline(
+    denoiser: Denoiser,
+    rae: RAE,
+    folder: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    encoder_names: EncoderNames = "installed",
+) -> Path:
+    """Write a folder for ``DiffusionPipeline.from_pretrained``; all of it, or nothing.
+
+    The autoencoder in it is diffusers' own AutoencoderRAE where that computes the decoder's positions, and else a
+    subclass that keeps them.
+
+    Args:
+        rae: which decodes the latents; its statistics must be the denoiser's, or absent.
+        folder: a new one.
+        class_names: one for each class, so that a call may give names.
+        defaults: of a call: num_inference_steps, guidance_scale, guidance_interval, time_grid.
+        encoder_names: see :func:`~unirae.models.interop.diffusers_rae_export.save_rae_as_diffusers`.
+
+    Raises:
+        ConfigError: diffusers cannot build this autoencoder; or names or defaults that do not fit.
+        WeightsError: the autoencoder has other latents, or was opened without its encoder.
+        UserError: the folder exists or cannot be written.
+    """
+    decoder = decoder_for(denoiser, rae)
+    vae_class = CLASS if has_diffusers_positions(decoder) else WITH_POSITIONS
+    vae_config = autoencoder_config(decoder)
+    index = {
+        "_class_name": ["pipeline", "RAEDiTPipeline"],
+        "_diffusers_version": DIFFUSERS_VERSION,
+        "id2label": _id2label(class_names, denoiser),
+        "defaults": _checked_defaults(defaults or {}),
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "transformer": ["unirae_transformer", TRANSFORMER],
+        "vae": ["diffusers", CLASS] if vae_class == CLASS else ["unirae_autoencoder", WITH_POSITIONS],
+    }
+
+    def fill(new: Path) -> None:
+        for part in ("scheduler", "transformer", "vae"):
+            (new / part).mkdir()
+        write_config(new / "model_index.json", index)
+        _write_code(new / "pipeline.py", "pipeline")
+        write_config(new / "scheduler/scheduler_config.json", _SCHEDULER)
+        _write_code(new / "transformer/unirae_transformer.py", "transformer")
+        _write_transformer(denoiser, new / "transformer")
+        if vae_class == WITH_POSITIONS:
+            _write_code(new / "vae/unirae_autoencoder.py", "autoencoder")
+        write_autoencoder(decoder, vae_config, new / "vae", class_name=vae_class, encoder_names=encoder_names)
+
+    return write_folder(folder, fill)
+
+
+_SCHEDULER = {
+    "_class_name": "FlowMatchEulerDiscreteScheduler",
+    "_diffusers_version": DIFFUSERS_VERSION,
+    "num_train_timesteps": 1000,
+    "shift": 1.0,
+}
+"""Euler's step alone: the pipeline hands it the shifted times, whose one owner is the transformer."""
+
+
+def dit_from_diffusers_pipeline(folder: str | Path, *, variant: str | None = None) -> Denoiser:
+    """The diffusion transformer of a folder that :func:`save_dit_pipeline` wrote, in eval mode, bit by bit.
+
+    The autoencoder is in ``vae``, for :func:`~unirae.models.interop.diffusers_rae.rae_from_diffusers`.
+
+    Raises:
+        WeightsError: it is no such folder, or files are missing or damaged, or tensors do not fit.
+        ConfigError: an architecture that we do not have.
+    """
+    folder = Path(folder).expanduser()
+    where = folder / "transformer" if (folder / "transformer").is_dir() else folder
+    config = read_config(where, hint="give the folder of a pipeline that save_dit_pipeline wrote")
+    if config.get("_class_name") != TRANSFORMER:
+        raise WeightsError(
+            f"{where / 'config.json'} is of {config.get('_class_name')}; only a {TRANSFORMER}, as save_dit_pipeline "
+            "writes it, is one of ours"
+        )
+    values = {key: value for key, value in config.items() if not key.startswith("_")}
+    if values.keys() != _TRANSFORMER_KEYS:
+        different = ", ".join(sorted(values.keys() ^ _TRANSFORMER_KEYS))
+        raise ConfigError(f"{where / 'config.json'}: missing or unknown {different}")
+    tensors = read_weights(where, variant=variant)
+    about = dict(values["latent_stats"] or {})
+    wanted = {name for name, of in _STATISTICS.items() if about.get(of) is not None}
+    others = {key for key in tensors if not key.startswith(_NETWORK)}
+    raise_on_differences(TRANSFORMER, missing=wanted - others, unexpected=others - wanted, mismatched=set())
+    stats = LatentStats(
+        **{_STATISTICS[name]: tensors[name] for name in wanted}, eps=about.get("eps"), info=about.get("info")
+    )
+    denoiser = build_denoiser(
+        values["kind"], **values["architecture"], time_shift=values["time_shift"], latent_stats=stats
+    )
+    state = {key.removeprefix(_NETWORK): tensor for key, tensor in tensors.items() if key not in others}
+    state |= {f"latent_stats.{name}": tensor for name, tensor in stats.state_dict().items()}
+    load_strictly(denoiser, state, what=TRANSFORMER)
+    return denoiser.eval().requires_grad_(False)
+
+
+def _write_transformer(denoiser: Denoiser, folder: Path) -> None:
+    stats = denoiser.latent_stats
+    present = {name: getattr(stats, of) for name, of in _STATISTICS.items() if getattr(stats, of) is not None}
+    about = {_STATISTICS[name]: list(tensor.shape) for name, tensor in present.items()}
+    description = describe_denoiser(denoiser)
+    description["latent_stats"] = {**about, "eps": stats.eps, "info": stats.info} if about else None
+    write_config(
+        folder / "config.json",
+        {"_class_name": TRANSFORMER, "_diffusers_version": DIFFUSERS_VERSION, **description},
+    )
+    network = {
+        _NETWORK + key: tensor
+        for key, tensor in denoiser.state_dict().items()
+        if not key.startswith("latent_stats.")
+    }
+    write_weights(folder, network | present)
+
+
+def _write_code(path: Path, part: str) -> None:
+    header = (
+        "Part of a pipeline of diffusers, written by UniRAE from its own modules (MIT licence).\n\n"
+        "Generated: change the modules that the comments name, not this file.\n"
+    )
+    path.write_text(standalone_source(f"{_PARTS}.{part}", header=header))
+
+
+def _id2label(class_names: Sequence[str] | None, denoiser: Denoiser) -> dict[str, str] | None:
+    if class_names is None:
+        return None
+    if len(class_names) != denoiser.num_classes:
+        raise ConfigError(f"{len(class_names)} class_names for a network of {denoiser.num_classes} classes")
+    return {str(number): name for number, name in enumerate(class_names)}
+
+
+def _checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    if unknown := defaults.keys() - set(_DEFAULTS):
+        raise ConfigError(f"defaults: unknown {', '.join(sorted(unknown))}; known: {', '.join(_DEFAULTS)}")
+    low, high = defaults.get("guidance_interval", ALWAYS)
+    if not 0 <= low <= high <= 1:
+        raise ConfigError(f"defaults: guidance_interval=({low}, {high}) must be within [0, 1]")
+    if defaults.get("time_grid", "reference") not in TIME_GRIDS:
+        raise ConfigError(f"defaults: time_grid={defaults['time_grid']!r}; known: {', '.join(TIME_GRIDS)}")
+    if defaults.get("num_inference_steps", 2) < 2:
+        raise ConfigError("defaults: num_inference_steps counts the time grid's points; at least 2")
+    return {**defaults, **({"guidance_interval": [low, high]} if "guidance_interval" in defaults else {})}
