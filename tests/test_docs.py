@@ -76,7 +76,7 @@ def missing_options(words: list[str]) -> list[str]:
     if script in (None, "src/train.py") or not (ROOT / script).exists():
         return []
     options = importlib.import_module(f"unirae.app.{Path(script).stem}").Options
-    known = {field.name for field in dataclasses.fields(options)}
+    known = {field.name.rstrip("_") for field in dataclasses.fields(options)}  # from_ is --from
     arguments = words[words.index(script) + 1 :]
     flags = [word.removeprefix("--").partition("=")[0] for word in arguments if word.startswith("--")]
     return [flag for flag in flags if flag not in known | {"help"}]

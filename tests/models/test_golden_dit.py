@@ -10,7 +10,7 @@ from safetensors import safe_open
 from models.tiny_models import relative_l2
 from unirae.models.dit import DiT
 from unirae.models.dit_dh import DiTDH
-from unirae.models.interop.official_dit import dit_from_official
+from unirae.models.interop.official_dit import dit_from_official, dit_to_official
 from unirae.models.strict import load_strictly
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -48,3 +48,11 @@ def test_gradient_norm_equals_the_references(name):
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     assert float(norm) == pytest.approx(float(golden["grad_norm_of_mean_square"]), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["ddt", "ddt_equal_width", "lightning_dit"])
+def test_names_and_tables_there_and_back_change_no_bit(name):
+    _, state, config = read(f"{name}.safetensors")
+    back = dit_to_official(golden_model(state, config))
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[key], state[key]) for key in state)

@@ -96,7 +96,10 @@ def _stage0(
 def _stage1(
     config: Config, trainer: pl.Trainer, checkpoint: Path | None
 ) -> tuple[ManualModule, TrainingData]:
-    rae = builders.build_rae(config["model"], seed=config["seed"])
+    model = config["model"]
+    if checkpoint is not None:  # which replaces all weights: where they once started from may be gone
+        model = {**model, "pretrained_decoder_path": None}
+    rae = builders.build_rae(model, seed=config["seed"])
     data = builders.build_data(config, size=rae.output_size, world_size=trainer.world_size)
     return builders.build_stage1(config, rae, steps_per_epoch=data.steps_per_epoch), data
 

@@ -7,6 +7,7 @@ from unirae.core.errors import ConfigError
 from unirae.data.dataset import ImageDataset
 from unirae.evaluation.probe_features import PooledEncoder, check_classes
 from unirae.losses.adversarial import discriminator_loss
+from unirae.models.decoder_weights import initialise_decoder
 from unirae.models.encoders.build import build_encoder
 from unirae.models.rae import RAE, as_size, token_grid
 from unirae.training.adversary import Adversary
@@ -66,13 +67,15 @@ def build_data(
 
 
 def build_rae(model: Config, *, seed: int) -> RAE:
-    """Encoder and decoder; the decoder's shapes follow from the encoder's."""
+    """Encoder and decoder, new or from a file of weights; the decoder's shapes follow from the encoder's."""
     encoder = build_encoder(**{**model["encoder"], "seed": seed})
     decoder = build(
         model["decoder"],
         token_dim=encoder.width,
         grid=token_grid(model["image_size"], encoder.patch_size),
     )
+    if model["pretrained_decoder_path"] is not None:
+        initialise_decoder(decoder, model["pretrained_decoder_path"])
     return RAE(
         encoder=encoder,
         decoder=decoder,

@@ -18,10 +18,11 @@ def checkpoint_kind(spec: str) -> str | None:
         WeightsError: it is a checkpoint of another kind, or none of ours.
     """
     from unirae.models.loading import read_checkpoint
+    from unirae.models.model_folder import is_model_folder
 
     path = Path(spec).expanduser()
     is_file = path.is_file() and path.suffix in (".ckpt", ".pt", ".pth")
-    if not is_file and not (path / "checkpoints").is_dir():
+    if not is_file and not (path / "checkpoints").is_dir() and not is_model_folder(path):
         return None
     kind = read_checkpoint(path, kind=("stage1", "stage2", "mae", "linear_probe"))["unirae"]["kind"]
     if kind not in ("stage1", "stage2"):

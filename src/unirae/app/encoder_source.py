@@ -50,12 +50,14 @@ def find_encoder(
         ConfigError: an option does not apply.
         WeightsError: nothing is there, or it is no encoder.
     """
+    from unirae.models.model_folder import is_model_folder
+
     if source == PIXELS:
         folder = Path("outputs/linear_probe")
         return EncoderSource(encoder=None, input_size=None, data=None, folder=folder, name=PIXELS, about={})
     path = Path(source).expanduser()
-    ours = path.suffix == ".ckpt" or (path / "checkpoints").is_dir()
-    if kind is None and ours and not (path / "config.json").is_file():
+    run = path.suffix == ".ckpt" or ((path / "checkpoints").is_dir() and not (path / "config.json").is_file())
+    if kind is None and (run or is_model_folder(path)):
         return _of_checkpoint(path, weights)
     if weights is not None:
         raise ConfigError(

@@ -231,7 +231,8 @@ def default_output(options: Options, generator: "Generator", result: "Scores") -
     from unirae.core.io import sha256_of_text
 
     reference = options.split if options.reference == "data" else Path(options.reference).stem
-    sampler = f"{options.solver}{options.num_steps}-cfg{options.cfg_scale:g}"
+    used = generator.sampler.settings
+    sampler = f"{used.solver}{used.num_steps}-cfg{used.cfg_scale:g}"
     weights = "ema" if options.use_ema else "raw"
     decisive = {key: result.settings[key] for key in ("metrics", "reference")}
     decisive |= {"sampler": result.settings["images"]["sampler"], "count": result.count}

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from unirae.models.denoiser import Denoiser
 
 
+_BY_CHECKPOINT = ("num_steps", "solver", "cfg_scale", "guidance_interval")
+"""Options whose default a checkpoint may know."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generator:
     """A stage-2 checkpoint, ready to sample.
@@ -52,7 +56,6 @@ def open_generator(
         WeightsError: a checkpoint is missing, damaged, or of another kind or model.
     """
     from unirae.evaluation.image_sampler import ImageSampler, LabelRule
-    from unirae.evaluation.sampling import SamplerSettings
     from unirae.models.loading import find_checkpoint, read_checkpoint
     from unirae.models.loading_dit import dit_from_checkpoint, rae_of_dit
 
@@ -65,20 +68,13 @@ def open_generator(
     rae = rae_of_dit(
         content, file=file, rae=options.rae, encoder_weights=encoder_weights, with_encoder=with_encoder
     ).to(device)
-    guide, guide_identity = _open_guide(options.guide_checkpoint, dit, device)
+    guide, guide_identity = _open_guide(_guide_of(options, file, about), dit, device)
     given = parse_labels(labels, about["class_names"], num_classes=dit.num_classes) if labels else ()
     sampler = ImageSampler(
         dit=dit,
         rae=rae,
         guide=guide,
-        settings=SamplerSettings(
-            num_steps=options.num_steps,
-            solver=options.solver,
-            time_grid=options.time_grid,
-            time_shift=options.time_shift,
-            cfg_scale=options.cfg_scale,
-            guidance_interval=options.guidance_interval,
-        ),
+        settings=sampler_settings(options, about.get("sampling")),
         labels=LabelRule(
             num_classes=dit.num_classes, sampling=options.label_sampling, seed=options.seed, given=given
         ),
@@ -95,6 +91,17 @@ def open_generator(
         "device": device.type,
     }
     return Generator(sampler=sampler, checkpoint=file, about=about, settings=settings)
+
+
+def sampler_settings(options: "SamplerOptions", said: dict[str, Any] | None) -> "SamplerSettings":
+    """What the options say; then what the checkpoint says of its images; then what the sampler's defaults are."""
+    from unirae.evaluation.sampling import SamplerSettings
+
+    own = {name: value for name, value in (said or {}).items() if name in _BY_CHECKPOINT}
+    if "guidance_interval" in own:
+        own["guidance_interval"] = tuple(own["guidance_interval"])
+    given = {name: getattr(options, name) for name in _BY_CHECKPOINT if getattr(options, name) is not None}
+    return SamplerSettings(time_grid=options.time_grid, time_shift=options.time_shift, **(own | given))
 
 
 def with_sampler_settings(generator: Generator, settings: "SamplerSettings") -> Generator:
@@ -167,6 +174,14 @@ def _label(word: str, named: dict[str, list[int]], num_classes: int) -> int:
     )
 
 
+def _guide_of(options: "SamplerOptions", file: Path, about: dict[str, Any]) -> Path | None:
+    """The option, or the guide that the checkpoint names beside itself; ``none`` takes none."""
+    if options.guide_checkpoint is not None:
+        return None if str(options.guide_checkpoint) == "none" else options.guide_checkpoint
+    guide = (about.get("sampling") or {}).get("guide")
+    return None if guide is None else file.parent / guide
+
+
 def _open_guide(
     path: Path | None, dit: "Denoiser", device: "torch.device"
 ) -> "tuple[Denoiser | None, dict[str, Any] | None]":
@@ -188,4 +203,6 @@ def _open_guide(
 
 def _weights(options: "SamplerOptions", about: dict[str, Any]) -> str:
     decay = about["ema"]["ema"] if options.ema_decay is None else options.ema_decay
-    return f"EMA {decay}" if options.use_ema else "raw"
+    if not options.use_ema:
+        return "raw"
+    return "EMA" if decay is None else f"EMA {decay}"  # of a converted model, whose decay nobody wrote down

@@ -20,6 +20,7 @@ from unirae.evaluation.latent_cache import ensure_latent_cache
 from unirae.evaluation.latent_statistics import compute_latent_stats
 from unirae.models.encoders.absent import AbsentEncoder
 from unirae.models.latent_stats import LatentStats
+from unirae.models.model_folder import part
 from unirae.models.rae import RAE
 from unirae.training.datamodule import default_workers
 
@@ -40,8 +41,7 @@ def statistics_of_run(checkpoint: Path, rae: RAE) -> LatentStats:
             f"{checkpoint} was trained on another autoencoder than the one that this run opens (fingerprint "
             f"{recorded[:12]}…, here {rae.fingerprint[:12]}…): give back the old one, or start anew"
         )
-    mean, var = (state.get(f"dit.latent_stats.{name}") for name in ("mean", "var"))
-    return LatentStats(mean=mean, var=var, info=about["latent_stats_info"])
+    return LatentStats(**part(state, "dit.latent_stats"), info=about["latent_stats_info"])
 
 
 def statistics_of_data(

@@ -19,6 +19,8 @@ COMMANDS = {
     "compare-run": "a run's curves beside those of healthy runs, or of another run",
     "describe-encoder": "an encoder's numbers and the shapes that follow: tokens, outputs, time shift",
     "fetch-weights": "fetch what an experiment loads, for a machine without a network",
+    "convert": "models of the official RAE code or of diffusers, in and out",
+    "export": "a trained model as a folder for inference, with a model card; to the hub, if wished",
     "prepare-data": "convert an image folder or tar to the Hugging Face datasets format",
 }
 

@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unirae.app.builders import Config
-from unirae.core.errors import ConfigError, WeightsError
+from unirae import __version__
+from unirae.app.builders import Config, build_rae
+from unirae.core.errors import ConfigError, UserError, WeightsError
+from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
+from unirae.models.contents import rae_content
+from unirae.models.decoder_weights import is_official
 from unirae.models.loading import find_checkpoint, rae_from_checkpoint, read_checkpoint
+from unirae.models.model_folder import WEIGHTS, is_model_folder, write_model_folder
 from unirae.models.rae import RAE
 from unirae.models.random_rae import random_rae
 
@@ -80,8 +85,44 @@ def find_rae(config: Config) -> RaeSource:
         recipe = {"encoder": node["encoder"], "decoder": decoder, "image_size": node["image_size"]}
         return RaeSource(file=None, recipe={**recipe, "seed": config["seed"]})
     file = _existing(path, node["remedy"])
+    if is_official(file):
+        file = _converted(file, config)
     said = read_checkpoint(file, kind="stage1")["unirae"]["config"].get("model", {})
     return RaeSource(file=file, recipe=None, encoder_weights=_fill(node, said, config["changed_keys"], file))
+
+
+def _converted(decoder: Path, config: Config) -> Path:
+    """An official decoder as an autoencoder of ours, in the run's folder, with the encoder and sizes of ``model.rae``.
+
+    Raises:
+        ConfigError: the run's folder has one that was made from another file.
+        WeightsError: the decoder has other sizes.
+    """
+    node = config["model"]["rae"]
+    folder = Path(config["paths"]["output_dir"]) / "rae"
+    origin = {"program": "bytetriper/RAE", "version": __version__, "files": {"decoder": _record(decoder)}}
+    if not is_model_folder(folder):
+        model = {**node, "noise_tau": 0.0, "noise_kind": "uniform", "pretrained_decoder_path": str(decoder)}
+        rae = build_rae(model, seed=config["seed"])
+        recorded = {"model": {key: node[key] for key in _FROM_CHECKPOINT}, "data": config["data"]}
+        content = rae_content(rae, config=recorded, origin=origin)
+        try:
+            write_folder(folder, lambda new: write_model_folder(new, content))
+        except UserError:
+            if not is_model_folder(folder):  # else another process of this run was first
+                raise
+        log.info("%s: an official decoder; the autoencoder of this run is %s", decoder, folder)
+    said = read_checkpoint(folder, kind="stage1")["unirae"].get("origin") or {}
+    if said.get("files") != origin["files"]:
+        raise ConfigError(
+            f"{folder} was made from another file than model.rae.pretrained_decoder_path={decoder}; give that one "
+            "back, or choose another paths.output_dir"
+        )
+    return folder / WEIGHTS
+
+
+def _record(file: Path) -> dict[str, str]:
+    return {"file": file.name, "sha256": file_sha256(file)}
 
 
 def _existing(path: str, remedy: str | None) -> Path:

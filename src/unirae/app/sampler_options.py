@@ -14,7 +14,8 @@ class CommonSamplingOptions:
     """What a sweep over samplers keeps fixed."""
 
     guide_checkpoint: Path | None = None
-    """A weaker model of the same latents for autoguidance, such as a smaller one or an earlier step."""
+    """A weaker model of the same latents for autoguidance, such as a smaller one or an earlier step; none for none.
+    Default: the guide that an exported folder holds, if any."""
     label_sampling: Literal["equal", "random"] = "equal"
     """equal goes round the classes; random draws them. Scores of the two are not comparable."""
     time_grid: Literal["reference", "to_zero"] = "reference"
@@ -40,13 +41,14 @@ class CommonSamplingOptions:
 class SamplingOptions(CommonSamplingOptions):
     """How to sample, and where it is computed."""
 
-    cfg_scale: float = 1.0
-    """Strength of guidance: by the same network without label, or by --guide_checkpoint. 1 is without."""
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    cfg_scale: float | None = None
+    """Strength of guidance: by the same network without label, or by --guide_checkpoint. 1 is without. Default of this
+    and the next three: what a converted model's configuration says, else 1, the whole interval, 50 and euler."""
+    guidance_interval: tuple[float, float] | None = None
     """Guide only between these (shifted) times; 0 is data, 1 is noise, both ends are inside."""
-    num_steps: int = 50
+    num_steps: int | None = None
     """Points of the time grid; euler asks the network once less."""
-    solver: Solver = "euler"
+    solver: Solver | None = None
     """How the velocities are integrated (docs/sampling.md)."""
     use_ema: Switch = True
     """The averaged weights; false takes the raw ones."""

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -102,6 +103,52 @@ def load_tensors(path: str | Path) -> dict[str, Any]:
             f"{path} is truncated or not a torch file ({type(error).__name__}). Copy it again, or use "
             "another checkpoint."
         ) from None
+
+
+def load_safetensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Raises:
+        WeightsError: it is missing, truncated or no safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"no such file: {path}")
+    try:
+        return load_file(path)
+    except PermissionError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror}") from None
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is truncated or no safetensors file ({error}). Copy it again") from None
+
+
+def write_folder(folder: str | Path, fill: Callable[[Path], Any]) -> Path:
+    """Call ``fill(temporary)`` on a new neighbour of ``folder``, then rename it: the whole folder appears, or none.
+
+    Raises:
+        UserError: ``folder`` exists and is not empty, or the operating system refused.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists already; name a new folder, or remove it first")
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror or error}. Free some space or choose another folder; nothing was "
+            "left half-written."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
 
 
 def _operating_system_error(error: BaseException) -> OSError | None:

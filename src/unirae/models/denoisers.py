@@ -46,7 +46,7 @@ def denoiser_from_description(
         WeightsError: the tensors do not fit.
     """
     stats = LatentStats(
-        mean=state.get("latent_stats.mean"), var=state.get("latent_stats.var"), info=stats_info
+        **{name: state.get(f"latent_stats.{name}") for name in ("mean", "var", "eps")}, info=stats_info
     )
     denoiser = build_denoiser(
         description["kind"],

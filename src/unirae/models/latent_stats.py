@@ -19,6 +19,8 @@ class LatentStats(nn.Module):
 
     Args:
         info: how they were taken (data set, count, crop), for the checkpoint and the curious.
+        eps: ε under the root; None is :data:`~unirae.core.conventions.LATENT_EPS`. Another one, of statistics from
+            elsewhere, travels with them.
     """
 
     mean: Tensor | None
@@ -30,6 +32,7 @@ class LatentStats(nn.Module):
         mean: Float[Tensor, "c h w"] | None = None,
         var: Float[Tensor, "c h w"] | None = None,
         info: dict[str, Any] | None = None,
+        eps: float | Tensor | None = None,
     ) -> None:
         super().__init__()
         for name, tensor in (("mean", mean), ("var", var)):
@@ -40,6 +43,11 @@ class LatentStats(nn.Module):
                 "latent statistics: var holds negative values; is it a standard deviation's sign?"
             )
         self.info = dict(info or {})
+        self.epsilon = LATENT_EPS if eps is None else float(eps)
+        if not self.epsilon >= 0:
+            raise WeightsError(f"latent statistics: eps={self.epsilon} must not be negative")
+        if self.epsilon != LATENT_EPS:
+            self.register_buffer("eps", torch.tensor(self.epsilon))
         self.register_buffer("mean", None if mean is None else mean.float())
         self.register_buffer("var", None if var is None else var.float())
 
@@ -68,11 +76,11 @@ class LatentStats(nn.Module):
         latents = tokens.float()
         if self.mean is not None:
             latents = latents - self.mean
-        return latents if self.var is None else latents / (self.var + LATENT_EPS).sqrt()
+        return latents if self.var is None else latents / (self.var + self.epsilon).sqrt()
 
     def denormalise(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The inverse of :meth:`normalise`."""
         tokens = latents.float()
         if self.var is not None:
-            tokens = tokens * (self.var + LATENT_EPS).sqrt()
+            tokens = tokens * (self.var + self.epsilon).sqrt()
         return tokens if self.mean is None else tokens + self.mean

@@ -8,26 +8,32 @@ from torch import Tensor
 from unirae.core.errors import WeightsError
 from unirae.core.io import load_tensors
 from unirae.models.latent_stats import LatentStats
+from unirae.models.model_folder import WEIGHTS, is_model_folder, part, read_model_folder
 from unirae.models.rae import RAE
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """A checkpoint file, given itself or a run's folder (its ``checkpoints/last.ckpt``).
+    """A checkpoint file, given itself, a run's folder (its ``checkpoints/last.ckpt``) or an exported folder.
 
     Raises:
         WeightsError: there is none.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_file():
         return path
     last = path / "checkpoints/last.ckpt"
     if last.is_file():
         return last
+    if is_model_folder(path):
+        return path / WEIGHTS
     if path.is_dir():
         raise WeightsError(
-            f"{path} holds no checkpoints/last.ckpt: give a run's folder, or a checkpoint file"
+            f"{path} holds neither checkpoints/last.ckpt nor an exported model (config.json of unirae and {WEIGHTS}): "
+            "give a run's folder, an exported one, or a checkpoint file"
         )
-    raise WeightsError(f"no checkpoint at {path}; give a .ckpt file or the folder of a run")
+    raise WeightsError(
+        f"no checkpoint at {path}; give a .ckpt file, the folder of a run, or an exported folder"
+    )
 
 
 def read_checkpoint(path: str | Path, *, kind: str | tuple[str, ...]) -> dict[str, Any]:
@@ -39,7 +45,8 @@ def read_checkpoint(path: str | Path, *, kind: str | tuple[str, ...]) -> dict[st
         WeightsError: missing, damaged, from another program, or of another kind.
     """
     file = find_checkpoint(path)
-    content = load_tensors(file)
+    exported = file.name == WEIGHTS and is_model_folder(file.parent)
+    content = read_model_folder(file.parent) if exported else load_tensors(file)
     about = content.get("unirae") if isinstance(content, dict) else None
     if about is None:
         raise WeightsError(f"{file} is not a checkpoint of unirae")
@@ -96,7 +103,7 @@ def rae_from_checkpoint(
     stats = LatentStats(**about["latent_stats"]) if about["latent_stats"] else None
     rae = RAE.from_spec(
         about["rae"],
-        _part(content["state_dict"], "ema" if ema else "decoder"),
+        weights_of(content, "ema" if ema else "decoder"),
         encoder_state=about["encoder_state"],
         stats=stats,
         encoder_weights=encoder_weights,
@@ -105,7 +112,15 @@ def rae_from_checkpoint(
     return rae.eval().requires_grad_(False)
 
 
-def _part(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")
-    }
+def weights_of(content: dict[str, Any], name: str) -> dict[str, Tensor]:
+    """The tensors of a network, or of one of its averages.
+
+    Raises:
+        WeightsError: they are not there; exported folders hold the average alone.
+    """
+    found = part(content["state_dict"], name)
+    if not found:
+        raise WeightsError(
+            f"there are no weights named {name!r}: an exported folder holds the averaged ones alone"
+        )
+    return found

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from unirae.core.errors import WeightsError
 from unirae.models.denoiser import Denoiser
 from unirae.models.denoisers import denoiser_from_description
 from unirae.models.latent_stats import LatentStats
-from unirae.models.loading import rae_from_checkpoint, read_checkpoint
+from unirae.models.loading import rae_from_checkpoint, read_checkpoint, weights_of
+from unirae.models.model_folder import part
 from unirae.models.rae import RAE
 from unirae.models.random_rae import random_rae
 
@@ -33,12 +32,7 @@ def dit_from_checkpoint(
 ) -> Denoiser:
     """As :func:`load_dit`, from what ``read_checkpoint`` gave."""
     about = content["unirae"]
-    part = _average(about["ema"], ema_decay) if ema else "dit"
-    state: dict[str, Tensor] = {
-        name.removeprefix(f"{part}."): tensor
-        for name, tensor in content["state_dict"].items()
-        if name.startswith(f"{part}.")
-    }
+    state = weights_of(content, _average(about["ema"], ema_decay) if ema else "dit")
     denoiser = denoiser_from_description(about["dit"], state, stats_info=about["latent_stats_info"])
     return denoiser.eval().requires_grad_(False)
 
@@ -94,6 +88,5 @@ def rae_of_dit(
             f"the autoencoder at {where} is not the one that {file} was trained on: fingerprint "
             f"{found.fingerprint[:12]}…, recorded {reference['fingerprint'][:12]}…. Give that one with --rae PATH"
         )
-    state, info = content["state_dict"], content["unirae"]["latent_stats_info"]
-    mean, var = (state.get(f"dit.latent_stats.{name}") for name in ("mean", "var"))
-    return found.with_stats(LatentStats(mean=mean, var=var, info=info))
+    stats = part(weights_of(content, "ema"), "latent_stats")
+    return found.with_stats(LatentStats(**stats, info=content["unirae"]["latent_stats_info"]))

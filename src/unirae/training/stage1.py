@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from unirae.core.images import quantise
 from unirae.losses.adaptive_weight import detached_leaf, image_gradient
+from unirae.models.contents import describe_rae
 from unirae.models.decoder import ViTDecoder
 from unirae.models.encoders.shape import in_words
 from unirae.models.rae import RAE
@@ -163,12 +164,7 @@ class Stage1(ManualModule):
 
     def describe(self) -> dict[str, Any]:
         """The architecture, the encoder's identity (and its weights where nothing else can give them)."""
-        encoder = self.rae.encoder
-        return {
-            "rae": self.rae.spec(),
-            "encoder_state": encoder.state_dict() if encoder.identity.embedded else None,
-            "latent_stats": self.rae.stats.to_dict(),
-        }
+        return describe_rae(self.rae)
 
     def networks(self) -> dict[str, nn.Module | None]:
         """The networks of the summary."""

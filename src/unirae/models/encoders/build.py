@@ -1,6 +1,7 @@
 """Building encoders: from a hub, a folder, a seed, or what a checkpoint says."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,11 @@ def _place(kind: str, name: str) -> str:
     on_hub = hub_repository(kind, name)
     folder = None if on_hub is None else carried_folder(on_hub)
     return name if folder is None else str(folder)
+
+
+def embedded(encoder: Encoder) -> Encoder:
+    """The same encoder, whose weights travel inside checkpoints from now on."""
+    return type(encoder)(backbone=encoder.backbone, identity=replace(encoder.identity, embedded=True))  # pyright: ignore[reportCallIssue]
 
 
 def adapter(kind: str) -> type[Any]:

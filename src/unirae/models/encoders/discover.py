@@ -26,7 +26,7 @@ def find_kind(source: str) -> str:
     Raises:
         WeightsError: there is no ``config.json``, or it names no model.
     """
-    file = _config_file(source)
+    file = config_file(source)
     try:
         model_type = json.loads(file.read_text())["model_type"]
     except (ValueError, KeyError, TypeError):
@@ -36,15 +36,21 @@ def find_kind(source: str) -> str:
 
 def usual_input_size(encoder: Encoder) -> tuple[int, int]:
     """(height, width) in pixels that the encoder was made for, by its own configuration."""
-    if encoder.identity.kind == "dinov2":
+    kind = encoder.identity_without_hash.kind
+    if kind == "dinov2":
         return _DINOV2_SIZE, _DINOV2_SIZE
     backbone: Any = encoder.backbone
-    size = backbone.patch_embed.img_size if encoder.identity.kind == "timm" else backbone.config.image_size
+    size = backbone.patch_embed.img_size if kind == "timm" else backbone.config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     return int(height), int(width)
 
 
-def _config_file(source: str) -> Path:
+def config_file(source: str) -> Path:
+    """``config.json`` of a folder, or of a hub's model.
+
+    Raises:
+        WeightsError: there is none.
+    """
     from transformers.utils.hub import cached_file
 
     path = Path(source).expanduser()

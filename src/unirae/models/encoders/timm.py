@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.hub import hub_problem
-from unirae.core.io import load_tensors, read_json
+from unirae.core.io import load_safetensors, load_tensors, read_json
 from unirae.core.log import get_logger
 from unirae.models.encoders.base import Encoder, plain_norm
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
@@ -173,12 +173,4 @@ def folder_settings(folder: Path) -> dict[str, Any]:
 
 def _read(source: str) -> dict[str, Tensor]:
     """A checkpoint file of timm: safetensors, or a torch file of tensors."""
-    if Path(source).suffix != ".safetensors":
-        return load_tensors(source)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(source)
-    except SafetensorError as error:
-        raise WeightsError(f"{source} is truncated or damaged ({error})") from None
+    return load_safetensors(source) if Path(source).suffix == ".safetensors" else load_tensors(source)

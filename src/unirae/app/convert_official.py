@@ -1,0 +1,368 @@
+"""From a configuration of the official RAE code and its weights to a folder of ours."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unirae import __version__
+from unirae.app.convert import Options
+from unirae.app.inference import choose_data
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.io import file_sha256, state_sha256, write_folder
+from unirae.core.log import get_logger
+from unirae.models.contents import dit_content, rae_content
+from unirae.models.decoder import ViTDecoder
+from unirae.models.denoiser import Denoiser
+from unirae.models.denoisers import build_denoiser
+from unirae.models.encoders.base import Encoder
+from unirae.models.encoders.build import build_encoder, embedded
+from unirae.models.encoders.discover import config_file
+from unirae.models.encoders.hf import HFEncoder
+from unirae.models.interop.official import decoder_from_official, decoder_to_official, encoder_from_official
+from unirae.models.interop.official_config import (
+    OfficialDit,
+    OfficialRae,
+    check_sections,
+    read_dit,
+    read_rae,
+    read_sampling,
+)
+from unirae.models.interop.official_dit import dit_from_official, dit_to_official
+from unirae.models.interop.official_files import check_fit, read_stats, read_weights
+from unirae.models.model_folder import write_model_folder
+from unirae.models.rae import RAE, token_grid
+from unirae.models.strict import load_strictly
+
+log = get_logger(__name__)
+
+DECODER_SIZES = {  # theirs: ours
+    "decoder_hidden_size": "width",
+    "decoder_num_hidden_layers": "depth",
+    "decoder_num_attention_heads": "num_heads",
+    "decoder_intermediate_size": "mlp_width",
+}
+DECODER_CONSTANTS = {"hidden_act": "gelu", "layer_norm_eps": 1e-12, "qkv_bias": True, "num_channels": 3}
+"""Of the decoder's configuration: what ours always has."""
+_PROGRAM = {"program": "bytetriper/RAE", "version": __version__}
+_REGISTERS = 4
+"""The official code drops five tokens of any DINOv2: the class token and four registers."""
+
+
+@dataclass
+class _Conversion:
+    """What is known while converting: options, the folders in which paths are looked up, the files that were read."""
+
+    options: Options
+    places: list[Path]
+    files: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def find(self, path: str, key: str) -> Path:
+        """The file or folder that a path of the configuration means.
+
+        Raises:
+            WeightsError: it is nowhere.
+        """
+        found = self.find_local(path)
+        if found is None:
+            raise WeightsError(
+                f"{key}: no such file {path}, neither from here nor from the folder of {self.options.config} or one "
+                "above it. The official files are fetched with: hf download nyu-visionx/RAE-collections --local-dir "
+                "models"
+            )
+        return found
+
+    def find_local(self, path: str) -> Path | None:
+        """The same; None where it is nowhere, so that it may be the name of a hub."""
+        return next((place / path for place in self.places if (place / path).expanduser().exists()), None)
+
+    def weights(self, path: Path, key: str) -> dict[str, Tensor]:
+        """The tensors of a file, which is recorded."""
+        self.files[key] = {"file": path.name, "sha256": file_sha256(path)}
+        return read_weights(path, which=self.options.weights)
+
+
+def from_official(options: Options) -> None:
+    """Convert, and write the folder.
+
+    Raises:
+        ConfigError, WeightsError: something is missing, damaged, unknown or does not fit; nothing is written then.
+    """
+    assert options.config is not None
+    document = _read_yaml(options.config)
+    check_sections(document)
+    places = [Path(), *options.config.resolve().parents]
+    conversion = _Conversion(options, places)
+    dit = read_dit(document["stage_2"]) if document.get("stage_2") else None
+    data = choose_data(options.data, None, {})
+    rae, rae_origin = _convert_rae(
+        conversion, document, checkpoint=options.checkpoint if dit is None else None
+    )
+    recorded = {"model": model_config(rae), "data": data}
+    rae_made = rae_content(rae, config=recorded, origin=rae_origin)
+    if dit is None:
+        write_folder(options.output, lambda folder: write_model_folder(folder, rae_made))
+        return
+    sampling = read_sampling(document, dit)
+    settings = dict(sampling.settings)
+    made, origin = _convert_dit(
+        conversion, dit, rae, sampling.time_shift, key="stage_2", checkpoint=options.checkpoint
+    )
+    guide = None
+    if sampling.guide is not None:
+        guide = _convert_dit(
+            conversion, sampling.guide, rae, sampling.time_shift, key="guidance.guidance_model"
+        )
+        settings["guide"] = "guide"
+    decay = (document.get("training") or {}).get("ema_decay") if options.weights == "ema" else None
+    origin["config"] = document
+
+    def fill(folder: Path) -> None:
+        _write(folder, made, origin, recorded, rae, "rae", settings or None, decay)
+        (folder / "rae").mkdir()
+        write_model_folder(folder / "rae", rae_made)
+        if guide is not None:
+            (folder / "guide").mkdir()
+            _write(folder / "guide", *guide, recorded, rae, "../rae", None, None)
+
+    write_folder(options.output, fill)
+
+
+def _write(
+    folder: Path,
+    denoiser: Denoiser,
+    origin: dict[str, Any],
+    recorded: dict[str, Any],
+    rae: RAE,
+    rae_path: str,
+    settings: dict[str, Any] | None,
+    ema_decay: float | None,
+) -> None:
+    content = dit_content(
+        denoiser,
+        rae_reference={"path": rae_path, "fingerprint": rae.fingerprint, "recipe": None},
+        class_names=[],
+        config=recorded,
+        origin=origin,
+        sampling=settings,
+        ema_decay=ema_decay,
+    )
+    write_model_folder(folder, content)
+
+
+def _convert_rae(
+    conversion: _Conversion, document: Mapping[str, Any], *, checkpoint: Path | None
+) -> tuple[RAE, dict[str, Any]]:
+    official = read_rae(document)
+    encoder = _build_encoder(conversion, official)
+    decoder = _build_decoder(conversion, official, encoder)
+    state, source = _rae_weights(conversion, official, checkpoint)
+    own = {key.removeprefix("decoder."): t for key, t in state.items() if not key.startswith("encoder.")}
+    check_fit(
+        own,
+        decoder_to_official(decoder.state_dict()),
+        what=f"decoder of {conversion.options.config} ({source})",
+    )
+    _check_encoder(encoder, encoder_from_official(state), source, official.encoder_source)
+    load_strictly(decoder, decoder_from_official(own), what=f"decoder ({source})")
+    stats = None
+    if official.stats is not None:
+        file = conversion.find(official.stats, "stage_1.params.normalization_stat_path")
+        conversion.files["statistics"] = {"file": file.name, "sha256": file_sha256(file)}
+        stats = read_stats(file, eps=official.eps)
+    rae = RAE(
+        encoder=encoder,
+        decoder=decoder,
+        encoder_input_size=official.encoder_input_size,
+        noise_tau=official.noise_tau,
+        stats=stats,
+    )
+    origin = {**_PROGRAM, "files": dict(conversion.files), "dtype": _dtype(own)}
+    return rae.eval().requires_grad_(False), origin
+
+
+def _rae_weights(
+    conversion: _Conversion, official: OfficialRae, checkpoint: Path | None
+) -> tuple[dict[str, Tensor], Path]:
+    named = {
+        "stage_1.ckpt": official.checkpoint,
+        "stage_1.params.pretrained_decoder_path": official.decoder_weights,
+    }
+    given = {key: path for key, path in named.items() if path is not None}
+    if checkpoint is not None and given:
+        key, path = next(iter(given.items()))
+        raise ConfigError(
+            f"two sources for the autoencoder's weights: --checkpoint {checkpoint} and {key}={path}; leave one out"
+        )
+    if checkpoint is not None:
+        return conversion.weights(checkpoint, "stage_1"), checkpoint
+    if not given:
+        raise ConfigError(
+            f"{conversion.options.config} names no weights of the decoder: set stage_1.params.pretrained_decoder_path "
+            "(or, for a configuration of stage 1, give --checkpoint)"
+        )
+    key, path = next(iter(given.items()))
+    file = conversion.find(str(path), key)
+    return conversion.weights(file, "stage_1"), file
+
+
+def _build_encoder(conversion: _Conversion, official: OfficialRae) -> Encoder:
+    local = conversion.find_local(official.encoder_source)
+    source = conversion.options.encoder_weights or (str(local) if local else "hub")
+    pixels = conversion.find_local(official.pixel_source)
+    own_pixels = official.pixel_source == official.encoder_source
+    where = source if own_pixels and source != "hub" else str(pixels or official.pixel_source)
+    mean, std = HFEncoder.pixel_statistics(where)
+    name = Path(official.encoder_source).name if local else official.encoder_source
+    encoder = build_encoder(
+        kind=official.encoder_kind, name=name, weights=source, mean=mean, std=std,
+        remedy=f"It is the encoder of {conversion.options.config}: give its folder with --encoder_weights DIR (fetched "
+        f"where there is a network with `hf download {official.encoder_source} --local-dir DIR`)",
+    )  # fmt: skip
+    sizes = encoder.identity.config
+    registers = sizes.get("num_register_tokens", _REGISTERS)
+    plain = sizes.get("model_type") == "dinov2"
+    if official.encoder_kind == "dinov2" and (plain or registers != _REGISTERS):
+        raise ConfigError(
+            f"{official.encoder_source} has {0 if plain else registers} register tokens; the official code reads "
+            f"DINOv2 with {_REGISTERS} alone"
+        )
+    return embedded(encoder) if conversion.options.embed_encoder else encoder
+
+
+def _build_decoder(conversion: _Conversion, official: OfficialRae, encoder: Encoder) -> ViTDecoder:
+    local = conversion.find_local(official.decoder_config)
+    file = config_file(str(local) if local else official.decoder_config)
+    try:
+        sizes = json.loads(file.read_text())
+        ours: dict[str, Any] = {name: int(sizes[key]) for key, name in DECODER_SIZES.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file} is no configuration of a ViTMAE decoder: {error}") from None
+    for key, value in DECODER_CONSTANTS.items():
+        if sizes.get(key, value) != value:
+            raise ConfigError(
+                f"{file}: {key}={sizes[key]}; decoders here have {value}, as all published ones"
+            )
+    grid = token_grid(official.encoder_input_size, encoder.patch_size)
+    return ViTDecoder(**ours, token_dim=encoder.width, patch_size=official.decoder_patch_size, grid=grid)
+
+
+def _check_encoder(encoder: Encoder, state: dict[str, Tensor], file: Path, source: str) -> None:
+    """A whole official RAE carries its encoder: it must be the one that is loaded. Names differ between versions."""
+    if not state:
+        return
+    own = [_hash(t) for t in encoder.backbone.state_dict().values() if t.is_floating_point()]
+    ignored = getattr(encoder, "ignored_prefixes", ())
+    theirs = {
+        key: _hash(tensor)
+        for key, tensor in state.items()
+        if tensor.is_floating_point() and not key.removeprefix("backbone.").startswith(ignored)
+    }
+    other = [key for key, value in theirs.items() if value not in own]
+    if other or len(theirs) != len(own):
+        example = f", such as {other[0].removeprefix('backbone.')}" if other else ""
+        raise WeightsError(
+            f"the encoder inside {file} is not the one at {source}: {len(other)} of its {len(theirs)} tensors are "
+            f"other ones{example} (there are {len(own)} there). Give the right one with --encoder_weights DIR"
+        )
+
+
+def _hash(tensor: Tensor) -> str:
+    return state_sha256({"": tensor.float()})
+
+
+def _convert_dit(
+    conversion: _Conversion,
+    official: OfficialDit,
+    rae: RAE,
+    time_shift: float,
+    *,
+    key: str,
+    checkpoint: Path | None = None,
+) -> tuple[Denoiser, dict[str, Any]]:
+    if checkpoint is not None and official.checkpoint is not None:
+        raise ConfigError(
+            f"two sources for the weights of {key}: --checkpoint {checkpoint} and {key}.ckpt={official.checkpoint}; "
+            "leave one out"
+        )
+    if checkpoint is None:
+        if official.checkpoint is None:
+            raise ConfigError(
+                f"{key} has no ckpt: give its weights with --checkpoint FILE, or set {key}.ckpt"
+            )
+        checkpoint = conversion.find(official.checkpoint, f"{key}.ckpt")
+    state = conversion.weights(checkpoint, key)
+    denoiser = build_denoiser(
+        official.kind, **official.arguments, time_shift=time_shift, latent_stats=rae.stats
+    )
+    if denoiser.latent_shape != rae.latent_shape:
+        raise ConfigError(
+            f"{key} reads latents {denoiser.latent_shape}, but stage_1 makes {rae.latent_shape}: set in_channels and "
+            "input_size to those"
+        )
+    labelled = official.has_null_label
+    check_fit(state, dit_to_official(denoiser, has_null_label=labelled), what=f"{key} ({checkpoint})")
+    ours = dit_from_official(state, trunk_depth=official.trunk_depth, has_null_label=labelled)
+    stats = {f"latent_stats.{name}": t for name, t in denoiser.latent_stats.state_dict().items()}
+    load_strictly(denoiser, ours | stats, what=f"{key} ({checkpoint})")
+    if not labelled:
+        log.warning(
+            "%s: no label for none was trained (class_dropout_prob 0): do not guide it without label", key
+        )
+    origin = {
+        **_PROGRAM,
+        "files": {key: conversion.files[key]},
+        "dtype": _dtype(state),
+        "has_null_label": labelled,
+    }
+    return denoiser.eval().requires_grad_(False), origin
+
+
+def _dtype(state: dict[str, Tensor]) -> str | None:
+    """What the weights are stored in, if all in one; ours are float32, which holds all of these exactly."""
+    kinds = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
+    if any(kind not in (torch.float32, torch.float16, torch.bfloat16) for kind in kinds):
+        raise WeightsError(f"weights of type {', '.join(map(str, kinds))} cannot be kept exactly in float32")
+    return str(kinds.pop()).removeprefix("torch.") if len(kinds) == 1 else None
+
+
+def model_config(rae: RAE) -> dict[str, Any]:
+    """What a run's configuration would say of this autoencoder under ``model``."""
+    identity = rae.encoder.identity
+    decoder = {k: v for k, v in rae.decoder.architecture.items() if k not in ("token_dim", "grid")}
+    return {
+        "encoder": {
+            "kind": identity.kind,
+            "name": identity.name,
+            "weights": "hub" if identity.weights == "hub" else identity.source,
+            "architecture": identity.config,
+            "mean": list(identity.pixel_mean),
+            "std": list(identity.pixel_std),
+            "remedy": None,
+        },
+        "decoder": {
+            "_target_": "unirae.models.decoder.ViTDecoder",
+            **decoder,
+            "gradient_checkpointing": False,
+        },
+        "image_size": rae.encoder_input_size[0]
+        if rae.encoder_input_size[0] == rae.encoder_input_size[1]
+        else list(rae.encoder_input_size),
+    }
+
+
+def _read_yaml(path: Path) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    if not path.is_file():
+        raise ConfigError(f"--config {path}: no such file")
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"--config {path} is not valid YAML: {str(error).splitlines()[0]}") from None

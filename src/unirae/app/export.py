@@ -1,0 +1,164 @@
+"""``python src/export.py``: a trained model as a folder without pickles, with a model card; to the hub, if wished."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from unirae.app import cli
+from unirae.app.options import Flag, parse
+from unirae.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unirae.models.rae import RAE
+
+PICTURE = "samples"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Write a trained model as config.json and model.safetensors with a model card, README.md.
+
+    The folder is all that load_rae, load_dit, sampling and scoring need; a generator's has its autoencoder inside.
+    With --push_to_hub it is uploaded, too; from_hub fetches it again.
+    """
+
+    checkpoint: Path
+    """A checkpoint of stage 1 or 2, the folder of its run, or a folder that was exported or converted before."""
+    output: Path
+    """The folder to write; it must not exist yet."""
+    weights: Literal["ema", "model"] = "ema"
+    """The averaged weights, or the raw ones."""
+    rae: Path | None = None
+    """Where the autoencoder of a generator lies, if not where its checkpoint says."""
+    encoder_weights: str | None = None
+    """Where the encoder's weights lie, if not where the checkpoint says."""
+    embed_encoder: Flag = False
+    """Put the encoder's weights into the folder, too (mind their licence)."""
+    picture: Path | None = None
+    """An image for the card. Default: the newest samples of the run."""
+    license: str | None = None
+    """Of the model, for the card, such as mit. Default: the card says that it is not stated."""
+    push_to_hub: str | None = None
+    """owner/name on the Hugging Face hub, created where it does not exist; needs a login (hf auth login)."""
+    private: Flag = False
+    """Of a new repository on the hub."""
+
+
+def main() -> int:
+    """Parse, export, and turn mistakes into one line."""
+    options = parse(Options)
+    return cli.run(lambda: run(options))
+
+
+def run(options: Options) -> Path:
+    """Write the folder, and upload it if wished; returns it."""
+    from unirae.app.model_card import newest_picture, write_card
+    from unirae.core.io import write_folder
+    from unirae.core.log import get_logger
+    from unirae.models.hub import push_to_hub
+    from unirae.models.loading import find_checkpoint, read_checkpoint
+    from unirae.models.model_folder import write_model_folder
+
+    cli.quiet_libraries()
+    cli.configure_logging()
+    if options.private and options.push_to_hub is None:
+        raise ConfigError("--private is of a repository on the hub: give --push_to_hub owner/name, too")
+    file = find_checkpoint(options.checkpoint)
+    content = read_checkpoint(file, kind=("stage1", "stage2"))
+    picture = options.picture or newest_picture(file)
+    if picture is not None and not picture.is_file():
+        raise ConfigError(f"--picture {picture}: no such file")
+    exported = _averaged(content, options.weights)
+    parts: dict[str, dict[str, Any]] = {}
+    if content["unirae"]["kind"] == "stage2":
+        exported, parts = _with_parts(options, file, content, exported)
+    elif options.rae is not None:
+        raise ConfigError("--rae belongs to a generator's checkpoint; this one is of an autoencoder")
+    elif options.embed_encoder:
+        exported = _embedding(exported, _load_rae(options, exported))
+
+    def fill(folder: Path) -> None:
+        write_model_folder(folder, exported)
+        for name, part in parts.items():
+            (folder / name).mkdir()
+            write_model_folder(folder / name, part)
+        shown = None
+        if picture is not None:
+            shown = f"{PICTURE}{picture.suffix}"
+            shutil.copyfile(picture, folder / shown)
+        write_card(folder, exported["unirae"], run=file, picture=shown, license=options.license)
+
+    write_folder(options.output, fill)
+    get_logger(__name__).info("exported: %s", options.output)
+    if options.push_to_hub is not None:
+        address = push_to_hub(options.output, options.push_to_hub, private=options.private)
+        get_logger(__name__).info("uploaded: %s", address)
+    return options.output
+
+
+def _averaged(content: dict[str, Any], weights: str) -> dict[str, Any]:
+    """The content with the wanted weights in the place of the average, and nothing else."""
+    from unirae.models.loading import weights_of
+
+    stage = {"stage1": "decoder", "stage2": "dit"}[content["unirae"]["kind"]]
+    state = weights_of(content, "ema" if weights == "ema" else stage)
+    about = {**content["unirae"], "exported_weights": weights}
+    if about["kind"] == "stage2":
+        about["ema"] = {"ema": about["ema"]["ema"] if weights == "ema" else None}
+    return {"unirae": about, "state_dict": {f"ema.{name}": tensor for name, tensor in state.items()}}
+
+
+def _with_parts(
+    options: Options, file: Path, content: dict[str, Any], exported: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The generator, and what lies inside its folder: the autoencoder, and its guide if it has one."""
+    from unirae.models.contents import rae_content
+    from unirae.models.loading import read_checkpoint
+    from unirae.models.loading_dit import rae_of_dit
+
+    about = content["unirae"]
+    reference = about["rae"]
+    # opened with its encoder only where that is to be put inside: an export needs no network
+    rae = rae_of_dit(
+        content,
+        file=file,
+        rae=options.rae,
+        encoder_weights=options.encoder_weights,
+        with_encoder=options.embed_encoder or reference["path"] is None,
+    )
+    if options.rae is None and reference["path"] is None:  # a random one, for smoke tests
+        origin = {"version": about["version"], "recipe": reference["recipe"]}
+        inner = rae_content(
+            rae, config={"model": reference["recipe"], "data": about["config"]["data"]}, origin=origin
+        )
+    else:
+        inner = _averaged(
+            read_checkpoint(options.rae or file.parent / reference["path"], kind="stage1"), "ema"
+        )
+        if options.embed_encoder:
+            inner = _embedding(inner, rae)
+    parts = {"rae": inner}
+    named = {"path": "rae", "fingerprint": reference["fingerprint"], "recipe": None}
+    exported["unirae"] |= {"rae": named}
+    if guide := (about.get("sampling") or {}).get("guide"):
+        weak = _averaged(read_checkpoint(file.parent / guide, kind="stage2"), "ema")
+        weak["unirae"] |= {"rae": named | {"path": "../rae"}}
+        parts["guide"] = weak
+        exported["unirae"]["sampling"] = {**about["sampling"], "guide": "guide"}
+    return exported, parts
+
+
+def _load_rae(options: Options, content: dict[str, Any]) -> "RAE":
+    from unirae.models.loading import rae_from_checkpoint
+
+    return rae_from_checkpoint(content, encoder_weights=options.encoder_weights)
+
+
+def _embedding(content: dict[str, Any], rae: "RAE") -> dict[str, Any]:
+    """The content with the encoder's weights inside."""
+    about = dict(content["unirae"])
+    identity = about["rae"]["encoder"]
+    about["rae"] = {**about["rae"], "encoder": {**identity, "embedded": True}}
+    about["encoder_state"] = rae.encoder.state_dict()
+    return {**content, "unirae": about}

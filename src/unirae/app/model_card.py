@@ -1,0 +1,129 @@
+"""The model card of an exported folder: what the model is, what it was trained on, how it scores, how to use it."""
+
+from pathlib import Path
+from typing import Any
+
+from unirae.core.io import write_atomically
+from unirae.evaluation.result_file import Result, read_result
+
+_USE = {
+    "stage1": """```python
+import unirae
+
+rae = unirae.load_rae(unirae.from_hub("OWNER/NAME"))  # or the folder
+latents = rae.encode(images)  # RGB in [0, 1], b 3 H W
+decoded = rae.decode(latents)
+```""",
+    "stage2": """```python
+import unirae
+
+folder = unirae.from_hub("OWNER/NAME")  # or the folder
+dit, rae = unirae.load_dit(folder), unirae.load_rae(folder)
+images = unirae.sample(dit, rae, labels=[0, 1, 2], cfg_scale=2.0)  # RGB in [0, 1], b 3 H W
+```""",
+}
+_TITLE = {"stage1": "Representation autoencoder", "stage2": "Diffusion transformer on RAE latents"}
+
+
+def write_card(
+    folder: Path, about: dict[str, Any], *, run: Path, picture: str | None, license: str | None
+) -> None:
+    """``README.md`` with the hub's header.
+
+    Args:
+        about: of the exported model.
+        run: the checkpoint; scores are read from ``eval/`` of its run's folder.
+        picture: a file in ``folder``.
+        license: as the hub names it; None says that it is not stated.
+    """
+    header = ["---", f"license: {license or 'other'}", "library_name: unirae"]
+    header += ["tags:", "- image-generation", "- representation-autoencoder", "---"]
+    parts = ["\n".join(header), f"# {_TITLE[about['kind']]}"]
+    if picture is not None:
+        parts.append(f"![What the model makes]({picture})")
+    parts += [_table("The model", _model(about)), _table("Training", _training(about))]
+    parts += [_scores(run), f"## Use\n\n{_USE[about['kind']]}"]
+    if license is None:
+        parts.append(
+            "**Licence: not stated.** The encoder's licence applies to its weights and features as well."
+        )
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    write_atomically(folder / "README.md", lambda file: file.write(text.encode()))
+
+
+def newest_picture(checkpoint: Path) -> Path | None:
+    """The last samples of the checkpoint's run, if there are any."""
+    run = _run_folder(checkpoint)
+    found = [*run.glob("samples/*.png"), *run.glob("samples*.png"), *run.glob("samples.jpg")]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _run_folder(checkpoint: Path) -> Path:
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
+def _model(about: dict[str, Any]) -> dict[str, Any]:
+    if about["kind"] == "stage1":
+        spec = about["rae"]
+        decoder = spec["decoder"]
+        return {
+            "encoder": f"{spec['encoder']['name']} ({spec['encoder']['kind']})",
+            "latents": "×".join(map(str, spec.get("latent_shape") or ["?"])),
+            "decoder": f"width {decoder['width']}, {decoder['depth']} blocks, {decoder['num_heads']} heads, patch "
+            f"{decoder['patch_size']}",
+            "encoder's input, px": "×".join(map(str, spec["rae"]["encoder_input_size"])),
+        }
+    sizes = about["dit"]["architecture"]
+    names = ("hidden_size", "depth", "num_heads", "in_channels", "input_size", "num_classes")
+    return {
+        "network": about["dit"]["kind"],
+        **{name: sizes[name] for name in names},
+        "time shift": about["dit"]["time_shift"],
+    }
+
+
+def _training(about: dict[str, Any]) -> dict[str, Any]:
+    recorded = about["config"]
+    source = (recorded.get("data") or {}).get("source", {})
+    rows: dict[str, Any] = {
+        "data": source.get("data_dir") or str(source.get("_target_", "not recorded")).rpartition(".")[2],
+        "weights": "averaged" if about.get("exported_weights", "ema") == "ema" else "raw",
+        "steps": about["step"],
+        "unirae": about["version"],
+        "commit": about["commit"],
+    }
+    model = recorded.get("model") or {}
+    if "optimizer" in model:
+        rows["optimizer"] = ", ".join(f"{k} {v}" for k, v in model["optimizer"].items())
+        rows["batch"] = (recorded.get("data") or {}).get("global_batch_size")
+    if origin := about.get("origin"):
+        rows["converted from"] = origin.get("program", "a recipe")
+        rows |= {
+            f"file: {role}": f"{f['file']} ({f['sha256'][:12]}…)"
+            for role, f in origin.get("files", {}).items()
+        }
+    return {name: value for name, value in rows.items() if value is not None}
+
+
+def _scores(checkpoint: Path) -> str:
+    results = [read_result(file) for file in sorted((_run_folder(checkpoint) / "eval").glob("*.json"))]
+    if not results:
+        return "## Scores\n\nNone were recorded."
+    lines = ["## Scores", "", "| score | value | images | settings |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(line for result in results for line in _lines(result))])
+
+
+def _lines(result: Result) -> list[str]:
+    sampler = ", ".join(
+        f"{k} {result.sampler[k]}" for k in ("solver", "num_steps", "cfg_scale") if k in result.sampler
+    )
+    return [
+        f"| {result.labels.get(name, name)} | {value:.5g} | {result.count} | {sampler} |"
+        for name, value in result.metrics.items()
+    ]
+
+
+def _table(title: str, rows: dict[str, Any]) -> str:
+    return "\n".join(
+        [f"## {title}", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+    )

@@ -1,0 +1,86 @@
+"""Files of the official code: weights alone, or a training checkpoint with model, average and optimizers."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from unirae.core.errors import WeightsError
+from unirae.core.io import load_safetensors, load_tensors
+from unirae.models.latent_stats import LatentStats
+from unirae.models.strict import raise_on_differences
+
+Which = Literal["ema", "model"]
+
+_WRAPPERS = ("module.", "_orig_mod.")  # of DDP and torch.compile, in any order
+
+
+def read_weights(file: Path, *, which: Which = "ema") -> dict[str, Tensor]:
+    """The tensors of a file: of a training checkpoint (``ep-*.pt``) its average or its raw weights.
+
+    Raises:
+        WeightsError: it is damaged, holds no such weights, or something else than tensors.
+    """
+    content: dict[str, Any] = load_safetensors(file) if file.suffix == ".safetensors" else load_tensors(file)
+    if not isinstance(content, dict):
+        raise WeightsError(f"{file} holds a {type(content).__name__}, not the weights of a model")
+    if isinstance(content.get("ema"), dict) or isinstance(content.get("model"), dict):
+        if not isinstance(content.get(which), dict):
+            raise WeightsError(
+                f"{file} is a training checkpoint without {which!r}; it has {', '.join(sorted(map(str, content)))}. "
+                "Choose with --weights ema|model"
+            )
+        content = content[which]
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
+            raise WeightsError(
+                f"{file}: {key} is a {type(value).__name__}; only tensors are weights of a model"
+            )
+    state = {_unwrapped(key): tensor for key, tensor in content.items()}
+    if len(state) != len(content):
+        raise WeightsError(f"{file} holds the same weights with and without the prefix of a wrapper")
+    return state
+
+
+def read_stats(file: Path, *, eps: float) -> LatentStats:
+    """``stat.pt``: ``mean`` and ``var``, either of which may be None or absent.
+
+    Raises:
+        WeightsError: it holds something else.
+    """
+    content = load_tensors(file)
+    if not isinstance(content, dict) or not content.keys() <= {"mean", "var"} or not content:
+        names = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise WeightsError(f"{file} holds {names}; statistics of latents are mean and var")
+    for name, value in content.items():
+        if value is not None and (not isinstance(value, Tensor) or value.ndim != 3):
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise WeightsError(f"{file}: {name} is {shape}; expected a tensor (channels, height, width)")
+    return LatentStats(mean=content.get("mean"), var=content.get("var"), eps=eps)
+
+
+def check_fit(state: dict[str, Tensor], expected: dict[str, Tensor], *, what: str) -> None:
+    """Compare a file's tensors with those of the model that its configuration describes, by the official names.
+
+    Args:
+        what: the model and the file, for the message.
+
+    Raises:
+        WeightsError: keys are missing or unexpected, or shapes differ.
+    """
+    raise_on_differences(
+        what,
+        missing=expected.keys() - state.keys(),
+        unexpected=state.keys() - expected.keys(),
+        mismatched={
+            f"{name} {tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
+            for name in expected.keys() & state.keys()
+            if state[name].shape != expected[name].shape
+        },
+    )
+
+
+def _unwrapped(key: str) -> str:
+    while key.startswith(_WRAPPERS):
+        key = next(key.removeprefix(prefix) for prefix in _WRAPPERS if key.startswith(prefix))
+    return key

@@ -1,0 +1,168 @@
+"""Folders for inference: whole, the same networks, a card that says what they are; and the hub, with a stand-in."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
+
+import unirae
+from unirae.app import sample_dit
+from unirae.app.export import Options, run
+from unirae.core.errors import ConfigError, UserError, WeightsError
+from unirae.models.hub import from_hub, push_to_hub
+
+
+@pytest.fixture
+def stage1(tmp_path):
+    write_checkpoint(tmp_path / "rae")
+    return tmp_path / "rae"
+
+
+@pytest.fixture
+def stage2(tmp_path, stage1):
+    write_stage2_checkpoint(tmp_path / "dit", stage1)
+    return tmp_path / "dit"
+
+
+def equal(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_an_autoencoder_is_the_same_from_its_folder(stage1, tmp_path):
+    folder = run(Options(checkpoint=stage1, output=tmp_path / "out"))
+    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert equal(unirae.load_rae(folder), unirae.load_rae(stage1))
+    raw = run(Options(checkpoint=stage1, output=tmp_path / "raw", weights="model"))
+    assert equal(unirae.load_rae(raw), unirae.load_rae(stage1, ema=False))
+    assert not equal(unirae.load_rae(raw), unirae.load_rae(stage1))
+
+
+def test_a_generator_takes_its_autoencoder_along(stage2, tmp_path):
+    folder = run(Options(checkpoint=stage2, output=tmp_path / "out"))
+    expected = unirae.load_dit(stage2), unirae.load_rae(stage2)
+    for run_folder in ("rae", "dit"):
+        (tmp_path / run_folder).rename(tmp_path / f"gone_{run_folder}")
+    moved = folder.rename(tmp_path / "moved")
+    assert equal(unirae.load_dit(moved), expected[0])
+    assert equal(unirae.load_rae(moved), expected[1])
+    once_more = run(Options(checkpoint=moved, output=tmp_path / "again"))
+    assert equal(unirae.load_dit(once_more), expected[0])
+
+
+def test_its_samples_are_those_of_the_checkpoint(stage2, tmp_path):
+    folder = run(Options(checkpoint=stage2, output=tmp_path / "out"))
+    images = []
+    for source in (stage2, folder):
+        output = tmp_path / f"samples-{source.name}"
+        options = {"num_samples": 4, "num_steps": 4, "batch_size": 4, "device": "cpu"}
+        sample_dit.run(sample_dit.Options(checkpoint=source, output_dir=output, **options))
+        images.append((output / "000003.png").read_bytes())
+    assert images[0] == images[1]
+
+
+def test_the_card_has_scores_and_picture(stage2, tmp_path):
+    from PIL import Image
+
+    (stage2 / "eval").mkdir()
+    result = {"metrics": {"fid": 3.25}, "labels": {"fid": "fid@64"}, "count": 64, "settings": {}}
+    (stage2 / "eval/fid.json").write_text(json.dumps({**result, "uncertainty": {}, "warnings": []}))
+    (stage2 / "samples").mkdir()
+    Image.new("RGB", (8, 8)).save(stage2 / "samples/step-000009.png")
+    folder = run(Options(checkpoint=stage2, output=tmp_path / "out", license="mit"))
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlicense: mit\n")
+    assert "| fid@64 | 3.25 | 64 |" in card
+    assert "![What the model makes](samples.png)" in card
+    assert (folder / "samples.png").is_file()
+    assert "hidden_size | [16, 32]" in card
+
+
+def test_a_folder_stands_where_a_checkpoint_does(stage1, tmp_path):
+    from unirae.app import evaluate
+    from unirae.app.encoder_source import find_encoder
+
+    folder = run(Options(checkpoint=stage1, output=tmp_path / "out"))
+    scores = []
+    for source in (stage1, folder):
+        options = {
+            "metrics": "psnr",
+            "num_samples": 6,
+            "device": "cpu",
+            "output": tmp_path / f"{source.name}.json",
+        }
+        scores.append(evaluate.run(evaluate.Options(images=str(source), **options)).scores["psnr"])
+    assert scores[0] == scores[1]
+    found = find_encoder(str(folder), kind=None, model_name=None, weights=None)
+    assert found.input_size == (32, 32)
+
+
+def test_damage_is_named(stage1, tmp_path):
+    folder = run(Options(checkpoint=stage1, output=tmp_path / "out"))
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    with pytest.raises(WeightsError, match=r"model\.safetensors is truncated"):
+        unirae.load_rae(folder)
+    weights.write_bytes(whole)
+    about = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**about, "format_version": 2}))
+    with pytest.raises(WeightsError, match="format_version 2"):
+        unirae.load_rae(folder)
+    about["rae"]["decoder"]["width"] = 24
+    (folder / "config.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match=r"decoder"):
+        unirae.load_rae(folder)
+
+
+def test_options_that_do_not_apply(stage1, stage2, tmp_path):
+    with pytest.raises(ConfigError, match="--rae belongs to a generator"):
+        run(Options(checkpoint=stage1, output=tmp_path / "a", rae=stage1))
+    with pytest.raises(ConfigError, match="--private is of a repository"):
+        run(Options(checkpoint=stage1, output=tmp_path / "a", private=True))
+    with pytest.raises(ConfigError, match=r"--picture .*no such file"):
+        run(Options(checkpoint=stage1, output=tmp_path / "a", picture=Path("gone.png")))
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_hub_gets_the_folder_and_gives_it_back(stage2, tmp_path, monkeypatch):
+    """Uploads and downloads themselves are the hub's library's; here it copies between folders."""
+    import shutil
+
+    import huggingface_hub
+
+    hub = tmp_path / "hub"
+
+    class Api:
+        def __init__(self, token=None):
+            pass
+
+        def create_repo(self, repo, *, private, exist_ok):
+            return f"hub/{repo}"
+
+        def upload_folder(self, *, repo_id, folder_path, commit_message):
+            shutil.copytree(folder_path, hub / repo_id)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **_: str(hub / repo))
+    folder = run(Options(checkpoint=stage2, output=tmp_path / "out", push_to_hub="me/dit"))
+    fetched = from_hub("me/dit")
+    assert equal(unirae.load_dit(fetched), unirae.load_dit(folder))
+    assert equal(unirae.load_rae(fetched), unirae.load_rae(folder))
+    (hub / "me/dit/config.json").write_text("{}")
+    with pytest.raises(WeightsError, match="is no model of unirae"):
+        from_hub("me/dit")
+    with pytest.raises(WeightsError, match="is no model folder of unirae"):
+        push_to_hub(tmp_path, "me/x")
+
+
+def test_without_a_network_the_error_says_what_to_do(monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        WeightsError, match=r"cannot fetch me/nothing .*hf download me/nothing --local-dir DIR"
+    ):
+        from_hub("me/nothing")
