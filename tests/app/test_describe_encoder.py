@@ -19,7 +19,10 @@ def _quiet(monkeypatch):
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_of_the_configuration_is_described_without_a_network(choice, capsys):
+def test_every_choice_of_the_configuration_is_described_without_a_network(
+    choice, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # where no demo has been run
     shape = run(Options(encoder=choice))
     prefix = {"dinov2_registers": 5, "dinov3": 5, "siglip2": 0}.get(choice, 1)
     patch = 14 if choice.startswith("dinov2") else 16

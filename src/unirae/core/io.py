@@ -127,6 +127,20 @@ def load_safetensors(path: str | Path) -> dict[str, Tensor]:
         ) from None
 
 
+def save_safetensors(
+    path: Path, tensors: dict[str, Tensor], *, metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors to a new file, in place: for files of a folder that appears as a whole."""
+    from safetensors.torch import save_file
+
+    path.touch()
+    mode = path.stat().st_mode  # safetensors would let nobody else read it
+    # safetensors refuses tensors that share memory, such as the parts of a packed projection
+    separate = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    save_file(separate, path, metadata=metadata)
+    path.chmod(mode)
+
+
 def write_folder(folder: str | Path, fill: Callable[[Path], Any]) -> Path:
     """Call ``fill(temporary)`` on a new neighbour of ``folder``, then rename that: all files appear, or none.
 

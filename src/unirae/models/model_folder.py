@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from unirae.core.errors import WeightsError
-from unirae.core.io import load_safetensors, write_json
+from unirae.core.io import load_safetensors, save_safetensors, write_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = "unirae"
@@ -42,8 +42,6 @@ def write_model_folder(folder: Path, content: dict[str, Any]) -> None:
     Args:
         content: ``unirae`` and ``state_dict``, as :func:`~unirae.models.loading.read_checkpoint` gives them.
     """
-    from safetensors.torch import save_file
-
     about = dict(content["unirae"])
     network = _NETWORK[about["kind"]]
     tensors = {f"{network}.{name}": tensor for name, tensor in part(content["state_dict"], "ema").items()}
@@ -53,8 +51,7 @@ def write_model_folder(folder: Path, content: dict[str, Any]) -> None:
         about["latent_stats_info"] = stats.pop("info", {})
         tensors |= {f"latent_stats.{name}": tensor for name, tensor in stats.items() if tensor is not None}
     write_json(folder / CONFIG, {"format": FORMAT, "format_version": FORMAT_VERSION, **about})
-    # safetensors refuses tensors that share memory, such as the parts of one packed projection
-    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, folder / WEIGHTS)
+    save_safetensors(folder / WEIGHTS, tensors)
 
 
 def read_model_folder(folder: Path) -> dict[str, Any]:

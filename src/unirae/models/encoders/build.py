@@ -127,11 +127,6 @@ def encoder_from_identity(
     return encoder
 
 
-def embedded(encoder: Encoder) -> Encoder:
-    """The same encoder, whose weights travel inside checkpoints from now on."""
-    return type(encoder)(backbone=encoder.backbone, identity=replace(encoder.identity, embedded=True))  # pyright: ignore[reportCallIssue]
-
-
 def hub_repository(kind: str, name: str) -> str | None:
     """``owner/name`` on the Hugging Face hub of an encoder's name; None for a timm model that does not lie there."""
     return repository(name) if kind == "timm" else name
@@ -142,6 +137,11 @@ def _place(kind: str, name: str) -> str:
     on_hub = hub_repository(kind, name)
     folder = None if on_hub is None else carried_folder(on_hub)
     return name if folder is None else str(folder)
+
+
+def embedded(encoder: Encoder) -> Encoder:
+    """The same encoder, whose weights travel inside checkpoints from now on."""
+    return type(encoder)(backbone=encoder.backbone, identity=replace(encoder.identity, embedded=True))  # pyright: ignore[reportCallIssue]
 
 
 def adapter(kind: str) -> type[Any]:

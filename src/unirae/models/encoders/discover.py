@@ -36,10 +36,11 @@ def find_kind(source: str) -> str:
 
 def usual_input_size(encoder: Encoder) -> tuple[int, int]:
     """(height, width) in pixels that the encoder was made for, by its own configuration."""
-    if encoder.identity.kind == "dinov2":
+    kind = encoder.identity_without_hash.kind
+    if kind == "dinov2":
         return _DINOV2_SIZE, _DINOV2_SIZE
     backbone: Any = encoder.backbone
-    size = backbone.patch_embed.img_size if encoder.identity.kind == "timm" else backbone.config.image_size
+    size = backbone.patch_embed.img_size if kind == "timm" else backbone.config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     return int(height), int(width)
 

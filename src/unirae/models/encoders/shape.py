@@ -46,11 +46,7 @@ class EncoderShape:
         Raises:
             ConfigError: they do not split into patches.
         """
-        for side in size:
-            check_divisible("image_size", side, self.patch_size)
-        return LatentShape(
-            size=size, tokens=(self.width, size[0] // self.patch_size, size[1] // self.patch_size)
-        )
+        return latent_of(self.width, self.patch_size, size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +72,17 @@ class LatentShape:
         return self.tokens[1] * decoder_patch_size, self.tokens[2] * decoder_patch_size
 
 
+def latent_of(width: int, patch_size: int, size: tuple[int, int]) -> LatentShape:
+    """What an encoder of such tokens makes of images of (height, width) pixels.
+
+    Raises:
+        ConfigError: they do not split into patches.
+    """
+    for side in size:
+        check_divisible("image_size", side, patch_size)
+    return LatentShape(size=size, tokens=(width, size[0] // patch_size, size[1] // patch_size))
+
+
 def shape_of(encoder: Encoder) -> EncoderShape:
     """The numbers of an encoder, loaded or on the meta device."""
     identity = encoder.identity_without_hash
@@ -93,7 +100,7 @@ def shape_of(encoder: Encoder) -> EncoderShape:
 
 def in_words(encoder: Encoder, input_size: tuple[int, int], output_size: tuple[int, int]) -> str:
     """One line for a run's log."""
-    latent = shape_of(encoder).latent(input_size)
+    latent = latent_of(encoder.width, encoder.patch_size, input_size)
     return (
         f"encoder {encoder.identity_without_hash.name}: patch {encoder.patch_size}, width {encoder.width}, "
         f"{encoder.num_prefix_tokens} prefix tokens; {'×'.join(map(str, input_size))} px → tokens "

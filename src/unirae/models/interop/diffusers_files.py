@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unirae.core.errors import WeightsError
-from unirae.core.io import load_safetensors, read_json
+from unirae.core.io import load_safetensors, read_json, save_safetensors
 from unirae.core.log import get_logger
 
 log = get_logger(__name__)
@@ -45,15 +45,7 @@ def read_weights(folder: Path, *, variant: str | None = None) -> dict[str, Tenso
 
 def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
     """One file, as diffusers reads it."""
-    path = folder / WEIGHTS
-    path.touch()
-    mode = path.stat().st_mode  # safetensors would let nobody else read it
-    from safetensors.torch import save_file
-
-    # safetensors refuses tensors that share memory, such as the parts of a packed projection
-    separate = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
-    save_file(separate, path, metadata={"format": "pt"})
-    path.chmod(mode)
+    save_safetensors(folder / WEIGHTS, tensors, metadata={"format": "pt"})
 
 
 def write_config(path: Path, content: dict[str, Any]) -> None:
