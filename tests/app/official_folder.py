@@ -108,3 +108,31 @@ def write_config(path: Path, config: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+def write_other_encoder(kind: str, folder: Path) -> Path:
+    """A tiny MAE or SigLIP with random weights, as published ones are: with MAE's decoder, or the text half."""
+    from transformers import SiglipConfig, SiglipModel, ViTMAEConfig, ViTMAEForPreTraining
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    image = sizes | {"image_size": 56, "patch_size": 14}
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        if kind == "MAEwNorm":
+            small = {
+                "decoder_hidden_size": 16,
+                "decoder_num_hidden_layers": 1,
+                "decoder_num_attention_heads": 2,
+            }
+            model = ViTMAEForPreTraining(ViTMAEConfig(**image, **small, decoder_intermediate_size=16))
+        else:
+            model = SiglipModel(SiglipConfig(text_config=sizes | {"vocab_size": 20}, vision_config=image))
+        for parameter in model.parameters():
+            parameter.data.normal_(std=0.1)
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(
+            {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "image_processor_type": "ViTImageProcessor"}
+        )
+    )
+    return folder

@@ -5,7 +5,15 @@ import copy
 import pytest
 import torch
 import yaml
-from official_folder import LATENT, dit_node, golden_rae, write_config, write_encoder, write_rae
+from official_folder import (
+    LATENT,
+    dit_node,
+    golden_rae,
+    write_config,
+    write_encoder,
+    write_other_encoder,
+    write_rae,
+)
 from safetensors.torch import load_file
 
 import unirae
@@ -206,6 +214,32 @@ def test_training_checkpoints_and_their_wrappers(official):
         WeightsError, match=r"encoder inside .*ep-last\.pt is not the one .*1 of its .*cls_token"
     ):
         convert(root, trained, "c", checkpoint=root / "ep-last.pt")
+
+
+@pytest.mark.parametrize("kind", ["MAEwNorm", "SigLIP2wNorm"])
+def test_the_other_encoders(official, kind):
+    """Whole checkpoints of theirs name the encoder's tensors as their transformers did."""
+    root, config = official
+    write_other_encoder(kind, root / "models/other")
+    params = config["stage_1"]["params"]
+    params |= {"encoder_cls": kind, "encoder_params": {"model_name": "models/other"}}
+    params["encoder_config_path"] = "models/other"
+    folder = convert(root, config)
+    rae = unirae.load_rae(folder)
+    assert rae.encoder.mean.flatten().tolist() == [0.5] * 3
+    whole = {f"decoder.{k}": t for k, t in torch.load(root / "models/model.pt").items()}
+    prefix = {"MAEwNorm": "encoder.model.", "SigLIP2wNorm": "encoder.model."}[kind]
+    whole |= {prefix + k: t for k, t in rae.encoder.backbone.state_dict().items()}
+    if kind == "SigLIP2wNorm":
+        whole |= {"encoder.model.head.probe": torch.zeros(1, 1, 32)}  # of the pooling that nothing asks
+    torch.save(whole, root / "ep-last.pt")
+    del params["pretrained_decoder_path"]
+    again = convert(root, config, "again", checkpoint=root / "ep-last.pt")
+    assert same(load_file(folder / "model.safetensors"), load_file(again / "model.safetensors"))
+    back = run(Options(to="rae", checkpoint=folder, output=root / "back"))
+    said = yaml.safe_load((back / "config.yaml").read_text())["stage_1"]["params"]
+    assert said["encoder_cls"] == kind
+    assert said["encoder_params"] == {"model_name": str((root / "models/other").resolve())}
 
 
 def test_statistics_without_a_mean(official):
