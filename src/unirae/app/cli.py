@@ -60,6 +60,8 @@ def quiet_libraries() -> None:
     """Silence the tips and progress bars of libraries, after they are imported; their warnings stay."""
     for name in ("lightning.pytorch", "lightning.fabric", "httpx", "filelock", "fsspec"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A hub that is away: each of its retries would be two warnings, and then comes our own line.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     # Known and harmless: frozen networks are in eval mode on purpose, and Lightning lags behind torch's pytree.
     for message in (
         ".*module\\(s\\) in eval mode at the start of training",

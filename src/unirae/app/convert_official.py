@@ -158,9 +158,12 @@ def _convert_rae(
     conversion: _Conversion, document: Mapping[str, Any], *, checkpoint: Path | None
 ) -> tuple[RAE, dict[str, Any]]:
     official = read_rae(document)
+    # files before the encoder, which may have to be fetched
+    state, source = _rae_weights(conversion, official, checkpoint)
+    stats_key = "stage_1.params.normalization_stat_path"
+    stats_file = None if official.stats is None else conversion.find(official.stats, stats_key)
     encoder = _build_encoder(conversion, official)
     decoder = _build_decoder(conversion, official, encoder)
-    state, source = _rae_weights(conversion, official, checkpoint)
     own = {key.removeprefix("decoder."): t for key, t in state.items() if not key.startswith("encoder.")}
     check_fit(
         own,
@@ -170,10 +173,9 @@ def _convert_rae(
     _check_encoder(encoder, encoder_from_official(state), source, official.encoder_source)
     load_strictly(decoder, decoder_from_official(own), what=f"decoder ({source})")
     stats = None
-    if official.stats is not None:
-        file = conversion.find(official.stats, "stage_1.params.normalization_stat_path")
-        conversion.files["statistics"] = {"file": file.name, "sha256": file_sha256(file)}
-        stats = read_stats(file, eps=official.eps)
+    if stats_file is not None:
+        conversion.files["statistics"] = {"file": stats_file.name, "sha256": file_sha256(stats_file)}
+        stats = read_stats(stats_file, eps=official.eps)
     rae = RAE(
         encoder=encoder,
         decoder=decoder,
@@ -213,10 +215,10 @@ def _rae_weights(
 def _build_encoder(conversion: _Conversion, official: OfficialRae) -> Encoder:
     local = conversion.find_local(official.encoder_source)
     source = conversion.options.encoder_weights or (str(local) if local else "hub")
-    pixels = conversion.find_local(official.pixel_source)
-    own_pixels = official.pixel_source == official.encoder_source
-    where = source if own_pixels and source != "hub" else str(pixels or official.pixel_source)
-    mean, std = HFEncoder.pixel_statistics(where)
+    mean = std = None  # the encoder's own, which are beside its weights
+    if official.pixel_source != official.encoder_source:
+        pixels = conversion.find_local(official.pixel_source)
+        mean, std = HFEncoder.pixel_statistics(str(pixels or official.pixel_source))
     name = Path(official.encoder_source).name if local else official.encoder_source
     encoder = build_encoder(
         kind=official.encoder_kind, name=name, weights=source, mean=mean, std=std,
