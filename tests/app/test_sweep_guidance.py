@@ -245,6 +245,8 @@ def test_an_average_that_was_given_twice_is_scored_once(sweep, sampled, capsys):
         ({"ema_decay": ("best",)}, ConfigError, "--ema_decay best: give decays such as"),
         ({"ema_decay": ("0.5",)}, WeightsError, "holds averages of decay 0.999, 0.9"),
         ({"metrics": "rfid"}, ConfigError, "give some of fid"),
+        ({"reference_split": "val"}, ConfigError, "--reference_split val chooses"),
+        ({"reference": "pictures", "split": "val"}, ConfigError, "--split val chooses"),
     ],
 )
 def test_mistakes_write_nothing(sweep, tmp_path, options, error, message):
