@@ -90,8 +90,9 @@ def _check_originals(reference: str) -> None:
         return
     raise ConfigError(
         f"--reference {reference}: a stage-1 checkpoint reconstructs the validation images of "
-        f"{', '.join(data_names())} or of a folder, and takes a file of make_reference.py --purpose reconstruction beside its own; images in an "
-        "npz or on a hub must first be written into a folder"
+        f"{', '.join(data_names())} or of a folder, and takes a file of "
+        "make_reference.py --purpose reconstruction beside its own; images in an npz or on a hub must "
+        "first be written into a folder"
     )
 
 
