@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unirae.app.generator import Generator
     from unirae.evaluation.reference import Reference
     from unirae.evaluation.scores import Scores
+    from unirae.metrics.resampling import Confidence
     from unirae.metrics.set_metrics import SetMetric
 
 
@@ -126,18 +127,14 @@ def build_metrics(
 ) -> "list[SetMetric]":
     """The scores with their networks."""
     from unirae.evaluation.metric_set import MetricSources, build_set_metrics, encoder_extractor
-    from unirae.metrics.resampling import Confidence
 
     rae = generator.sampler.rae
     encoder = encoder_extractor(rae.encoder, rae.encoder_input_size) if "fd" in names else None
-    confidence = None
-    if options.confidence != "none":
-        confidence = Confidence(method=options.confidence, resamples=options.resamples, seed=options.seed)
     sources = MetricSources(
         device=device,
         inception_weights=options.inception_weights,
         encoder=encoder,
-        confidence=confidence,
+        confidence=confidence_of(options),
         is_order=options.is_order,
         options="--",
     )
@@ -145,6 +142,15 @@ def build_metrics(
         return build_set_metrics(names, sources)
     except WeightsError as error:
         raise WeightsError(f"{error} Or compare other features: --metrics fd") from None
+
+
+def confidence_of(options: Options) -> "Confidence | None":
+    """What ``--confidence`` asks for."""
+    from unirae.metrics.resampling import Confidence
+
+    if options.confidence == "none":
+        return None
+    return Confidence(method=options.confidence, resamples=options.resamples, seed=options.seed)
 
 
 def open_reference(
