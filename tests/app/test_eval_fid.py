@@ -138,6 +138,18 @@ def test_inception_against_a_file(score, tmp_path):
         ({"num_samples": 1}, DataError, "at least 2 images"),
         ({"data": "imagnet"}, ConfigError, "neither a folder nor one of"),
         ({"reference_samples": 9}, DataError, "has 4 images"),
+        (
+            {"reference_split": "val"},
+            ConfigError,
+            "--reference_split val chooses a part of what --reference names.*with --split train or --split val",
+        ),
+        (
+            {"reference": "pictures", "split": "val"},
+            ConfigError,
+            "--split val chooses a part of the checkpoint's data.*--reference pictures.*with --reference_split",
+        ),
+        ({"reference": "pictures", "split": "train"}, ConfigError, "--split train chooses"),
+        ({"reference": "pictures", "data": "emoji"}, ConfigError, "--data says what the reference is"),
     ],
 )
 def test_mistakes(score, tmp_path, options, error, message):

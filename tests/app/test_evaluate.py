@@ -430,6 +430,7 @@ def test_a_stage_1_checkpoint_is_scored_by_its_reconstructions(score, runs, tmp_
         ({"size": 32}, "--size: a stage-1 checkpoint reconstructs"),
         ({"reference_split": "val"}, "--reference_split: a stage-1"),
         ({"cfg_scale": 2.0}, "--cfg_scale: nothing is sampled"),
+        ({"cache": False}, "--cache: a stage-1"),
     ):
         with pytest.raises(ConfigError, match=message):
             score(runs / "rae", **{**CHECKPOINT, **options, **wrong})
@@ -450,6 +451,47 @@ def test_references_of_a_stage_1_checkpoint(score, runs, tmp_path):
         score(runs / "rae", generation, metrics="rfd")
     with pytest.raises(ConfigError, match="was made of other images than were reconstructed here"):
         score(runs / "rae", file, metrics="rfd", num_samples=8)
+
+
+@pytest.mark.parametrize("name", ["images.npz", "nobody/nothing"])
+def test_what_a_stage_1_checkpoint_cannot_reconstruct(score, runs, tmp_path, name):
+    write_npz(tmp_path / "images.npz", pixels(4, size=32))
+    reference = tmp_path / name if name.endswith("npz") else name
+    with pytest.raises(ConfigError, match=f"--reference .*{name}: a stage-1 .* emoji, .*folder") as caught:
+        score(runs / "rae", reference, metrics="psnr")
+    assert "--data" not in str(caught.value)
+
+
+def test_a_tilde_is_the_users_folder(score, runs, made, real, tmp_path, encoder, monkeypatch):
+    """A shell leaves it as it is in ``--reference=~/file.npz``."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make(real, tmp_path / "statistics.npz", encoder=encoder)
+    assert score("~/made", "~/statistics.npz").scores == score(made, tmp_path / "statistics.npz").scores
+    assert score("~/made", "~/real").scores == score(made, real).scores
+    how = {"size": 32, "encoder": str(runs / "rae"), "purpose": "reconstruction"}
+    make(write_folder(tmp_path / "own", pixels(12, size=32)), tmp_path / "own.npz", **how)
+    with pytest.raises(ConfigError, match="was made of other images"):  # so it was found
+        score(runs / "rae", "~/own.npz", metrics="rfd")
+    assert score(runs / "rae", "~/own", metrics="psnr").count == 12
+
+
+def test_readers_are_chosen_alike_for_a_checkpoint(score, runs, monkeypatch):
+    """By the number of images where the option is left out, as for images in files."""
+    asked = []
+    monkeypatch.setattr(
+        "unirae.app.inference.reader_processes", lambda given, images: asked.append((given, images)) or 0
+    )
+    score(runs / "rae", metrics="psnr")
+    score(runs / "rae", metrics="psnr", num_samples=5, num_workers=1)
+    sampling = {"num_samples": 6, "num_steps": 2, "batch_size": 4}
+    score(runs / "dit", **sampling, **CHECKPOINT)
+    assert asked == [(None, 12), (1, 5), (None, 4)]
+
+
+def test_the_checkpoints_data_by_name(score, runs):
+    """``--reference data`` is what is compared with where nothing is given."""
+    how = {"num_samples": 6, "num_steps": 2, "batch_size": 4, "reference_split": "val", **CHECKPOINT}
+    assert score(runs / "dit", "data", **how).scores == score(runs / "dit", **how).scores
 
 
 def test_a_stage_2_checkpoint_is_scored_by_its_samples(score, runs, tmp_path):

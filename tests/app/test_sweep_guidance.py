@@ -114,6 +114,27 @@ def test_a_repeated_command_samples_nothing(sweep, sampled, tmp_path):
     assert len(grown) == len(rows(tmp_path / "sweep")) == 4
 
 
+def test_points_without_the_uncertainty_that_is_asked_for_are_scored_again(sweep, sampled, tmp_path):
+    """As the remark advises, where the noise is not known."""
+    asked = {"cfg_scale": (1.0, 2.0), "guidance_interval": ("0,1",)}
+    first = sweep(**asked)
+    assert all(s.result.standard_error(NAME) is None for s in first)
+    certain = asked | {"confidence": "bootstrap", "resamples": 3}
+    del sampled[:]
+    half = sweep(**certain | {"cfg_scale": (1.0,)})
+    assert sampled == [1.0]
+    assert [s.result.standard_error(NAME) is None for s in half] == [False, True]
+    again = sweep(**certain)
+    assert sampled == [1.0, 2.0]
+    assert [s.result.metrics[NAME] for s in again] == pytest.approx([s.result.metrics[NAME] for s in first])
+    assert all(s.result.standard_error(NAME) > 0 for s in again)
+    sweep(**certain)
+    sweep(**asked)  # what is there is more than asked for
+    assert sampled == [1.0, 2.0]
+    sweep(**certain | {"resamples": 4})
+    assert sampled == [1.0, 2.0] * 2
+
+
 def test_averages_solvers_and_steps(sweep, sampled):
     scored = sweep(
         cfg_scale=(1.0,),
@@ -245,6 +266,8 @@ def test_an_average_that_was_given_twice_is_scored_once(sweep, sampled, capsys):
         ({"ema_decay": ("best",)}, ConfigError, "--ema_decay best: give decays such as"),
         ({"ema_decay": ("0.5",)}, WeightsError, "holds averages of decay 0.999, 0.9"),
         ({"metrics": "rfid"}, ConfigError, "give some of fid"),
+        ({"reference_split": "val"}, ConfigError, "--reference_split val chooses"),
+        ({"reference": "pictures", "split": "val"}, ConfigError, "--split val chooses"),
     ],
 )
 def test_mistakes_write_nothing(sweep, tmp_path, options, error, message):

@@ -29,6 +29,28 @@ def test_samples_against_few_and_copied_images():
     assert any("12 of the 12 images stand in the reference, too" in text for text in said)
 
 
+def test_images_that_could_not_be_read():
+    metrics = inception_metrics(["fid"], ToyInception())
+    for bad, counted in (((3, 7), ["the reference: 2 images could not be read"]), ((), [])):
+        reference = reference_from_data(
+            pictures(20, bad=bad), needs(metrics, of_reference=True), purpose="generation"
+        )
+        said = evaluate_generation(
+            made(pictures(20)), 20, metrics=metrics, reference=reference, batch_size=4
+        ).warnings
+        assert [text[:41] for text in said if "could not be read" in text] == counted
+
+    class Identity:
+        def reconstruct(self, images):
+            return images
+
+    psnr = build_reconstruction_metrics(["psnr"], MetricSources())
+    result = evaluate_reconstruction(Identity(), pictures(8, bad=(5,)), metrics=psnr, batch_size=4)
+    assert [text[:47] for text in result.warnings if "read" in text] == [
+        "the reconstructions: 1 images could not be read"
+    ]
+
+
 def test_a_published_file_and_weights_that_are_not(tmp_path):
     np.savez(tmp_path / "adm.npz", mu=np.zeros(12), sigma=np.eye(12))
     extractor = ToyInception()

@@ -227,6 +227,69 @@ def test_the_same_images_with_other_values_are_a_reproducibility_problem(compare
     assert compared(b={**same, "metrics/fid": 12.0 + 1e-9}).scores[0].outcome == "equal"
 
 
+SAME = {f"{IMAGES}/content_sha256": "11"}
+
+
+def test_other_subsets_of_the_reference_are_no_reproducibility_problem(compared):
+    other = {f"{REFERENCE}/content_sha256": "ff", f"{REFERENCE}/subset_seed": 1}
+    (score,) = compared(a=value("kid", 1.0), b={**value("kid", 1.1), **SAME, **other}).scores
+    assert score.outcome == "within noise"
+    assert "different subsets" in score.remarks[0]
+
+
+def test_a_file_of_statistics_is_the_same_reference(compared):
+    adm = {REFERENCE: {"file": "adm.npz", "sha256": "12"}}
+    (score,) = compared(a=adm, b={**adm, **SAME, "metrics/fid": 12.1}).scores
+    assert score.outcome == "reproducibility problem"
+
+
+@pytest.mark.parametrize("name", ["is", "kid", "fid"])
+@pytest.mark.parametrize(
+    ("other", "known"),
+    [
+        ({}, True),
+        ({f"{SAMPLER}/cfg_scale": 1.5}, True),
+        ({f"{SAMPLER}/seed": 1}, False),
+        ({f"{SAMPLER}/seed": MISSING}, False),
+        ({f"{IMAGES}/kind": "folder", f"{IMAGES}/crop": "AsStored"}, False),
+    ],
+)
+def test_where_the_order_counts_it_must_be_known(compared, name, other, known):
+    (score,) = compared(a=value(name, 1.0), b={**value(name, 1.01), **SAME, **other}).scores
+    if known or name == "fid":
+        assert score.outcome == "reproducibility problem"
+        assert not score.remarks
+    else:
+        assert score.outcome == "within noise"
+        assert "whether in the same order is not known" in score.remarks[0]
+
+
+def test_the_order_of_the_reference_counts_for_kid(compared):
+    moved = {
+        f"{REFERENCE}/fingerprint/path": "elsewhere"
+    }  # files of the same names may hold each other's images
+    (score,) = compared(a=value("kid", 1.0), b={**value("kid", 1.01), **SAME, **moved}).scores
+    assert score.outcome == "within noise"
+    (score,) = compared(a=value("is", 1.0), b={**value("is", 1.01), **SAME, **moved}).scores
+    assert score.outcome == "reproducibility problem"
+
+
+def test_pairs_must_be_known_to_be_the_same(compared):
+    same = {**value("psnr", 20.01), **SAME}
+    (score,) = compared(a={**value("psnr", 20.0), **SAME}, b=same, of=RECONSTRUCTION).scores
+    assert score.outcome == "reproducibility problem"
+    other = {f"{IMAGES}/fingerprint/path": "elsewhere"}
+    (score,) = compared(a={**value("psnr", 20.0), **SAME}, b=same | other, of=RECONSTRUCTION).scores
+    assert score.outcome == "within noise"
+
+
+def test_the_same_images_need_no_labels(compared):
+    npz = {f"{IMAGES}/kind": "npz", f"{IMAGES}/crop": "AsStored", SAMPLER: MISSING}
+    for other in ({f"{SAMPLER}/label_sampling": MISSING}, npz):
+        assert compared(b=other).scores[0].outcome == "comparability unknown"
+        assert compared(b={**other, **SAME}).scores[0].outcome == "equal"
+
+
 def test_the_same_settings_with_other_images_are_one_too(compared):
     (remark,) = [r for r in compared(b={f"{SAMPLER}/cfg_scale": 1.0}).remarks if "reproducibility" in r]
     assert "on the same kind of machine" in remark
@@ -254,6 +317,31 @@ def test_the_linear_probe(compared):
     other = {**probe, "settings": {**probe["settings"], "fingerprints": {"val": {"count": 999}}}}
     result = compared(a=probe, b=other, of={**GENERATION, "settings": {"images": {"sampler": {}}}})
     assert [score.outcome for score in result.scores] == ["not comparable", "not comparable"]
+    assert result.scores[0].why == ["reference's fingerprint.val.count: 1000 in A, 999 in B"]
+
+
+def test_a_linear_probe_does_not_depend_on_how_its_folder_is_called(compared):
+    def probe(path, names="ab"):
+        splits = {
+            split: {"source": "image_folder", "split": split, "path": path, "names_sha256": names * 32}
+            for split in ("train", "val")
+        }
+        return {
+            "metrics": {"top1": 0.8},
+            "uncertainty": {"top1": 0.01},
+            "count": 1000,
+            "settings": {"data": "image_folder", "crop": "AdmCenterCrop", "fingerprints": splits},
+        }
+
+    of = {**GENERATION, "settings": {"images": {"sampler": {}}}}
+    result = compared(a=probe("pictures"), b=probe("/home/me/pictures"), of=of)
+    assert result.scores[0].outcome == "equal"
+    assert "fingerprint.val.path: pictures in A, /home/me/pictures in B" in result.scores[0].remarks[1]
+    assert "both classify the same images" in result.remarks[0]
+    result = compared(a=probe("pictures"), b=probe("pictures", names="cd"), of=of)
+    assert result.scores[0].why[1] == (
+        f"reference's fingerprint.val.names_sha256: {'ab' * 18}a… in A, {'cd' * 18}c… in B"
+    )
 
 
 # ---------------------------------------------------------------- mistakes

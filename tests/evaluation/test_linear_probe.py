@@ -368,6 +368,19 @@ def test_a_damaged_cache_file_is_named(tmp_path):
         cached_features(network, data, cache_dir=tmp_path)
 
 
+def features_kept_nowhere(folder) -> int:
+    """The cache's place is a file, as a full or read-only disk refuses to write."""
+    (folder / "blocked").touch()
+    return len(cached_features(RawPixels(side_px=8), synthetic(20), cache_dir=folder / "blocked"))
+
+
+def test_features_that_cannot_be_kept_are_used_all_the_same(tmp_path, caplog):
+    assert features_kept_nowhere(tmp_path) == 20
+    assert "the table of features of synthetic is not kept" in caplog.text
+    assert "UNIRAE_CACHE_DIR" in caplog.text
+    assert run_in_processes(features_kept_nowhere, tmp_path, count=2, folder=tmp_path) == [20, 20]
+
+
 @pytest.mark.parametrize(("classes", "message"), [(0, "no labels"), (1, "one class")])
 def test_data_without_classes_are_refused(classes, message):
     with pytest.raises(DataError, match=f"synthetic has {message}; a probe needs"):

@@ -255,6 +255,45 @@ def test_processes_compute_together_where_one_cannot_read(tmp_path):
     assert run_in_processes(damaged_for_the_second, tmp_path, count=2, folder=tmp_path) == [2, 2]
 
 
+def kept_nowhere(folder):
+    """The cache's place is a file, as a full or read-only disk refuses to write."""
+    (folder / "blocked").touch()
+    options = {"purpose": "generation", "indices": list(range(9)), "seed": 0}
+    data = pictures(9)
+    return cached_reference(
+        folder / "blocked/references", data, COLOUR, compute=lambda: of(data), **options
+    ).identity["count"]
+
+
+def test_a_reference_that_cannot_be_kept_is_used_all_the_same(tmp_path, caplog):
+    assert kept_nowhere(tmp_path) == 9
+    (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert "the reference is not kept" in warning
+    assert "cannot write" in warning
+    assert "UNIRAE_CACHE_DIR" in warning
+    assert "--cache false" in warning
+    assert run_in_processes(kept_nowhere, tmp_path, count=2, folder=tmp_path) == [9, 9]
+
+
+def test_a_cache_of_another_user_is_no_cache(tmp_path, monkeypatch, caplog):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("unirae.evaluation.reference_cache.read_reference", refused)
+    data = pictures(9)
+    for _ in range(2):
+        cached_reference(
+            tmp_path,
+            data,
+            COLOUR,
+            purpose="generation",
+            indices=list(range(9)),
+            seed=0,
+            compute=lambda: of(data),
+        )
+    assert "Permission denied" in caplog.text
+
+
 def test_the_cache_is_keyed_by_format_and_version(monkeypatch):
     def key():
         return cache_key(pictures(9), COLOUR, purpose="generation", indices=[0, 1], seed=0)

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 from unirae.core.errors import ConfigError, WeightsError
 
@@ -50,14 +50,16 @@ def _reconstructions(options: "Options") -> "Scores":
     from unirae.app.stored_images import is_reference_file
 
     why = "a stage-1 checkpoint reconstructs the images of --reference, cropped to its own size"
-    _refuse(
-        options, ("images_split", "reference_split", "size", "reference_samples", "encoder", "is_order"), why
-    )
-    is_file = options.reference is not None and is_reference_file(options.reference)
+    of_other_images = ("images_split", "reference_split", "size", "reference_samples", "encoder", "is_order")
+    _refuse(options, (*of_other_images, "cache"), why)
+    reference = None if options.reference is None else str(Path(options.reference).expanduser())
+    is_file = reference is not None and is_reference_file(reference)
+    if reference is not None and not is_file:
+        _check_originals(reference)
     own = eval_rfid.Options(
-        checkpoint=Path(options.images),
-        data=None if is_file else options.reference,
-        reference=Path(str(options.reference)) if is_file else None,
+        checkpoint=Path(options.images).expanduser(),
+        data=None if is_file else reference,
+        reference=Path(str(reference)) if is_file else None,
         num_samples=options.num_samples,
         batch_size=options.batch_size,
         metrics=options.metrics or eval_rfid.Options.metrics,
@@ -68,7 +70,7 @@ def _reconstructions(options: "Options") -> "Scores":
         output=options.output,
         precision=options.precision,
         device=options.device,
-        num_workers=options.num_workers or 0,
+        num_workers=options.num_workers,
         num_threads=options.num_threads,
         seed=options.seed,
         confidence=options.confidence,
@@ -77,31 +79,50 @@ def _reconstructions(options: "Options") -> "Scores":
     return eval_rfid.run(own)
 
 
+def _check_originals(reference: str) -> None:
+    """Refuse what can be compared with, but not reconstructed.
+
+    Raises:
+        ConfigError: neither a name in ``configs/data`` nor a folder.
+    """
+    from unirae.app.config import data_names
+
+    if reference in data_names() or Path(reference).is_dir():
+        return
+    raise ConfigError(
+        f"--reference {reference}: a stage-1 checkpoint reconstructs the validation images of "
+        f"{', '.join(data_names())} or of a folder, and takes a file of "
+        "make_reference.py --purpose reconstruction beside its own; images in an npz or on a hub must "
+        "first be written into a folder"
+    )
+
+
 def _samples(options: "Options") -> "Scores":
     from unirae.app import eval_fid
     from unirae.app.evaluate import DEFAULT_METRICS
     from unirae.app.sampler_options import SamplingOptions
 
     _refuse(options, ("images_split", "size", "encoder", "lpips_weights"), "not of samples of a checkpoint")
+    own = options.reference in (None, "data")
     sampling = {field.name: getattr(options, field.name) for field in fields(SamplingOptions)}
-    if options.reference is None and options.reference_split not in (None, "train", "val"):
+    if own and options.reference_split not in (None, "train", "val"):
         raise ConfigError(
             f"--reference_split {options.reference_split}: of the checkpoint's own data there are train and val"
         )
     return eval_fid.run(
         eval_fid.Options(
             **sampling,
-            checkpoint=Path(options.images),
+            checkpoint=Path(options.images).expanduser(),
             reference=options.reference or "data",
-            reference_split=None if options.reference is None else options.reference_split,
-            split="val" if options.reference is None and options.reference_split == "val" else "train",
+            reference_split=None if own else options.reference_split,
+            split=cast('Literal["train", "val"] | None', options.reference_split) if own else None,
             reference_samples=options.reference_samples,
             num_samples=50_000 if options.num_samples is None else options.num_samples,
             metrics=options.metrics or DEFAULT_METRICS,
             inception_weights=options.inception_weights,
             encoder_weights=options.encoder_weights,
             output=options.output,
-            num_workers=options.num_workers or 0,
+            num_workers=options.num_workers,
             is_order=options.is_order,
             confidence=options.confidence,
             resamples=options.resamples,

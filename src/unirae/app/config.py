@@ -19,6 +19,11 @@ def experiments() -> list[str]:
     return sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
 
 
+def data_names() -> list[str]:
+    """The names that ``--data`` takes: of ``configs/data``."""
+    return sorted(path.stem for path in (config_dir() / "data").glob("*.yaml") if path.stem != "default")
+
+
 def build(node: dict[str, Any], **parts: Any) -> Any:
     """Call a node's ``_target_`` with its other keys and ``parts``; a part that the node sets too is an error.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unirae.app.generator import Generator
     from unirae.evaluation.reference import Reference
     from unirae.evaluation.scores import Scores
+    from unirae.metrics.resampling import Confidence
     from unirae.metrics.set_metrics import SetMetric
 
 
@@ -29,8 +30,8 @@ class ScoringOptions:
     folder of images or a Hugging Face dataset, cropped to the size of the samples."""
     reference_split: str | None = None
     """Which split of the data set that --reference names, or which folder below the folder."""
-    split: Literal["train", "val"] = "train"
-    """The part of the data that is the reference, where --reference is data."""
+    split: Literal["train", "val"] | None = None
+    """The part of the data that is the reference, where --reference is data. Default: train."""
     data: str | None = None
     """Reference data: emoji, photos, imagenet, image_folder, synthetic, or a folder. Default: what the checkpoint
     was trained on."""
@@ -47,8 +48,8 @@ class ScoringOptions:
     """hub (torch's cache or a download), random (says so in the score's name), or torch-fidelity's file."""
     encoder_weights: str | None = None
     """Where the encoder's weights lie, if not where the autoencoder's checkpoint says; for fd."""
-    num_workers: int = 0
-    """Processes that read the reference's images."""
+    num_workers: int | None = None
+    """Processes that read the reference's images. Default: one for each core, at most four, from 1,000 images on."""
     is_order: Literal["shuffled", "file"] = "shuffled"
     """Of the samples in the Inception Score's ten parts: as torch-fidelity, or as ADM's evaluator takes them."""
     confidence: Literal["none", "bootstrap", "extrapolate"] = "none"
@@ -126,18 +127,14 @@ def build_metrics(
 ) -> "list[SetMetric]":
     """The scores with their networks."""
     from unirae.evaluation.metric_set import MetricSources, build_set_metrics, encoder_extractor
-    from unirae.metrics.resampling import Confidence
 
     rae = generator.sampler.rae
     encoder = encoder_extractor(rae.encoder, rae.encoder_input_size) if "fd" in names else None
-    confidence = None
-    if options.confidence != "none":
-        confidence = Confidence(method=options.confidence, resamples=options.resamples, seed=options.seed)
     sources = MetricSources(
         device=device,
         inception_weights=options.inception_weights,
         encoder=encoder,
-        confidence=confidence,
+        confidence=confidence_of(options),
         is_order=options.is_order,
         options="--",
     )
@@ -147,13 +144,22 @@ def build_metrics(
         raise WeightsError(f"{error} Or compare other features: --metrics fd") from None
 
 
+def confidence_of(options: Options) -> "Confidence | None":
+    """What ``--confidence`` asks for."""
+    from unirae.metrics.resampling import Confidence
+
+    if options.confidence == "none":
+        return None
+    return Confidence(method=options.confidence, resamples=options.resamples, seed=options.seed)
+
+
 def open_reference(
     options: Options, metrics: "list[SetMetric]", generator: "Generator", device: "torch.device"
 ) -> "Reference | None":
     """A file, or images, or the configured part of the data, cropped to the size of the samples; None if not needed.
 
     Raises:
-        ConfigError: options that say twice what the reference is.
+        ConfigError: options that say twice what the reference is, or choose a part of another one.
     """
     from unirae.app.builders import build_dataset
     from unirae.app.inference import choose_data
@@ -171,23 +177,41 @@ def open_reference(
         "num_workers": options.num_workers,
         "cache": options.cache,
     }
+    _refuse_of_other_references(options)
     if options.reference != "data":
-        for name in ("data", "data_dir"):
-            if getattr(options, name) is not None:
-                raise ConfigError(
-                    f"--{name} says what the reference is, and so does --reference {options.reference}"
-                )
         return reference_of_spec(
             options.reference, metrics, split=options.reference_split, size=size, **reading
         )
-    data = choose_data(options.data, options.data_dir, generator.about["config"]["data"], split=options.split)
+    split = options.split or "train"
+    data = choose_data(options.data, options.data_dir, generator.about["config"]["data"], split=split)
     return reference_of_data(
-        build_dataset(data, split=options.split, size=size, use="eval"),
+        build_dataset(data, split=split, size=size, use="eval"),
         needs(metrics, of_reference=True),
         purpose="generation",
-        what=f"{options.split} split",
+        what=f"{split} split",
         **reading,
     )
+
+
+def _refuse_of_other_references(options: Options) -> None:
+    """An option of the other kind of reference would be ignored."""
+    if options.reference == "data":
+        if options.reference_split is not None:
+            raise ConfigError(
+                f"--reference_split {options.reference_split} chooses a part of what --reference names, which is the "
+                "checkpoint's data or --data; of these choose with --split train or --split val"
+            )
+        return
+    for name in ("data", "data_dir"):
+        if getattr(options, name) is not None:
+            raise ConfigError(
+                f"--{name} says what the reference is, and so does --reference {options.reference}"
+            )
+    if options.split is not None:
+        raise ConfigError(
+            f"--split {options.split} chooses a part of the checkpoint's data or of --data, but --reference "
+            f"{options.reference} names other images; of these choose with --reference_split"
+        )
 
 
 def score_samples(
@@ -230,7 +254,7 @@ def default_output(options: Options, generator: "Generator", result: "Scores") -
     """
     from unirae.core.io import sha256_of_text
 
-    reference = options.split if options.reference == "data" else Path(options.reference).stem
+    reference = options.split or "train" if options.reference == "data" else Path(options.reference).stem
     used = generator.sampler.settings
     sampler = f"{used.solver}{used.num_steps}-cfg{used.cfg_scale:g}"
     weights = "ema" if options.use_ema else "raw"

@@ -52,8 +52,8 @@ class Options:
     """Of the reconstruction; metrics always run in float32 and sum in float64."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
-    num_workers: int = 0
-    """Processes that read images."""
+    num_workers: int | None = None
+    """Processes that read images. Default: one for each core, at most four, from 1,000 images on."""
     num_threads: int | None = None
     """CPU threads of each process. Default: one for each core, also with several processes, since another number
     may change the last digits."""
@@ -97,7 +97,7 @@ def run(options: Options) -> "ReconstructionScores":
 def evaluate(options: Options, checkpoint: Path, device: Any) -> "ReconstructionScores":
     """Everything between the command line and the files."""
     from unirae.app.builders import build_dataset
-    from unirae.app.inference import choose_data, progress_bar
+    from unirae.app.inference import choose_data, progress_bar, reader_processes
     from unirae.core.io import file_sha256
     from unirae.evaluation.reading import describe_data
     from unirae.evaluation.reconstruction import evaluate_reconstruction
@@ -131,7 +131,7 @@ def evaluate(options: Options, checkpoint: Path, device: Any) -> "Reconstruction
             seed=options.seed,
             device=device,
             precision=options.precision,
-            num_workers=options.num_workers,
+            num_workers=reader_processes(options.num_workers, options.num_samples or len(dataset)),
             about=about_images,
             progress=progress,
         )

@@ -67,12 +67,12 @@ def choose_data(
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from unirae.app.config import config_dir
+    from unirae.app.config import config_dir, data_names
 
     if data is None:
         own = OmegaConf.create({"data": trained_on})
     else:
-        known = sorted(path.stem for path in (config_dir() / "data").glob("*.yaml") if path.stem != "default")
+        known = data_names()
         group = data if data in known else _group_of_folder(Path(data), known)
         with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
             own = compose(f"data/{group}")

@@ -77,7 +77,7 @@ def reference_of_file(
     num_workers: int | None = None,
     cache: bool = True,
 ) -> "Reference":
-    """The statistics of a file as they are; what they lack is computed from the file's images, if it holds any.
+    """The statistics that a file holds, as they are; what they lack is computed from its images, if it has any.
 
     So ADM's ``VIRTUAL_imagenet256_labeled.npz`` serves everything: FID and sFID by its stored moments of the training
     set, precision and recall by its 10,000 images.
@@ -87,22 +87,18 @@ def reference_of_file(
     """
     from unirae.app.stored_images import open_images
     from unirae.evaluation.reference import check_fits, completed
-    from unirae.evaluation.reference_file import holds_images, holds_statistics, read_reference
+    from unirae.evaluation.reference_file import holds_images, read_reference
     from unirae.metrics.set_metrics import needs
 
-    stored = None
-    if holds_statistics(path) or not holds_images(path):
-        stored = read_reference(path)
-        if not (lacking := [metric for metric in metrics if _lacks(stored, metric)]) or not holds_images(
-            path
-        ):
-            check_fits(stored, metrics)
-            return stored
-        metrics = lacking
+    stored = read_reference(path)
+    lacking = [metric for metric in metrics if _lacks(stored, metric)]
+    if not lacking or not holds_images(path):
+        check_fits(stored, metrics)
+        return stored
     images = open_images(str(path), size=size).images
     made = reference_of_data(
         images,
-        needs(metrics, of_reference=True),
+        needs(lacking, of_reference=True),
         purpose="unknown",
         what=Path(path).name,
         device=device,
@@ -110,8 +106,6 @@ def reference_of_file(
         num_workers=num_workers,
         cache=cache,
     )
-    if stored is None:
-        return made
     return completed(stored, made)
 
 
@@ -150,6 +144,7 @@ def reference_of_spec(
     from unirae.metrics.set_metrics import needs
 
     reading = {"device": device, "batch_size": batch_size, "num_workers": num_workers, "cache": cache}
+    spec = str(Path(spec).expanduser())
     if is_reference_file(spec):
         if num_samples is not None or split is not None:
             raise ConfigError(

@@ -60,7 +60,7 @@ def is_reference_file(spec: str) -> bool:
 
 
 def _source(spec: str, split: str | None) -> "tuple[Source, str, dict[str, Any]]":
-    from unirae.app.config import config_dir
+    from unirae.app.config import data_names
     from unirae.data.npz import NpzSource
 
     path = Path(spec).expanduser()
@@ -71,7 +71,7 @@ def _source(spec: str, split: str | None) -> "tuple[Source, str, dict[str, Any]]
         return _folder(path, split)
     if path.exists() or spec.count("/") == 1:
         return _hugging_face(spec, split), "dataset", {}
-    known = sorted(p.stem for p in (config_dir() / "data").glob("*.yaml") if p.stem != "default")
+    known = data_names()
     if spec in known:
         return _configured(spec, split), "dataset", {}
     raise DataError(f"{spec}: there is nothing of that name; expected {EXPECTED} ({', '.join(known)})")

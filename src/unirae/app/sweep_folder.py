@@ -9,6 +9,7 @@ from unirae.core.errors import ConfigError
 if TYPE_CHECKING:
     from unirae.evaluation.guidance_grid import Point, Scored
     from unirae.evaluation.scores import Scores
+    from unirae.metrics.resampling import Confidence
 
 _SWEPT = (*("cfg_scale", "guidance_interval", "num_steps", "solver", "weights"), *("times", "guidance"))
 """Of the sampler's settings: the axes, and what follows from them."""
@@ -66,19 +67,24 @@ class SweepFolder:
         name = f"cfg{point.cfg_scale:g}{interval}-{point.solver}{point.num_steps}-{weights}-{code}.json"
         return self._points / name
 
-    def holds(self, file: Path, sampler: dict[str, Any]) -> bool:
-        """Whether a point is there.
+    def holds(self, file: Path, sampler: dict[str, Any], confidence: "Confidence | None") -> bool:
+        """Whether a point is there, with the uncertainty that is asked for where its scores can have it.
 
         Raises:
             ConfigError: its file records other settings of the sampler.
             DataError: its file is no result.
         """
         from unirae.evaluation.result_file import read_result
+        from unirae.evaluation.score_families import family
 
         if not file.is_file():
             return False
-        self._refuse(read_result(file).sampler, sampler, file)
-        return True
+        result = read_result(file)
+        self._refuse(result.sampler, sampler, file)
+        if confidence is None:
+            return True
+        frechet = [name for name in result.metrics if family(name).frechet]
+        return all(confidence.is_in(result.uncertainty.get(name, {})) for name in frechet)
 
     def write(self, file: Path, result: "Scores") -> None:
         """A point's result, as ``eval_fid.py`` writes it."""

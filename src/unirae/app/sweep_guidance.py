@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from unirae.evaluation.guidance_grid import Point, Scored
     from unirae.evaluation.reference import Reference
     from unirae.evaluation.scores import Scores
+    from unirae.metrics.resampling import Confidence
     from unirae.metrics.set_metrics import SetMetric
 
 
@@ -28,9 +29,10 @@ class Yardstick:
 
     metrics: "list[SetMetric]"
     reference: "Reference | None"
+    confidence: "Confidence | None"
 
     def describe(self) -> dict[str, Any]:
-        """For the record."""
+        """For the record; how sure the scores are does not change them, so it is no part of it."""
         from unirae.evaluation.scoring import settings_of
 
         return {
@@ -142,7 +144,7 @@ def open_yardstick(
     own = sampler_options(options, average)
     metrics = eval_fid.build_metrics(own, metric_names(options), generator, device)
     reference = eval_fid.open_reference(own, metrics, generator, device)
-    yardstick = Yardstick(metrics=metrics, reference=reference)
+    yardstick = Yardstick(metrics=metrics, reference=reference, confidence=eval_fid.confidence_of(own))
     common |= yardstick.describe()
 
     def record() -> None:
@@ -160,7 +162,7 @@ def score_average(
     folder: SweepFolder,
     device: "torch.device",
 ) -> None:
-    """Every point of one average that the first process does not find in its folder."""
+    """Every point of one average that the first process does not find in its folder, as sure as was asked for."""
     from unirae.core.distributed import is_main, on_main
     from unirae.core.log import get_logger
 
@@ -168,7 +170,7 @@ def score_average(
     for number, point in enumerate(points, start=1):
         here = at_point(generator, point)
         file = folder.file(point, here.settings)
-        if on_main(partial(folder.holds, file, here.settings)):
+        if on_main(partial(folder.holds, file, here.settings, yardstick.confidence)):
             shown = "is there"
         else:
             result = eval_fid.score_samples(

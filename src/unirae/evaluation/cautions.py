@@ -35,17 +35,20 @@ def cautions(
     *,
     names: Iterable[str],
     what: str,
+    replaced: int = 0,
 ) -> list[str]:
     """Of a set of images that was scored against a reference.
 
     Args:
         names: of the scores, as they are recorded.
         what: the images, such as "the samples".
+        replaced: how many of them could not be read.
     """
     said = [
         *_bias(names, found.count),
         *_few_images(metrics, found.count, what),
         *_duplicates(found.describe()["duplicates"], what),
+        *_replaced(replaced, what),
     ]
     if reference is not None:
         said += cautions_of_reference(metrics, reference.identity, known=set(reference.extractors))
@@ -65,6 +68,7 @@ def cautions_of_reference(
     if identity.get("count") is not None:
         said += _few_images(metrics, identity["count"], "the reference")
     said += _duplicates(identity.get("duplicates", 0), "the reference")
+    said += _replaced(identity.get("unreadable_images_replaced", 0), "the reference")
     if identity.get("size_px") is None:
         said.append("the reference does not say of which size its images were; see that it is that of yours")
     foreign = {m.extractor.name for m in metrics if m.reference is not None} - known
@@ -105,6 +109,15 @@ def _few_images(metrics: Sequence[SetMetric], count: int, what: str) -> list[str
 
 def _duplicates(found: int, what: str) -> list[str]:
     return [f"{what}: {found} images stand there more than once"] if found else []
+
+
+def _replaced(found: int, what: str) -> list[str]:
+    if not found:
+        return []
+    return [
+        f"{what}: {found} images could not be read, and others stand in their places, so that these count twice; mend "
+        "or remove them and repeat the evaluation"
+    ]
 
 
 def _shared(hashes: Hashes, others: Hashes | None) -> list[str]:

@@ -59,6 +59,49 @@ def standing(name: str, a: Result, b: Result) -> Standing:
     return found
 
 
+def same_images(a: Result, b: Result) -> bool:
+    """Whether the images are known to be the same, in some order."""
+    return _same(a.images, b.images, "content_sha256") is True
+
+
+def same_input(name: str, a: Result, b: Result) -> bool:
+    """Whether a score is known to have been computed of the very same images and reference, so far as they decide it.
+
+    Of a reference its file will do. The order of images is known where it follows from what is recorded.
+    """
+    kind = family(name)
+    reference = _same(a.reference, b.reference, "content_sha256", "sha256") if kind.with_reference else True
+    return same_images(a, b) and reference is True and (not kind.ordered or same_order(name, a, b))
+
+
+def same_order(name: str, a: Result, b: Result) -> bool:
+    """Whether equal sets are known to stand in one order: samples of one seed, or the same files."""
+    pairs = [(_order(a.images), _order(b.images))]
+    if family(name).with_reference:
+        pairs.append((_order(a.reference), _order(b.reference)))
+    return all(first is not None and first == second for first, second in pairs)
+
+
+def _same(a: dict[str, Any], b: dict[str, Any], *keys: str) -> bool | None:
+    """By the first of these keys that both have; None where they share none."""
+    for key in keys:
+        if a.get(key) is not None and b.get(key) is not None:
+            return a[key] == b[key]
+    return None
+
+
+def _order(record: dict[str, Any]) -> list[Any] | None:
+    """What decides in which order images stand; None where that was not recorded."""
+    if record.get("sha256") is not None:
+        return [record["sha256"]]
+    if record.get("fingerprint"):
+        return [record["fingerprint"], record.get("count"), record.get("subset_seed")]
+    sampler = record.get("sampler") or {}
+    if record.get("kind") != "generation" or sampler.get("seed") is None:
+        return None
+    return [sampler.get(key) for key in ("seed", "label_sampling", "labels")]
+
+
 def kind_of(result: Result) -> str:
     """Of its images: generation, reconstruction, folder, npz, dataset, …"""
     return result.images.get("kind", NOT_RECORDED)
@@ -126,7 +169,24 @@ def _check_reference(found: Standing, kind: Family, a: dict[str, Any], b: dict[s
         found.reasons.append(f"reference: {known[0]} in A, {known[1]} in B")
     else:
         for key in _DATA if kind.of == "classes" else selections[0]:
-            found.require_equal(f"reference's {key}", selections[0][key], selections[1][key])
+            _check_selected(found, key, selections[0][key], selections[1][key])
+        found.remarks.extend(_moved(a["fingerprint"], b["fingerprint"]))
+
+
+def _check_selected(found: Standing, key: str, a: Any, b: Any) -> None:
+    if NOT_RECORDED in (a, b):
+        found.require_equal(f"reference's {key}", a, b)
+    for different in differences(a, b, missing=NOT_RECORDED, name=key):
+        found.require_equal(f"reference's {different.name}", different.first, different.second)
+
+
+def _moved(a: Any, b: Any) -> list[str]:
+    """Folders are known by the names of their files alone; a path has many spellings, and folders are copied."""
+    return [
+        f"reference's {d.name}: {d.first} in A, {d.second} in B; taken to be the same images, which nothing contradicts"
+        for d in differences(a, b, missing=NOT_RECORDED, name="fingerprint")
+        if d.name.endswith(".path")
+    ]
 
 
 def _selection(reference: dict[str, Any]) -> dict[str, Any] | None:
@@ -134,7 +194,14 @@ def _selection(reference: dict[str, Any]) -> dict[str, Any] | None:
     if "fingerprint" not in reference:
         return None
     keys = (*_DATA, "crop", "size_px", "count", "subset_seed")
-    return {key: reference.get(key, NOT_RECORDED) for key in keys}
+    return {key: without_paths(reference.get(key, NOT_RECORDED)) for key in keys}
+
+
+def without_paths(record: Any) -> Any:
+    """What is recorded of data, but for where they lie."""
+    if not isinstance(record, dict):
+        return record
+    return {key: without_paths(value) for key, value in record.items() if key != "path"}
 
 
 def _differ_only_in_subset(a: dict[str, Any] | None, b: dict[str, Any] | None) -> bool:
@@ -158,6 +225,8 @@ def _check_labels(found: Standing, a: Result, b: Result) -> None:
     """Balanced labels give an FID about 0.1 lower than random ones (recipe, trap 2)."""
     if not {kind_of(a), kind_of(b)} <= {"generation", "folder", "npz", NOT_RECORDED}:
         return  # images of a data set have their own labels
+    if same_images(a, b):
+        return  # whatever their labels were
     found.require_equal("label sampling", *(r.sampler.get("label_sampling", NOT_RECORDED) for r in (a, b)))
     if a.sampler.get("label_sampling") == b.sampler.get("label_sampling") == "given":
         found.require_equal("labels", a.sampler.get("labels"), b.sampler.get("labels"))

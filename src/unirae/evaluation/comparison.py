@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from unirae.core.records import Difference, differences
-from unirae.evaluation.comparability import NOT_RECORDED, Standing, standing
+from unirae.evaluation.comparability import (
+    NOT_RECORDED,
+    Standing,
+    same_images,
+    same_input,
+    same_order,
+    standing,
+    without_paths,
+)
 from unirae.evaluation.result_file import Result
 from unirae.evaluation.score_families import family
 
@@ -125,7 +133,7 @@ def _score(name: str, a: Result, b: Result, different: list[Difference]) -> Scor
         outcome, why = "not comparable", found.reasons
     elif found.unknown:
         outcome, why = "comparability unknown", _if_alike(name, values, noise, found)
-    elif _same_images(a, b) and not _equal(*values):
+    elif same_input(name, a, b) and not _equal(*values):
         machine = [d for d in different if _is_machine(d)]
         outcome, why = "reproducibility problem", [_disagreement(machine)]
     else:
@@ -138,8 +146,17 @@ def _score(name: str, a: Result, b: Result, different: list[Difference]) -> Scor
         noise=noise,
         outcome=outcome,
         why=why,
-        remarks=found.remarks,
+        remarks=[*found.remarks, *_other_order(name, a, b, values)],
     )
+
+
+def _other_order(name: str, a: Result, b: Result, values: tuple[float, float]) -> list[str]:
+    unknown = family(name).ordered and same_images(a, b) and not same_order(name, a, b)
+    if not unknown or _equal(*values):
+        return []
+    return [
+        "both are of the same images; whether in the same order is not known, and this score depends on it"
+    ]
 
 
 def _verdict(name: str, values: tuple[float, float], noise: float | None) -> tuple[Outcome, list[str]]:
@@ -166,11 +183,6 @@ def _equal(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=_EQUAL)
 
 
-def _same_images(a: Result, b: Result) -> bool:
-    hashes = [result.images.get("content_sha256") for result in (a, b)]
-    return hashes[0] is not None and hashes[0] == hashes[1]
-
-
 def _disagreement(machine: list[Difference]) -> str:
     where = "; ".join(f"{d.name}: {d.first} in A, {d.second} in B" for d in machine)
     return f"the same images, reference and parameters gave different values ({where or 'on the same kind of machine'})"
@@ -194,12 +206,12 @@ def _below(name: str, parents: tuple[str, ...]) -> bool:
 def _shared_noise(a: Result, b: Result) -> list[str]:
     """Where the two share what chance decides, part of the noise cancels in the difference."""
     kinds = [result.images.get("kind") for result in (a, b)]
-    if kinds[0] != kinds[1] or _same_images(a, b):
+    if kinds[0] != kinds[1] or same_images(a, b):
         return []
     bound = "part of their noise cancels in the difference, so the noise stated is an upper bound"
     if kinds[0] == "reconstruction" and _originals(a) == _originals(b) is not None:
         return [f"both reconstruct the same originals; {bound}"]
-    if kinds[0] == "linear probe" and a.reference == b.reference:
+    if kinds[0] == "linear probe" and without_paths(a.reference) == without_paths(b.reference):
         return [f"both classify the same images; {bound}"]
     seeds = [result.sampler.get("seed") for result in (a, b)]
     if seeds[0] is not None and seeds[0] == seeds[1]:

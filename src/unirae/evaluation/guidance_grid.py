@@ -122,9 +122,10 @@ def remarks(scored: Sequence[Scored], name: str) -> list[str]:
 
 def _of_noise(scored: Sequence[Scored], name: str) -> list[str]:
     errors = [s.result.standard_error(name) for s in scored]
-    if None in errors:
+    if unknown := errors.count(None):
+        where = "" if unknown == len(errors) else f" at {unknown} of {len(errors)} points"
         hint = "; repeat the sweep with --confidence bootstrap" if family(name).frechet else ""
-        return [f"the noise of {name} is not known, so the best may be so by chance{hint}"]
+        return [f"the noise of {name} is not known{where}, so the best may be so by chance{hint}"]
     close = within_noise(scored, name)
     if not close:
         return []

@@ -17,7 +17,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from unirae.core.distributed import all_sum, barrier, gather, is_main, own_batches, rows_of_all
+from unirae.core.cache import keep_in_cache
+from unirae.core.distributed import all_sum, gather, is_main, own_batches, rows_of_all
 from unirae.core.errors import ConfigError, DataError, NonFiniteError
 from unirae.core.exact import NETWORK_CHUNK, exact_float32, in_chunks
 from unirae.core.images import to_float
@@ -34,7 +35,6 @@ Pooling = Literal["avg", "cls", "both"]
 POOLINGS: tuple[Pooling, ...] = ("avg", "cls", "both")
 
 _FORMAT = 1
-_ROWS_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +179,8 @@ def cached_features(
 ) -> Features:
     """As :func:`extract_features`, from a file where one fits, else computed and written; None keeps no files.
 
+    A file that cannot be written is a warning.
+
     Raises:
         WeightsError: the file is damaged.
     """
@@ -193,9 +195,10 @@ def cached_features(
         content = load_tensors(file)
         return Features(**{name: content[name] for name in ("values", "labels", "replaced")})
     features = extract_features(network, dataset, progress=progress, **options)
-    if is_main():
-        save_tensors(file, {"key": key, **vars(features)})
-    barrier()
+    keep_in_cache(
+        lambda: save_tensors(file, {"key": key, **vars(features)}),
+        f"the table of features of {dataset.source.name}",
+    )
     return features
 
 

@@ -124,7 +124,7 @@ def evaluate_reconstruction(
             made.update((positions, reconstruction))
             for metric in metrics.of_pairs:
                 metric.update(original, reconstruction)
-    found = made.compute()
+    found, unreadable = made.compute(), int(all_sum(replaced))
     estimates, identity = _scores(metrics, originals.compute(), found, reference)
     settings = {
         "images": {
@@ -133,7 +133,7 @@ def evaluate_reconstruction(
             **found.describe(),
             "count_available": len(dataset),
             "subset_seed": seed if len(indices) < len(dataset) else None,
-            "unreadable_images_replaced": int(all_sum(replaced)),
+            "unreadable_images_replaced": unreadable,
             "precision": precision,
         },
         "conversion": "clamp to [0, 1], round to 8 bits",
@@ -148,7 +148,14 @@ def evaluate_reconstruction(
         estimates=estimates,
         count=len(indices),
         settings=settings,
-        warnings=cautions(metrics.of_sets, found, None, names=estimates, what="the reconstructions"),
+        warnings=cautions(
+            metrics.of_sets,
+            found,
+            None,
+            names=estimates,
+            what="the reconstructions",
+            replaced=unreadable,
+        ),
     )
 
 

@@ -2,7 +2,7 @@
 
 The name is a hash of the images' selection, their crop and size, the extractors' weights, what is kept of them, and
 the versions of the file format and of this package; so nothing stale can be found, and a file may be deleted at any
-time. A file that cannot be read is made again.
+time. A file that cannot be read is made again, and one that cannot be written is a warning.
 """
 
 import json
@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from unirae import __version__
-from unirae.core.distributed import gather, is_main, on_main
+from unirae.core.cache import keep_in_cache
+from unirae.core.distributed import gather, is_main
 from unirae.core.errors import DataError
 from unirae.core.io import sha256_of_text
 from unirae.core.log import get_logger
@@ -53,19 +54,16 @@ def cached_reference(
         identity = {key: value for key, value in kept.identity.items() if key not in ("file", "sha256")}
         return replace(kept, identity={**identity, **selection(dataset, indices, seed=seed)})
     reference = compute()
-    on_main(lambda: write_reference(file, reference))
-    if is_main():
+    if keep_in_cache(lambda: write_reference(file, reference), "the reference") and is_main():
         log.info("reference kept in the cache: %s", file)
     return reference
 
 
 def _kept(file: Path) -> Reference | None:
     """None where there is no file, or one that cannot be read."""
-    if not file.is_file():
-        return None
     try:
-        return read_reference(file)
-    except (DataError, zipfile.BadZipFile) as error:
+        return read_reference(file) if file.is_file() else None
+    except (DataError, zipfile.BadZipFile, OSError) as error:  # the last: a folder or file of another user
         log.warning("%s cannot be used and is made again (%s)", file, error)
         return None
 

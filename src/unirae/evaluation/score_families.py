@@ -16,6 +16,7 @@ class Family:
         biased: whether its expectation depends on the number of images (recipe, trap 13).
         frechet: whether it is a Fréchet distance, whose noise is known only if it was asked for.
         with_reference: whether images are compared with others.
+        ordered: whether the order of the images counts: subsets of them are drawn, or pairs are formed.
     """
 
     better: Literal["lower", "higher"]
@@ -23,6 +24,7 @@ class Family:
     biased: bool = True
     frechet: bool = False
     with_reference: bool = True
+    ordered: bool = False
 
 
 _FRECHET = Family(better="lower", frechet=True)
@@ -30,11 +32,11 @@ _SHARE = Family(better="higher")
 _ACCURACY = Family(better="higher", of="classes", biased=False)
 FAMILIES = {
     **dict.fromkeys(("fid", "sfid", "fd", "rfid", "rfd"), _FRECHET),
-    "kid": Family(better="lower", biased=False),
-    "is": Family(better="higher", with_reference=False),
+    "kid": Family(better="lower", biased=False, ordered=True),
+    "is": Family(better="higher", with_reference=False, ordered=True),
     **dict.fromkeys(("precision", "recall", "density", "coverage"), _SHARE),
-    **dict.fromkeys(("psnr", "ssim"), Family(better="higher", of="pairs", biased=False)),
-    "lpips": Family(better="lower", of="pairs", biased=False),
+    **dict.fromkeys(("psnr", "ssim"), Family(better="higher", of="pairs", biased=False, ordered=True)),
+    "lpips": Family(better="lower", of="pairs", biased=False, ordered=True),
     **dict.fromkeys(("top1", "top5", "knn"), _ACCURACY),
 }
 

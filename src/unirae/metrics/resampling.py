@@ -10,8 +10,9 @@ The reference is taken as given.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Float64
@@ -46,6 +47,17 @@ class Confidence:
             raise ConfigError(f"resamples={self.resamples}: the spread of a bootstrap needs at least 2")
 
     @property
+    def how(self) -> str:
+        """The method of a bootstrap, in words."""
+        return f"bootstrap over images, {self.resamples} resamples, the reference given"
+
+    def is_in(self, known: Mapping[str, Any]) -> bool:
+        """Whether the record of an estimate's uncertainty says what is asked for."""
+        return (
+            "at_infinite_count" in known if self.method == "extrapolate" else known.get("method") == self.how
+        )
+
+    @property
     def least_images(self) -> int:
         """How many images it needs."""
         return _LEAST_TO_EXTRAPOLATE if self.method == "extrapolate" else 2
@@ -56,8 +68,7 @@ def with_confidence(features: Float[Tensor, "n d"], reference: Moments, confiden
     value = frechet_distance(moments_of(features), reference)
     if confidence.method == "bootstrap":
         error = bootstrap(features, reference, resamples=confidence.resamples, seed=confidence.seed)
-        method = f"bootstrap over images, {confidence.resamples} resamples, the reference given"
-        return Estimate(value=value, standard_error=error, method=method)
+        return Estimate(value=value, standard_error=error, method=confidence.how)
     limit = extrapolate(features, reference, seed=confidence.seed)
     return Estimate(
         value=value, details={"at_infinite_count": limit.value, "of_the_limit": limit.uncertainty()}
