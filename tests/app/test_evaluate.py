@@ -345,6 +345,9 @@ def test_bad_arrays(score, tmp_path, real, images, message):
         ({"reference": None}, ConfigError, "--metrics fd compare with a reference; give --reference"),
         ({"encoder": None}, ConfigError, "--metrics fd and --encoder go together"),
         ({"metrics": "psnr", "encoder": "dinov2"}, ConfigError, "--metrics fd and --encoder go together"),
+        ({"metrics": "psnr", "encoder_kind": "timm"}, ConfigError, "--encoder_kind says more of --encoder"),
+        ({"encoder_kind": "timm"}, ConfigError, r"toy\.py:Features needs neither --encoder_kind nor"),
+        ({"encoder": "weights.bin"}, WeightsError, "weights.bin is neither .* with --encoder_kind timm"),
         ({"encoder": "none.py:Features"}, ConfigError, r"no such file none\.py"),
         ({"metrics": "fid", "inception_weights": "no.pth"}, WeightsError, "--inception_weights.*psnr, ssim"),
         ({"images": "nothing"}, DataError, "nothing: there is nothing of that name"),
@@ -356,10 +359,30 @@ def test_bad_arrays(score, tmp_path, real, images, message):
         ({"precision": "bf16"}, ConfigError, "--precision: nothing is sampled"),
     ],
 )
-def test_mistakes(score, made, real, tmp_path, options, error, message):
+def test_mistakes(score, made, real, tmp_path, options, error, message, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.bin").touch()
     with pytest.raises(error, match=message):
         score(**{"images": made, "reference": real, **options})
     assert not (tmp_path / "scores.json").exists()
+
+
+def test_a_model_of_timm(score, made, real, tmp_path):
+    """A file of its weights, without a hub; and a reference by the same network."""
+    from safetensors.torch import save_file
+
+    from unirae.models.encoders.timm import TimmEncoder
+
+    torch.manual_seed(0)
+    file, name = tmp_path / "timm.safetensors", "vit_tiny_patch16_224"
+    save_file(TimmEncoder.skeleton({"model_name": name}).state_dict(), file)
+    with pytest.raises(ConfigError, match="say of which timm model with --encoder_name"):
+        score(made, real, encoder=str(file), encoder_kind="timm")
+    how = {"encoder": str(file), "encoder_kind": "timm", "encoder_name": name}
+    reference = make(real, tmp_path / "reference.npz", **how)
+    result = score(made, reference, **how)
+    assert list(result.scores) == [f"fd_{name}"]
+    assert result.settings["metrics"][f"fd_{name}"]["features"] == 192
 
 
 def test_an_empty_folder(score, made, tmp_path):
@@ -431,6 +454,7 @@ def test_a_stage_1_checkpoint_is_scored_by_its_reconstructions(score, runs, tmp_
         ({"reference_split": "val"}, "--reference_split: a stage-1"),
         ({"cfg_scale": 2.0}, "--cfg_scale: nothing is sampled"),
         ({"cache": False}, "--cache: a stage-1"),
+        ({"encoder_kind": "timm"}, "--encoder_kind: a stage-1"),
     ):
         with pytest.raises(ConfigError, match=message):
             score(runs / "rae", **{**CHECKPOINT, **options, **wrong})

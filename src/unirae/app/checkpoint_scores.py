@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from unirae.evaluation.scores import Scores
 
 
+_ENCODER = ("encoder", "encoder_kind", "encoder_name")
+"""Options that are of no checkpoint, which has an encoder of its own."""
+
+
 def checkpoint_kind(spec: str) -> str | None:
     """``stage1`` or ``stage2`` where ``spec`` is a checkpoint file or the folder of a run; None where it is neither.
 
@@ -50,8 +54,8 @@ def _reconstructions(options: "Options") -> "Scores":
     from unirae.app.stored_images import is_reference_file
 
     why = "a stage-1 checkpoint reconstructs the images of --reference, cropped to its own size"
-    of_other_images = ("images_split", "reference_split", "size", "reference_samples", "encoder", "is_order")
-    _refuse(options, (*of_other_images, "cache"), why)
+    others = ("images_split", "reference_split", "size", "reference_samples", "is_order", "cache")
+    _refuse(options, (*others, *_ENCODER), why)
     reference = None if options.reference is None else str(Path(options.reference).expanduser())
     is_file = reference is not None and is_reference_file(reference)
     if reference is not None and not is_file:
@@ -102,7 +106,7 @@ def _samples(options: "Options") -> "Scores":
     from unirae.app.evaluate import DEFAULT_METRICS
     from unirae.app.sampler_options import SamplingOptions
 
-    _refuse(options, ("images_split", "size", "encoder", "lpips_weights"), "not of samples of a checkpoint")
+    _refuse(options, ("images_split", "size", "lpips_weights", *_ENCODER), "not of samples of a checkpoint")
     own = options.reference in (None, "data")
     sampling = {field.name: getattr(options, field.name) for field in fields(SamplingOptions)}
     if own and options.reference_split not in (None, "train", "val"):

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
     from unirae.models.encoders.base import Encoder
 
+EncoderKind = Literal["dinov2", "siglip2", "mae", "generic_hf", "timm"]
 PIXELS = "pixels"
 """In the place of an encoder: the images themselves."""
 
@@ -35,7 +36,12 @@ class EncoderSource:
 
 
 def find_encoder(
-    source: str, *, kind: str | None, model_name: str | None, weights: str | None
+    source: str,
+    *,
+    kind: EncoderKind | None,
+    model_name: str | None,
+    weights: str | None,
+    kind_option: str = "--kind",
 ) -> EncoderSource:
     """What ``--encoder_checkpoint`` means.
 
@@ -45,6 +51,7 @@ def find_encoder(
         kind: how to read weights that are no checkpoint of ours; None finds out.
         model_name: of timm, where ``source`` is a file of weights.
         weights: where the encoder's weights of a checkpoint lie now.
+        kind_option: the command's name of ``kind``, for messages.
 
     Raises:
         ConfigError: an option does not apply.
@@ -63,7 +70,7 @@ def find_encoder(
         raise ConfigError(
             "--encoder_weights is for a checkpoint whose encoder lies elsewhere; leave it out here"
         )
-    return _of_weights(source, path, kind, model_name)
+    return _of_weights(source, path, kind or _found_kind(source, kind_option), model_name)
 
 
 def _of_checkpoint(path: Path, weights: str | None) -> EncoderSource:
@@ -87,11 +94,16 @@ def _of_checkpoint(path: Path, weights: str | None) -> EncoderSource:
     )
 
 
-def _of_weights(source: str, path: Path, kind: str | None, model_name: str | None) -> EncoderSource:
-    from unirae.models.encoders.build import build_encoder
-    from unirae.models.encoders.discover import find_kind, usual_input_size
+def _found_kind(source: str, option: str) -> str:
+    from unirae.models.encoders.discover import find_kind
 
-    kind = kind or find_kind(source)
+    return find_kind(source, option=option)
+
+
+def _of_weights(source: str, path: Path, kind: str, model_name: str | None) -> EncoderSource:
+    from unirae.models.encoders.build import build_encoder
+    from unirae.models.encoders.discover import usual_input_size
+
     if model_name is not None and (kind != "timm" or not path.is_file()):
         raise ConfigError("--encoder_name names the timm model of a file of weights; leave it out here")
     if kind == "timm" and path.is_file() and model_name is None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from unirae.app import cli
+from unirae.app.encoder_source import EncoderKind
 from unirae.app.options import Switch, parse
 from unirae.core.errors import ConfigError
 
@@ -56,7 +57,7 @@ class Options:
     """Larger images are averaged down to this side for pixels."""
     input_size: int | None = None
     """Pixels of the encoder's input, to which images are centre-cropped. Default: the encoder's own."""
-    kind: Literal["dinov2", "siglip2", "mae", "generic_hf", "timm"] | None = None
+    kind: EncoderKind | None = None
     """How to read weights that are no checkpoint of ours. Default: by their config.json."""
     encoder_name: str | None = None
     """The timm model, where the weights are a file."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from unirae.app import cli
+from unirae.app.extractors import EncoderOptions, encoder_extractor_of
 from unirae.app.options import Switch, parse
 from unirae.app.sampler_options import SamplingOptions
 from unirae.core.errors import ConfigError, WeightsError
@@ -23,7 +24,7 @@ DEFAULT_METRICS = "fid,is,precision,recall"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(SamplingOptions):
+class Options(EncoderOptions, SamplingOptions):
     """FID and its relatives of a set of images against another one.
 
     Writes scores, their uncertainty and every setting as JSON. Run it under torchrun to use several devices; the
@@ -46,11 +47,6 @@ class Options(SamplingOptions):
     """hub (torch's cache or a download), random (says so in the scores' names), or torch-fidelity's file."""
     lpips_weights: str = "hub"
     """hub, random, or torchvision's VGG-16 file."""
-    encoder: str | None = None
-    """Behind fd: dinov2 (FD-DINOv2), an autoencoder's checkpoint, an encoder's folder or hub name, or FILE.py:NAME
-    (called without arguments it gives a module from uint8 [b, 3, H, W] to [b, d])."""
-    encoder_weights: str | None = None
-    """Where the encoder's weights lie, if not at their usual place."""
     images_split: str | None = None
     """Which split of a data set, or which folder below the folder."""
     reference_split: str | None = None
@@ -161,23 +157,14 @@ def partition(names: list[str]) -> tuple[list[str], list[str]]:
 
 def metric_sources(options: Options, of_sets: list[str], device: "torch.device") -> "MetricSources":
     """Where the metrics' networks come from."""
-    from unirae.app.extractors import open_extractor
     from unirae.evaluation.metric_set import ENCODER_METRIC, MetricSources
     from unirae.metrics.resampling import Confidence
 
-    if options.encoder is None and options.encoder_weights is not None:
-        raise ConfigError("--encoder_weights says where the weights of --encoder lie; give that, too")
-    if (ENCODER_METRIC in of_sets) != (options.encoder is not None):
-        raise ConfigError(
-            "--metrics fd and --encoder go together: the Fréchet distance in that encoder's features"
-        )
     return MetricSources(
         device=device,
         inception_weights=options.inception_weights,
         lpips_weights=options.lpips_weights,
-        encoder=None
-        if options.encoder is None
-        else open_extractor(options.encoder, weights=options.encoder_weights, device=device),
+        encoder=encoder_extractor_of(options, asked=ENCODER_METRIC in of_sets, device=device),
         confidence=None
         if options.confidence == "none"
         else Confidence(method=options.confidence, resamples=options.resamples, seed=options.seed),

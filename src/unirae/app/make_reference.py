@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from unirae.app import cli
+from unirae.app.extractors import EncoderOptions, encoder_extractor_of
 from unirae.app.options import Flag, parse
 from unirae.core.errors import ConfigError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(EncoderOptions):
     """Read images once and write everything that scores need of them into one npz file.
 
     The file holds mu and sigma under the names of ADM's and pytorch-fid's files, so their tools read it, too, and
@@ -44,10 +45,6 @@ class Options:
     """Keep the features of every image, too, also where the scores need only mean and covariance."""
     inception_weights: str = "hub"
     """hub (torch's cache or a download), random (the scores' names say so), or torch-fidelity's file."""
-    encoder: str | None = None
-    """Behind fd: dinov2, an autoencoder's checkpoint, an encoder's folder or hub name, or FILE.py:NAME."""
-    encoder_weights: str | None = None
-    """Where the encoder's weights lie, if not at their usual place."""
     batch_size: int = 64
     """Images read at once; the file does not depend on it."""
     num_workers: int | None = None
@@ -92,7 +89,6 @@ def run(options: Options) -> Path:
 
 def make(options: Options, device: "torch.device") -> "Reference":
     """Everything between the command line and the file."""
-    from unirae.app.extractors import open_extractor
     from unirae.app.references import reference_of_data
     from unirae.app.stored_images import open_images
     from unirae.evaluation.cautions import cautions_of_reference
@@ -104,16 +100,8 @@ def make(options: Options, device: "torch.device") -> "Reference":
     names = [name.strip() for name in options.metrics.split(",")]
     if "is" in names:
         raise ConfigError("--metrics is: the Inception Score looks at the images alone and has no reference")
-    if options.encoder is None and options.encoder_weights is not None:
-        raise ConfigError("--encoder_weights says where the weights of --encoder lie; give that, too")
-    if (ENCODER_METRIC in names) != (options.encoder is not None):
-        raise ConfigError(
-            "--metrics fd and --encoder go together: the Fréchet distance in that encoder's features"
-        )
     images = open_images(options.data, split=options.split, size=options.size).images
-    encoder = None
-    if options.encoder is not None:
-        encoder = open_extractor(options.encoder, weights=options.encoder_weights, device=device)
+    encoder = encoder_extractor_of(options, asked=ENCODER_METRIC in names, device=device)
     sources = MetricSources(
         device=device, inception_weights=options.inception_weights, encoder=encoder, options="--"
     )

@@ -20,13 +20,16 @@ _DINOV2_SIZE = 224
 """DINOv2's configuration names 518 px, where its training ended; scores and autoencoders use 224."""
 
 
-def find_kind(source: str) -> str:
+def find_kind(source: str, *, option: str = "--kind") -> str:
     """The adapter for a folder or hub name in transformers' format; what has none of its own is ``generic_hf``.
+
+    Args:
+        option: says the kind where it cannot be found, for the message.
 
     Raises:
         WeightsError: there is no ``config.json``, or it names no model.
     """
-    file = config_file(source)
+    file = config_file(source, option)
     try:
         model_type = json.loads(file.read_text())["model_type"]
     except (ValueError, KeyError, TypeError):
@@ -45,8 +48,11 @@ def usual_input_size(encoder: Encoder) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def config_file(source: str) -> Path:
+def config_file(source: str, option: str = "--kind timm") -> Path:
     """``config.json`` of a folder, or of a hub's model.
+
+    Args:
+        option: how the command says that a file is timm's, for the message.
 
     Raises:
         WeightsError: there is none.
@@ -59,7 +65,7 @@ def config_file(source: str) -> Path:
             return path / "config.json"
         raise WeightsError(
             f"{source} is neither a checkpoint of unirae nor a folder with config.json and weights; for weights of "
-            "timm say so with --kind timm"
+            f"timm say so with {option} timm"
         )
     if (carried := carried_folder(source)) is not None:
         return carried / "config.json"
