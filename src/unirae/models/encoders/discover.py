@@ -48,7 +48,7 @@ def usual_input_size(encoder: Encoder) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def config_file(source: str, option: str = "--kind timm") -> Path:
+def config_file(source: str, option: str = "--kind") -> Path:
     """``config.json`` of a folder, or of a hub's model.
 
     Args:
