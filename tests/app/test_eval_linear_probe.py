@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import re
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -152,10 +154,30 @@ def test_the_checkpoint_knows_its_data_and_the_place_of_results(tmp_path):
     file = write_checkpoint(tmp_path / "run")
     report = run(options(file, tmp_path, output=None, baselines="none"))
     assert (report.result.count, report.baselines) == (12, {})
-    assert {path.name for path in (tmp_path / "run" / "eval").iterdir()} == {
-        "linear-probe-last-synthetic-avg.json",
-        "linear-probe-last-synthetic-avg.png",
-    }
+    names = sorted(path.name for path in (tmp_path / "run" / "eval").iterdir())
+    assert re.fullmatch(r"linear-probe-last-synthetic-avg-[0-9a-f]{8}\.json", names[0])
+    assert names[1] == names[0].replace(".json", ".png")
+
+
+def test_different_settings_go_to_different_files(folder, tmp_path):
+    """And the same ones to the same file."""
+    file, other = write_checkpoint(tmp_path / "run"), tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / "val/red/0.png").rename(other / "val/red/00.png")
+    others = [
+        {"seed": 1},
+        {"optimizer": "sgd", "epochs": 3},
+        {"optimizer": "sgd", "epochs": 4},
+        {"weight_decays": "0.1"},
+        {"k": 3},
+        {"pooling": "cls"},
+        {"baselines": "pixels"},
+        {"data": str(folder)},
+        {"data": str(other)},
+    ]
+    for options_of in ({}, {"batch_size": 16, "cache": False}, *others):
+        run(options(file, tmp_path, **{"output": None, "baselines": "none", **options_of}))
+    assert len(list((tmp_path / "run" / "eval").glob("*.json"))) == 1 + len(others)
 
 
 def test_features_are_computed_once(checkpoint, folder, tmp_path, monkeypatch):

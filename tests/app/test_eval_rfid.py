@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_a_checkpoint_is_enough(checkpoint, capsys):
     assert result.count == 12
     assert set(result.scores) == {"rfd_random_mae", "psnr", "ssim"}
     (file,) = (checkpoint.parents[1] / "eval").iterdir()
-    assert file.name == "rfid-last-ema-synthetic-12.json"
+    assert re.fullmatch(r"rfid-last-ema-synthetic-12-[0-9a-f]{8}\.json", file.name)
     settings = json.loads(file.read_text())["settings"]["images"]
     assert settings["weights"] == "EMA"
     assert settings["trained_with"]["step"] == 7
@@ -51,6 +52,27 @@ def test_a_checkpoint_is_enough(checkpoint, capsys):
     assert settings["fingerprint"]["split"] == "val"
     assert settings["crop"].endswith("AdmCenterCrop")
     assert "rfd_random_mae@12" in capsys.readouterr().out
+
+
+def test_different_settings_go_to_different_files(checkpoint, folder, tmp_path):
+    """And the same ones to the same file."""
+    Image.new("RGB", (40, 50)).save(tmp_path / "0.png")
+    other = tmp_path / "other"
+    other.mkdir()
+    for i in range(5):
+        Image.new("RGB", (40, 50), (i, i, i)).save(other / f"{i}.png")
+    others = [
+        {"num_samples": 6},
+        {"num_samples": 6, "seed": 1},
+        {"precision": "bf16"},
+        {"use_ema": False},
+        {"data": str(folder)},
+        {"data": str(other)},
+    ]
+    for options in ({}, {"seed": 1}, {"batch_size": 5}, *others):
+        run(_options(checkpoint, **options))
+    run(Options(checkpoint=checkpoint, metrics="psnr", device="cpu"))
+    assert len(list((checkpoint.parents[1] / "eval").iterdir())) == 2 + len(others)
 
 
 def test_raw_and_averaged_decoder_differ(checkpoint, tmp_path):

@@ -1,6 +1,5 @@
 """``python src/eval_fid.py --checkpoint C``: sample and score in one go, without storing images."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -252,7 +251,7 @@ def default_output(options: Options, generator: "Generator", result: "Scores") -
 
     A hash of everything that decides the scores, as far as the settings know it, tells all others apart.
     """
-    from unirae.core.io import sha256_of_text
+    from unirae.core.io import short_code
 
     reference = options.split or "train" if options.reference == "data" else Path(options.reference).stem
     used = generator.sampler.settings
@@ -260,8 +259,8 @@ def default_output(options: Options, generator: "Generator", result: "Scores") -
     weights = "ema" if options.use_ema else "raw"
     decisive = {key: result.settings[key] for key in ("metrics", "reference")}
     decisive |= {"sampler": result.settings["images"]["sampler"], "count": result.count}
-    code = sha256_of_text(json.dumps(decisive, sort_keys=True))[:8]
-    name = f"fid-{generator.checkpoint.stem}-{weights}-{reference}-{sampler}-{result.count}-{code}.json"
+    parts = (generator.checkpoint.stem, weights, reference, sampler, result.count, short_code(decisive))
+    name = f"fid-{'-'.join(map(str, parts))}.json"
     return folder_of_scores(generator.checkpoint) / name
 
 

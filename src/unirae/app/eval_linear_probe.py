@@ -120,7 +120,7 @@ def run(options: Options) -> Report:
         )
         report = evaluate(options, source, settings, device)
         if is_main():
-            output = options.output or _default_output(source, options, report.result)
+            output = options.output or _default_output(source, options, report)
             write_probe(output, report.result, baselines=report.baselines)
             picture = output.with_suffix(".png")
             save_confusion(picture, report.result.confusion, report.class_names)
@@ -262,10 +262,23 @@ def _chosen_baselines(options: Options) -> list[str]:
     return names
 
 
-def _default_output(source: "EncoderSource", options: Options, result: "ProbeResult") -> Path:
-    data = result.settings["data"]
+def _default_output(source: "EncoderSource", options: Options, report: Report) -> Path:
+    """``eval/linear-probe-….json``; a hash of everything that decides the scores tells others apart."""
+    from unirae.core.io import short_code
+
+    settings = report.result.settings
+    decisive = {key: value for key, value in settings.items() if key not in _NOT_DECISIVE}
+    code = short_code([decisive, *report.baselines])
     pooling = "" if source.encoder is None else f"-{options.pooling}"
-    return source.folder / "eval" / f"linear-probe-{source.name}-{data}{pooling}.json"
+    name = f"linear-probe-{source.name}-{settings['data']}{pooling}-{code}.json"
+    return source.folder / "eval" / name
+
+
+_NOT_DECISIVE = (
+    *("encoder_checkpoint", "checkpoint", "encoder", "trained_with"),  # the hash of the weights says which
+    *("device", "versions", "chosen", "tried"),
+)
+"""Of the settings: other names, other last digits, and what was found."""
 
 
 def _show(report: Report) -> None:

@@ -160,8 +160,18 @@ def build_metrics(options: Options, rae: "RAE", device: Any) -> "ReconstructionM
 
 
 def _default_output(checkpoint: Path, options: Options, result: "ReconstructionScores") -> Path:
+    """``eval/rfid-….json`` in the run's folder; a hash of everything that decides the scores tells others apart."""
+    from unirae.core.io import short_code
+
     in_run = checkpoint.parent.name == "checkpoints"
     folder = checkpoint.parent.parent if in_run else checkpoint.parent
     weights = "ema" if options.use_ema else "raw"
-    data = result.settings["images"]["data"]
-    return folder / "eval" / f"rfid-{checkpoint.stem}-{weights}-{data}-{result.count}.json"
+    images = result.settings["images"]
+    decisive = {key: result.settings[key] for key in ("metrics", "reference")}
+    decisive |= {key: images[key] for key in _DECISIVE}
+    name = f"rfid-{checkpoint.stem}-{weights}-{images['data']}-{result.count}-{short_code(decisive)}.json"
+    return folder / "eval" / name
+
+
+_DECISIVE = ("checkpoint_sha256", "weights", "fingerprint", "crop", "count", "subset_seed", "precision")
+"""Of what is recorded of the images; the others follow, or do not change a score."""

@@ -57,11 +57,9 @@ class SweepFolder:
 
     def file(self, point: "Point", sampler: dict[str, Any]) -> Path:
         """Of a point, named by its axes and a hash of all its sampler's settings."""
-        import json
+        from unirae.core.io import short_code
 
-        from unirae.core.io import sha256_of_text
-
-        code = sha256_of_text(json.dumps(sampler, sort_keys=True))[:8]
+        code = short_code(sampler)
         weights = point.weights.lower().replace(" ", "")
         interval = "" if point.cfg_scale == 1.0 else f"-int{point.interval_text}"
         name = f"cfg{point.cfg_scale:g}{interval}-{point.solver}{point.num_steps}-{weights}-{code}.json"

@@ -184,6 +184,11 @@ def sha256_of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def short_code(record: Any) -> str:
+    """Eight hexadecimal digits of the hash of plain values, to tell files apart by what decides their content."""
+    return sha256_of_text(json.dumps(record, sort_keys=True))[:8]
+
+
 def state_sha256(state: dict[str, Tensor]) -> str:
     """SHA-256 of named tensors: names, dtypes, shapes and bytes, in the order of names."""
     digest = hashlib.sha256()
