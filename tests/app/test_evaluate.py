@@ -198,6 +198,13 @@ def test_both_sides_are_cropped(score, tmp_path):
         score(*folders)
 
 
+def test_a_crop_need_not_be_square(score, tmp_path):
+    images, others = pixels(12, seed=1, size=(20, 24)), pixels(12, seed=2, size=40)
+    folders = write_folder(tmp_path / "images", images), write_folder(tmp_path / "others", others)
+    settings = score(*folders, size=(12, 18)).settings
+    assert settings["images"]["size_px"] == settings["reference"]["size_px"] == [12, 18]
+
+
 def crops(images):
     crop = AdmCenterCrop(size=16).crop
     return np.stack([np.asarray(crop(Image.fromarray(image))) for image in images])

@@ -104,6 +104,18 @@ def test_purpose_split_crop_and_subset_are_recorded(make, data):
     assert (identity["subset_seed"], len(reference.hashes)) == (2, 9)
 
 
+@pytest.mark.parametrize(("given", "size"), [(["12"], [12, 12]), (["8", "12"], [8, 12])])
+def test_the_size_on_the_command_line_is_a_square_or_height_and_width(
+    data, encoder, tmp_path, monkeypatch, given, size
+):
+    file = tmp_path / "file.npz"
+    words = ["--metrics", "fd", "--encoder", encoder, "--device", "cpu", "--num_threads", "1"]
+    command = ["make_reference", "--data", str(data), "--size", *given, "--output", str(file), *words]
+    monkeypatch.setattr(sys, "argv", command)
+    assert main() == 0
+    assert read_reference(file).identity["size_px"] == size
+
+
 def test_nothing_is_put_into_the_cache(make, tmp_path):
     make()
     assert not (tmp_path / "cache").exists()

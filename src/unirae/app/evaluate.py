@@ -51,8 +51,9 @@ class Options(EncoderOptions, SamplingOptions):
     """Which split of a data set, or which folder below the folder."""
     reference_split: str | None = None
     """The same of the reference."""
-    size: int | None = None
-    """Crop both sides to so many pixels as ADM does. Default: as they are, all of one size."""
+    size: int | tuple[int, int] | None = None
+    """Crop the images of both to so many pixels as ADM does: one number for a square, or height and width. Default: as
+    they are, all of one size."""
     num_samples: int | None = None
     """A seeded random subset of the images; of a stage-2 checkpoint how many to sample (default 50,000)."""
     reference_samples: int | None = None

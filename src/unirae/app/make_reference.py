@@ -33,8 +33,9 @@ class Options(EncoderOptions):
     reconstructed. A score of the other kind refuses the file."""
     split: str | None = None
     """Of a data set: any of its own names, or train and val. Of a folder: a folder below it."""
-    size: int | None = None
-    """Crop to so many pixels as ADM does. Default: as they are, all of one size."""
+    size: int | tuple[int, int] | None = None
+    """Crop to so many pixels as ADM does: one number for a square, or height and width. Default: as they are, all of
+    one size."""
     num_samples: int | None = None
     """A seeded random subset of this size. Default: every image."""
     seed: int = 0

@@ -39,7 +39,7 @@ class AsStored:
         if (image.height, image.width) != self.size:
             raise DataError(
                 f"it has {image.height}×{image.width} px (height, width), the first has {self.size[0]}×{self.size[1]}; "
-                "images of different sizes are scored only after a crop: --size N crops all as ADM does"
+                "images of different sizes are scored only after a crop as ADM's: --size N, or --size HEIGHT WIDTH"
             )
         return to_tensor(image)
 
