@@ -1,6 +1,7 @@
 """The official code's files, in and out: its numbers, its keys, and errors that name what is wrong."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -242,6 +243,52 @@ def test_the_other_encoders(official, kind):
     assert said["encoder_params"] == {"model_name": str((root / "models/other").resolve())}
 
 
+def test_a_model_without_a_label_for_none_is_not_guided_by_it(official):
+    root, config = official
+    config = with_dit(root, config, class_dropout_prob=0.0)
+    with pytest.raises(ConfigError, match="needs a label for none"):
+        convert(root, config)
+    config["guidance"]["scale"] = 1.0
+    folder = convert(root, config)
+    device = torch.device("cpu")
+    open_generator(SamplerOptions(checkpoint=folder), device)
+    with pytest.raises(ConfigError, match="trained without label dropout"):
+        open_generator(SamplerOptions(checkpoint=folder, cfg_scale=2.0), device)
+
+
+def test_raw_weights_are_called_raw(official):
+    root, config = official
+    config = with_dit(root, config)
+    state = torch.load(root / "models/stage2_model.pt")
+    torch.save({"model": state, "ema": state, "step": 1}, root / "ep-last.pt")
+    del config["stage_2"]["ckpt"]
+    for weights, name in (("model", "raw"), ("ema", "EMA")):
+        folder = convert(root, config, weights, checkpoint=root / "ep-last.pt", weights=weights)
+        generator = open_generator(SamplerOptions(checkpoint=folder), torch.device("cpu"))
+        assert generator.settings["weights"] == name
+
+
+def test_pixel_statistics_must_be_known(official):
+    root, config = official
+    config["stage_1"]["params"]["encoder_config_path"] = "models/elsewhere"
+    (root / "models/elsewhere").mkdir()
+    with pytest.raises(WeightsError, match=r"has no preprocessor_config\.json"):
+        convert(root, config)
+    said = {"image_mean": [0.1] * 3, "image_std": [0.2] * 3}
+    (root / "models/elsewhere/preprocessor_config.json").write_text(json.dumps(said))
+    assert unirae.load_rae(convert(root, config)).encoder.std.flatten().tolist() == pytest.approx([0.2] * 3)
+
+
+def test_the_encoder_may_lie_elsewhere_on_the_way_back(official):
+    root, config = official
+    folder = convert(root, config)
+    (root / "models/encoder").rename(root / "moved")
+    options = {"checkpoint": folder, "encoder_weights": str(root / "moved")}
+    back = run(Options(to="rae", output=root / "back", **options))
+    said = yaml.safe_load((back / "config.yaml").read_text())["stage_1"]["params"]
+    assert said["encoder_params"] == {"dinov2_path": str((root / "moved").resolve())}
+
+
 def test_statistics_without_a_mean(official):
     root, config = official
     torch.save({"mean": None, "var": golden_rae()[0]["stat_var"]}, root / "models/stat.pt")
@@ -345,6 +392,10 @@ def test_two_sources_and_none(official):
     root, config = official
     with pytest.raises(ConfigError, match="two sources for the autoencoder's weights: --checkpoint"):
         convert(root, config, checkpoint=root / "models/model.pt")
+    trained = copy.deepcopy(config)
+    del trained["stage_1"]["params"]["pretrained_decoder_path"]
+    with pytest.raises(WeightsError, match=r"no such file .*typo\.pt"):
+        convert(root, trained, checkpoint=root / "typo.pt")
     with pytest.raises(ConfigError, match=r"two sources for the weights of stage_2: --checkpoint"):
         convert(root, with_dit(root, config), checkpoint=root / "models/stage2_model.pt")
     del config["stage_1"]["params"]["pretrained_decoder_path"]
@@ -365,8 +416,6 @@ def test_a_rotary_table_of_another_grid_is_refused(official):
 def test_an_encoder_without_the_four_registers_is_refused(official):
     root, config = official
     write_encoder(root / "models/encoder")
-    import json
-
     file = root / "models/encoder/config.json"
     said = json.loads(file.read_text())
     said["num_register_tokens"] = 0
@@ -389,6 +438,8 @@ def test_options_that_do_not_belong_together(tmp_path):
         run(Options(output=tmp_path / "x"))
     with pytest.raises(ConfigError, match="--from rae needs --config"):
         run(Options(from_="rae", output=tmp_path / "x"))
+    with pytest.raises(ConfigError, match="--embed_encoder does not belong"):
+        run(Options(to="rae", checkpoint=tmp_path, embed_encoder=True, output=tmp_path / "x"))
     with pytest.raises(ConfigError, match="--input does not belong"):
         run(Options(to="rae", checkpoint=tmp_path, input=tmp_path, output=tmp_path / "x"))
 

@@ -71,7 +71,7 @@ def test_a_generator_becomes_a_pipeline_and_a_folder_again(autoencoder, tmp_path
         class_names=[f"class {k}" for k in range(5)],
         config={"data": {}},
         origin={"version": "0"},
-        sampling={"cfg_scale": 1.5, "guidance_interval": [0.1, 0.9], "num_steps": 7},
+        sampling={"cfg_scale": 1.5, "guidance_interval": [0.1, 0.9], "num_steps": 7, "time_grid": "to_zero"},
     )
     write_model_folder(tmp_path / "dit", content)
     pipeline = run(Options(to="diffusers", checkpoint=tmp_path / "dit", output=tmp_path / "pipeline"))
@@ -83,6 +83,7 @@ def test_a_generator_becomes_a_pipeline_and_a_folder_again(autoencoder, tmp_path
     said = unirae.models.loading.read_checkpoint(back, kind="stage2")["unirae"]
     assert said["class_names"] == [f"class {k}" for k in range(5)]
     assert (said["sampling"]["cfg_scale"], said["sampling"]["num_steps"]) == (1.5, 7)
+    assert said["sampling"]["time_grid"] == "to_zero"
 
 
 def test_trained_positions_go_to_a_pipeline_alone(tmp_path, monkeypatch):

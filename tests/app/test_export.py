@@ -10,7 +10,10 @@ from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 import unirae
 from unirae.app import sample_dit
 from unirae.app.export import Options, run
+from unirae.app.generator import open_generator
+from unirae.app.sampler_options import SamplerOptions
 from unirae.core.errors import ConfigError, UserError, WeightsError
+from unirae.core.io import file_sha256
 from unirae.models.hub import from_hub, push_to_hub
 
 
@@ -67,14 +70,33 @@ def test_the_card_has_scores_and_picture(stage2, tmp_path):
     from PIL import Image
 
     (stage2 / "eval").mkdir()
-    result = {"metrics": {"fid": 3.25}, "labels": {"fid": "fid@64"}, "count": 64, "settings": {}}
-    (stage2 / "eval/fid.json").write_text(json.dumps({**result, "uncertainty": {}, "warnings": []}))
+    result = {"metrics": {"fid": 3.25}, "labels": {"fid": "fid@64"}, "count": 64}
+    result |= {"uncertainty": {}, "warnings": []}
+    sha256 = file_sha256(stage2 / "checkpoints/last.ckpt")
+    sampler = {"checkpoint_sha256": sha256, "weights": "EMA 0.999", "solver": "euler"}
+    for name, of in (
+        ("fid", sampler),
+        ("raw", sampler | {"weights": "raw"}),
+        ("other", {"checkpoint_sha256": "x"}),
+    ):
+        number = {"fid": 3.25, "raw": 4.5, "other": 5.5}[name]
+        content = {**result, "metrics": {"fid": number}, "settings": {"images": {"sampler": of}}}
+        (stage2 / f"eval/{name}.json").write_text(json.dumps(content))
+    (stage2 / "eval/old.json").write_text("{}")  # of another program or version
     (stage2 / "samples").mkdir()
     Image.new("RGB", (8, 8)).save(stage2 / "samples/step-000009.png")
     folder = run(Options(checkpoint=stage2, output=tmp_path / "out", license="mit"))
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\n")
     assert "| fid@64 | 3.25 | 64 |" in card
+    assert "4.5" not in card  # of the raw weights
+    assert "5.5" not in card  # of another checkpoint
+    raw = run(Options(checkpoint=stage2, output=tmp_path / "raw", weights="model"))
+    again = run(Options(checkpoint=raw, output=tmp_path / "raw_again"))
+    assert "| fid@64 | 4.5 | 64 |" in (raw / "README.md").read_text()
+    assert "| weights | raw |" in (again / "README.md").read_text()
+    generator = open_generator(SamplerOptions(checkpoint=again), torch.device("cpu"))
+    assert generator.settings["weights"] == "raw"
     assert "![What the model makes](samples.png)" in card
     assert (folder / "samples.png").is_file()
     assert "hidden_size | [16, 32]" in card

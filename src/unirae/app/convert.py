@@ -39,6 +39,8 @@ class Options:
     """Of a training checkpoint: the average, or the raw weights."""
     encoder_weights: str | None = None
     """Where the encoder's weights lie, if not where the configuration or checkpoint says."""
+    rae: Path | None = None
+    """--to: where the autoencoder of a generator lies, if not where its checkpoint says."""
     embed_encoder: Flag = False
     """Put the encoder's weights into the folder, too, so that it needs neither a hub nor another folder."""
     data: str = "imagenet"
@@ -64,17 +66,19 @@ def run(options: Options) -> Path:
     if (options.from_ is None) == (options.to is None):
         raise ConfigError("say either --from or --to: which program the model comes from, or goes to")
     if options.from_ == "rae":
-        _needs(options, {"config": "the official YAML"}, refused=("input",))
+        _needs(options, {"config": "the official YAML"}, refused=("input", "rae"))
         from unirae.app.convert_official import from_official
 
         from_official(options)
     elif options.from_ == "diffusers":
-        _needs(options, {"input": "the folder of diffusers"}, refused=("config", "checkpoint"))
+        refused = ("config", "checkpoint", "rae", "embed_encoder")
+        _needs(options, {"input": "the folder of diffusers"}, refused=refused)
         from unirae.app.convert_diffusers import from_diffusers
 
         from_diffusers(options)
     else:
-        _needs(options, {"checkpoint": "the model of ours"}, refused=("config", "input"))
+        refused = ("config", "input", "embed_encoder", "data")
+        _needs(options, {"checkpoint": "the model of ours"}, refused=refused)
         if options.to == "rae":
             from unirae.app.convert_to_official import to_official as convert
         else:
@@ -90,5 +94,5 @@ def _needs(options: Options, needed: dict[str, str], *, refused: tuple[str, ...]
         if getattr(options, name) is None:
             raise ConfigError(f"{direction} needs --{name}, {what}")
     for name in refused:
-        if getattr(options, name) is not None:
+        if getattr(options, name) != getattr(Options, name):
             raise ConfigError(f"--{name} does not belong to {direction}; leave it out")

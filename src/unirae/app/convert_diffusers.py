@@ -9,6 +9,7 @@ from unirae.app.convert_official import model_config
 from unirae.app.inference import choose_data
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import file_sha256, write_folder
+from unirae.core.log import get_logger
 from unirae.models.contents import dit_content, rae_content
 from unirae.models.interop.diffusers_dit import dit_from_diffusers_pipeline, save_dit_pipeline
 from unirae.models.interop.diffusers_rae import rae_from_diffusers
@@ -16,6 +17,8 @@ from unirae.models.interop.diffusers_rae_export import save_rae_as_diffusers
 from unirae.models.loading import find_checkpoint, rae_from_checkpoint, read_checkpoint
 from unirae.models.loading_dit import dit_from_checkpoint, rae_of_dit
 from unirae.models.model_folder import write_model_folder
+
+log = get_logger(__name__)
 
 
 def from_diffusers(options: Options) -> None:
@@ -82,9 +85,15 @@ def to_diffusers(options: Options) -> None:
             "a pipeline of diffusers has one transformer, and this model is guided by another one: remove the guide "
             "from the folder's config.json (sampling.guide), and guide without label"
         )
+    if sampling.get("solver", "euler") != "euler":
+        log.warning(
+            "a pipeline steps as euler does; this model's images were made with %s", sampling["solver"]
+        )
+    if not (about.get("origin") or {}).get("has_null_label", True):
+        log.warning("this model has no label for none: call the pipeline with guidance_scale=1 alone")
     save_dit_pipeline(
         dit_from_checkpoint(content, ema=ema),
-        rae_of_dit(content, file=file, encoder_weights=options.encoder_weights),
+        rae_of_dit(content, file=file, rae=options.rae, encoder_weights=options.encoder_weights),
         options.output,
         class_names=about["class_names"] or None,
         defaults=_defaults(sampling),
@@ -95,6 +104,7 @@ _NAMES = {
     "num_inference_steps": "num_steps",
     "guidance_scale": "cfg_scale",
     "guidance_interval": "guidance_interval",
+    "time_grid": "time_grid",
 }
 """Of a call of the pipeline: ours."""
 

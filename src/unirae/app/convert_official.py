@@ -15,6 +15,7 @@ from unirae.app.inference import choose_data
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import file_sha256, state_sha256, write_folder
 from unirae.core.log import get_logger
+from unirae.core.weights import carried_folder
 from unirae.models.contents import dit_content, rae_content
 from unirae.models.decoder import ViTDecoder
 from unirae.models.denoiser import Denoiser
@@ -78,10 +79,18 @@ class _Conversion:
 
     def find_local(self, path: str) -> Path | None:
         """The same; None where it is nowhere, so that it may be the name of a hub."""
-        return next((place / path for place in self.places if (place / path).expanduser().exists()), None)
+        known = [place / Path(path).expanduser() for place in self.places]
+        return next((found for found in known if found.exists()), None)
 
     def weights(self, path: Path, key: str) -> dict[str, Tensor]:
-        """The tensors of a file, which is recorded."""
+        """The tensors of a file, which is recorded.
+
+        Raises:
+            WeightsError: it is missing or damaged.
+        """
+        path = path.expanduser()
+        if not path.is_file():
+            raise WeightsError(f"{key}: no such file {path}")
         self.files[key] = {"file": path.name, "sha256": file_sha256(path)}
         return read_weights(path, which=self.options.weights)
 
@@ -103,7 +112,8 @@ def from_official(options: Options) -> None:
         conversion, document, checkpoint=options.checkpoint if dit is None else None
     )
     recorded = {"model": model_config(rae), "data": data}
-    rae_made = rae_content(rae, config=recorded, origin=rae_origin)
+    weights = options.weights if dit is None else "ema"
+    rae_made = rae_content(rae, config=recorded, origin=rae_origin, weights=weights)
     if dit is None:
         write_folder(options.output, lambda folder: write_model_folder(folder, rae_made))
         return
@@ -122,12 +132,12 @@ def from_official(options: Options) -> None:
     origin["config"] = document
 
     def fill(folder: Path) -> None:
-        _write(folder, made, origin, recorded, rae, "rae", settings or None, decay)
+        _write(folder, made, origin, recorded, rae, "rae", settings or None, decay, options.weights)
         (folder / "rae").mkdir()
         write_model_folder(folder / "rae", rae_made)
         if guide is not None:
             (folder / "guide").mkdir()
-            _write(folder / "guide", *guide, recorded, rae, "../rae", None, None)
+            _write(folder / "guide", *guide, recorded, rae, "../rae", None, None, options.weights)
 
     write_folder(options.output, fill)
 
@@ -141,6 +151,7 @@ def _write(
     rae_path: str,
     settings: dict[str, Any] | None,
     ema_decay: float | None,
+    weights: str,
 ) -> None:
     content = dit_content(
         denoiser,
@@ -150,6 +161,7 @@ def _write(
         origin=origin,
         sampling=settings,
         ema_decay=ema_decay,
+        weights=weights,
     )
     write_model_folder(folder, content)
 
@@ -217,8 +229,8 @@ def _build_encoder(conversion: _Conversion, official: OfficialRae) -> Encoder:
     source = conversion.options.encoder_weights or (str(local) if local else "hub")
     mean = std = None  # the encoder's own, which are beside its weights
     if official.pixel_source != official.encoder_source:
-        pixels = conversion.find_local(official.pixel_source)
-        mean, std = HFEncoder.pixel_statistics(str(pixels or official.pixel_source))
+        pixels = conversion.find_local(official.pixel_source) or carried_folder(official.pixel_source)
+        mean, std = HFEncoder.pixel_statistics(str(pixels or official.pixel_source), required=True)
     name = Path(official.encoder_source).name if local else official.encoder_source
     encoder = build_encoder(
         kind=official.encoder_kind, name=name, weights=source, mean=mean, std=std,

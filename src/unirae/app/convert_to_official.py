@@ -51,13 +51,15 @@ def to_official(options: Options) -> None:
         rae_about, dit = about, None
     else:
         dit = dit_from_checkpoint(content, ema=ema)
-        rae = rae_of_dit(content, file=file, encoder_weights=options.encoder_weights)
-        rae_about = _about_rae(file, about)
-    check_rae(rae)
+        rae = rae_of_dit(content, file=file, rae=options.rae, encoder_weights=options.encoder_weights)
+        rae_about = _about_rae(file, about, options.rae)
+    given = options.encoder_weights
+    source = None if given is None else str(Path(given).expanduser().resolve())
+    check_rae(rae, inside=rae.encoder.identity.embedded and source is None)
     final = options.output.resolve()
 
     def fill(folder: Path) -> None:
-        config: dict[str, Any] = {"stage_1": _write_rae(folder, final, rae, rae_about)}
+        config: dict[str, Any] = {"stage_1": _write_rae(folder, final, rae, rae_about, source)}
         if dit is not None:
             config |= _write_dit(folder, final, file, dit, about)
         _write_yaml(folder / "config.yaml", config)
@@ -65,8 +67,11 @@ def to_official(options: Options) -> None:
     write_folder(options.output, fill)
 
 
-def check_rae(rae: RAE) -> None:
+def check_rae(rae: RAE, *, inside: bool) -> None:
     """Refuse what the official code cannot express.
+
+    Args:
+        inside: nothing else than the checkpoint has the encoder's weights.
 
     Raises:
         ConfigError: another encoder, or sizes that are not square.
@@ -79,7 +84,7 @@ def check_rae(rae: RAE) -> None:
     sizes = identity.config
     if identity.kind == "dinov2" and sizes.get("num_register_tokens", 0) != 4:
         raise ConfigError("the official code reads DINOv2 with four register tokens alone")
-    if identity.kind == "siglip2" and identity.embedded:
+    if identity.kind == "siglip2" and inside:
         raise ConfigError(
             "the official code loads SigLIP with its text half, which an encoder inside a checkpoint lacks; give the "
             "published folder or name with --encoder_weights"
@@ -93,12 +98,16 @@ def check_rae(rae: RAE) -> None:
         )
 
 
-def _about_rae(file: Path, about: dict[str, Any]) -> dict[str, Any]:
+def _about_rae(file: Path, about: dict[str, Any], given: Path | None) -> dict[str, Any]:
     path = about["rae"]["path"]
-    return {} if path is None else read_checkpoint(file.parent / path, kind="stage1")["unirae"]
+    if given is None and path is None:
+        return {}
+    return read_checkpoint(given or file.parent / path, kind="stage1")["unirae"]
 
 
-def _write_rae(folder: Path, final: Path, rae: RAE, about: dict[str, Any]) -> dict[str, Any]:
+def _write_rae(
+    folder: Path, final: Path, rae: RAE, about: dict[str, Any], encoder: str | None
+) -> dict[str, Any]:
     decoder = rae.decoder.architecture
     sizes = {theirs: decoder[ours] for theirs, ours in DECODER_SIZES.items()}
     vit_mae = {
@@ -110,7 +119,7 @@ def _write_rae(folder: Path, final: Path, rae: RAE, about: dict[str, Any]) -> di
     (folder / "decoder").mkdir()
     write_json(folder / "decoder/config.json", vit_mae)
     _save(folder / "decoder.pt", decoder_to_official(rae.decoder.state_dict()), about)
-    source = _write_encoder(folder, final, rae)
+    source = _write_encoder(folder, final, rae, encoder)
     kind, where = _ENCODERS[rae.encoder.identity.kind]
     params = {
         "encoder_cls": kind,
@@ -131,13 +140,18 @@ def _write_rae(folder: Path, final: Path, rae: RAE, about: dict[str, Any]) -> di
     return {"target": "stage1.RAE", "params": params}
 
 
-def _write_encoder(folder: Path, final: Path, rae: RAE) -> str:
-    """``encoder/``: its configuration and pixel statistics, and its weights where nothing else has them."""
+def _write_encoder(folder: Path, final: Path, rae: RAE, given: str | None) -> str:
+    """``encoder/``: its configuration and pixel statistics, and its weights where nothing else has them.
+
+    Returns:
+        where the official code is to load its weights from.
+    """
     encoder = rae.encoder
     assert isinstance(encoder, HFEncoder)
     backbone: Any = encoder.backbone
     place = folder / "encoder"
-    if encoder.identity.embedded:
+    inside = encoder.identity.embedded and given is None
+    if inside:
         backbone.save_pretrained(place)
     else:
         place.mkdir()
@@ -150,7 +164,7 @@ def _write_encoder(folder: Path, final: Path, rae: RAE) -> str:
         "size": {"height": side, "width": side},
     }
     write_json(place / "preprocessor_config.json", processor)
-    return str(final / "encoder") if encoder.identity.embedded else encoder.identity.source
+    return str(final / "encoder") if inside else given or encoder.identity.source
 
 
 def _write_dit(folder: Path, final: Path, file: Path, dit: Denoiser, about: dict[str, Any]) -> dict[str, Any]:
@@ -198,15 +212,13 @@ def _write_network(
 
 
 def _solver(sampling: dict[str, Any]) -> dict[str, Any]:
-    theirs = {"euler": "euler", "heun": "heun2", "dopri5": "dopri5"}
     solver = sampling.get("solver", "euler")
-    if solver not in theirs:
-        log.warning("the official code has no solver %s; its configuration says euler", solver)
+    ours = solver == "dopri5"  # the others have no tolerance; these are the official file's
     return {
-        "sampling_method": theirs.get(solver, "euler"),
+        "sampling_method": {"euler": "euler", "heun": "heun2", "dopri5": "dopri5"}[solver],
         "num_steps": sampling.get("num_steps", 50),
-        "atol": 1e-6,
-        "rtol": 1e-3,
+        "atol": 1e-5 if ours else 1e-6,
+        "rtol": 1e-5 if ours else 1e-3,
         "reverse": False,
     }
 

@@ -103,7 +103,8 @@ def _averaged(content: dict[str, Any], weights: str) -> dict[str, Any]:
 
     stage = {"stage1": "decoder", "stage2": "dit"}[content["unirae"]["kind"]]
     state = weights_of(content, "ema" if weights == "ema" else stage)
-    about = {**content["unirae"], "exported_weights": weights}
+    said = content["unirae"].get("exported_weights", "ema")  # of a folder that is exported again
+    about = {**content["unirae"], "exported_weights": weights if said == "ema" else said}
     if about["kind"] == "stage2":
         about["ema"] = {"ema": about["ema"]["ema"] if weights == "ema" else None}
     return {"unirae": about, "state_dict": {f"ema.{name}": tensor for name, tensor in state.items()}}

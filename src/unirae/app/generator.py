@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from unirae.models.denoiser import Denoiser
 
 
-_BY_CHECKPOINT = ("num_steps", "solver", "cfg_scale", "guidance_interval")
+_BY_CHECKPOINT = ("num_steps", "solver", "cfg_scale", "guidance_interval", "time_grid")
 """Options whose default a checkpoint may know."""
 
 
@@ -90,7 +90,9 @@ def open_generator(
         **sampler.describe(),
         "device": device.type,
     }
-    return Generator(sampler=sampler, checkpoint=file, about=about, settings=settings)
+    generator = Generator(sampler=sampler, checkpoint=file, about=about, settings=settings)
+    check_null_label(generator, [sampler.settings.cfg_scale])
+    return generator
 
 
 def sampler_settings(options: "SamplerOptions", said: dict[str, Any] | None) -> "SamplerSettings":
@@ -101,7 +103,21 @@ def sampler_settings(options: "SamplerOptions", said: dict[str, Any] | None) -> 
     if "guidance_interval" in own:
         own["guidance_interval"] = tuple(own["guidance_interval"])
     given = {name: getattr(options, name) for name in _BY_CHECKPOINT if getattr(options, name) is not None}
-    return SamplerSettings(time_grid=options.time_grid, time_shift=options.time_shift, **(own | given))
+    return SamplerSettings(time_shift=options.time_shift, **(own | given))
+
+
+def check_null_label(generator: Generator, cfg_scales: Sequence[float]) -> None:
+    """Refuse guidance by a label for none that was never trained.
+
+    Raises:
+        ConfigError: a scale other than 1 without a guide.
+    """
+    trained = (generator.about.get("origin") or {}).get("has_null_label", True)
+    if not trained and generator.sampler.guide is None and any(scale != 1 for scale in cfg_scales):
+        raise ConfigError(
+            f"--cfg_scale {' '.join(f'{scale:g}' for scale in cfg_scales)}: this model was trained without label "
+            "dropout (class_dropout_prob 0) and has no label for none; give 1, or a guide with --guide_checkpoint"
+        )
 
 
 def with_sampler_settings(generator: Generator, settings: "SamplerSettings") -> Generator:
@@ -203,6 +219,6 @@ def _open_guide(
 
 def _weights(options: "SamplerOptions", about: dict[str, Any]) -> str:
     decay = about["ema"]["ema"] if options.ema_decay is None else options.ema_decay
-    if not options.use_ema:
+    if not options.use_ema or about.get("exported_weights") == "model":
         return "raw"
     return "EMA" if decay is None else f"EMA {decay}"  # of a converted model, whose decay nobody wrote down

@@ -3,25 +3,29 @@
 from pathlib import Path
 from typing import Any
 
-from unirae.core.io import write_atomically
+from unirae.core.errors import UserError
+from unirae.core.io import file_sha256, write_atomically
+from unirae.core.log import get_logger
 from unirae.evaluation.result_file import Result, read_result
 
-_USE = {
-    "stage1": """```python
+log = get_logger(__name__)
+
+_USE_RAE = """```python
 import unirae
 
 rae = unirae.load_rae(unirae.from_hub("OWNER/NAME"))  # or the folder
 latents = rae.encode(images)  # RGB in [0, 1], b 3 H W
 decoded = rae.decode(latents)
-```""",
-    "stage2": """```python
+```"""
+_USE_DIT = """```python
 import unirae
 
 folder = unirae.from_hub("OWNER/NAME")  # or the folder
 dit, rae = unirae.load_dit(folder), unirae.load_rae(folder)
-images = unirae.sample(dit, rae, labels=[0, 1, 2], cfg_scale=2.0)  # RGB in [0, 1], b 3 H W
-```""",
-}
+images = unirae.sample(dit, rae, {arguments})  # RGB in [0, 1], b 3 H W
+```
+
+`python src/sample_dit.py --checkpoint DIR` samples{settings}."""
 _TITLE = {"stage1": "Representation autoencoder", "stage2": "Diffusion transformer on RAE latents"}
 
 
@@ -42,13 +46,25 @@ def write_card(
     if picture is not None:
         parts.append(f"![What the model makes]({picture})")
     parts += [_table("The model", _model(about)), _table("Training", _training(about))]
-    parts += [_scores(run), f"## Use\n\n{_USE[about['kind']]}"]
+    parts += [_scores(run, about.get("exported_weights", "ema")), f"## Use\n\n{_use(about)}"]
     if license is None:
         parts.append(
             "**Licence: not stated.** The encoder's licence applies to its weights and features as well."
         )
     text = "\n\n".join(part for part in parts if part) + "\n"
     write_atomically(folder / "README.md", lambda file: file.write(text.encode()))
+
+
+def _use(about: dict[str, Any]) -> str:
+    if about["kind"] == "stage1":
+        return _USE_RAE
+    said = about.get("sampling") or {}
+    labelled = about["dit"]["architecture"]["num_classes"] > 0
+    settings = ", ".join(f"{name} {value}" for name, value in said.items())
+    return _USE_DIT.format(
+        arguments="labels=[0]" if labelled else "labels=[dit.null_label]",
+        settings=f" with the settings that belong to this model: {settings}" if settings else "",
+    )
 
 
 def newest_picture(checkpoint: Path) -> Path | None:
@@ -105,12 +121,29 @@ def _training(about: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in rows.items() if value is not None}
 
 
-def _scores(checkpoint: Path) -> str:
-    results = [read_result(file) for file in sorted((_run_folder(checkpoint) / "eval").glob("*.json"))]
+def _scores(checkpoint: Path, weights: str) -> str:
+    """Of this very checkpoint with these weights, from ``eval/`` of its run's folder."""
+    files = sorted((_run_folder(checkpoint) / "eval").glob("*.json"))
+    sha256 = file_sha256(checkpoint) if files else ""
+    results = [result for file in files if (result := _result(file)) and _is_of(result, sha256, weights)]
     if not results:
-        return "## Scores\n\nNone were recorded."
+        return "## Scores\n\nNone were recorded of these weights."
     lines = ["## Scores", "", "| score | value | images | settings |", "|---|---|---|---|"]
     return "\n".join([*lines, *(line for result in results for line in _lines(result))])
+
+
+def _result(file: Path) -> Result | None:
+    try:
+        return read_result(file)
+    except UserError as error:
+        log.warning("left out of the model card: %s", error)
+        return None
+
+
+def _is_of(result: Result, sha256: str, weights: str) -> bool:
+    said = result.images | result.sampler
+    raw = said.get("weights") == "raw"
+    return said.get("checkpoint_sha256") == sha256 and raw == (weights == "model")
 
 
 def _lines(result: Result) -> list[str]:

@@ -113,7 +113,7 @@ def _converted(decoder: Path, config: Config) -> Path:
                 raise
         log.info("%s: an official decoder; the autoencoder of this run is %s", decoder, folder)
     said = read_checkpoint(folder, kind="stage1")["unirae"].get("origin") or {}
-    if said.get("files") != origin["files"]:
+    if said.get("files", {}).get("decoder", {}).get("sha256") != origin["files"]["decoder"]["sha256"]:
         raise ConfigError(
             f"{folder} was made from another file than model.rae.pretrained_decoder_path={decoder}; give that one "
             "back, or choose another paths.output_dir"

@@ -18,8 +18,8 @@ class CommonSamplingOptions:
     Default: the guide that an exported folder holds, if any."""
     label_sampling: Literal["equal", "random"] = "equal"
     """equal goes round the classes; random draws them. Scores of the two are not comparable."""
-    time_grid: Literal["reference", "to_zero"] = "reference"
-    """reference ends at shift(0.001), to_zero at 0."""
+    time_grid: Literal["reference", "to_zero"] | None = None
+    """reference ends at shift(0.001), to_zero at 0. Default: what a converted model says, else reference."""
     time_shift: float | None = None
     """Of the time grid. Default: the one of training."""
     seed: int = 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unirae.app import cli, eval_fid
-from unirae.app.generator import open_generator, with_sampler_settings
+from unirae.app.generator import check_null_label, open_generator, with_sampler_settings
 from unirae.app.options import parse
 from unirae.app.sweep_folder import SweepFolder, common_settings
 from unirae.app.sweep_options import Options, metric_names, points_of, sampler_options, weights_options
@@ -116,6 +116,7 @@ def open_average(
         with_encoder=with_encoder,
         encoder_weights=options.encoder_weights,
     )
+    check_null_label(generator, options.cfg_scale)
     unlabelled = generator.sampler.dit.num_classes == 0 and generator.sampler.guide is None
     if unlabelled and any(scale != 1 for scale in options.cfg_scale):
         raise ConfigError(

@@ -17,14 +17,17 @@ def describe_rae(rae: RAE) -> dict[str, Any]:
     }
 
 
-def rae_content(rae: RAE, *, config: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
+def rae_content(
+    rae: RAE, *, config: dict[str, Any], origin: dict[str, Any], weights: str = "ema"
+) -> dict[str, Any]:
     """The content of a stage-1 checkpoint for an autoencoder from elsewhere.
 
     Args:
         config: ``model`` and ``data`` as a run's configuration has them.
         origin: where it came from, and the ``version`` of unirae that converted it.
+        weights: "ema" or "model": whether they are an average; it cannot be seen.
     """
-    about = {"kind": "stage1", **_made_elsewhere(config, origin), **describe_rae(rae)}
+    about = {"kind": "stage1", **_made_elsewhere(config, origin, weights), **describe_rae(rae)}
     return {"unirae": about, "state_dict": {f"ema.{k}": t for k, t in rae.decoder.state_dict().items()}}
 
 
@@ -37,6 +40,7 @@ def dit_content(
     origin: dict[str, Any],
     sampling: dict[str, Any] | None,
     ema_decay: float | None = None,
+    weights: str = "ema",
 ) -> dict[str, Any]:
     """The content of a stage-2 checkpoint for a diffusion transformer from elsewhere, with its latents' statistics.
 
@@ -45,10 +49,11 @@ def dit_content(
         sampling: the settings that its images are made with by default, of
             :class:`~unirae.evaluation.sampling.SamplerSettings`, and ``guide``, the folder of a guide.
         ema_decay: of the weights, where it is known.
+        weights: as in :func:`rae_content`.
     """
     about = {
         "kind": "stage2",
-        **_made_elsewhere(config, origin),
+        **_made_elsewhere(config, origin, weights),
         "dit": describe_denoiser(denoiser),
         "latent_stats_info": denoiser.latent_stats.info,
         "rae": rae_reference,
@@ -59,5 +64,6 @@ def dit_content(
     return {"unirae": about, "state_dict": {f"ema.{k}": t for k, t in denoiser.state_dict().items()}}
 
 
-def _made_elsewhere(config: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
-    return {"version": origin["version"], "commit": None, "step": None, "config": config, "origin": origin}
+def _made_elsewhere(config: dict[str, Any], origin: dict[str, Any], weights: str) -> dict[str, Any]:
+    made = {"version": origin["version"], "commit": None, "step": None, "config": config, "origin": origin}
+    return {**made, "exported_weights": weights}

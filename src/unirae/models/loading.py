@@ -46,6 +46,10 @@ def read_checkpoint(path: str | Path, *, kind: str | tuple[str, ...]) -> dict[st
     """
     file = find_checkpoint(path)
     exported = file.name == WEIGHTS and is_model_folder(file.parent)
+    if file.suffix == ".safetensors" and not exported:
+        raise WeightsError(
+            f"{file} is no checkpoint of unirae: of its safetensors files, {WEIGHTS} lies beside a config.json"
+        )
     content = read_model_folder(file.parent) if exported else load_tensors(file)
     about = content.get("unirae") if isinstance(content, dict) else None
     if about is None:

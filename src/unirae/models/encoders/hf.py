@@ -135,8 +135,14 @@ class HFEncoder(Encoder):
         return backbone, mean, std
 
     @classmethod
-    def pixel_statistics(cls, source: str, *, local_only: bool = False) -> tuple[Rgb, Rgb]:
-        """Mean and std from preprocessor_config.json beside the weights; else this kind's."""
+    def pixel_statistics(
+        cls, source: str, *, local_only: bool = False, required: bool = False
+    ) -> tuple[Rgb, Rgb]:
+        """Mean and std from preprocessor_config.json beside the weights; else this kind's.
+
+        Raises:
+            WeightsError: there is none, and it is ``required``.
+        """
         from transformers.utils.hub import cached_file
 
         file = None
@@ -149,6 +155,10 @@ class HFEncoder(Encoder):
                 _raise_exceptions_for_connection_errors=False,
             )
         content = {} if file is None else json.loads(Path(file).read_text())
+        if not content and required:
+            raise WeightsError(
+                f"{source} has no preprocessor_config.json here or on the hub: mean and std of the pixels are unknown"
+            )
         if not content:
             log.info(
                 "%s has no preprocessor_config.json: mean %s, std %s",

@@ -11,6 +11,9 @@ from typing import Any
 
 from unirae.core.conventions import LATENT_EPS
 from unirae.core.errors import ConfigError
+from unirae.core.log import get_logger
+
+log = get_logger(__name__)
 
 Node = Mapping[str, Any]
 
@@ -329,6 +332,12 @@ def _solver(sampler: Node) -> dict[str, Any]:
     if params.get("reverse", False):
         raise ConfigError(
             "sampler.params.reverse=true goes from data to noise; images are made the other way"
+        )
+    if method == "dopri5":
+        log.warning(
+            "sampler: dopri5 with rtol %s, atol %s there; here it runs with 1e-5 and 1e-5, nearer the exact solution",
+            params.get("rtol", 1e-3),
+            params.get("atol", 1e-6),
         )
     return {"solver": _SOLVERS[method], "num_steps": int(params.get("num_steps", 50))}
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from unirae.core.errors import WeightsError
@@ -56,7 +57,10 @@ def read_stats(file: Path, *, eps: float) -> LatentStats:
         if value is not None and (not isinstance(value, Tensor) or value.ndim != 3):
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise WeightsError(f"{file}: {name} is {shape}; expected a tensor (channels, height, width)")
-    return LatentStats(mean=content.get("mean"), var=content.get("var"), eps=eps)
+    mean, var = content.get("mean"), content.get("var")
+    if var is None and mean is not None:
+        var = torch.ones_like(mean)  # they still divide by √(1 + ε)
+    return LatentStats(mean=mean, var=var, eps=eps)
 
 
 def check_fit(state: dict[str, Tensor], expected: dict[str, Tensor], *, what: str) -> None:
