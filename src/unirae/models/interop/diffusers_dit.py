@@ -112,13 +112,13 @@ def dit_from_diffusers_pipeline(folder: str | Path, *, variant: str | None = Non
     """
     folder = Path(folder).expanduser()
     where = folder / "transformer" if (folder / "transformer").is_dir() else folder
-    config = read_config(where, hint="give the folder of a pipeline that save_dit_pipeline wrote")
-    if config.get("_class_name") != TRANSFORMER:
+    content = read_config(where, hint="give the folder of a pipeline that save_dit_pipeline wrote")
+    found = content.get("_class_name")
+    if found != TRANSFORMER:
         raise WeightsError(
-            f"{where / 'config.json'} is of {config.get('_class_name')}; only a {TRANSFORMER}, as save_dit_pipeline "
-            "writes it, is one of ours"
+            f"{where / 'config.json'} is of {found}; only a {TRANSFORMER}, as save_dit_pipeline writes it, is one of ours"
         )
-    values = {key: value for key, value in config.items() if not key.startswith("_")}
+    values = {key: value for key, value in content.items() if not key.startswith("_")}
     if values.keys() != _TRANSFORMER_KEYS:
         different = ", ".join(sorted(values.keys() ^ _TRANSFORMER_KEYS))
         raise ConfigError(f"{where / 'config.json'}: missing or unknown {different}")
