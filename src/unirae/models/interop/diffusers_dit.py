@@ -116,7 +116,7 @@ def dit_from_diffusers_pipeline(folder: str | Path, *, variant: str | None = Non
     found = content.get("_class_name")
     if found != TRANSFORMER:
         raise WeightsError(
-            f"{where / 'config.json'} is of {found}; only a {TRANSFORMER}, as save_dit_pipeline writes it, is one of ours"
+            f"{where / 'config.json'} is of {found}; only a {TRANSFORMER}, as save_dit_pipeline writes it, is ours"
         )
     values = {key: value for key, value in content.items() if not key.startswith("_")}
     if values.keys() != _TRANSFORMER_KEYS:
