@@ -15,7 +15,7 @@ from unirae.core.io import save_tensors, write_folder, write_json
 from unirae.core.log import get_logger
 from unirae.flow.times import SHIFT_BASE
 from unirae.models.denoiser import Denoiser
-from unirae.models.encoders.hf import HFEncoder
+from unirae.models.encoders.hf import HFEncoder, quiet_transformers
 from unirae.models.interop.official import decoder_to_official
 from unirae.models.interop.official_config import DIT_TARGETS
 from unirae.models.interop.official_dit import dit_to_official
@@ -152,7 +152,8 @@ def _write_encoder(folder: Path, final: Path, rae: RAE, given: str | None) -> st
     place = folder / "encoder"
     inside = encoder.identity.embedded and given is None
     if inside:
-        backbone.save_pretrained(place)
+        with quiet_transformers():
+            backbone.save_pretrained(place)
     else:
         place.mkdir()
         backbone.config.save_pretrained(place)
