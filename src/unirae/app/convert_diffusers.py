@@ -5,7 +5,7 @@ from typing import Any
 
 from unirae import __version__
 from unirae.app.convert import Options
-from unirae.app.convert_official import model_config
+from unirae.app.convert_records import model_config
 from unirae.app.inference import choose_data
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import file_sha256, write_folder

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unirae import __version__
 from unirae.app.convert import Options
+from unirae.app.convert_records import model_config, read_yaml
 from unirae.app.inference import choose_data
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import file_sha256, state_sha256, write_folder
@@ -31,10 +32,10 @@ from unirae.models.interop.official_config import (
     check_sections,
     read_dit,
     read_rae,
-    read_sampling,
 )
 from unirae.models.interop.official_dit import dit_from_official, dit_to_official
 from unirae.models.interop.official_files import check_fit, read_stats, read_weights
+from unirae.models.interop.official_sampling import read_sampling
 from unirae.models.model_folder import write_model_folder
 from unirae.models.rae import RAE, token_grid
 from unirae.models.strict import load_strictly
@@ -102,7 +103,7 @@ def from_official(options: Options) -> None:
         ConfigError, WeightsError: something is missing, damaged, unknown or does not fit; nothing is written then.
     """
     assert options.config is not None
-    document = _read_yaml(options.config)
+    document = read_yaml(options.config)
     check_sections(document)
     places = [Path(), *options.config.resolve().parents]
     conversion = _Conversion(options, places)
@@ -342,41 +343,3 @@ def _dtype(state: dict[str, Tensor]) -> str | None:
     if any(kind not in (torch.float32, torch.float16, torch.bfloat16) for kind in kinds):
         raise WeightsError(f"weights of type {', '.join(map(str, kinds))} cannot be kept exactly in float32")
     return str(kinds.pop()).removeprefix("torch.") if len(kinds) == 1 else None
-
-
-def model_config(rae: RAE) -> dict[str, Any]:
-    """What a run's configuration would say of this autoencoder under ``model``."""
-    identity = rae.encoder.identity
-    decoder = {k: v for k, v in rae.decoder.architecture.items() if k not in ("token_dim", "grid")}
-    return {
-        "encoder": {
-            "kind": identity.kind,
-            "name": identity.name,
-            "weights": "hub" if identity.weights == "hub" else identity.source,
-            "architecture": identity.config,
-            "mean": list(identity.pixel_mean),
-            "std": list(identity.pixel_std),
-            "remedy": None,
-        },
-        "decoder": {
-            "_target_": "unirae.models.decoder.ViTDecoder",
-            **decoder,
-            "gradient_checkpointing": False,
-        },
-        "image_size": rae.encoder_input_size[0]
-        if rae.encoder_input_size[0] == rae.encoder_input_size[1]
-        else list(rae.encoder_input_size),
-    }
-
-
-def _read_yaml(path: Path) -> Any:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    if not path.is_file():
-        raise ConfigError(f"--config {path}: no such file")
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"--config {path} is not valid YAML: {str(error).splitlines()[0]}") from None
