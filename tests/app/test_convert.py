@@ -504,6 +504,13 @@ def test_stage_1_starts_from_a_decoder_of_another_grid(official):
     released = unirae.load_rae(convert(root, config))
     assert torch.equal(same_grid.decoder.positions, released.decoder.positions)
     for source in (root / "models/model.pt", root / "converted"):
+        with pytest.raises(
+            WeightsError, match=r"decoder of width 24, depth 9, for tokens of 32; give the sizes"
+        ):
+            build_rae(
+                {**node, "decoder": {**node["decoder"], "depth": 9}, "pretrained_decoder_path": str(source)},
+                seed=0,
+            )
         wide = build_rae({**node, "image_size": [56, 84], "pretrained_decoder_path": str(source)}, seed=0)
         assert wide.decoder.positions.shape == (1, 1 + 4 * 6, 24)
         assert torch.equal(wide.decoder.positions[:, 0], released.decoder.positions[:, 0])

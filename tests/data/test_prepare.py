@@ -78,6 +78,15 @@ def test_file_names_that_are_not_text(tmp_path):
     assert [bad["path"] for bad in report["unreadable"]] == ["bad?.png"]
 
 
+def test_one_picture_is_not_held_out_without_a_word(tmp_path):
+    (tmp_path / "in").mkdir()
+    SYNTHETIC[0].image.save(tmp_path / "in/only.png")
+    with pytest.raises(DataError, match=r"all of its images \(1\) would be held out .* --val_fraction 0"):
+        prepare(source=tmp_path / "in", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert prepare(source=tmp_path / "in", output=tmp_path / "out", val_fraction=0)["images"] == {"train": 1}
+
+
 @pytest.mark.parametrize("name", ["images.tar", "images.tar.gz"])
 def test_a_tar_gives_what_its_folder_gives(images, tmp_path, name):
     prepare(source=images, output=tmp_path / "a", val_fraction=0)

@@ -122,7 +122,9 @@ def test_without_labels(tmp_path):
     assert (tmp_path / "plain/samples/step-0000001.png").is_file()
     for node, other in (("samples", "generation_metrics"), ("generation_metrics", "samples")):
         guided = (plain[other], f"callbacks.{node}.cfg_scale=2.0")
-        with pytest.raises(ConfigError, match=rf"callbacks\.{node}\.cfg_scale=2\.0 needs data with labels"):
+        with pytest.raises(
+            ConfigError, match=rf"callbacks\.{node}\.cfg_scale=2\.0: guidance needs data with"
+        ):
             train(tmp_path / node, "data.source.classes=0", *guided)
         assert not (tmp_path / node / "samples").exists()
 

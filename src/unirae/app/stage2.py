@@ -30,6 +30,7 @@ def assemble_stage2(
         )
     rae = source.load(with_encoder=cache is None)
     images = builders.training_images(cfg, size=rae.output_size)
+    _check_guidance(cfg, num_classes=images.source.num_classes)
     if checkpoint is not None:
         rae = rae.with_stats(statistics_of_run(checkpoint, rae))
     elif rae.stats.shape is None:
@@ -88,3 +89,18 @@ def denoiser_for(cfg: builders.Config, rae: RAE, *, num_classes: int) -> Denoise
         time_shift=cfg["flow"]["time_shift"],
         latent_stats=rae.stats,
     )
+
+
+def _check_guidance(cfg: builders.Config, *, num_classes: int) -> None:
+    """Refuse guidance of a network that will know no labels, before anything long begins."""
+    callbacks = cfg["callbacks"]
+    sampling = ["samples", *(["generation_metrics"] if callbacks["generation_metrics"]["metrics"] else [])]
+    guided = [node for node in sampling if callbacks[node]["cfg_scale"] != 1.0]
+    if guided and num_classes == 0:
+        settings = " and ".join(
+            f"callbacks.{node}.cfg_scale={callbacks[node]['cfg_scale']}" for node in guided
+        )
+        raise ConfigError(
+            f"{settings}: guidance needs data with labels, and these have none; set "
+            + " ".join(f"callbacks.{node}.cfg_scale=1.0" for node in guided)
+        )

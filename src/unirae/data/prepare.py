@@ -75,6 +75,11 @@ def prepare(
         raise ConfigError(f"shard_images={shard_images} must be at least 1")
     with open_images(source) as files:
         listing = arrange(files.paths, val_fraction=val_fraction, where=str(source))
+        if not listing.train and val_fraction < 1:
+            raise DataError(
+                f"{source}: all of its images ({len(listing.val)}) would be held out for validation and none be left "
+                f"to train on; give more images, or hold none out with --val_fraction 0"
+            )
         plan = _plan_hash(listing, shard_images)
         if output.exists():
             return _finished(output, plan)

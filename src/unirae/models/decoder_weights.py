@@ -34,7 +34,14 @@ def initialise_decoder(decoder: ViTDecoder, path: str | Path) -> None:
         grid = _grid(path, state["positions"])
         state = {**state, "positions": interpolate_positions(state["positions"], grid, decoder.grid)}
         log.info("%s: its positions are of %d×%d tokens; interpolated to %d×%d", path, *grid, *decoder.grid)
-    load_strictly(decoder, state, what=f"decoder ({path})")
+    try:
+        load_strictly(decoder, state, what=f"decoder ({path})")
+    except WeightsError as error:
+        sizes = decoder.architecture
+        raise WeightsError(
+            f"{error}. The model has a decoder of width {sizes['width']}, depth {sizes['depth']}, for tokens of "
+            f"{sizes['token_dim']}; give the sizes that the file was trained with (model/decoder=…) and its encoder"
+        ) from None
 
 
 def read_decoder(path: str | Path) -> dict[str, Tensor]:

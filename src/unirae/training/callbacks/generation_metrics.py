@@ -17,7 +17,6 @@ from unirae.evaluation.sampling import SamplerSettings
 from unirae.evaluation.scores import write_scores
 from unirae.metrics.set_metrics import SetMetric, needs
 from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
-from unirae.training.callbacks.generation_samples import check_guidance
 from unirae.training.stage2 import Stage2
 
 log = get_logger(__name__)
@@ -59,7 +58,6 @@ class GenerationMetrics(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: Stage2) -> None:
         """Load what is needed, or say what is missing."""
-        check_guidance(module, self.settings, "callbacks.generation_metrics")
         self._metrics = self.build_metrics(module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Stage2, *args: Any) -> None:

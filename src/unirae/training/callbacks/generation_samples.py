@@ -10,7 +10,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from unirae.core.distributed import is_main
-from unirae.core.errors import ConfigError
 from unirae.core.images import image_grid, save_png
 from unirae.evaluation.image_sampler import ImageSampler, LabelRule, spread_labels
 from unirae.evaluation.sampling import SamplerSettings
@@ -19,18 +18,6 @@ from unirae.training.stage2 import Stage2
 
 _MOST_AT_ONCE = 16
 _COLUMNS = 8
-
-
-def check_guidance(module: Stage2, settings: SamplerSettings, node: str) -> None:
-    """Refuse guidance without labels.
-
-    Raises:
-        ConfigError: the network was built without labels.
-    """
-    if settings.cfg_scale != 1.0 and module.denoiser.num_classes == 0:
-        raise ConfigError(
-            f"{node}.cfg_scale={settings.cfg_scale} needs data with labels; these have none. Set {node}.cfg_scale=1.0"
-        )
 
 
 class GenerationSamples(pl.Callback):
@@ -49,10 +36,6 @@ class GenerationSamples(pl.Callback):
     ) -> None:
         self.folder, self.sample_every, self.count = Path(folder), sample_every, count
         self.settings = SamplerSettings(num_steps=num_steps, cfg_scale=cfg_scale)
-
-    def on_train_start(self, trainer: pl.Trainer, module: Stage2) -> None:
-        """Refuse guidance that the network cannot follow before the first step."""
-        check_guidance(module, self.settings, "callbacks.samples")
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Stage2, *args: Any) -> None:
         """Draw when due."""
