@@ -338,7 +338,28 @@ def change(config, path, value):
         ),
         ("stage_2/params/depth", [3, 1], "missing"),
         ("stage_2/params/use_qknorm", True, "missing .*q_norm"),
-        ("stage_2/params/in_channels", 64, "reads latents"),
+        ("stage_2/params/in_channels", 64, r"misc\.latent_size=\[32, 4, 4\], .* \[64, 4, 4\]"),
+        ("stage_1/params/encoder_params/num_tokens", 4, "encoder_params: unknown num_tokens"),
+        ("stage_1/params/encoder_params", "x", r"encoder_params='x': expected keys and values"),
+        ("stage_1/params/encoder_params", {}, "encoder_params lacks dinov2_path"),
+        ("stage_1/params/encoder_input_size", None, "encoder_input_size=None: expected a whole number"),
+        ("stage_1/params/noise_tau", "x", "noise_tau='x': expected a number"),
+        (
+            "stage_1/params/pretrained_decoder_path",
+            5,
+            "pretrained_decoder_path=5: expected a text, or nothing",
+        ),
+        ("stage_2/params/hidden_size", 32, r"hidden_size=32: expected two whole numbers, \[trunk, head\]"),
+        ("stage_2/params/in_channels", 32.0, r"in_channels=32\.0: expected a whole number"),
+        ("stage_2/params/use_qknorm", 1, "use_qknorm=1: expected true or false"),
+        ("stage_2/ckpt", 5, r"stage_2\.ckpt=5: expected a text"),
+        ("stage_2/params", 5, r"stage_2\.params=5: expected keys and values"),
+        ("misc", 5, "misc=5: expected keys and values"),
+        ("training", 5, "training=5: expected keys and values"),
+        ("training", {"ema_decay": "x"}, r"training\.ema_decay='x': expected a number"),
+        ("guidance/scale", "x", r"guidance\.scale='x': expected a number"),
+        ("guidance/t-max", 0.05, r"t_min=0\.1 and t_max=0\.05: expected 0 <= t_min < t_max <= 1"),
+        ("sampler/params/num_steps", 1, "num_steps=1: a path has at least its 2 ends"),
         ("stage_2/ckpt", None, "stage_2 has no ckpt"),
         ("transport/params/prediction", "score", "only velocity"),
         ("sampler/mode", "SDE", "only ODE"),
@@ -356,6 +377,84 @@ def test_what_is_wrong_is_named_and_nothing_is_written(official, path, value, me
     with pytest.raises(UserError, match=message):
         convert(root, config)
     assert not list(root.glob("*converted*"))
+
+
+def test_latents_of_another_width_are_named(official):
+    root, config = official
+    config = with_dit(root, config)
+    del config["misc"]
+    change(config, "stage_2/params/in_channels", 64)
+    with pytest.raises(ConfigError, match="stage_2 reads latents"):
+        convert(root, config)
+
+
+def test_without_a_word_about_times_small_latents_are_not_shifted(official):
+    root, config = official
+    config = with_dit(root, config)
+    del config["misc"]
+    assert unirae.load_dit(convert(root, config)).time_shift == 1.0
+
+
+def test_the_configuration_that_their_trainer_saves(official):
+    root, config = official
+    path = write_config(root / "configs/official.yaml", config)
+    said = (
+        "cmd_args:\n  data_path: !!python/object/apply:pathlib.PosixPath\n  - /\n  - data\n  wandb: false\n"
+    )
+    path.write_text(
+        path.read_text() + said + "experiment_dir: ckpts/x\ncheckpoint_dir: ckpts/x/checkpoints\n"
+    )
+    folder = run(Options(from_="rae", config=path, output=root / "converted"))
+    assert unirae.load_rae(folder).latent_shape == LATENT
+
+
+def average_like_the_official_code(weights, *, updates, decay=0.9978):
+    """Theirs covers the frozen encoder too: x·d + x·(1 − d) is not x in float32."""
+    average = {key: tensor.clone() for key, tensor in weights.items()}
+    for _ in range(updates):
+        for key, tensor in average.items():
+            if tensor.is_floating_point():
+                tensor.mul_(decay).add_(weights[key], alpha=1 - decay)
+    return average
+
+
+def test_an_average_whose_frozen_encoder_has_drifted(official):
+    root, config = official
+    params = config["stage_1"]["params"]
+    del params["pretrained_decoder_path"]
+    golden, _ = golden_rae()
+    whole = {k: t for k, t in golden.items() if k.startswith(("decoder.", "encoder."))}
+    drifted = average_like_the_official_code(whole, updates=300)
+    assert not same(drifted, whole)
+    torch.save({"step": 300, "model": whole, "ema": drifted}, root / "ep-last.pt")
+    folder = convert(root, config, checkpoint=root / "ep-last.pt")
+    assert torch.equal(
+        load_file(folder / "model.safetensors")["decoder.norm.bias"], drifted["decoder.decoder_norm.bias"]
+    )
+
+
+def test_the_full_circle_with_the_encoder_inside(official):
+    root, config = official
+    first = convert(root, config, embed_encoder=True)
+    back = run(Options(to="rae", checkpoint=first, output=root / "back"))
+    again = run(Options(from_="rae", config=back / "config.yaml", output=root / "again", embed_encoder=True))
+    assert same(load_file(first / "model.safetensors"), load_file(again / "model.safetensors"))
+
+
+def test_the_option_of_raw_weights_means_what_is_trained(official):
+    """Not the autoencoder of a generator, whose average everything was trained on."""
+    root, config = official
+    config = with_dit(root, config)
+    state, network = torch.load(root / "models/model.pt"), torch.load(root / "models/stage2_model.pt")
+    other = {key: tensor + 1 for key, tensor in state.items()}
+    torch.save({"ema": state, "model": other}, root / "models/model.pt")
+    torch.save({"ema": {}, "model": network}, root / "models/stage2_model.pt")
+    folder = convert(root, config, weights="model")
+    decoder = load_file(folder / "rae/model.safetensors")["decoder.norm.bias"]
+    assert torch.equal(decoder, state["decoder_norm.bias"])
+    torch.save({"ema": None, "model": network}, root / "models/stage2_model.pt")
+    with pytest.raises(WeightsError, match=r"without 'ema'; of weights it has 'model'"):
+        convert(root, config, "other")
 
 
 def test_a_plain_dit_with_guidance_cannot_be_what_the_official_code_ran(official):
@@ -376,7 +475,10 @@ def test_damaged_and_dangerous_files(official):
     with pytest.raises(WeightsError, match="could run code"):
         convert(root, config)
     torch.save({"state": "text"}, file)
-    with pytest.raises(WeightsError, match="state is a str"):
+    with pytest.raises(WeightsError, match="'state' is a str; a model's weights are named tensors"):
+        convert(root, config)
+    torch.save({1: torch.ones(1)}, file)
+    with pytest.raises(WeightsError, match="1 is a Tensor; a model's weights are named tensors"):
         convert(root, config)
     file.write_bytes(whole)
     stats = root / "models/stat.pt"
@@ -385,6 +487,16 @@ def test_damaged_and_dangerous_files(official):
         convert(root, config)
     torch.save({"std": torch.zeros(3, 1, 1)}, stats)
     with pytest.raises(WeightsError, match="holds std"):
+        convert(root, config)
+
+
+def test_an_encoder_that_is_a_program_is_not_run(official):
+    root, config = official
+    (root / "models/encoder/model.safetensors").unlink()
+    torch.save({"x": torch.nn.Linear(2, 2)}, root / "models/encoder/pytorch_model.bin")
+    with pytest.raises(
+        WeightsError, match=r"models/encoder: the weight file is truncated, damaged, or holds more"
+    ):
         convert(root, config)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unirae.models.decoder import ViTDecoder
 from unirae.models.encoders.build import build_encoder
-from unirae.models.interop.official import decoder_from_official, encoder_from_official
+from unirae.models.interop.official import decoder_from_official, split_rae
 from unirae.models.latent_stats import LatentStats
 from unirae.models.rae import RAE
 from unirae.models.strict import load_strictly
@@ -39,7 +39,9 @@ def golden() -> Golden:
     for not_ours in ("architectures", "transformers_version", "stage_names"):
         del architecture[not_ours]
     encoder = build_encoder(kind="dinov2", name="golden", weights="random", architecture=architecture)
-    load_strictly(encoder, encoder_from_official(tensors), what="encoder")
+    whole = {key: t for key, t in tensors.items() if key.startswith(("encoder.", "decoder."))}
+    theirs, inside = split_rae(whole, what="golden")
+    load_strictly(encoder, {f"backbone.{key}": t for key, t in inside.items()}, what="encoder")
     sizes = config["decoder"]
     decoder = ViTDecoder(
         token_dim=encoder.width,
@@ -50,6 +52,6 @@ def golden() -> Golden:
         patch_size=config["decoder_patch_size"],
         grid=(4, 4),
     )
-    load_strictly(decoder, decoder_from_official(tensors), what="decoder")
+    load_strictly(decoder, decoder_from_official(theirs), what="decoder")
     rae = RAE(encoder=encoder, decoder=decoder, encoder_input_size=config["encoder_input_size"])
     return Golden(tensors=tensors, rae=rae)

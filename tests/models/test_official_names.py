@@ -5,7 +5,7 @@ import torch
 from tiny_models import tiny_decoder
 
 from unirae.core.errors import WeightsError
-from unirae.models.interop.official import decoder_from_official, decoder_to_official, encoder_from_official
+from unirae.models.interop.official import decoder_from_official, decoder_to_official, split_rae
 
 
 def test_round_trip_of_our_decoder():
@@ -20,8 +20,12 @@ def test_round_trip_of_our_decoder():
 def test_a_whole_official_rae_is_split():
     whole = {f"decoder.{k}": t for k, t in decoder_to_official(tiny_decoder().state_dict()).items()}
     whole["encoder.encoder.layernorm_free"] = torch.ones(1)
-    assert decoder_from_official(whole).keys() == tiny_decoder().state_dict().keys()
-    assert encoder_from_official(whole).keys() == {"backbone.layernorm_free"}
+    decoder, encoder = split_rae(whole, what="x.pt")
+    assert decoder_from_official(decoder).keys() == tiny_decoder().state_dict().keys()
+    assert encoder.keys() == {"layernorm_free"}
+    for foreign in ("encoder.surprise", "decoder_norm.bias", "optimizer"):
+        with pytest.raises(WeightsError, match=rf"x\.pt holds a whole autoencoder .* 1 tensors .* {foreign}"):
+            split_rae(whole | {foreign: torch.ones(1)}, what="x.pt")
 
 
 def test_foreign_keys_are_named():

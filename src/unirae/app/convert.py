@@ -59,12 +59,14 @@ def run(options: Options) -> Path:
     Raises:
         ConfigError: options that do not belong together.
     """
+    from unirae.core.io import check_new_folder
     from unirae.core.log import get_logger
 
     cli.quiet_libraries()
     cli.configure_logging()
     if (options.from_ is None) == (options.to is None):
         raise ConfigError("say either --from or --to: which program the model comes from, or goes to")
+    check_new_folder(options.output)
     if options.from_ == "rae":
         _needs(options, {"config": "the official YAML"}, refused=("input", "rae"))
         from unirae.app.convert_official import from_official

@@ -1,12 +1,13 @@
 """From a configuration of the official RAE code and its weights to a folder of ours."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from unirae import __version__
@@ -14,7 +15,7 @@ from unirae.app.convert import Options
 from unirae.app.convert_records import model_config, read_yaml
 from unirae.app.inference import choose_data
 from unirae.core.errors import ConfigError, WeightsError
-from unirae.core.io import file_sha256, state_sha256, write_folder
+from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
 from unirae.core.weights import carried_folder
 from unirae.models.contents import dit_content, rae_content
@@ -25,13 +26,21 @@ from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder, embedded
 from unirae.models.encoders.discover import config_file
 from unirae.models.encoders.hf import HFEncoder
-from unirae.models.interop.official import decoder_from_official, decoder_to_official, encoder_from_official
+from unirae.models.interop.official import (
+    DECODER_CONSTANTS,
+    DECODER_SIZES,
+    decoder_from_official,
+    decoder_to_official,
+    split_rae,
+)
 from unirae.models.interop.official_config import (
     OfficialDit,
     OfficialRae,
     check_sections,
     read_dit,
     read_rae,
+    section,
+    value,
 )
 from unirae.models.interop.official_dit import dit_from_official, dit_to_official
 from unirae.models.interop.official_files import check_fit, read_stats, read_weights
@@ -42,15 +51,9 @@ from unirae.models.strict import load_strictly
 
 log = get_logger(__name__)
 
-DECODER_SIZES = {  # theirs: ours
-    "decoder_hidden_size": "width",
-    "decoder_num_hidden_layers": "depth",
-    "decoder_num_attention_heads": "num_heads",
-    "decoder_intermediate_size": "mlp_width",
-}
-DECODER_CONSTANTS = {"hidden_act": "gelu", "layer_norm_eps": 1e-12, "qkv_bias": True, "num_channels": 3}
-"""Of the decoder's configuration: what ours always has."""
 _PROGRAM = {"program": "bytetriper/RAE", "version": __version__}
+_DRIFT = 1e-5
+"""Relative to the largest number of a tensor; the official update of the average drifts by about 1e-6."""
 _REGISTERS = 4
 """The official code drops five tokens of any DINOv2: the class token and four registers."""
 
@@ -83,8 +86,11 @@ class _Conversion:
         known = [place / Path(path).expanduser() for place in self.places]
         return next((found for found in known if found.exists()), None)
 
-    def weights(self, path: Path, key: str) -> dict[str, Tensor]:
+    def weights(self, path: Path, key: str, *, trained: bool = False) -> dict[str, Tensor]:
         """The tensors of a file, which is recorded.
+
+        Args:
+            trained: it is what the configuration trains, which ``--weights`` means; of all else the average is taken.
 
         Raises:
             WeightsError: it is missing or damaged.
@@ -93,7 +99,7 @@ class _Conversion:
         if not path.is_file():
             raise WeightsError(f"{key}: no such file {path}")
         self.files[key] = {"file": path.name, "sha256": file_sha256(path)}
-        return read_weights(path, which=self.options.weights)
+        return read_weights(path, which=self.options.weights if trained else "ema")
 
 
 def from_official(options: Options) -> None:
@@ -105,85 +111,91 @@ def from_official(options: Options) -> None:
     assert options.config is not None
     document = read_yaml(options.config)
     check_sections(document)
-    places = [Path(), *options.config.resolve().parents]
-    conversion = _Conversion(options, places)
+    conversion = _Conversion(options, [Path(), *options.config.resolve().parents])
     dit = read_dit(document["stage_2"]) if document.get("stage_2") else None
     data = choose_data(options.data, None, {})
-    rae, rae_origin = _convert_rae(
-        conversion, document, checkpoint=options.checkpoint if dit is None else None
-    )
+    rae, rae_origin = _convert_rae(conversion, document, trained=dit is None)
     recorded = {"model": model_config(rae), "data": data}
     weights = options.weights if dit is None else "ema"
     rae_made = rae_content(rae, config=recorded, origin=rae_origin, weights=weights)
-    if dit is None:
-        write_folder(options.output, lambda folder: write_model_folder(folder, rae_made))
-        return
-    sampling = read_sampling(document, dit)
-    settings = dict(sampling.settings)
-    made, origin = _convert_dit(
-        conversion, dit, rae, sampling.time_shift, key="stage_2", checkpoint=options.checkpoint
-    )
-    guide = None
-    if sampling.guide is not None:
-        guide = _convert_dit(
-            conversion, sampling.guide, rae, sampling.time_shift, key="guidance.guidance_model"
-        )
-        settings["guide"] = "guide"
-    decay = (document.get("training") or {}).get("ema_decay") if options.weights == "ema" else None
-    origin["config"] = document
-
-    def fill(folder: Path) -> None:
-        _write(folder, made, origin, recorded, rae, "rae", settings or None, decay, options.weights)
-        (folder / "rae").mkdir()
-        write_model_folder(folder / "rae", rae_made)
-        if guide is not None:
-            (folder / "guide").mkdir()
-            _write(folder / "guide", *guide, recorded, rae, "../rae", None, None, options.weights)
-
+    fill = partial(write_model_folder, content=rae_made)
+    if dit is not None:
+        fill = _generator(conversion, document, dit, rae, rae_made, recorded)
     write_folder(options.output, fill)
 
 
-def _write(
-    folder: Path,
-    denoiser: Denoiser,
-    origin: dict[str, Any],
-    recorded: dict[str, Any],
+def _generator(
+    conversion: _Conversion,
+    document: Mapping[str, Any],
+    dit: OfficialDit,
     rae: RAE,
-    rae_path: str,
-    settings: dict[str, Any] | None,
-    ema_decay: float | None,
-    weights: str,
-) -> None:
-    content = dit_content(
+    rae_made: dict[str, Any],
+    recorded: dict[str, Any],
+) -> Callable[[Path], None]:
+    """Convert the diffusion transformer and its guide; returns what writes them and their autoencoder into a folder."""
+    options, sampling = conversion.options, read_sampling(document, dit)
+    settings, shift = dict(sampling.settings), sampling.time_shift
+    content = partial(_content, rae=rae, recorded=recorded)
+    made, origin = _convert_dit(conversion, dit, rae, shift, key="stage_2", trained=True)
+    guide = None
+    if sampling.guide is not None:
+        settings["guide"] = "guide"
+        network, its_origin = _convert_dit(
+            conversion, sampling.guide, rae, shift, key="guidance.guidance_model"
+        )
+        guide = content(network, origin=its_origin, rae_path="../rae")
+    training = section(document, "training")
+    decay = None
+    if options.weights == "ema" and training.get("ema_decay") is not None:
+        decay = float(value(training, "ema_decay", "training", default=0.0))
+    main = content(
+        made,
+        origin={**origin, "config": dict(document)},
+        rae_path="rae",
+        sampling=settings or None,
+        ema_decay=decay,
+        weights=options.weights,
+    )
+
+    def fill(folder: Path) -> None:
+        write_model_folder(folder, main)
+        for name, part in (("rae", rae_made), ("guide", guide)):
+            if part is not None:
+                (folder / name).mkdir()
+                write_model_folder(folder / name, part)
+
+    return fill
+
+
+def _content(
+    denoiser: Denoiser, *, rae: RAE, recorded: dict[str, Any], rae_path: str, **options: Any
+) -> dict[str, Any]:
+    return dit_content(
         denoiser,
         rae_reference={"path": rae_path, "fingerprint": rae.fingerprint, "recipe": None},
         class_names=[],
         config=recorded,
-        origin=origin,
-        sampling=settings,
-        ema_decay=ema_decay,
-        weights=weights,
+        **{"sampling": None, **options},
     )
-    write_model_folder(folder, content)
 
 
 def _convert_rae(
-    conversion: _Conversion, document: Mapping[str, Any], *, checkpoint: Path | None
+    conversion: _Conversion, document: Mapping[str, Any], *, trained: bool
 ) -> tuple[RAE, dict[str, Any]]:
     official = read_rae(document)
     # files before the encoder, which may have to be fetched
-    state, source = _rae_weights(conversion, official, checkpoint)
+    state, source = _rae_weights(conversion, official, trained=trained)
+    own, inside = split_rae(state, what=str(source))
     stats_key = "stage_1.params.normalization_stat_path"
     stats_file = None if official.stats is None else conversion.find(official.stats, stats_key)
     encoder = _build_encoder(conversion, official)
     decoder = _build_decoder(conversion, official, encoder)
-    own = {key.removeprefix("decoder."): t for key, t in state.items() if not key.startswith("encoder.")}
     check_fit(
         own,
         decoder_to_official(decoder.state_dict()),
         what=f"decoder of {conversion.options.config} ({source})",
     )
-    _check_encoder(encoder, encoder_from_official(state), source, official.encoder_source)
+    _check_encoder(encoder, inside, source, official.encoder_source)
     load_strictly(decoder, decoder_from_official(own), what=f"decoder ({source})")
     stats = None
     if stats_file is not None:
@@ -196,13 +208,14 @@ def _convert_rae(
         noise_tau=official.noise_tau,
         stats=stats,
     )
-    origin = {**_PROGRAM, "files": dict(conversion.files), "dtype": _dtype(own)}
+    origin = {**_PROGRAM, "files": dict(conversion.files), **_stored_types(own)}
     return rae.eval().requires_grad_(False), origin
 
 
 def _rae_weights(
-    conversion: _Conversion, official: OfficialRae, checkpoint: Path | None
+    conversion: _Conversion, official: OfficialRae, *, trained: bool
 ) -> tuple[dict[str, Tensor], Path]:
+    checkpoint = conversion.options.checkpoint if trained else None
     named = {
         "stage_1.ckpt": official.checkpoint,
         "stage_1.params.pretrained_decoder_path": official.decoder_weights,
@@ -214,7 +227,7 @@ def _rae_weights(
             f"two sources for the autoencoder's weights: --checkpoint {checkpoint} and {key}={path}; leave one out"
         )
     if checkpoint is not None:
-        return conversion.weights(checkpoint, "stage_1"), checkpoint
+        return conversion.weights(checkpoint, "stage_1", trained=True), checkpoint
     if not given:
         raise ConfigError(
             f"{conversion.options.config} names no weights of the decoder: set stage_1.params.pretrained_decoder_path "
@@ -222,7 +235,7 @@ def _rae_weights(
         )
     key, path = next(iter(given.items()))
     file = conversion.find(str(path), key)
-    return conversion.weights(file, "stage_1"), file
+    return conversion.weights(file, "stage_1", trained=trained), file
 
 
 def _build_encoder(conversion: _Conversion, official: OfficialRae) -> Encoder:
@@ -257,37 +270,41 @@ def _build_decoder(conversion: _Conversion, official: OfficialRae, encoder: Enco
         ours: dict[str, Any] = {name: int(sizes[key]) for key, name in DECODER_SIZES.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file} is no configuration of a ViTMAE decoder: {error}") from None
-    for key, value in DECODER_CONSTANTS.items():
-        if sizes.get(key, value) != value:
+    for key, needed in DECODER_CONSTANTS.items():
+        if sizes.get(key, needed) != needed:
             raise ConfigError(
-                f"{file}: {key}={sizes[key]}; decoders here have {value}, as all published ones"
+                f"{file}: {key}={sizes[key]}; decoders here have {needed}, as all published ones"
             )
     grid = token_grid(official.encoder_input_size, encoder.patch_size)
     return ViTDecoder(**ours, token_dim=encoder.width, patch_size=official.decoder_patch_size, grid=grid)
 
 
 def _check_encoder(encoder: Encoder, state: dict[str, Tensor], file: Path, source: str) -> None:
-    """A whole official RAE carries its encoder: it must be the one that is loaded. Names differ between versions."""
+    """A whole official RAE carries its encoder: it must be the one that is loaded. Names differ between versions.
+
+    Not to the last bit: the official average covers the frozen encoder too, and each update rounds.
+    """
     if not state:
         return
-    own = [_hash(t) for t in encoder.backbone.state_dict().values() if t.is_floating_point()]
+    own: dict[tuple[int, ...], list[Tensor]] = {}
+    for tensor in encoder.backbone.state_dict().values():
+        if tensor.is_floating_point():
+            own.setdefault(tuple(tensor.shape), []).append(tensor)
     ignored = getattr(encoder, "ignored_prefixes", ())
-    theirs = {
-        key: _hash(tensor)
-        for key, tensor in state.items()
-        if tensor.is_floating_point() and not key.removeprefix("backbone.").startswith(ignored)
-    }
-    other = [key for key, value in theirs.items() if value not in own]
-    if other or len(theirs) != len(own):
-        example = f", such as {other[0].removeprefix('backbone.')}" if other else ""
+    theirs = {k: t for k, t in state.items() if t.is_floating_point() and not k.startswith(ignored)}
+    other = [key for key, tensor in theirs.items() if not _is_among(tensor, own.get(tuple(tensor.shape), []))]
+    count = sum(map(len, own.values()))
+    if other or len(theirs) != count:
+        example = f", such as {other[0]}" if other else ""
         raise WeightsError(
             f"the encoder inside {file} is not the one at {source}: {len(other)} of its {len(theirs)} tensors are "
-            f"other ones{example} (there are {len(own)} there). Give the right one with --encoder_weights DIR"
+            f"other ones{example} (there are {count} there). Give the right one with --encoder_weights DIR"
         )
 
 
-def _hash(tensor: Tensor) -> str:
-    return state_sha256({"": tensor.float()})
+def _is_among(tensor: Tensor, candidates: list[Tensor]) -> bool:
+    """Whether one of them is the tensor, up to what an average of equal numbers drifts by rounding."""
+    return any((tensor.float() - other).abs().max() <= _DRIFT * other.abs().max() for other in candidates)
 
 
 def _convert_dit(
@@ -297,8 +314,9 @@ def _convert_dit(
     time_shift: float,
     *,
     key: str,
-    checkpoint: Path | None = None,
+    trained: bool = False,
 ) -> tuple[Denoiser, dict[str, Any]]:
+    checkpoint = conversion.options.checkpoint if trained else None
     if checkpoint is not None and official.checkpoint is not None:
         raise ConfigError(
             f"two sources for the weights of {key}: --checkpoint {checkpoint} and {key}.ckpt={official.checkpoint}; "
@@ -310,7 +328,7 @@ def _convert_dit(
                 f"{key} has no ckpt: give its weights with --checkpoint FILE, or set {key}.ckpt"
             )
         checkpoint = conversion.find(official.checkpoint, f"{key}.ckpt")
-    state = conversion.weights(checkpoint, key)
+    state = conversion.weights(checkpoint, key, trained=trained)
     denoiser = build_denoiser(
         official.kind, **official.arguments, time_shift=time_shift, latent_stats=rae.stats
     )
@@ -331,15 +349,21 @@ def _convert_dit(
     origin = {
         **_PROGRAM,
         "files": {key: conversion.files[key]},
-        "dtype": _dtype(state),
+        **_stored_types(state),
         "has_null_label": labelled,
     }
     return denoiser.eval().requires_grad_(False), origin
 
 
-def _dtype(state: dict[str, Tensor]) -> str | None:
-    """What the weights are stored in, if all in one; ours are float32, which holds all of these exactly."""
-    kinds = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
-    if any(kind not in (torch.float32, torch.float16, torch.bfloat16) for kind in kinds):
-        raise WeightsError(f"weights of type {', '.join(map(str, kinds))} cannot be kept exactly in float32")
-    return str(kinds.pop()).removeprefix("torch.") if len(kinds) == 1 else None
+def _stored_types(state: dict[str, Tensor]) -> dict[str, Any]:
+    """What the weights are stored in, for the way back; ours are float32, which holds all of these exactly.
+
+    Returns:
+        ``dtype`` of the most, and ``dtypes`` of those that differ.
+    """
+    kinds = {key: str(t.dtype).removeprefix("torch.") for key, t in state.items() if t.is_floating_point()}
+    counted = Counter(kinds.values())
+    if foreign := counted.keys() - {"float32", "float16", "bfloat16"}:
+        raise WeightsError(f"weights of type {', '.join(foreign)} cannot be kept exactly in float32")
+    most = counted.most_common(1)[0][0]
+    return {"dtype": most, "dtypes": {key: kind for key, kind in kinds.items() if kind != most}}

@@ -45,6 +45,15 @@ def read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise ConfigError(f"--config {path}: no such file")
     try:
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        return _plain(OmegaConf.to_container(OmegaConf.load(path), resolve=True))
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"--config {path} is not valid YAML: {str(error).splitlines()[0]}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Paths, for which YAML has a tag of Python's, as text."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value

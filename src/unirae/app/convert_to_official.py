@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from unirae.app.convert import Options
-from unirae.app.convert_official import DECODER_CONSTANTS, DECODER_SIZES
 from unirae.core.conventions import LATENT_EPS
 from unirae.core.errors import ConfigError
 from unirae.core.io import save_tensors, write_folder, write_json
@@ -16,8 +15,8 @@ from unirae.core.log import get_logger
 from unirae.flow.times import SHIFT_BASE
 from unirae.models.denoiser import Denoiser
 from unirae.models.encoders.hf import HFEncoder, quiet_transformers
-from unirae.models.interop.official import decoder_to_official
-from unirae.models.interop.official_config import DIT_TARGETS
+from unirae.models.interop.official import DECODER_CONSTANTS, DECODER_SIZES, decoder_to_official
+from unirae.models.interop.official_config import DIT_TARGETS, ENCODERS
 from unirae.models.interop.official_dit import dit_to_official
 from unirae.models.loading import find_checkpoint, rae_from_checkpoint, read_checkpoint
 from unirae.models.loading_dit import dit_from_checkpoint, rae_of_dit
@@ -25,11 +24,8 @@ from unirae.models.rae import RAE
 
 log = get_logger(__name__)
 
-_ENCODERS = {
-    "dinov2": ("Dinov2withNorm", "dinov2_path"),
-    "siglip2": ("SigLIP2wNorm", "model_name"),
-    "mae": ("MAEwNorm", "model_name"),
-}
+_ENCODERS = {kind: (name, accepted[0]) for name, (kind, accepted) in ENCODERS.items()}
+"""Our kind: its class, and the parameter that says where the weights lie."""
 _REMARK = """\
 # Written by unirae. Paths are absolute: the official code looks up relative ones where it is started.
 """
@@ -87,7 +83,7 @@ def check_rae(rae: RAE, *, inside: bool) -> None:
     if identity.kind == "siglip2" and inside:
         raise ConfigError(
             "the official code loads SigLIP with its text half, which an encoder inside a checkpoint lacks; give the "
-            "published folder or name with --encoder_weights"
+            "published model's folder with --encoder_weights"
         )
     height, width = rae.encoder_input_size
     if height != width or rae.decoder.grid != rae.latent_shape[1:]:
@@ -176,6 +172,10 @@ def _write_dit(folder: Path, final: Path, file: Path, dit: Denoiser, about: dict
         node = _write_network(folder, final, "guide.pt", dit_from_checkpoint(content), content["unirae"])
         guide = {"guidance_model": node}
     low, high = sampling.get("guidance_interval", (0.0, 1.0))
+    if sampling.get("time_grid") == "to_zero":
+        log.warning(
+            "this model is sampled to t = 0, the official code's grid ends before: its images differ a little"
+        )
     return {
         "stage_2": _write_network(folder, final, "stage2_model.pt", dit, about),
         "transport": {
@@ -242,8 +242,10 @@ def _time_shift(dit: Denoiser, official: dict[str, Any]) -> dict[str, Any]:
 
 def _save(file: Path, state: dict[str, Tensor], about: dict[str, Any]) -> None:
     """In the type that the weights were converted from, so that the way there and back changes no bit."""
-    dtype = getattr(torch, (about.get("origin") or {}).get("dtype") or "float32")
-    save_tensors(file, {key: t.to(dtype) if t.is_floating_point() else t for key, t in state.items()})
+    origin = about.get("origin") or {}
+    usual, others = origin.get("dtype") or "float32", origin.get("dtypes") or {}
+    types = {key: getattr(torch, others.get(key, usual)) for key in state}
+    save_tensors(file, {k: t.to(types[k]) if t.is_floating_point() else t for k, t in state.items()})
 
 
 def _write_yaml(file: Path, config: dict[str, Any]) -> None:

@@ -54,7 +54,7 @@ def main() -> int:
 def run(options: Options) -> Path:
     """Write the folder, and upload it if wished; returns it."""
     from unirae.app.model_card import newest_picture, write_card
-    from unirae.core.io import write_folder
+    from unirae.core.io import check_new_folder, write_folder
     from unirae.core.log import get_logger
     from unirae.models.hub import push_to_hub
     from unirae.models.loading import find_checkpoint, read_checkpoint
@@ -64,6 +64,7 @@ def run(options: Options) -> Path:
     cli.configure_logging()
     if options.private and options.push_to_hub is None:
         raise ConfigError("--private is of a repository on the hub: give --push_to_hub owner/name, too")
+    check_new_folder(options.output)
     file = find_checkpoint(options.checkpoint)
     content = read_checkpoint(file, kind=("stage1", "stage2"))
     picture = options.picture or newest_picture(file)

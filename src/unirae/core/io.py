@@ -141,6 +141,17 @@ def save_safetensors(
     path.chmod(mode)
 
 
+def check_new_folder(folder: str | Path) -> None:
+    """Refuse a folder that is there already, before anything long begins; an empty one will do.
+
+    Raises:
+        UserError: it exists and is not empty.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder} exists already; name a new folder, or remove that one first")
+
+
 def write_folder(folder: str | Path, fill: Callable[[Path], Any]) -> Path:
     """Call ``fill(temporary)`` on a new neighbour of ``folder``, then rename that: all files appear, or none.
 
@@ -148,8 +159,7 @@ def write_folder(folder: str | Path, fill: Callable[[Path], Any]) -> Path:
         UserError: ``folder`` exists and is not empty, or the operating system refused.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"{folder} exists already; name a new folder, or remove that one first")
+    check_new_folder(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)

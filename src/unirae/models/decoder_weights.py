@@ -11,7 +11,7 @@ from unirae.core.errors import WeightsError
 from unirae.core.io import load_tensors
 from unirae.core.log import get_logger
 from unirae.models.decoder import ViTDecoder
-from unirae.models.interop.official import decoder_from_official
+from unirae.models.interop.official import decoder_from_official, split_rae
 from unirae.models.interop.official_files import read_weights
 from unirae.models.loading import find_checkpoint, read_checkpoint, weights_of
 from unirae.models.model_folder import WEIGHTS, is_model_folder
@@ -51,7 +51,8 @@ def read_decoder(path: str | Path) -> dict[str, Tensor]:
         WeightsError: see :func:`initialise_decoder`.
     """
     if is_official(path):
-        return decoder_from_official(read_weights(Path(path).expanduser()))
+        decoder, _ = split_rae(read_weights(Path(path).expanduser()), what=str(path))
+        return decoder_from_official(decoder)
     return weights_of(read_checkpoint(path, kind="stage1"), "ema")
 
 

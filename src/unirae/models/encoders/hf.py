@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -123,11 +124,19 @@ class HFEncoder(Encoder):
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # so that the report below names them
             )
-        except SafetensorError as error:
-            raise WeightsError(f"{source}: the weight file is truncated or damaged ({error})") from None
+        except (SafetensorError, UnpicklingError) as error:
+            reason = str(error).splitlines()[0]
+            raise WeightsError(
+                f"{source}: the weight file is truncated, damaged, or holds more than tensors ({reason})"
+            ) from None
         raise_on_differences(
             f"encoder ({source})",
-            missing={key for key in info["missing_keys"] if not key.startswith(cls.ignored_prefixes)},
+            # the affine part of the last norm is left out (RAE paper, section 3), here and where it was saved from
+            missing={
+                key
+                for key in info["missing_keys"]
+                if not key.startswith((*cls.ignored_prefixes, *(f"{name}." for name in cls.norm_names)))
+            },
             unexpected={key for key in info["unexpected_keys"] if not key.startswith(cls.ignored_prefixes)},
             mismatched={str(key) for key in info["mismatched_keys"]},
         )

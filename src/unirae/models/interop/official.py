@@ -27,20 +27,53 @@ _IN_BLOCK = {
 }
 _TENSORS = {"decoder_pos_embed": "positions", "trainable_cls_token": "class_token"}
 _QKV = ("query", "key", "value")
-_ENCODER_ROOTS = (
-    "encoder.encoder.",
-    "encoder.model.",
-)  # DINOv2's attribute is named encoder, the others' model
+_ENCODER_ROOTS = ("encoder.encoder.", "encoder.model.")
+"""DINOv2's attribute is named encoder, the others' model."""
+
+DECODER_SIZES = {  # of a decoder's configuration: theirs and ours
+    "decoder_hidden_size": "width",
+    "decoder_num_hidden_layers": "depth",
+    "decoder_num_attention_heads": "num_heads",
+    "decoder_intermediate_size": "mlp_width",
+}
+DECODER_CONSTANTS = {"hidden_act": "gelu", "layer_norm_eps": 1e-12, "qkv_bias": True, "num_channels": 3}
+"""Of the same: what ours always has."""
+
+
+def split_rae(state: dict[str, Tensor], *, what: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The decoder's tensors, and the encoder's where the file holds a whole RAE, without their prefixes.
+
+    The encoder's names are those of the transformers that saved them and are left as they are.
+
+    Args:
+        what: the file, for the message.
+
+    Raises:
+        WeightsError: a whole RAE with something else beside decoder and encoder.
+    """
+    if not any(key.startswith(("decoder.", "encoder.")) for key in state):
+        return state, {}
+    decoder = {key.removeprefix("decoder."): t for key, t in state.items() if key.startswith("decoder.")}
+    encoder = {
+        key.removeprefix(root): tensor
+        for key, tensor in state.items()
+        for root in _ENCODER_ROOTS
+        if key.startswith(root)
+    }
+    if foreign := [key for key in state if not key.startswith(("decoder.", *_ENCODER_ROOTS))]:
+        raise WeightsError(
+            f"{what} holds a whole autoencoder (decoder.…, encoder.…), and {len(foreign)} tensors of neither, such as "
+            f"{foreign[0]}; each weight must have one source"
+        )
+    return decoder, encoder
 
 
 def decoder_from_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of an official decoder, or of a whole official RAE, under our decoder's names.
+    """Tensors of an official decoder, as :func:`split_rae` gives them, under our decoder's names.
 
     Raises:
         WeightsError: a key belongs to no official decoder, or a part of q, k, v is missing.
     """
-    if any(key.startswith("decoder.") for key in state):
-        state = {key.removeprefix("decoder."): t for key, t in state.items() if key.startswith("decoder.")}
     ours: dict[str, Tensor] = {}
     packed: dict[str, dict[str, Tensor]] = {}
     for key, tensor in state.items():
@@ -72,19 +105,6 @@ def decoder_to_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
         else:
             official[_to_official(key)] = tensor
     return official
-
-
-def encoder_from_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder inside a whole official RAE, under our encoder's names; empty if there is none.
-
-    The names below the prefix are those of the transformers that saved them and are left as they are.
-    """
-    return {
-        "backbone." + key.removeprefix(root): tensor
-        for key, tensor in state.items()
-        for root in _ENCODER_ROOTS
-        if key.startswith(root)
-    }
 
 
 def _to_ours(key: str) -> str:

@@ -4,7 +4,7 @@ Every key is known, or it is an error that names it: a switch that was overlooke
 official code itself cannot run is refused with the reason.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,10 @@ log = get_logger(__name__)
 
 Node = Mapping[str, Any]
 
-_ENCODERS = {  # its class: our kind, and the parameter that says where the weights lie
-    "Dinov2withNorm": ("dinov2", "dinov2_path"),
-    "SigLIP2wNorm": ("siglip2", "model_name"),
-    "MAEwNorm": ("mae", "model_name"),
+ENCODERS = {  # its class: our kind, and its parameters, the first of which says where the weights lie
+    "Dinov2withNorm": ("dinov2", ("dinov2_path", "normalize")),
+    "SigLIP2wNorm": ("siglip2", ("model_name", "num_tokens")),
+    "MAEwNorm": ("mae", ("model_name",)),
 }
 _RAE = {
     "encoder_cls": "Dinov2withNorm",
@@ -68,6 +68,8 @@ DIT_TARGETS = {
     "stage2.models.lightningDiT.LightningDiT": "dit",
 }
 _SECTIONS = ("stage_1", "stage_2", "transport", "sampler", "guidance", "misc", "training", "eval", "gan")
+_OF_A_RUN = ("cmd_args", "experiment_dir", "checkpoint_dir")
+"""What its trainers add to the configuration that they save; nothing of it describes a model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,7 @@ def check_sections(document: Node) -> None:
     """
     if not isinstance(document, Mapping) or "stage_1" not in document:
         raise ConfigError("this is no configuration of the official RAE code: it has no stage_1")
-    known(document, _SECTIONS, "the top level")
+    known(document, (*_SECTIONS, *_OF_A_RUN), "the top level")
 
 
 def read_rae(document: Node) -> OfficialRae:
@@ -138,15 +140,17 @@ def read_rae(document: Node) -> OfficialRae:
     node = document["stage_1"]
     _target(node, RAE_TARGETS, "stage_1")
     params = _params(node, _RAE, "stage_1")
-    if params["encoder_cls"] not in _ENCODERS:
+    if params["encoder_cls"] not in ENCODERS:
         raise ConfigError(
-            f"stage_1.params.encoder_cls={params['encoder_cls']!r} is unknown; expected one of {', '.join(_ENCODERS)}"
+            f"stage_1.params.encoder_cls={params['encoder_cls']!r} is unknown; expected one of {', '.join(ENCODERS)}"
         )
-    kind, where = _ENCODERS[params["encoder_cls"]]
-    encoder = params["encoder_params"] or {}
-    known(encoder, (where, "normalize", "num_tokens"), "stage_1.params.encoder_params")
-    if where not in encoder:
-        raise ConfigError(f"stage_1.params.encoder_params lacks {where}, the encoder's weights")
+    kind, accepted = ENCODERS[params["encoder_cls"]]
+    encoder, where = params["encoder_params"], accepted[0]
+    known(encoder, accepted, "stage_1.params.encoder_params")
+    if not isinstance(encoder.get(where), str):
+        raise ConfigError(
+            f"stage_1.params.encoder_params lacks {where}, the folder or name of the encoder's weights"
+        )
     if encoder.get("normalize", True) is not True:
         raise ConfigError(
             "stage_1.params.encoder_params.normalize=false keeps the encoder's last affine LayerNorm; our encoders "
@@ -163,11 +167,11 @@ def read_rae(document: Node) -> OfficialRae:
         )
     return OfficialRae(
         encoder_kind=kind,
-        encoder_source=str(encoder[where]),
-        pixel_source=str(params["encoder_config_path"]),
-        encoder_input_size=int(params["encoder_input_size"]),
-        decoder_config=str(params["decoder_config_path"]),
-        decoder_patch_size=int(params["decoder_patch_size"]),
+        encoder_source=encoder[where],
+        pixel_source=params["encoder_config_path"],
+        encoder_input_size=params["encoder_input_size"],
+        decoder_config=params["decoder_config_path"],
+        decoder_patch_size=params["decoder_patch_size"],
         noise_tau=float(params["noise_tau"]),
         eps=float(params["eps"]),
         decoder_weights=params["pretrained_decoder_path"],
@@ -225,15 +229,63 @@ def _target(node: Node, targets: tuple[str, ...], where: str) -> str:
     if not isinstance(node, Mapping) or "target" not in node:
         raise ConfigError(f"{where} has no target")
     known(node, ("target", "params", "ckpt"), where)
+    value(node, "ckpt", where, default=None)
     if node["target"] not in targets:
         raise ConfigError(f"{where}.target={node['target']} is unknown; expected one of {', '.join(targets)}")
     return node["target"]
 
 
 def _params(node: Node, defaults: dict[str, Any], where: str) -> dict[str, Any]:
-    given = dict(node.get("params") or {})
+    given = section(node, "params", where)
     known(given, tuple(defaults), f"{where}.params")
-    return defaults | given
+    return {
+        name: value(given, name, f"{where}.params", default=default) for name, default in defaults.items()
+    }
+
+
+def section(node: Node, name: str, where: str = "") -> dict[str, Any]:
+    """A part of the configuration that has keys of its own; empty where it is absent.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    found = node.get(name)
+    if found is not None and not isinstance(found, Mapping):
+        raise ConfigError(f"{where}.{name}={found!r}: expected keys and values".lstrip("."))
+    return dict(found or {})
+
+
+def value(node: Node, name: str, where: str, *, default: Any) -> Any:
+    """A value of the kind of ``default``: a number, a pair of them, true or false, a text; for None a text, or nothing.
+
+    Raises:
+        ConfigError: it is of another kind.
+    """
+    found = node.get(name, default)
+    what, fits = _KINDS[type(default)]
+    if not (fits(found) or any(fits_too(found) for fits_too in _ALSO.get(name, ()))):
+        raise ConfigError(f"{where}.{name}={found!r}: expected {what}")
+    return found
+
+
+def _is_count(found: Any) -> bool:
+    return isinstance(found, int) and not isinstance(found, bool) and found >= 0
+
+
+def _is_pair(found: Any) -> bool:
+    return isinstance(found, list | tuple) and len(found) == 2 and all(map(_is_count, found))
+
+
+_KINDS: dict[type, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("true or false", lambda found: isinstance(found, bool)),
+    int: ("a whole number", _is_count),
+    float: ("a number", lambda found: isinstance(found, int | float) and not isinstance(found, bool)),
+    str: ("a text", lambda found: isinstance(found, str)),
+    list: ("two whole numbers, [trunk, head]", _is_pair),
+    dict: ("keys and values", lambda found: isinstance(found, Mapping)),
+    type(None): ("a text, or nothing", lambda found: found is None or isinstance(found, str)),
+}
+_ALSO: dict[str, tuple[Callable[[Any], bool], ...]] = {"num_heads": (_is_count,), "patch_size": (_is_pair,)}
 
 
 def known(node: Node, names: tuple[str, ...], where: str) -> None:

@@ -8,8 +8,11 @@ from torch import Tensor
 
 from unirae.core.errors import WeightsError
 from unirae.core.io import load_safetensors, load_tensors
+from unirae.core.log import get_logger
 from unirae.models.latent_stats import LatentStats
 from unirae.models.strict import raise_on_differences
+
+log = get_logger(__name__)
 
 Which = Literal["ema", "model"]
 
@@ -25,17 +28,18 @@ def read_weights(file: Path, *, which: Which = "ema") -> dict[str, Tensor]:
     content: dict[str, Any] = load_safetensors(file) if file.suffix == ".safetensors" else load_tensors(file)
     if not isinstance(content, dict):
         raise WeightsError(f"{file} holds a {type(content).__name__}, not the weights of a model")
-    if isinstance(content.get("ema"), dict) or isinstance(content.get("model"), dict):
-        if not isinstance(content.get(which), dict):
+    states = [name for name in ("ema", "model") if isinstance(content.get(name), dict)]
+    if states:
+        if which not in states:
             raise WeightsError(
-                f"{file} is a training checkpoint without {which!r}; it has {', '.join(sorted(map(str, content)))}. "
-                "Choose with --weights ema|model"
+                f"{file} is a training checkpoint without {which!r}; of weights it has {states[0]!r}. Choose with "
+                "--weights ema|model"
             )
         content = content[which]
     for key, value in content.items():
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Tensor) or not isinstance(key, str):
             raise WeightsError(
-                f"{file}: {key} is a {type(value).__name__}; only tensors are weights of a model"
+                f"{file}: {key!r} is a {type(value).__name__}; a model's weights are named tensors"
             )
     state = {_unwrapped(key): tensor for key, tensor in content.items()}
     if len(state) != len(content):
@@ -60,7 +64,15 @@ def read_stats(file: Path, *, eps: float) -> LatentStats:
     mean, var = content.get("mean"), content.get("var")
     if var is None and mean is not None:
         var = torch.ones_like(mean)  # they still divide by √(1 + ε)
-    return LatentStats(mean=mean, var=var, eps=eps)
+    for name, tensor in (("mean", mean), ("var", var)):
+        if tensor is not None and tensor.dtype == torch.float64:
+            log.warning(
+                "%s: %s is in float64; latents are normalised in float32, as in the official code", file, name
+            )
+    try:
+        return LatentStats(mean=mean, var=var, eps=eps)
+    except WeightsError as error:
+        raise WeightsError(f"{file}: {error}") from None
 
 
 def check_fit(state: dict[str, Tensor], expected: dict[str, Tensor], *, what: str) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from unirae.core.errors import ConfigError
 from unirae.core.log import get_logger
-from unirae.models.interop.official_config import Node, OfficialDit, known, read_dit
+from unirae.flow.times import SHIFT_BASE
+from unirae.models.interop.official_config import Node, OfficialDit, known, read_dit, section, value
 
 log = get_logger(__name__)
 
@@ -35,14 +36,14 @@ def read_sampling(document: Node, dit: OfficialDit) -> OfficialSampling:
         ConfigError: an unknown key, a path or a prediction other than the linear path's velocity, a solver that we
             do not have, or guidance that the official code cannot run.
     """
-    _check_transport(document.get("transport") or {})
-    shift = _time_shift(document.get("misc") or {}, dit)
+    _check_transport(section(document, "transport"))
+    shift = _time_shift(section(document, "misc"), dit)
     settings: dict[str, Any] = {}
-    if (sampler := document.get("sampler")) is not None:
-        settings |= _solver(sampler)
-    guidance = document.get("guidance") or {}
+    if document.get("sampler") is not None:
+        settings |= _solver(section(document, "sampler"))
+    guidance = section(document, "guidance")
     known(guidance, ("method", "scale", "t_min", "t-min", "t_max", "t-max", "guidance_model"), "guidance")
-    scale = float(guidance.get("scale", 1.0))
+    scale = float(value(guidance, "scale", "guidance", default=1.0))
     method = guidance.get("method", "cfg")
     if method not in ("cfg", "autoguidance"):
         raise ConfigError(f"guidance.method={method!r} is unknown; expected cfg or autoguidance")
@@ -54,7 +55,10 @@ def read_sampling(document: Node, dit: OfficialDit) -> OfficialSampling:
             "forward_with_autoguidance fail on the interval that its sampler passes). Set guidance.scale: 1.0 to "
             "convert, and sample with --cfg_scale"
         )
-    settings |= {"cfg_scale": scale, "guidance_interval": [_bound(guidance, "min"), _bound(guidance, "max")]}
+    low, high = _bound(guidance, "min"), _bound(guidance, "max")
+    if not 0 <= low < high <= 1:
+        raise ConfigError(f"guidance.t_min={low:g} and t_max={high:g}: expected 0 <= t_min < t_max <= 1")
+    settings |= {"cfg_scale": scale, "guidance_interval": [low, high]}
     if method == "cfg" and not dit.has_null_label:
         raise ConfigError(
             "guidance.method=cfg needs a label for none, but stage_2.params.class_dropout_prob is 0"
@@ -69,7 +73,7 @@ def read_sampling(document: Node, dit: OfficialDit) -> OfficialSampling:
 
 def _check_transport(node: Node) -> None:
     known(node, ("target", "params"), "transport")
-    params = dict(node.get("params") or {})
+    params = section(node, "params", "transport")
     names = (
         "path_type",
         "prediction",
@@ -92,20 +96,23 @@ def _time_shift(misc: Node, dit: OfficialDit) -> float:
         "misc",
     )
     arguments = dit.arguments
-    latent = [arguments["in_channels"], arguments["input_size"], arguments["input_size"]]
-    for name, own in (("num_classes", arguments["num_classes"]), ("null_label", arguments["num_classes"])):
-        if int(misc.get(name, own)) != own:
-            raise ConfigError(
-                f"misc.{name}={misc[name]}, but stage_2.params.num_classes={arguments['num_classes']}"
-            )
-    base = float(misc.get("time_dist_shift_base", 4096))
-    dimension = float(misc.get("time_dist_shift_dim", math.prod(misc.get("latent_size", latent))))
-    if base <= 0 or dimension < base:
+    classes, latent = (
+        arguments["num_classes"],
+        [arguments["in_channels"], arguments["input_size"], arguments["input_size"]],
+    )
+    for name, own in (("num_classes", classes), ("null_label", classes), ("latent_size", latent)):
+        if (found := misc.get(name, own)) != own:
+            raise ConfigError(f"misc.{name}={found}, but by stage_2.params it is {own}")
+    base = value(misc, "time_dist_shift_base", "misc", default=float(SHIFT_BASE))
+    dimension = value(misc, "time_dist_shift_dim", "misc", default=float(math.prod(latent)))
+    if base <= 0 or ("time_dist_shift_dim" in misc and dimension < base):
         raise ConfigError(
             f"misc.time_dist_shift_dim={dimension:g} below time_dist_shift_base={base:g}: the official code refuses a "
             "shift below 1"
         )
-    return math.sqrt(dimension / base)
+    if "time_dist_shift_dim" not in misc:
+        log.info("no misc.time_dist_shift_dim: times are shifted as %g elements of a latent ask", dimension)
+    return max(1.0, math.sqrt(dimension / base))
 
 
 def _solver(sampler: Node) -> dict[str, Any]:
@@ -114,7 +121,7 @@ def _solver(sampler: Node) -> dict[str, Any]:
         raise ConfigError(
             f"sampler.mode={mode}: only ODE is converted; leave sampler out, and use --solver sde"
         )
-    params = sampler.get("params") or {}
+    params = section(sampler, "params", "sampler")
     known(params, ("sampling_method", "num_steps", "atol", "rtol", "reverse"), "sampler.params")
     method = params.get("sampling_method", "dopri5")
     if method not in _SOLVERS:
@@ -129,7 +136,10 @@ def _solver(sampler: Node) -> dict[str, Any]:
             params.get("rtol", 1e-3),
             params.get("atol", 1e-6),
         )
-    return {"solver": _SOLVERS[method], "num_steps": int(params.get("num_steps", 50))}
+    num_steps = value(params, "num_steps", "sampler.params", default=50)
+    if num_steps < 2:
+        raise ConfigError(f"sampler.params.num_steps={num_steps}: a path has at least its 2 ends")
+    return {"solver": _SOLVERS[method], "num_steps": num_steps}
 
 
 def _bound(guidance: Node, which: str) -> float:
@@ -138,4 +148,4 @@ def _bound(guidance: Node, which: str) -> float:
     if len(names) == 2:
         raise ConfigError(f"guidance has both {names[0]} and {names[1]}; leave one out")
     default = {"min": 0.0, "max": 1.0}[which]
-    return float(guidance[names[0]]) if names else default
+    return float(value(guidance, names[0], "guidance", default=default)) if names else default
