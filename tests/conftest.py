@@ -5,8 +5,20 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["UNIRAE_CACHE_DIR"] = tempfile.mkdtemp(prefix="unirae-tests-")
 os.environ.pop("UNIRAE_WEIGHTS_DIR", None)
 atexit.register(shutil.rmtree, os.environ["UNIRAE_CACHE_DIR"], ignore_errors=True)
+
+import torch  # noqa: E402 - which reads the number of threads
+
+
+@pytest.fixture(autouse=True)
+def float32_matmul():
+    """A run sets how 32-bit products are made, for the whole process."""
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)

@@ -12,6 +12,7 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder, encoder_from_identity
 from unirae.models.encoders.identity import EncoderIdentity
+from unirae.nn.narrow_weights import NarrowWeights
 
 KINDS = list(TINY_ARCHITECTURES)
 
@@ -90,6 +91,19 @@ def test_random_weights_follow_from_the_seed_and_leave_the_generator_alone(kind:
     assert torch.equal(torch.get_rng_state(), state)
     assert first.identity == again.identity
     assert first.identity.sha256 != other.identity.sha256
+
+
+@torch.no_grad()
+def test_narrow_weights_give_autocasts_bits_and_are_put_back(encoder: Encoder):
+    images = torch.rand(2, 3, 32, 32)
+    before = {name: (tensor, tensor.clone()) for name, tensor in encoder.state_dict(keep_vars=True).items()}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = encoder(images)
+        with NarrowWeights(encoder).in_use():
+            assert any(p.dtype == torch.bfloat16 for p in encoder.parameters())
+            assert torch.equal(encoder(images), expected)
+    after = encoder.state_dict(keep_vars=True)
+    assert all(after[name] is tensor and torch.equal(tensor, copy) for name, (tensor, copy) in before.items())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,12 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
 from unirae.app import builders
 from unirae.app.builders import Config
 from unirae.app.run_dir import write_run_files
 from unirae.app.stage2 import assemble_stage2
-from unirae.app.trainer import build_callbacks, build_trainer, limit, resolve_precision
+from unirae.app.trainer import (
+    build_callbacks,
+    build_trainer,
+    limit,
+    resolve_float32_matmul,
+    resolve_precision,
+)
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import load_tensors
 from unirae.core.log import get_logger
@@ -56,6 +63,8 @@ def assemble(config: dict[str, Any], *, experiment: str, checkpoint: Path | None
     if checkpoint is not None:
         check_checkpoint(checkpoint, stage)
     config["trainer"]["precision"] = resolve_precision(config["trainer"], checkpoint)
+    config["trainer"]["float32_matmul"] = resolve_float32_matmul(config["trainer"], checkpoint)
+    torch.set_float32_matmul_precision(config["trainer"]["float32_matmul"])
     pl.seed_everything(config["seed"], verbose=False)
     trainer = build_trainer(config, output_dir=output_dir)
 

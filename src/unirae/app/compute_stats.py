@@ -58,7 +58,7 @@ def main() -> int:
 
 def run(options: Options) -> "LatentStats":
     """Compute the statistics and write the new checkpoint."""
-    from unirae.app.inference import pick_device, process_group
+    from unirae.app.inference import fast_products, pick_device, process_group
     from unirae.core.distributed import is_main, rank
     from unirae.core.io import save_tensors
     from unirae.core.log import get_logger
@@ -66,7 +66,7 @@ def run(options: Options) -> "LatentStats":
 
     cli.quiet_libraries()
     device = pick_device(options.device)
-    with process_group(device):
+    with process_group(device), fast_products(device):
         cli.configure_logging(rank=rank())
         checkpoint = find_checkpoint(options.checkpoint)
         _check_output(options.output, checkpoint)

@@ -80,7 +80,7 @@ def main() -> int:
 
 def run(options: Options) -> "Scores":
     """Sample, score, write the JSON file and show the table."""
-    from unirae.app.inference import fixed_threads, pick_device, process_group
+    from unirae.app.inference import computing, pick_device
     from unirae.app.score_table import show
     from unirae.core.distributed import is_main, rank
     from unirae.core.log import get_logger
@@ -88,7 +88,7 @@ def run(options: Options) -> "Scores":
 
     cli.quiet_libraries()
     device = pick_device(options.device)
-    with process_group(device), fixed_threads(device, options.num_threads):
+    with computing(device, num_threads=options.num_threads):
         cli.configure_logging(rank=rank())
         names = [name.strip() for name in options.metrics.split(",")]
         generator = open_for_scoring(options, names, device)

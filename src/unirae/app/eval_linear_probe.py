@@ -102,7 +102,7 @@ def run(options: Options) -> Report:
     """Probe, write the JSON file and the picture, show the table."""
     from unirae.app.confusion_picture import save_confusion
     from unirae.app.encoder_source import find_encoder
-    from unirae.app.inference import fixed_threads, pick_device, process_group
+    from unirae.app.inference import computing, pick_device
     from unirae.core.distributed import is_main, rank
     from unirae.core.log import get_logger
     from unirae.evaluation.linear_probe import write_probe
@@ -110,7 +110,7 @@ def run(options: Options) -> Report:
     settings = _settings(options)
     cli.quiet_libraries()
     device = pick_device(options.device)
-    with process_group(device), fixed_threads(device, options.num_threads):
+    with computing(device, num_threads=options.num_threads):
         cli.configure_logging(rank=rank())
         source = find_encoder(
             options.encoder_checkpoint,

@@ -73,7 +73,7 @@ def main() -> int:
 
 def run(options: Options) -> "ReconstructionScores":
     """Evaluate, write the JSON file and show the table."""
-    from unirae.app.inference import fixed_threads, pick_device, process_group
+    from unirae.app.inference import computing, pick_device
     from unirae.app.score_table import show
     from unirae.core.distributed import is_main, rank
     from unirae.core.log import get_logger
@@ -82,7 +82,7 @@ def run(options: Options) -> "ReconstructionScores":
 
     cli.quiet_libraries()
     device = pick_device(options.device)
-    with process_group(device), fixed_threads(device, options.num_threads):
+    with computing(device, num_threads=options.num_threads):
         cli.configure_logging(rank=rank())
         checkpoint = find_checkpoint(options.checkpoint)
         result = evaluate(options, checkpoint, device)

@@ -79,7 +79,7 @@ def main() -> int:
 def run(options: Options) -> "Scores":
     """Score, write the JSON file and show the table."""
     from unirae.app.checkpoint_scores import checkpoint_kind, score_checkpoint
-    from unirae.app.inference import fixed_threads, pick_device, process_group
+    from unirae.app.inference import computing, pick_device
     from unirae.app.score_table import show
     from unirae.core.distributed import is_main, rank
     from unirae.core.log import get_logger
@@ -91,7 +91,7 @@ def run(options: Options) -> "Scores":
     device = pick_device(options.device)
     if kind is not None:
         return score_checkpoint(options, kind)
-    with process_group(device), fixed_threads(device, options.num_threads):
+    with computing(device, num_threads=options.num_threads):
         cli.configure_logging(rank=rank())
         result = evaluate(options, device)
         if is_main():

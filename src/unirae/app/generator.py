@@ -142,6 +142,7 @@ def describe_program(generator: Generator, device: "torch.device") -> dict[str, 
     return {
         "checkpoint": str(generator.checkpoint),
         "cpu_threads": torch.get_num_threads() if device.type == "cpu" else None,
+        "float32_matmul": torch.get_float32_matmul_precision(),
         "versions": {"unirae": unirae.__version__, "torch": str(torch.__version__)},
     }
 

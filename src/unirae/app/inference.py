@@ -98,6 +98,28 @@ def _group_of_folder(folder: Path, known: list[str]) -> str:
 
 
 @contextmanager
+def computing(device: "torch.device", *, num_threads: int | None) -> Iterator[None]:
+    """What a command computes within: :func:`process_group`, :func:`fixed_threads`, :func:`fast_products`."""
+    with process_group(device), fixed_threads(device, num_threads), fast_products(device):
+        yield
+
+
+@contextmanager
+def fast_products(device: "torch.device") -> Iterator[None]:
+    """32-bit products by whichever of torch's libraries is the faster one here; the first process chooses for all."""
+    import torch
+
+    from unirae.core.distributed import on_main
+    from unirae.core.hardware import fastest_float32_matmul, float32_matmul, keep_freed_memory
+
+    if device.type == "cpu":
+        keep_freed_memory()
+    with float32_matmul():
+        torch.set_float32_matmul_precision(on_main(lambda: fastest_float32_matmul(device.type)))
+        yield
+
+
+@contextmanager
 def fixed_threads(device: "torch.device", number: int | None) -> Iterator[None]:
     """Compute with ``number`` CPU threads within the block, or one for each core (of a GPU's process its share).
 

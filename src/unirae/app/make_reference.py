@@ -64,7 +64,7 @@ def main() -> int:
 
 def run(options: Options) -> Path:
     """Compute and write; returns the file."""
-    from unirae.app.inference import fixed_threads, pick_device, process_group
+    from unirae.app.inference import computing, pick_device
     from unirae.core.distributed import is_main, rank
     from unirae.core.log import get_logger
     from unirae.evaluation.reference_file import write_reference
@@ -73,7 +73,7 @@ def run(options: Options) -> Path:
     if options.output.suffix != ".npz":
         raise ConfigError(f"--output {options.output}: the file is an npz; call it so")
     device = pick_device(options.device)
-    with process_group(device), fixed_threads(device, options.num_threads):
+    with computing(device, num_threads=options.num_threads):
         cli.configure_logging(rank=rank())
         reference = make(options, device)
         if is_main():

@@ -45,13 +45,13 @@ def main() -> int:
 
 def run(options: Options) -> Path:
     """Sample and write; returns the folder."""
-    from unirae.app.inference import fixed_threads, pick_device, process_group
+    from unirae.app.inference import computing, pick_device
     from unirae.app.sample_folder import SampleFolder
     from unirae.core.distributed import rank
 
     cli.quiet_libraries()
     device = pick_device(options.device)
-    with process_group(device), fixed_threads(device, options.num_threads):
+    with computing(device, num_threads=options.num_threads):
         cli.configure_logging(rank=rank())
         generator = open_generator(options, device, labels=options.labels)
         count = options.num_samples

@@ -49,7 +49,7 @@ def main() -> int:
 
 def run(options: Options) -> "list[Scored]":
     """Score what is not there yet, then show the table; the first process alone gives the points."""
-    from unirae.app.inference import fixed_threads, pick_device, process_group
+    from unirae.app.inference import computing, pick_device
     from unirae.app.sweep_table import show
     from unirae.core.distributed import is_main, rank
 
@@ -57,7 +57,7 @@ def run(options: Options) -> "list[Scored]":
     averages = [weights_options(text) for text in options.ema_decay]
     cli.quiet_libraries()
     device = pick_device(options.device)
-    with process_group(device), fixed_threads(device, options.num_threads):
+    with computing(device, num_threads=options.num_threads):
         cli.configure_logging(rank=rank())
         folder = sweep(options, averages, device)
         if not is_main():

@@ -13,7 +13,7 @@ from unirae.app.builders import Config
 from unirae.app.run_dir import git_commit
 from unirae.app.run_settings import deciding_settings
 from unirae.core.errors import ConfigError
-from unirae.core.hardware import fastest_precision
+from unirae.core.hardware import FLOAT32_MATMUL, fastest_float32_matmul, fastest_precision
 from unirae.core.io import load_tensors
 from unirae.evaluation.curve_files import read_curves
 from unirae.evaluation.health import differences
@@ -209,6 +209,21 @@ def resolve_precision(settings: Config, checkpoint: Path | None) -> str:
     if checkpoint is not None:
         return load_tensors(checkpoint)["unirae"]["config"]["trainer"]["precision"]
     return fastest_precision(_device_type(settings["accelerator"]))
+
+
+def resolve_float32_matmul(settings: Config, checkpoint: Path | None) -> str:
+    """What ``trainer.float32_matmul`` means here; ``auto`` is measured once in a run, like the precision."""
+    wanted = settings["float32_matmul"]
+    if wanted == "auto" and checkpoint is not None:
+        before = load_tensors(checkpoint)["unirae"]["config"]["trainer"]
+        wanted = before.get("float32_matmul", wanted)  # runs of before this setting lack it
+    if wanted == "auto":
+        return fastest_float32_matmul(_device_type(settings["accelerator"]))
+    if wanted not in FLOAT32_MATMUL:
+        raise ConfigError(
+            f"trainer.float32_matmul={wanted} is unknown; choose auto or {', '.join(FLOAT32_MATMUL)}"
+        )
+    return wanted
 
 
 def _precision_plugins(precision: str, device_type: str) -> list[Any]:

@@ -25,6 +25,7 @@ from unirae.flow.times import time_grid
 from unirae.models.denoiser import Denoiser
 from unirae.models.pairing import decoder_for
 from unirae.models.rae import RAE
+from unirae.nn.narrow_weights import NarrowWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +183,8 @@ def sample_batch(
     """
     missing = batch_size - len(indices)
     filled = torch.cat([indices, indices[-1] + 1 + torch.arange(missing, device=indices.device)])
-    with inference_context(indices.device, precision):
+    narrow = NarrowWeights(dit, guide, decoder.decoder)
+    with inference_context(indices.device, precision), narrow.in_use():
         made = sample_latents(
             dit, labels=labels(filled), indices=filled, seed=seed, settings=settings, guide=guide
         )

@@ -16,6 +16,9 @@ class TimeEmbedding(nn.Module):
     frozen parameter, which the reference counts among its parameters too.
     """
 
+    keeps_full_precision = True
+    """For :class:`~unirae.nn.narrow_weights.NarrowWeights`."""
+
     def __init__(self, *, width: int, num_frequencies: int = 256) -> None:
         super().__init__()
         self.frequencies = nn.Parameter(torch.randn(num_frequencies), requires_grad=False)

@@ -89,6 +89,11 @@ class ManualModule(pl.LightningModule):
         """The networks that the summary at the start of a run lists; None is left out."""
         raise NotImplementedError
 
+    @property
+    def frozen(self) -> list[nn.Module]:
+        """The networks that a step runs and nothing trains, or that have parts of that kind."""
+        return []
+
     def probes(self, image: Float[Tensor, "1 3 H W"]) -> dict[str, Callable[[], Any]]:
         """Forward passes of one image whose kept activations make up a step's; the one that lives longest first."""
         raise NotImplementedError

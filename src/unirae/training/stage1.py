@@ -176,6 +176,12 @@ class Stage1(ManualModule):
             "EMA": self.ema,
         }
 
+    @property
+    def frozen(self) -> list[nn.Module]:
+        """Encoder, perceptual net and the discriminator's backbone."""
+        judges = [self.perceptual, self.adversary.discriminator if self.adversary else None]
+        return [self.rae.encoder, *(judge for judge in judges if judge is not None)]
+
     def probes(self, image: Float[Tensor, "1 3 H W"]) -> dict[str, Callable[[], Any]]:
         """The decoder, whose graph lives throughout the step, and what looks at its image."""
         leaf = detached_leaf(image)

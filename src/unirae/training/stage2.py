@@ -168,6 +168,11 @@ class Stage2(SingleNetwork):
         averages = {name.replace("_", " 0.").upper(): ema for name, ema in self.emas.items()}
         return {"RAE": self.rae, "DiT": self.denoiser, **averages}
 
+    @property
+    def frozen(self) -> list[nn.Module]:
+        """The encoder."""
+        return [self.rae.encoder]
+
     def probes(self, image: Float[Tensor, "1 3 H W"]) -> dict[str, Callable[[], Any]]:
         """The denoiser; the encoder's activations are not kept."""
         x = image.new_zeros(1, *self.denoiser.latent_shape)

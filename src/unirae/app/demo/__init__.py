@@ -57,11 +57,16 @@ def main() -> int:
 
 def run(options: Options) -> None:
     """Train what is not trained yet, evaluate, write the report."""
+    import torch
+
+    from unirae.app.inference import fast_products
+
     started = time.perf_counter()
     train_all(options)
     cli.configure_logging(options.output_dir / "demo.log")
     try:
-        report = evaluate(options)
+        with fast_products(torch.device("cpu")):
+            report = evaluate(options)
     except KeyboardInterrupt:
         raise RunInterrupted("interrupted; nothing is lost: the same command goes on from here") from None
     log.info("done in %.0f s. Open %s", time.perf_counter() - started, report)
@@ -93,10 +98,8 @@ def evaluate(options: Options) -> Path:
     from unirae.app.demo.pictures import draw_generation
     from unirae.app.demo.reconstructions import score_reconstructions
     from unirae.app.report import write_report
-    from unirae.core.hardware import keep_freed_memory
     from unirae.core.io import write_json
 
-    keep_freed_memory()
     folder = options.output_dir
     scores = score_reconstructions(folder)
     trained = open_trained(options)

@@ -1,0 +1,63 @@
+"""Frozen weights in 16 bits while autocast computes: cast once instead of at every use.
+
+Within a step autocast remembers the casts of weights that are trained, but casts a frozen weight anew each time that it
+is used: an encoder's 86 million numbers at every step, a denoiser's at each of a sampler's evaluations.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+"""Layers that autocast runs in 16 bits. Not what derives from them: it may use its weight in another way."""
+
+
+class NarrowWeights:
+    """16-bit copies of the weights of ``networks``, in the place of the weights only while :meth:`in_use`.
+
+    The results are autocast's to the last bit. Layers that are trained are left to autocast, and so is what lies in a
+    module with ``keeps_full_precision``, which turns autocast off.
+    """
+
+    def __init__(self, *networks: nn.Module | None) -> None:
+        found = (layer for network in networks if network is not None for layer in _layers(network))
+        self._layers = list(dict.fromkeys(found))
+        self._copies: dict[tuple[nn.Module, str], tuple[tuple[int, int], nn.Parameter]] = {}
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Compute with the copies within the block where autocast is on; outside of it nothing happens."""
+        originals: list[tuple[nn.Module, str, nn.Parameter]] = []
+        try:
+            for layer in self._layers:
+                for name, weight in layer.named_parameters(recurse=False):
+                    if torch.is_autocast_enabled(weight.device.type) and _is_frozen(weight):
+                        originals.append((layer, name, weight))
+                        layer.register_parameter(name, self._copy(layer, name, weight))
+            yield
+        finally:
+            for layer, name, weight in originals:
+                layer.register_parameter(name, weight)
+
+    def _copy(self, layer: nn.Module, name: str, weight: nn.Parameter) -> nn.Parameter:
+        state = (weight.data_ptr(), weight._version)
+        known = self._copies.get((layer, name))
+        if known is None or known[0] != state:
+            narrow = weight.detach().to(torch.get_autocast_dtype(weight.device.type))
+            known = self._copies[layer, name] = (state, nn.Parameter(narrow, requires_grad=False))
+        return known[1]
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    if getattr(module, "keeps_full_precision", False):
+        return
+    if type(module) in _LAYERS:
+        yield module
+    for child in module.children():
+        yield from _layers(child)
+
+
+def _is_frozen(weight: Tensor) -> bool:
+    return weight.dtype == torch.float32 and not (weight.requires_grad and torch.is_grad_enabled())

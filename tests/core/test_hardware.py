@@ -1,0 +1,57 @@
+"""Which products this machine makes: the fast ones only where they are as accurate as 32 bits."""
+
+import pytest
+import torch
+
+from unirae.core import hardware
+from unirae.core.hardware import FLOAT32_MATMUL, fastest_float32_matmul, float32_matmul
+
+
+@pytest.fixture
+def faked(monkeypatch):
+    """A machine whose ``medium`` has a given speed and number of mantissa bits."""
+
+    def machine(*, ratio: float, bits: int):
+        def seconds(a, b, rounds=4):
+            return 1.0 if torch.get_float32_matmul_precision() == "highest" else 1.0 / ratio
+
+        def error(a, b, exact):
+            return 2.0**-22 if torch.get_float32_matmul_precision() == "highest" else 2.0**-bits
+
+        fastest_float32_matmul.cache_clear()
+        monkeypatch.setattr(hardware, "_matmul_seconds", seconds)
+        monkeypatch.setattr(hardware, "_matmul_error", error)
+
+    yield machine
+    fastest_float32_matmul.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "bits", "choice"),
+    [
+        (1.9, 22, "medium"),
+        (1.9, 21, "medium"),
+        (1.05, 22, "highest"),
+        (5.0, 9, "highest"),
+        (5.0, 11, "highest"),
+    ],
+)
+def test_the_faster_is_taken_if_it_is_accurate(faked, ratio, bits, choice):
+    faked(ratio=ratio, bits=bits)
+    assert fastest_float32_matmul("cpu") == choice
+
+
+def test_here_it_is_accurate_and_the_setting_is_as_before():
+    with float32_matmul():
+        for before in FLOAT32_MATMUL:
+            torch.set_float32_matmul_precision(before)
+            choice = fastest_float32_matmul("cpu")
+            assert torch.get_float32_matmul_precision() == before
+            torch.set_float32_matmul_precision(choice)
+            a, b = torch.randn(2, 300, 300, dtype=torch.float64)
+            found = (a.float() @ b.float()).double()
+            assert (found - a @ b).norm() / (a @ b).norm() < 2e-6
+
+
+def test_a_gpu_is_not_given_tf32_unasked():
+    assert fastest_float32_matmul("cuda") == "highest"
