@@ -33,7 +33,7 @@ class BlockOptions:
     use_swiglu: bool = True
     use_rmsnorm: bool = True
 
-    def norm(self, width: int) -> nn.Module:
+    def norm(self, width: int) -> RMSNorm | LayerNorm:
         """The norm in front of attention, MLP and output."""
         return RMSNorm(width) if self.use_rmsnorm else LayerNorm(width, eps=1e-6, elementwise_affine=False)
 
@@ -48,13 +48,6 @@ class BlockOptions:
         if self.use_swiglu:
             return SwiGlu(width=width, hidden_width=int(2 / 3 * hidden))
         return Mlp(width=width, hidden_width=hidden, approximate="tanh")
-
-
-def modulate(
-    x: Float[Tensor, "b n d"], shift: Float[Tensor, "b m d"], scale: Float[Tensor, "b m d"]
-) -> Float[Tensor, "b n d"]:
-    """x·(1 + scale) + shift."""
-    return x * (1.0 + scale) + shift
 
 
 class Modulation(nn.Module):
@@ -94,8 +87,8 @@ class ModulatedBlock(nn.Module):
     ) -> Float[Tensor, "b n d"]:
         """One layer; ``condition`` has one vector per image (m = 1) or per token (m = n)."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)
-        x = x + gate_a * self.attention(modulate(self.attention_norm(x), shift_a, scale_a), rotary)
-        return x + gate_m * self.mlp(modulate(self.mlp_norm(x), shift_m, scale_m))
+        x = x + gate_a * self.attention(self.attention_norm.modulated(x, shift_a, scale_a), rotary)
+        return x + gate_m * self.mlp(self.mlp_norm.modulated(x, shift_m, scale_m))
 
 
 class ModulatedOutput(nn.Module):
@@ -118,4 +111,4 @@ class ModulatedOutput(nn.Module):
     ) -> Float[Tensor, "b n out"]:
         """The prediction of each token."""
         shift, scale = self.modulation(condition)
-        return self.linear(modulate(self.norm(x), shift, scale))
+        return self.linear(self.norm.modulated(x, shift, scale))

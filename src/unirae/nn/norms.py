@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from unirae.core.distributed import all_sum
 from unirae.core.precision import full_precision
+from unirae.nn.fused import modulated_rms_norm
 
 
 class RMSNorm(nn.Module):
@@ -21,6 +22,12 @@ class RMSNorm(nn.Module):
         """Normalised, at least float32."""
         return F.rms_norm(full_precision(x), (self.width,), self.weight, self.eps)
 
+    def modulated(
+        self, x: Float[Tensor, "b n d"], shift: Float[Tensor, "b m d"], scale: Float[Tensor, "b m d"]
+    ) -> Float[Tensor, "b n d"]:
+        """Normalised, times 1 + scale, plus shift; in autocast's type where it is on, else at least float32."""
+        return modulated_rms_norm(x, self.weight, shift, scale, eps=self.eps)
+
 
 class LayerNorm(nn.LayerNorm):
     """PyTorch's, computed in at least 32 bits."""
@@ -28,6 +35,12 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, input: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         """Normalised, at least float32."""
         return super().forward(full_precision(input))
+
+    def modulated(
+        self, x: Float[Tensor, "b n d"], shift: Float[Tensor, "b m d"], scale: Float[Tensor, "b m d"]
+    ) -> Float[Tensor, "b n d"]:
+        """Normalised, times 1 + scale, plus shift; at least float32."""
+        return self(x) * (1.0 + scale) + shift
 
 
 class FeatureNorm(nn.Module):
