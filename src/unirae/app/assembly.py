@@ -158,7 +158,7 @@ def announce(module: ManualModule, data: TrainingData, *, max_steps: int, output
     )
     for line in module.plan():
         log.info(line)
-    for line in module.cautions():
+    for line in module.cautions(max_steps):
         log.warning(line)
 
 

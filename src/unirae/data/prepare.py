@@ -223,7 +223,8 @@ def _finish(
     empty = [split for split, count in counts.items() if count == 0]
     if empty:
         raise DataError(
-            f"no readable image for split {empty}; first: {unreadable[0]}. See the records in {work}."
+            f"no readable image for {' and '.join(empty)}: {unreadable[0]['path']} is {unreadable[0]['reason']}, "
+            f"and so on ({len(unreadable)} in all; {work} has the records)"
         )
     for split, shards in splits.items():
         fingerprint = hashlib.sha256(f"{plan}/{split}".encode()).hexdigest()[:16]

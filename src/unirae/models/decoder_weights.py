@@ -42,6 +42,7 @@ def initialise_decoder(decoder: ViTDecoder, path: str | Path) -> None:
             f"{error}. The model has a decoder of width {sizes['width']}, depth {sizes['depth']}, for tokens of "
             f"{sizes['token_dim']}; give the sizes that the file was trained with (model/decoder=…) and its encoder"
         ) from None
+    log.info("the decoder starts from %s", path)
 
 
 def read_decoder(path: str | Path) -> dict[str, Tensor]:

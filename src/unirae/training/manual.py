@@ -102,7 +102,7 @@ class ManualModule(pl.LightningModule):
         """What will happen when, in steps: shown at the start of a run."""
         raise NotImplementedError
 
-    def cautions(self) -> list[str]:
+    def cautions(self, max_steps: int) -> list[str]:
         """What the user should know before it costs time: warned of at the start of a run."""
         return []
 

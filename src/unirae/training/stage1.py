@@ -199,6 +199,15 @@ class Stage1(ManualModule):
         lines.insert(0, in_words(rae.encoder, rae.encoder_input_size, rae.output_size))
         return [*lines, self.adversary.describe()] if self.adversary else lines
 
+    def cautions(self, max_steps: int) -> list[str]:
+        """A run that ends before its adversarial part begins."""
+        if self.adversary is None or self.adversary.gan_start_step < max_steps:
+            return []
+        return [
+            f"this run ends after {max_steps} steps, the GAN loss begins at step {self.adversary.gan_start_step}: nothing "
+            "adversarial is trained (model.disc_start_epoch, model.disc_upd_start_epoch)"
+        ]
+
     def ema_rae(self) -> RAE:
         """The autoencoder with the averaged decoder: what is evaluated and shown."""
         decoder = self.ema.average

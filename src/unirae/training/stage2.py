@@ -187,7 +187,7 @@ class Stage2(SingleNetwork):
             self.schedule.describe(),
         ]
 
-    def cautions(self) -> list[str]:
+    def cautions(self, max_steps: int) -> list[str]:
         """A network narrower than its tokens."""
         warning = self.denoiser.width_warning()
         return [warning] if warning else []
