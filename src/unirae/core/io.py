@@ -75,7 +75,8 @@ def read_json(path: str | Path) -> Any:
 
 def save_tensors(path: str | Path, content: dict[str, Any]) -> Path:
     """``torch.save`` a dictionary of tensors and plain values atomically."""
-    return write_atomically(path, lambda file: torch.save(content, file))
+    plain = dict(content)  # of a dictionary's subclass it would write the class, which no reader accepts
+    return write_atomically(path, lambda file: torch.save(plain, file))
 
 
 def load_tensors(path: str | Path) -> dict[str, Any]:
