@@ -316,3 +316,52 @@ def test_a_length_that_is_no_number_is_refused(key):
 
     with pytest.raises(ConfigError, match=f"trainer.{key}='' is not a number"):
         total_steps({"max_steps": 1, "max_epochs": 1} | {key: ""}, steps_per_epoch=5)
+
+
+# ---------------------------------------------------------------- paths
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(monkeypatch, tmp_path):
+    from unirae.app import convert, export
+    from unirae.app.options import parse
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = [
+        "--from=rae",
+        "--output=~/x",
+        "--config=~/c.yaml",
+        "--checkpoint=~nobody-of-this-name/a",
+        "--data=~",
+    ]
+    monkeypatch.setattr(sys, "argv", ["convert.py", *words])
+    options = parse(convert.Options)
+    assert (options.output, options.config) == (tmp_path / "x", tmp_path / "c.yaml")
+    assert options.checkpoint == Path("~nobody-of-this-name/a")
+    assert (options.from_, options.rae, options.data) == ("rae", None, "~")
+    monkeypatch.setattr(sys, "argv", ["export.py", "--checkpoint=~/run", "--output=out", "--picture=~/a.png"])
+    options = parse(export.Options)
+    assert options.checkpoint == tmp_path / "run"
+    assert (options.output, options.picture) == (Path("out"), tmp_path / "a.png")
+
+
+def test_a_tilde_is_expanded_in_nested_options_and_in_lists(monkeypatch, tmp_path):
+    from dataclasses import dataclass
+
+    from unirae.app.options import parse
+
+    @dataclass(frozen=True, kw_only=True)
+    class Part:
+        file: Path
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options:
+        part: Part
+        folders: tuple[Path, ...]
+        default: Path = Path("~/default")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["x", "--part.file=~/a", "--folders", "~/b", "c"])
+    found = parse(Options)
+    assert found == Options(
+        part=Part(file=tmp_path / "a"), folders=(tmp_path / "b", Path("c")), default=tmp_path / "default"
+    )

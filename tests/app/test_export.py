@@ -84,7 +84,7 @@ def test_the_card_has_scores_and_picture(stage2, tmp_path):
         (stage2 / f"eval/{name}.json").write_text(json.dumps(content))
     (stage2 / "eval/old.json").write_text("{}")  # of another program or version
     (stage2 / "samples").mkdir()
-    Image.new("RGB", (8, 8)).save(stage2 / "samples/step-000009.png")
+    Image.new("RGB", (8, 8)).save(stage2 / "samples/step-0000009.png")
     folder = run(Options(checkpoint=stage2, output=tmp_path / "out", license="mit"))
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\n")
@@ -100,6 +100,25 @@ def test_the_card_has_scores_and_picture(stage2, tmp_path):
     assert "![What the model makes](samples.png)" in card
     assert (folder / "samples.png").is_file()
     assert "hidden_size | [16, 32]" in card
+
+
+def test_the_card_takes_the_runs_own_samples_alone(stage2, tmp_path):
+    from PIL import Image
+
+    others = ("samples.png", "samples-of-others.png", "samples/sweep.png", "samples/step-final.png")
+    (stage2 / "samples").mkdir()
+    for name in others:
+        Image.new("RGB", (8, 8)).save(stage2 / name)
+    folder = run(Options(checkpoint=stage2, output=tmp_path / "without"))
+    assert not list(folder.glob("samples*"))
+    for step, shade in ((20_000_000, 200), (9, 100)):  # the newest by its number, not by its file's date
+        Image.new("RGB", (8, 8), (shade,) * 3).save(stage2 / f"samples/step-{step:07d}.png")
+    folder = run(Options(checkpoint=stage2, output=tmp_path / "with"))
+    assert Image.open(folder / "samples.png").getpixel((0, 0)) == (200, 200, 200)
+    again = run(Options(checkpoint=folder, output=tmp_path / "again"))
+    assert (again / "samples.png").read_bytes() == (folder / "samples.png").read_bytes()
+    given = run(Options(checkpoint=stage2, output=tmp_path / "given", picture=stage2 / "samples/sweep.png"))
+    assert (given / "samples.png").read_bytes() == (stage2 / "samples/sweep.png").read_bytes()
 
 
 def test_a_folder_stands_where_a_checkpoint_does(stage1, tmp_path):

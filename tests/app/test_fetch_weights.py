@@ -270,6 +270,63 @@ def test_what_somebody_put_there_is_recognised(tmp_path, hub, one_file, online):
     assert not store.is_whole(listed)
 
 
+def test_offline_a_model_needs_its_weights_and_what_nobody_verified_is_not_listed(
+    tmp_path, hub, one_file, monkeypatch, capsys
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    to = tmp_path / "DIR"
+    published = hub.root / "facebook/dinov2-with-registers-base"
+    (to / REGISTERS).mkdir(parents=True)
+    shutil.copyfile(one_file, to / DINO)
+    shutil.copyfile(published / "config.json", to / REGISTERS / "config.json")
+    with pytest.raises(WeightsError, match=rf"Missing or damaged: encoder: .*{REGISTERS}"):
+        run(options(to=to), hub=hub)
+    run(options(to=to, list=True), hub=hub)
+    assert "incomplete" in capsys.readouterr().out
+    shutil.copyfile(published / "model.safetensors", to / REGISTERS / "model.safetensors")
+    run(options(to=to), hub=hub)
+    assert not (to / MANIFEST).exists()
+    assert "there, not listed" in capsys.readouterr().out
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # where its publisher can be asked, it is listed
+    run(options(to=to), hub=hub)
+    assert set(json.loads((to / MANIFEST).read_text())["weights"]) == {REGISTERS, DINO}
+
+
+def test_a_model_in_parts_needs_every_part(tmp_path, hub, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    store, need = Store(tmp_path, hub), catalogue.model_need("owner/model", "encoder")
+    folder = tmp_path / need.place
+    folder.mkdir()
+    first, second = (f"model-0000{part}-of-00002.safetensors" for part in (1, 2))
+    (folder / "config.json").write_text("{}")
+    (folder / first).write_bytes(b"x")
+    assert not store.is_whole(need)  # no index
+    index = {"weight_map": {"a": first, "b": second}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert not store.is_whole(need)
+    (folder / second).write_bytes(b"x")
+    assert store.check(need) == "unverified"
+    (folder / "model.safetensors.index.json").write_text("[]")
+    assert not store.is_whole(need)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        [],
+        None,
+        {"weights": []},
+        {"weights": {"a": None}},
+        {"weights": {"a": {"files": [1], "licence": ""}}},
+    ],
+)
+def test_a_list_that_is_none_is_one_line(tmp_path, hub, content):
+    (tmp_path / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match=r"weights\.json is not the list that fetch_weights\.py writes"):
+        Store(tmp_path, hub)
+
+
 def test_a_gated_model_says_so_and_the_list_goes_on(tmp_path, hub, one_file, online, capsys):
     from unirae.core.hub import gated
 

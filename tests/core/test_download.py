@@ -17,6 +17,10 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     breaks_after: int | None = None
     ranges: list[str | None]
+    content = CONTENT
+    tag: str | None = None
+    changed: str | None = None
+    overlooks_if_range = False
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -29,11 +33,15 @@ class Handler(BaseHTTPRequestHandler):
             return
         wanted = self.headers.get("Range")
         self.server.ranges.append(wanted)
+        content, expected = self.server.content, self.headers.get("If-Range")
+        current = (None, self.server.tag, self.server.changed)
+        if expected not in current and not self.server.overlooks_if_range:
+            wanted = None
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        if start >= len(CONTENT):
+        if start >= len(content):
             self.send_error(416)
             return
-        body = CONTENT[start:]
+        body = content[start:]
         self._start(206 if wanted else 200, len(body))
         limit, self.server.breaks_after = self.server.breaks_after, None
         self.wfile.write(body if limit is None else body[:limit])
@@ -41,6 +49,9 @@ class Handler(BaseHTTPRequestHandler):
     def _start(self, status: int, length: int):
         self.send_response(status)
         self.send_header("Content-Length", str(length))
+        for name, value in (("ETag", self.server.tag), ("Last-Modified", self.server.changed)):
+            if value is not None:
+                self.send_header(name, value)
         self.end_headers()
 
     def log_message(self, *_):
@@ -90,9 +101,47 @@ def test_what_was_interrupted_continues(server, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["net.pth"]
 
 
+DAY = "Mon, 0{} Jan 2024 00:00:00 GMT"
+
+
+@pytest.mark.parametrize("overlooks", [False, True])
+@pytest.mark.parametrize(
+    "versions",
+    [(('"one"', None), ('"two"', None)), ((None, DAY.format(1)), (None, DAY.format(2))),
+     (('W/"same"', DAY.format(1)), ('W/"same"', DAY.format(2)))],
+)  # fmt: skip
+def test_a_file_that_changed_meanwhile_is_never_mixed(server, tmp_path, versions, overlooks):
+    server.overlooks_if_range = overlooks
+    server.tag, server.changed = versions[0]
+    server.breaks_after = 1_000_000
+    with pytest.raises(WeightsError, match="stopped after"):
+        download(url(server), tmp_path / "net.pth", resume=True)
+    assert {file.name for file in tmp_path.iterdir()} == {".net.pth.part", ".net.pth.part.version"}
+    server.tag, server.changed = versions[1]
+    server.content = CONTENT[::-1]
+    download(url(server), tmp_path / "net.pth", resume=True)
+    assert (tmp_path / "net.pth").read_bytes() == server.content
+    assert [file.name for file in tmp_path.iterdir()] == ["net.pth"]
+
+
+def test_a_file_that_stayed_continues_by_its_version(server, tmp_path):
+    server.tag, server.breaks_after = '"one"', 1_000_000
+    with pytest.raises(WeightsError, match="stopped after"):
+        download(url(server), tmp_path / "net.pth", resume=True)
+    assert download(url(server), tmp_path / "net.pth", resume=True) == SHA256
+    assert server.ranges == [None, "bytes=1000000-"]
+    assert [file.name for file in tmp_path.iterdir()] == ["net.pth"]
+
+
+def test_without_a_version_or_a_hash_it_starts_anew(server, tmp_path):
+    (tmp_path / ".net.pth.part").write_bytes(b"another version")
+    assert download(url(server), tmp_path / "net.pth", resume=True) == SHA256
+    assert server.ranges == [None]
+
+
 def test_a_part_that_is_too_long_begins_again(server, tmp_path):
     (tmp_path / ".net.pth.part").write_bytes(CONTENT + b"more")
-    assert download(url(server), tmp_path / "net.pth", resume=True) == SHA256
+    assert download(url(server), tmp_path / "net.pth", resume=True, sha256=SHA256) == SHA256
 
 
 def test_without_resuming_nothing_stays_behind(server, tmp_path):

@@ -1,3 +1,7 @@
+import resource
+import zipfile
+from contextlib import contextmanager
+
 import pytest
 import torch
 from hypothesis import given
@@ -6,11 +10,14 @@ from hypothesis import strategies as st
 from unirae.core.errors import UserError, WeightsError
 from unirae.core.io import (
     file_sha256,
+    load_safetensors,
     load_tensors,
     read_json,
+    save_safetensors,
     save_tensors,
     state_sha256,
     write_atomically,
+    write_folder,
     write_json,
 )
 
@@ -62,6 +69,55 @@ def test_no_truncation_escapes_the_one_line_error(tmp_path_factory, data):
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
     with pytest.raises(WeightsError, match="truncated or not a torch file"):
         load_tensors(path)
+
+
+def test_one_flipped_bit_is_named_with_its_entry(tmp_path):
+    path = save_tensors(tmp_path / "net.pt", {"w": torch.ones(1000), "v": torch.ones(3)})
+    assert load_tensors(path)["w"].sum() == 1000
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.ones(1000).numpy().tobytes()) + 2000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"net\.pt is damaged: the checksum of archive/data/0 in it"):
+        load_tensors(path)
+
+
+def test_files_without_checksums_load(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        save_tensors(tmp_path / "unchecked.pt", {"w": torch.ones(3)})
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert not any(entry.CRC for entry in zipfile.ZipFile(tmp_path / "unchecked.pt").infolist())
+    torch.save({"w": torch.ones(3)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    for name in ("unchecked.pt", "old.pt"):
+        assert load_tensors(tmp_path / name)["w"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("load", [load_tensors, load_safetensors])
+def test_a_folder_instead_of_a_file_is_one_line(tmp_path, load):
+    with pytest.raises(WeightsError, match="is a folder; a file of weights is needed"):
+        load(tmp_path)
+    with pytest.raises(WeightsError, match=r"no such file: .*none\.pt"):
+        load(tmp_path / "none.pt")
+
+
+@contextmanager
+def file_size_limit(size):
+    """The operating system refuses longer files: it is to the writer what a full disk is."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_refusal_in_the_middle_of_safetensors_is_one_line_and_leaves_nothing(tmp_path):
+    tensors = {"w": torch.ones(10_000)}
+    refused = pytest.raises(UserError, match=r"cannot write .*out: File too large\. Free some space")
+    with file_size_limit(1000), refused:
+        write_folder(tmp_path / "out", lambda new: save_safetensors(new / "model.safetensors", tensors))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_state_hash_sees_names_types_shapes_and_values_but_not_order():

@@ -1,6 +1,7 @@
 """Models of transformers and timm that the package has no file for: their tokens, their numbers, their refusals."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unirae.core.errors import WeightsError
+from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.hub import hub_problem
 from unirae.core.weights import VARIABLE
 from unirae.models.encoders.build import build_encoder, encoder_from_identity
@@ -197,6 +198,42 @@ def test_a_folder_that_lacks_tensors_is_refused(published, tmp_path):
     save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match=r"1 missing \(blocks\.1\.attn\.proj\.weight\)"):
         build_encoder(kind="timm", name=str(tmp_path))
+
+
+def test_a_timm_folder_with_a_tensor_too_many_is_refused(published, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    name, folder, _ = published
+    if name not in TIMM:
+        pytest.skip("test_encoder_weights.py has it for transformers")
+    shutil.copytree(folder, tmp_path / "of_timm")
+    weights = tmp_path / "of_timm/model.safetensors"
+    state = load_file(weights)
+    save_file(state | {"head.extra": torch.ones(1)}, weights)  # of a classifier: no part of an encoder
+    build_encoder(kind="timm", name=str(tmp_path / "of_timm"))
+    save_file(state | {"blocks.0.attn.extra": torch.ones(1)}, weights)
+    with pytest.raises(WeightsError, match=r"of_timm\): 1 unexpected \(blocks\.0\.attn\.extra\)"):
+        build_encoder(kind="timm", name=str(tmp_path / "of_timm"))
+
+
+def test_a_timm_folder_that_is_cut_short_is_one_line(published, tmp_path):
+    name, folder, _ = published
+    if name != "vit_timm":
+        pytest.skip("once is enough")
+    shutil.copytree(folder, tmp_path / "cut")
+    weights = tmp_path / "cut/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match=r"cut: its weights are truncated or no safetensors file"):
+        build_encoder(kind="timm", name=str(tmp_path / "cut"))
+
+
+def test_a_pyramid_of_timm_is_refused_with_its_shape():
+    name = "swin_tiny_patch4_window7_224"
+    architecture = {"model_name": name, "embed_dim": 12, "depths": (1, 1), "num_heads": (2, 2)}
+    with pytest.raises(
+        ConfigError, match=r"swin.* gave \(1, 28, 28, 24\) for 224×224 px: it is not a plain ViT"
+    ):
+        build_encoder(kind="timm", name=name, weights="random", architecture=architecture)
 
 
 # ---------------------------------------------------------------- gated models

@@ -12,8 +12,6 @@ from unirae.core.errors import ConfigError
 if TYPE_CHECKING:
     from unirae.models.rae import RAE
 
-PICTURE = "samples"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -36,7 +34,7 @@ class Options:
     embed_encoder: Flag = False
     """Put the encoder's weights into the folder, too (mind their licence)."""
     picture: Path | None = None
-    """An image for the card. Default: the newest samples of the run."""
+    """An image for the card. Default: the newest samples/step-*.png of the run."""
     license: str | None = None
     """Of the model, for the card, such as mit. Default: the card says that it is not stated."""
     push_to_hub: str | None = None
@@ -53,7 +51,7 @@ def main() -> int:
 
 def run(options: Options) -> Path:
     """Write the folder, and upload it if wished; returns it."""
-    from unirae.app.model_card import newest_picture, write_card
+    from unirae.app.model_card import PICTURE, newest_picture, write_card
     from unirae.core.io import check_new_folder, write_folder
     from unirae.core.log import get_logger
     from unirae.models.hub import push_to_hub

@@ -1,5 +1,6 @@
 """The model card of an exported folder: what the model is, what it was trained on, how it scores, how to use it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,12 @@ from unirae.core.errors import UserError
 from unirae.core.io import file_sha256, write_atomically
 from unirae.core.log import get_logger
 from unirae.evaluation.result_file import Result, read_result
+from unirae.models.model_folder import WEIGHTS
 
 log = get_logger(__name__)
+
+PICTURE = "samples"
+"""Of an exported folder, without the suffix."""
 
 _USE_RAE = """```python
 import unirae
@@ -68,10 +73,22 @@ def _use(about: dict[str, Any]) -> str:
 
 
 def newest_picture(checkpoint: Path) -> Path | None:
-    """The last samples of the checkpoint's run, if there are any."""
-    run = _run_folder(checkpoint)
-    found = [*run.glob("samples/*.png"), *run.glob("samples*.png"), *run.glob("samples.jpg")]
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    """The last samples of the checkpoint's run, or the picture of the exported folder that it is; None without any.
+
+    Training writes ``samples/step-NNNNNNN.png`` (the callbacks of samples). Whatever else lies beside a checkpoint
+    need not show this model.
+    """
+    if checkpoint.name == WEIGHTS:
+        return next(
+            (file for file in sorted(checkpoint.parent.glob(f"{PICTURE}.*")) if _is_picture(file)), None
+        )
+    folder = _run_folder(checkpoint) / "samples"
+    steps = [file for file in folder.glob("step-*.png") if re.fullmatch(r"step-\d{7,}\.png", file.name)]
+    return max(steps, key=lambda file: int(file.stem.removeprefix("step-")), default=None)
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
 
 
 def _run_folder(checkpoint: Path) -> Path:

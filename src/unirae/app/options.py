@@ -1,5 +1,7 @@
 """Command-line types that the commands share."""
 
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -40,5 +42,27 @@ Flag = Annotated[
 
 
 def parse(options: type[Any]) -> Any:
-    """The command line as an instance of a dataclass of options, with underscores in its flags."""
-    return tyro.cli(options, use_underscores=True, config=(tyro.conf.FlagConversionOff,))
+    """The command line as an instance of a dataclass of options, with underscores in its flags.
+
+    A ``~`` that starts a path is the home folder, also in ``--output=~/x``, which shells hand over as it is.
+    """
+    return _at_home(tyro.cli(options, use_underscores=True, config=(tyro.conf.FlagConversionOff,)))
+
+
+def _at_home(value: Any) -> Any:
+    """The value with every path in it expanded, in dataclasses and sequences, too."""
+    if isinstance(value, Path):
+        return _expanded(value)
+    if isinstance(value, list | tuple):
+        return type(value)(_at_home(item) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        given = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+        return replace(value, **{name: _at_home(item) for name, item in given.items()})
+    return value
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # ~name of nobody: a file may be called so
+        return path

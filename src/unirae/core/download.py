@@ -5,6 +5,7 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from email.message import Message
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO
@@ -48,16 +49,21 @@ def download(
     Args:
         sha256: how the hash must begin, in hexadecimal.
         resume: keep what arrived before an interrupt in ``.<name>.part`` beside ``path`` and continue there. Not for
-            processes that may fetch the same file at once: without it each writes a file of its own.
+            processes that may fetch the same file at once: without it each writes a file of its own. The server's
+            version of the file (ETag, or Last-Modified) is kept in ``.<name>.part.version``: where it has another one
+            by then, or names none and there is no ``sha256`` to notice, the download starts anew.
 
     Raises:
         WeightsError: the server refuses or cannot be reached, the disk is full, or the file is another one.
     """
     part = path.with_name(f".{path.name}.part" if resume else f".{path.name}.{os.getpid()}.part")
+    version = part.with_name(f"{part.name}.version")
     finished = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole = _receive(url, part, progress)
+        if resume and sha256 is None and not version.is_file():
+            part.unlink(missing_ok=True)  # nothing would show that it was of another version
+        whole = _receive(url, part, version, progress)
         digest = _check(url, part, whole=whole, sha256=sha256)
         os.replace(part, path)
         finished = True
@@ -66,6 +72,8 @@ def download(
     finally:
         if not finished and part.is_file() and (not resume or part.stat().st_size == 0):
             part.unlink()
+        if not part.is_file():
+            version.unlink(missing_ok=True)
     return digest
 
 
@@ -81,27 +89,46 @@ def _check(url: str, part: Path, *, whole: int | None, sha256: str | None) -> st
     return digest
 
 
-def _receive(url: str, part: Path, progress: Progress) -> int | None:
-    """Append what ``part`` lacks; returns the bytes of the whole, if the server says them."""
+def _receive(url: str, part: Path, version: Path, progress: Progress) -> int | None:
+    """Append what ``part`` lacks, or all of it anew; returns the bytes of the whole, if the server says them."""
     here = part.stat().st_size if part.is_file() else 0
+    known = version.read_text() if here and version.is_file() else None
     headers = {"Range": f"bytes={here}-"} if here else {}
+    if known:
+        headers["If-Range"] = known  # of another version the server then sends the whole
     try:
         answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code != 416:  # 416: nothing after what is here; begin again rather than guess
             raise
         part.unlink()
-        return _receive(url, part, progress)
+        return _receive(url, part, version, progress)
     with answer:
         continues = answer.status == 206  # anything else is the whole file from its start
+        found = _version(answer.headers)
+        if continues and known and found and found != known:  # a server that overlooks If-Range
+            part.unlink()
+            return _receive(url, part, version, progress)
         here = here if continues else 0
         length = answer.headers.get("Content-Length")
         whole = here + int(length) if length else None
         with open(part, "ab" if continues else "wb") as file:
+            if not continues:  # after the old bytes are gone, and before there are new ones
+                _note(version, found)
             _copy(answer, file, here, whole, progress)
             file.flush()
             os.fsync(file.fileno())
     return whole
+
+
+def _note(file: Path, version: str | None) -> None:
+    file.write_text(version) if version else file.unlink(missing_ok=True)
+
+
+def _version(headers: Message) -> str | None:
+    """What ``If-Range`` takes: a strong ETag, else the date of the last change."""
+    tag = headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
 
 
 def _copy(source: IO[bytes], file: IO[bytes], here: int, whole: int | None, progress: Progress) -> None:

@@ -22,6 +22,11 @@ def hub_problem(error: BaseException, repository: str) -> str:
         )
     if any(isinstance(c, HfHubHTTPError) and _status(c) in _REFUSED for c in chain):
         return gated(repository)
+    return first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's own words, or its name where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from unirae.core.errors import WeightsError
-from unirae.models.model_folder import is_model_folder
+from unirae.core.hub import first_line, hub_problem
+from unirae.models.model_folder import broken_config, is_model_folder
 
 
 def push_to_hub(folder: str | Path, repo: str, *, private: bool = False, token: str | None = None) -> str:
@@ -23,7 +24,7 @@ def push_to_hub(folder: str | Path, repo: str, *, private: bool = False, token: 
         api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload a model of unirae")
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         raise WeightsError(
-            f"cannot upload {folder} to {repo}: {_first_line(error)}. Log in with `hf auth login`; the folder "
+            f"cannot upload {folder} to {repo}: {first_line(error)}. Log in with `hf auth login`; the folder "
             "stays, so the upload alone can be repeated with unirae.push_to_hub(folder, repo)"
         ) from None
     return str(address)
@@ -43,15 +44,13 @@ def from_hub(repo: str, *, revision: str | None = None, token: str | None = None
         folder = Path(snapshot_download(repo, revision=revision, token=token, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise WeightsError(
-            f"cannot fetch {repo} from the hub: {_first_line(error)}. Without a network, fetch it elsewhere "
+            f"cannot fetch {repo} from the hub: {hub_problem(error, repo)}. Without a network, fetch it elsewhere "
             f"(`hf download {repo} --local-dir DIR`) and give DIR"
         ) from None
+    if broken := broken_config(folder):
+        raise WeightsError(f"{repo} on the hub: {broken}")
     if not is_model_folder(folder):
         raise WeightsError(
             f"{repo} on the hub is no model of unirae: it lacks config.json and model.safetensors"
         )
     return folder
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,14 +1,16 @@
 """Opening what training wrote: a path is enough, because checkpoints describe themselves."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from unirae.core.errors import WeightsError
+from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import load_tensors
 from unirae.models.latent_stats import LatentStats
-from unirae.models.model_folder import WEIGHTS, is_model_folder, part, read_model_folder
+from unirae.models.model_folder import WEIGHTS, broken_config, is_model_folder, part, read_model_folder
 from unirae.models.rae import RAE
 
 
@@ -26,6 +28,8 @@ def find_checkpoint(path: str | Path) -> Path:
         return last
     if is_model_folder(path):
         return path / WEIGHTS
+    if broken := broken_config(path):
+        raise WeightsError(broken)
     if path.is_dir():
         raise WeightsError(
             f"{path} holds neither checkpoints/last.ckpt nor an exported model (config.json of unirae and {WEIGHTS}): "
@@ -47,18 +51,49 @@ def read_checkpoint(path: str | Path, *, kind: str | tuple[str, ...]) -> dict[st
     file = find_checkpoint(path)
     exported = file.name == WEIGHTS and is_model_folder(file.parent)
     if file.suffix == ".safetensors" and not exported:
+        if file.name == WEIGHTS and (broken := broken_config(file.parent)):
+            raise WeightsError(broken)
         raise WeightsError(
             f"{file} is no checkpoint of unirae: of its safetensors files, {WEIGHTS} lies beside a config.json"
         )
     content = read_model_folder(file.parent) if exported else load_tensors(file)
     about = content.get("unirae") if isinstance(content, dict) else None
-    if about is None:
+    if not isinstance(about, dict) or "kind" not in about:
         raise WeightsError(f"{file} is not a checkpoint of unirae")
     kinds = (kind,) if isinstance(kind, str) else kind
     if about["kind"] not in kinds:
         wanted = " or ".join(map(repr, kinds))
         raise WeightsError(f"{file} is a checkpoint of kind {about['kind']!r}; a {wanted} one is needed here")
-    return content
+    return Content(content, file=file)
+
+
+class Content(dict[str, Any]):
+    """What :func:`read_checkpoint` gives: a dictionary that knows its file, so that later errors can name it."""
+
+    def __init__(self, content: dict[str, Any], *, file: Path) -> None:
+        super().__init__(content)
+        self.file = file
+
+
+@contextmanager
+def naming_file(content: dict[str, Any]) -> Iterator[None]:
+    """Within this context a network is built from ``content``: what does not fit is an error that names the file.
+
+    The first errors are what constructors make of a description with other keys, types or sizes than they know.
+    """
+    try:
+        yield
+    except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if not isinstance(content, Content):
+            raise
+        raise WeightsError(
+            f"{content.file}: its description of the model cannot be built ({type(error).__name__}: "
+            f"{str(error).partition(chr(10))[0]})"
+        ) from error
+    except (ConfigError, WeightsError) as error:
+        if not isinstance(content, Content) or str(content.file) in str(error):
+            raise
+        raise type(error)(f"{content.file}: {error}") from None
 
 
 def load_rae(
@@ -104,15 +139,15 @@ def rae_from_checkpoint(
 ) -> RAE:
     """As :func:`load_rae`, from what :func:`read_checkpoint` gave."""
     about = content["unirae"]
-    stats = LatentStats(**about["latent_stats"]) if about["latent_stats"] else None
-    rae = RAE.from_spec(
-        about["rae"],
-        weights_of(content, "ema" if ema else "decoder"),
-        encoder_state=about["encoder_state"],
-        stats=stats,
-        encoder_weights=encoder_weights,
-        with_encoder=with_encoder,
-    )
+    with naming_file(content):
+        rae = RAE.from_spec(
+            about["rae"],
+            weights_of(content, "ema" if ema else "decoder"),
+            encoder_state=about["encoder_state"],
+            stats=LatentStats(**about["latent_stats"]) if about["latent_stats"] else None,
+            encoder_weights=encoder_weights,
+            with_encoder=with_encoder,
+        )
     return rae.eval().requires_grad_(False)
 
 

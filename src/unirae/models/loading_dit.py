@@ -7,7 +7,7 @@ from unirae.core.errors import WeightsError
 from unirae.models.denoiser import Denoiser
 from unirae.models.denoisers import denoiser_from_description
 from unirae.models.latent_stats import LatentStats
-from unirae.models.loading import rae_from_checkpoint, read_checkpoint, weights_of
+from unirae.models.loading import naming_file, rae_from_checkpoint, read_checkpoint, weights_of
 from unirae.models.model_folder import part
 from unirae.models.rae import RAE
 from unirae.models.random_rae import random_rae
@@ -32,8 +32,9 @@ def dit_from_checkpoint(
 ) -> Denoiser:
     """As :func:`load_dit`, from what ``read_checkpoint`` gave."""
     about = content["unirae"]
-    state = weights_of(content, _average(about["ema"], ema_decay) if ema else "dit")
-    denoiser = denoiser_from_description(about["dit"], state, stats_info=about["latent_stats_info"])
+    with naming_file(content):
+        state = weights_of(content, _average(about["ema"], ema_decay) if ema else "dit")
+        denoiser = denoiser_from_description(about["dit"], state, stats_info=about["latent_stats_info"])
     return denoiser.eval().requires_grad_(False)
 
 
@@ -70,7 +71,8 @@ def rae_of_dit(
     """
     reference = content["unirae"]["rae"]
     if rae is None and reference["path"] is None:
-        found, where = random_rae(**reference["recipe"]), "its recipe"
+        with naming_file(content):
+            found, where = random_rae(**reference["recipe"]), "its recipe"
     else:
         where = str(rae) if rae is not None else str((file.parent / reference["path"]).resolve())
         try:
@@ -88,5 +90,7 @@ def rae_of_dit(
             f"the autoencoder at {where} is not the one that {file} was trained on: fingerprint "
             f"{found.fingerprint[:12]}…, recorded {reference['fingerprint'][:12]}…. Give that one with --rae PATH"
         )
-    stats = part(weights_of(content, "ema"), "latent_stats")
-    return found.with_stats(LatentStats(**stats, info=content["unirae"]["latent_stats_info"]))
+    with naming_file(content):
+        kept = part(weights_of(content, "ema"), "latent_stats")
+        stats = LatentStats(**kept, info=content["unirae"]["latent_stats_info"])
+    return found.with_stats(stats)

@@ -1,19 +1,27 @@
 """A folder of weights that can be carried: what is in it, whole and verified, and its list, ``weights.json``."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from unirae.app.weights.catalogue import Need
-from unirae.app.weights.hub import Hub, Listing, RemoteFile
+from unirae.app.weights.hub import Hub, Listing, RemoteFile, choose
 from unirae.core.download import Progress, download, hash_in_name, remote_size
-from unirae.core.errors import WeightsError
+from unirae.core.errors import UserError, WeightsError
 from unirae.core.io import file_sha256, read_json, write_json
 from unirae.core.weights import may_ask_network
 
 MANIFEST = "weights.json"
+
+Check = Literal["whole", "unverified", "damaged"]
+_PART = re.compile(r"-\d+-of-\d+\.")
+_STAYS = {
+    "whole": "whole",
+    "unverified": "its publisher cannot be asked, so it is neither verified nor listed",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +39,14 @@ class Store:
     Args:
         folder: where it is.
         hub: how models are fetched.
+
+    Raises:
+        UserError: the list in the folder is damaged.
     """
 
     def __init__(self, folder: Path, hub: Hub) -> None:
         self.folder, self._hub = folder, hub
-        manifest = folder / MANIFEST
-        self._entries: dict[str, dict[str, Any]] = (
-            read_json(manifest)["weights"] if manifest.is_file() else {}
-        )
+        self._entries = _read_manifest(folder / MANIFEST)
 
     def files(self, need: Need) -> list[Stored]:
         """What the list says of it; empty if it was not fetched by this command."""
@@ -51,37 +59,46 @@ class Store:
             return "missing"
         stored = self.files(need)
         if not stored:
-            return "there, not listed"
+            lacking = not need.is_file and not _is_model(self.folder / need.place)
+            return "incomplete" if lacking else "there, not listed"
         return "there" if all(self._size(file) == file.size for file in stored) else "incomplete"
 
-    def is_whole(self, need: Need) -> bool:
-        """Whether every byte of it is there: by the hashes of the list, or else by what its publisher says.
+    def check(self, need: Need) -> Check:
+        """By the hashes of the list, or else by what its publisher says.
 
-        What is neither listed nor can be asked about counts as whole: somebody put it there.
+        What is neither listed nor can be asked about is ``unverified`` if it has the files that a model needs:
+        somebody put it there.
         """
         stored, path = self.files(need), self.folder / need.place
         if stored:
-            return all(
+            same = all(
                 self._size(file) == file.size and file_sha256(self.folder / file.path) == file.sha256
                 for file in stored
             )
+            return "whole" if same else "damaged"
         if not need.is_file:
-            return (path / "config.json").is_file() and self._as_published(need, path)
+            return self._as_published(need, path) if _is_model(path) else "damaged"
         if not path.is_file():
-            return False
+            return "damaged"
         if (expected := hash_in_name(need.place)) is not None:
-            return file_sha256(path).startswith(expected)
+            return "whole" if file_sha256(path).startswith(expected) else "damaged"
         size = remote_size(need.source) if may_ask_network() else None
-        return size is None or path.stat().st_size == size
+        if size is None:
+            return "unverified"
+        return "whole" if path.stat().st_size == size else "damaged"
 
-    def _as_published(self, need: Need, folder: Path) -> bool:
+    def is_whole(self, need: Need) -> bool:
+        """Whether nothing is known to be missing or damaged."""
+        return self.check(need) != "damaged"
+
+    def _as_published(self, need: Need, folder: Path) -> Check:
         if not may_ask_network():
-            return True
+            return "unverified"
         try:
             listing = self._hub.listing(need.source)
         except WeightsError:
-            return True
-        return not any(_problem(folder / file.name, file) for file in listing.files)
+            return "unverified"
+        return "damaged" if any(_problem(folder / file.name, file) for file in listing.files) else "whole"
 
     def fetch(self, need: Need, *, progress: Progress) -> None:
         """Bring it here and write it into the list.
@@ -150,10 +167,11 @@ def fetch_all(
     """
     problems = []
     for need in needs:
-        if store.is_whole(need):
-            if not store.files(need):
-                store.record(need)
-            say(f"{need.place}: whole, stays")
+        found = store.check(need)
+        if found == "whole" and not store.files(need):
+            store.record(need)
+        if found != "damaged":
+            say(f"{need.place}: {_STAYS[found]}, stays")
             continue
         say(f"{need.place}: fetching from {need.source}")
         try:
@@ -162,6 +180,39 @@ def fetch_all(
             problems.append(f"{need.what}: {error}")
     if problems:
         raise WeightsError("; ".join(problems))
+
+
+def _read_manifest(file: Path) -> dict[str, dict[str, Any]]:
+    """The entries of the list; none where there is no list."""
+    if not file.is_file():
+        return {}
+    content = read_json(file)
+    try:
+        for entry in content["weights"].values():
+            _ = entry["licence"], [Stored(**stored) for stored in entry["files"]]
+    except (AttributeError, KeyError, TypeError):
+        raise WeightsError(
+            f"{file} is not the list that fetch_weights.py writes. Remove it: what is in the folder is then checked "
+            "and listed again"
+        ) from None
+    return content["weights"]
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether a configuration and weights are there, every part of them that an index names."""
+    if not (folder / "config.json").is_file():
+        return False
+    try:
+        names = choose([path.name for path in folder.iterdir() if path.is_file()], folder.name)
+    except WeightsError:
+        return False
+    parts = {name for name in names if _PART.search(name)}
+    indices = [name for name in names if name.endswith(".index.json")]
+    try:
+        listed = {name for index in indices for name in read_json(folder / index)["weight_map"].values()}
+    except (AttributeError, KeyError, TypeError, UserError):
+        return False
+    return parts == listed
 
 
 def _problem(path: Path, file: RemoteFile) -> str | None:

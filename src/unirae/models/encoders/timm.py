@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,12 +13,9 @@ from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.hub import hub_problem
 from unirae.core.io import load_safetensors, load_tensors, read_json
-from unirae.core.log import get_logger
 from unirae.models.encoders.base import Encoder, plain_norm
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
 from unirae.models.strict import load_strictly
-
-log = get_logger(__name__)
 
 _HEADS = ("head.", "fc_norm.", "attn_pool.", "head_drist.", "head_dist.")
 
@@ -29,6 +27,7 @@ class TimmEncoder(Encoder):
     default_std: ClassVar[Rgb] = IMAGENET_STD
 
     def __init__(self, *, backbone: Any, identity: EncoderIdentity) -> None:
+        _check_plain(backbone, identity.name)
         backbone.norm = plain_norm(backbone.norm, backbone.embed_dim)
         sides = set(backbone.patch_embed.patch_size)
         if len(sides) != 1:
@@ -99,6 +98,7 @@ class TimmEncoder(Encoder):
         of_list = not Path(name).exists() and ":" not in name  # a name of timm's own, not a folder or hf-hub:
         if of_list and name.split(".")[0] != described["architecture"]:
             raise WeightsError(f"{folder} holds a {described['architecture']}, not a {name}")
+        from safetensors import SafetensorError
         from timm.models._hub import load_state_dict_from_path
 
         backbone = cls.skeleton(
@@ -108,15 +108,18 @@ class TimmEncoder(Encoder):
             backbone.unirae_architecture["model_name"] = name
         try:
             state = load_state_dict_from_path(folder)
+        except SafetensorError as error:
+            raise WeightsError(
+                f"{folder}: its weights are truncated or no safetensors file ({error}). Copy them again"
+            ) from None
         except (OSError, RuntimeError, ValueError) as error:
             raise WeightsError(f"{folder}: {str(error).splitlines()[0]}") from None
         of_its_family = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
         if of_its_family is not None:
             state = of_its_family(state, backbone)
         own = backbone.state_dict().keys()
-        if left := sorted(key for key in state if key not in own and not key.startswith(_HEADS)):
-            log.warning("%s: %s left out, which this model has no place for", folder, ", ".join(left[:3]))
-        load_strictly(backbone, {key: state[key] for key in own & state.keys()}, what=f"encoder ({folder})")
+        inside = {key: tensor for key, tensor in state.items() if key in own or not key.startswith(_HEADS)}
+        load_strictly(backbone, inside, what=f"encoder ({folder})")
         return backbone, described["statistics"]
 
     @classmethod
@@ -132,6 +135,24 @@ class TimmEncoder(Encoder):
     def _block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
         backbone: Any = self.backbone
         return backbone.forward_intermediates(pixels, output_fmt="NLC", intermediates_only=True)
+
+
+def _check_plain(backbone: Any, name: str) -> None:
+    """Refuse a pyramid, whose tokens grow wider from stage to stage; its final norm has another width than its patches.
+
+    Raises:
+        ConfigError: with the shape that it gave.
+    """
+    if backbone.num_features == backbone.embed_dim and hasattr(backbone, "norm"):
+        return
+    size = getattr(backbone.patch_embed, "img_size", None) or (224, 224)
+    device = next(backbone.parameters()).device
+    with torch.no_grad():
+        shape = tuple(backbone.eval().forward_features(torch.zeros(1, 3, *size, device=device)).shape)
+    raise ConfigError(
+        f"{name}: the encoder gave {shape} for {size[0]}×{size[1]} px: it is not a plain ViT (one token per patch, all "
+        "of one width, class and register tokens in front)"
+    )
 
 
 def repository(name: str) -> str | None:

@@ -1,0 +1,131 @@
+"""What ``config.json`` of an exported folder must say, and may say: checked once, when it is read or written."""
+
+import json
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from unirae.core.errors import WeightsError
+
+FORMAT = "unirae"
+FORMAT_VERSION = 1
+
+_Types = tuple[type, ...]
+
+_OF_ANY: dict[str, _Types] = {
+    "kind": (str,),
+    "version": (str,),
+    "commit": (str, NoneType),
+    "step": (int, NoneType),
+    "config": (dict,),
+}
+_NEEDED: dict[str, dict[str, _Types]] = {
+    "stage1": _OF_ANY
+    | {
+        "rae": (dict,),
+        "rae.encoder": (dict,),
+        "rae.decoder": (dict,),
+        "rae.rae": (dict,),
+        "latent_stats_info": (dict,),
+    },
+    "stage2": _OF_ANY
+    | {
+        "dit": (dict,),
+        "dit.kind": (str,),
+        "dit.architecture": (dict,),
+        "dit.time_shift": (int, float),
+        "latent_stats_info": (dict, NoneType),
+        "rae": (dict,),
+        "rae.path": (str, NoneType),
+        "rae.fingerprint": (str,),
+        "rae.recipe": (dict, NoneType),
+        "class_names": (list,),
+        "ema": (dict,),
+        "ema.ema": (int, float, NoneType),
+    },
+}
+"""A dot is a step down; what is above comes first."""
+_MAY_BE: dict[str, dict[str, _Types]] = {
+    "stage1": {"origin": (dict, NoneType), "exported_weights": (str,), "weights_sha256": (str,)},
+    "stage2": {
+        "origin": (dict, NoneType),
+        "exported_weights": (str,),
+        "weights_sha256": (str,),
+        "sampling": (dict, NoneType),
+        "time_distribution": (str,),
+    },
+}
+_JSON = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    dict: "an object",
+    list: "a list",
+    NoneType: "null",
+}
+
+
+def load_config(file: Path) -> Any:
+    """The JSON in a file, whatever it says.
+
+    Raises:
+        WeightsError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:  # of the JSON or of its characters
+        raise WeightsError(f"{file} is not valid JSON ({error}). Copy the folder again") from None
+    except OSError as error:
+        raise WeightsError(f"cannot read {file}: {error.strerror}") from None
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """What the file says of its model, without the words that mark the format.
+
+    Raises:
+        WeightsError: it is damaged, of another program or of a newer format; or a key is missing, unknown or of a
+            wrong type.
+    """
+    about = load_config(file)
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise WeightsError(f"{file} does not describe a model of unirae")
+    version = about.pop("format_version", None)
+    del about["format"]
+    if version != FORMAT_VERSION:
+        raise WeightsError(
+            f"{file} is of format_version {version}, this unirae reads {FORMAT_VERSION}; update unirae"
+        )
+    check_config(about, file)
+    return about
+
+
+def check_config(about: dict[str, Any], file: Path) -> None:
+    """Refuse a description that loading could not use, or that says more than is understood.
+
+    Raises:
+        WeightsError: names the file and the key.
+    """
+    kind = about.get("kind")
+    if not isinstance(kind, str) or kind not in _NEEDED:
+        raise WeightsError(f"{file}: kind {kind!r} is unknown; expected one of {', '.join(_NEEDED)}")
+    for key, types in _NEEDED[kind].items():
+        above, _, name = key.rpartition(".")
+        place = about[above] if above else about
+        if name not in place:
+            raise WeightsError(f"{file} lacks {key}, which a {kind} model has. Export or copy it again")
+        _check_type(file, key, place[name], types)
+    for key in _MAY_BE[kind].keys() & about.keys():
+        _check_type(file, key, about[key], _MAY_BE[kind][key])
+    known = {key for key in _NEEDED[kind] if "." not in key} | _MAY_BE[kind].keys()
+    if unknown := sorted(about.keys() - known):
+        raise WeightsError(
+            f"{file} has an unknown {', '.join(unknown)}; a {kind} model has {', '.join(sorted(known))}. Was it "
+            "written by a newer unirae?"
+        )
+
+
+def _check_type(file: Path, key: str, value: Any, types: _Types) -> None:
+    is_right = isinstance(value, types) and not isinstance(value, bool)  # True counts as an int
+    if not is_right:
+        words = " or ".join(_JSON[wanted] for wanted in types)
+        raise WeightsError(f"{file}: {key}={value!r} must be {words}")
