@@ -8,7 +8,7 @@ from unirae.core.hardware import FLOAT32_MATMUL, fastest_float32_matmul, float32
 
 
 @pytest.fixture
-def faked(monkeypatch):
+def faked(monkeypatch, tmp_path):
     """A machine whose ``medium`` has a given speed and number of mantissa bits."""
 
     def machine(*, ratio: float, bits: int):
@@ -18,12 +18,11 @@ def faked(monkeypatch):
         def error(a, b, exact):
             return 2.0**-22 if torch.get_float32_matmul_precision() == "highest" else 2.0**-bits
 
-        fastest_float32_matmul.cache_clear()
+        monkeypatch.setenv("UNIRAE_CACHE_DIR", str(tmp_path / f"{ratio}-{bits}"))
         monkeypatch.setattr(hardware, "_matmul_seconds", seconds)
         monkeypatch.setattr(hardware, "_matmul_error", error)
 
-    yield machine
-    fastest_float32_matmul.cache_clear()
+    return machine
 
 
 @pytest.mark.parametrize(
@@ -31,7 +30,7 @@ def faked(monkeypatch):
     [
         (1.9, 22, "medium"),
         (1.9, 21, "medium"),
-        (1.05, 22, "highest"),
+        (1.0, 22, "highest"),
         (5.0, 9, "highest"),
         (5.0, 11, "highest"),
     ],
@@ -39,6 +38,22 @@ def faked(monkeypatch):
 def test_the_faster_is_taken_if_it_is_accurate(faked, ratio, bits, choice):
     faked(ratio=ratio, bits=bits)
     assert fastest_float32_matmul("cpu") == choice
+
+
+def test_the_answer_stays_although_the_stopwatch_says_something_else(faked, monkeypatch):
+    faked(ratio=1.9, bits=22)
+    assert fastest_float32_matmul("cpu") == "medium"
+    monkeypatch.setattr(hardware, "_matmul_seconds", lambda a, b, rounds=4: 1.0)
+    assert fastest_float32_matmul("cpu") == "medium"
+    monkeypatch.setattr(torch, "__version__", "another")
+    assert fastest_float32_matmul("cpu") == "highest"
+
+
+def test_without_a_cache_it_is_measured_each_time(faked, monkeypatch, tmp_path):
+    faked(ratio=1.9, bits=22)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("UNIRAE_CACHE_DIR", str(tmp_path / "file"))
+    assert fastest_float32_matmul("cpu") == "medium"
 
 
 def test_here_it_is_accurate_and_the_setting_is_as_before():

@@ -212,7 +212,7 @@ def resolve_precision(settings: Config, checkpoint: Path | None) -> str:
 
 
 def resolve_float32_matmul(settings: Config, checkpoint: Path | None) -> str:
-    """What ``trainer.float32_matmul`` means here; ``auto`` is measured once in a run, like the precision."""
+    """What ``trainer.float32_matmul`` means here; ``auto`` is settled once in a run, like the precision."""
     wanted = settings["float32_matmul"]
     if wanted == "auto" and checkpoint is not None:
         before = load_tensors(checkpoint)["unirae"]["config"]["trainer"]

@@ -4,11 +4,15 @@ import ctypes
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from unirae.core.cache import cache_dir
+from unirae.core.errors import UserError
+from unirae.core.io import read_json, short_code, write_json
 from unirae.core.log import get_logger
 
 log = get_logger(__name__)
@@ -39,16 +43,34 @@ _TOLERATED = 4.0
 """How much larger an error may be: both round to 32 bits and add up in other orders. 16 bits err 1000 times as much."""
 
 
-@cache
 def fastest_float32_matmul(device_type: str) -> str:
     """The setting of ``torch.set_float32_matmul_precision`` that is fast and as accurate as 32 bits are.
 
     On a CPU ``medium`` lets torch multiply by oneDNN, which on some processors is twice as fast as the default and as
     accurate, while on others it rounds to 16 bits. So both are tried on one product. Elsewhere it is ``highest``: that
-    a GPU may use TF32 is for the user to say. Measured once in a process.
+    a GPU may use TF32 is for the user to say.
+
+    The answer is kept in the cache for this processor and this torch: last digits follow from it, and they must not
+    change from one command to the next because a stopwatch was disturbed.
     """
     if device_type != "cpu":
         return "highest"
+    machine = {"processor": _processor(), "torch": str(torch.__version__)}
+    file = cache_dir() / "hardware" / f"float32_matmul-{short_code(machine)}.json"
+    if not file.is_file():
+        found = _compare_float32_matmul()
+        with suppress(UserError):  # without a cache it is measured in each process
+            write_json(file, {**machine, **found})
+        log.info(
+            "fp32 products: %(choice)s (medium runs %(ratio).1f times as fast as highest, errors %(errors)s)",
+            found,
+        )
+        return found["choice"]
+    choice = read_json(file)["choice"]
+    return choice if choice in FLOAT32_MATMUL else "highest"
+
+
+def _compare_float32_matmul() -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(size, 768, generator=generator) for size in (256, 1536))
     exact = a.double() @ b.double().T
@@ -59,12 +81,18 @@ def fastest_float32_matmul(device_type: str) -> str:
             seconds[setting] = min(seconds[setting], _matmul_seconds(a, b, rounds=2))
             errors[setting] = errors.get(setting) or _matmul_error(a, b, exact)
     ratio = seconds["highest"] / seconds["medium"]
-    choice = "medium" if errors["medium"] <= _TOLERATED * errors["highest"] and ratio > 1.2 else "highest"
-    log.info(
-        "fp32 products: %s (medium runs %.1f times as fast as highest here, error %.1e and %.1e)",
-        choice, ratio, errors["medium"], errors["highest"],
-    )  # fmt: skip
-    return choice
+    accurate = errors["medium"] <= _TOLERATED * errors["highest"]
+    return {"choice": "medium" if accurate and ratio > 1.05 else "highest", "ratio": ratio, "errors": errors}
+
+
+def _processor() -> str:
+    """Its name, where the system tells one."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        # the flags, too: virtual machines hide which processor it is, and what it can do
+        wanted = ("model name", "flags", "Features")
+        return " ".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
+    return platform.processor() or platform.machine()
 
 
 @contextmanager

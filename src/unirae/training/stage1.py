@@ -204,8 +204,8 @@ class Stage1(ManualModule):
         if self.adversary is None or self.adversary.gan_start_step < max_steps:
             return []
         return [
-            f"this run ends after {max_steps} steps, the GAN loss begins at step {self.adversary.gan_start_step}: nothing "
-            "adversarial is trained (model.disc_start_epoch, model.disc_upd_start_epoch)"
+            f"this run ends after {max_steps} steps, the GAN loss begins at step {self.adversary.gan_start_step}: "
+            "nothing adversarial is trained (model.disc_start_epoch, model.disc_upd_start_epoch)"
         ]
 
     def ema_rae(self) -> RAE:
