@@ -1,12 +1,14 @@
 """``convert.py`` with diffusers' folders: the command around the functions that tests/models checks."""
 
+import json
+
 import pytest
 import torch
 from official_folder import LATENT, dit_node, golden_rae, write_config, write_rae
 
 import unirae
 from unirae.app.convert import Options, run
-from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.errors import ConfigError, UserError, WeightsError
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -84,6 +86,48 @@ def test_a_generator_becomes_a_pipeline_and_a_folder_again(autoencoder, tmp_path
     assert said["class_names"] == [f"class {k}" for k in range(5)]
     assert (said["sampling"]["cfg_scale"], said["sampling"]["num_steps"]) == (1.5, 7)
     assert said["sampling"]["time_grid"] == "to_zero"
+    _what_is_wrong_in_a_pipeline_is_named(pipeline, tmp_path)
+
+
+def _what_is_wrong_in_a_pipeline_is_named(pipeline, tmp_path):
+    for file, key, value, message in (
+        (
+            "model_index.json",
+            "_class_name",
+            "StableDiffusionPipeline",
+            "is of StableDiffusionPipeline; only a RAEDiT",
+        ),
+        (
+            "model_index.json",
+            "id2label",
+            {"0": "cat"},
+            "id2label must give a name to each of the labels 0 to 4",
+        ),
+        ("model_index.json", "id2label", ["cat"], "id2label must give"),
+        ("model_index.json", "defaults", "x", "defaults must be keys and values"),
+        ("model_index.json", "defaults", {"guidance": 2}, "model_index.json: defaults: unknown guidance"),
+        ("model_index.json", "defaults", {"num_inference_steps": "x"}, "num_inference_steps='x'"),
+        ("model_index.json", "defaults", {"guidance_interval": 1}, "guidance_interval=1 must be two numbers"),
+        ("model_index.json", "defaults", {"guidance_scale": "2"}, "guidance_scale='2' must be a number"),
+        ("transformer/config.json", "time_shift", -1, "time_shift=-1 must be a number above 0"),
+        ("transformer/config.json", "time_shift", "x", "time_shift='x' must be"),
+        ("transformer/config.json", "architecture", [], r"architecture=\[\] must be keys and values"),
+        ("transformer/config.json", "kind", "unet", "describes no network of ours"),
+        ("vae/config.json", "encoder_type", ["mae"], r"encoder_type=\['mae'\] is unknown"),
+        ("vae/config.json", "patch_size", True, "patch_size=True must be a whole number"),
+        (
+            "vae/config.json",
+            "scaling_factor",
+            2.0,
+            "transformer's statistics of latents are not the autoencoder's",
+        ),
+    ):
+        whole = (pipeline / file).read_text()
+        (pipeline / file).write_text(json.dumps({**json.loads(whole), key: value}))
+        with pytest.raises(UserError, match=message):
+            run(Options(from_="diffusers", input=pipeline, output=tmp_path / "wrong"))
+        assert not (tmp_path / "wrong").exists()
+        (pipeline / file).write_text(whole)
 
 
 def test_trained_positions_go_to_a_pipeline_alone(tmp_path, monkeypatch):

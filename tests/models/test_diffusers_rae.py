@@ -185,7 +185,7 @@ KEY = "decoder.decoder_layers.0.attention.to_k.bias"
         (lambda t: t.pop("encoder.embeddings.cls_token"), r"1 missing \(encoder.embeddings.cls_token\)"),
         (lambda t: t.update(extra=torch.ones(1)), r"1 unexpected \(extra\)"),
         (lambda t: t.update({KEY: torch.ones(5)}), rf"{KEY} \(5,\) instead of \(32,\)"),
-        (lambda t: t.update({KEY: torch.ones(32).int()}), "not a floating-point tensor"),
+        (lambda t: t.update({KEY: torch.ones(32).int()}), "from 32- or 16-bit floats"),
         (lambda t: t.update(_latents_mean=torch.ones(3, 4, 4)), r"_latents_mean has the shape \(3, 4, 4\)"),
         (lambda t: t["_latents_std"].sub_(1), "is no standard deviation"),
         (lambda t: t["_latents_mean"].fill_(float("nan")), "not finite"),

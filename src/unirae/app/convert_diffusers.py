@@ -12,8 +12,10 @@ from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
 from unirae.models.contents import dit_content, rae_content
 from unirae.models.interop.diffusers_dit import dit_from_diffusers_pipeline, save_dit_pipeline
+from unirae.models.interop.diffusers_index import read_index
 from unirae.models.interop.diffusers_rae import rae_from_diffusers
 from unirae.models.interop.diffusers_rae_export import save_rae_as_diffusers
+from unirae.models.interop.diffusers_stats import check_same_latents
 from unirae.models.loading import find_checkpoint, rae_from_checkpoint, read_checkpoint
 from unirae.models.loading_dit import dit_from_checkpoint, rae_of_dit
 from unirae.models.model_folder import write_model_folder
@@ -47,14 +49,15 @@ def from_diffusers(options: Options) -> None:
         raise WeightsError(
             f"{source}: the transformer reads latents {denoiser.latent_shape}, the autoencoder makes {rae.latent_shape}"
         )
-    index = _index(source)
+    check_same_latents(denoiser.latent_stats, rae.stats, what=str(source))
+    index = read_index(source, num_classes=denoiser.num_classes)
     content = dit_content(
         denoiser,
         rae_reference={"path": "rae", "fingerprint": rae.fingerprint, "recipe": None},
-        class_names=[index["id2label"][key] for key in sorted(index.get("id2label") or {}, key=int)],
+        class_names=index.class_names,
         config=recorded,
         origin={**origin, "files": _files(source / "transformer")},
-        sampling=_sampling(index.get("defaults") or {}),
+        sampling=_sampling(index.defaults),
     )
 
     def fill(folder: Path) -> None:
@@ -116,12 +119,6 @@ def _sampling(defaults: dict[str, Any]) -> dict[str, Any] | None:
 
 def _defaults(sampling: dict[str, Any]) -> dict[str, Any]:
     return {theirs: sampling[ours] for theirs, ours in _NAMES.items() if ours in sampling}
-
-
-def _index(folder: Path) -> dict[str, Any]:
-    from unirae.core.io import read_json
-
-    return read_json(folder / "model_index.json")
 
 
 def _files(folder: Path) -> dict[str, dict[str, str]]:

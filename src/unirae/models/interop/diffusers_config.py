@@ -114,14 +114,14 @@ def read_config(folder: Path, *, hint: str) -> dict[str, Any]:
 
 def _check(config: AutoencoderConfig, file: Path) -> None:
     """Refuse values that cannot be built, with the reason."""
-    if config.encoder_type not in _ENCODERS:
+    if not isinstance(config.encoder_type, str) or config.encoder_type not in _ENCODERS:
         raise ConfigError(
             f"{file}: encoder_type={config.encoder_type!r} is unknown; diffusers has {', '.join(_ENCODERS)}"
         )
     for field in fields(config):
         value = getattr(config, field.name)
         if field.type == "int" or field.type is int:
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"{file}: {field.name}={value} must be a whole number of at least 1")
         elif field.name in ("noise_tau", "scaling_factor") and not isinstance(value, int | float):
             raise ConfigError(f"{file}: {field.name}={value} must be a number")

@@ -13,12 +13,11 @@ from typing import Any
 
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import write_folder
-from unirae.flow.guidance import ALWAYS
-from unirae.flow.times import TIME_GRIDS
 from unirae.models.denoiser import Denoiser
 from unirae.models.denoisers import build_denoiser, describe_denoiser
 from unirae.models.interop.diffusers_config import CLASS, DIFFUSERS_VERSION, WITH_POSITIONS, read_config
 from unirae.models.interop.diffusers_files import read_weights, write_config, write_weights
+from unirae.models.interop.diffusers_index import PIPELINE, checked_defaults
 from unirae.models.interop.diffusers_rae_export import (
     EncoderNames,
     autoencoder_config,
@@ -35,7 +34,6 @@ TRANSFORMER = "RAETransformer"
 _PARTS = "unirae.models.interop.diffusers_parts"
 _NETWORK, _STATISTICS = "network.", {"latents_mean": "mean", "latents_var": "var"}
 _TRANSFORMER_KEYS = {"kind", "architecture", "time_shift", "latent_stats"}
-_DEFAULTS = ("num_inference_steps", "guidance_scale", "guidance_interval", "time_grid")
 
 
 def save_dit_pipeline(
@@ -68,10 +66,10 @@ def save_dit_pipeline(
     vae_class = CLASS if has_diffusers_positions(decoder) else WITH_POSITIONS
     vae_config = autoencoder_config(decoder)
     index = {
-        "_class_name": ["pipeline", "RAEDiTPipeline"],
+        "_class_name": ["pipeline", PIPELINE],
         "_diffusers_version": DIFFUSERS_VERSION,
         "id2label": _id2label(class_names, denoiser),
-        "defaults": _checked_defaults(defaults or {}),
+        "defaults": checked_defaults(defaults or {}),
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
         "transformer": ["unirae_transformer", TRANSFORMER],
         "vae": ["diffusers", CLASS] if vae_class == CLASS else ["unirae_autoencoder", WITH_POSITIONS],
@@ -122,6 +120,7 @@ def dit_from_diffusers_pipeline(folder: str | Path, *, variant: str | None = Non
     if values.keys() != _TRANSFORMER_KEYS:
         different = ", ".join(sorted(values.keys() ^ _TRANSFORMER_KEYS))
         raise ConfigError(f"{where / 'config.json'}: missing or unknown {different}")
+    _check_types(values, where / "config.json")
     tensors = read_weights(where, variant=variant)
     about = dict(values["latent_stats"] or {})
     wanted = {name for name, of in _STATISTICS.items() if about.get(of) is not None}
@@ -130,13 +129,27 @@ def dit_from_diffusers_pipeline(folder: str | Path, *, variant: str | None = Non
     stats = LatentStats(
         **{_STATISTICS[name]: tensors[name] for name in wanted}, eps=about.get("eps"), info=about.get("info")
     )
-    denoiser = build_denoiser(
-        values["kind"], **values["architecture"], time_shift=values["time_shift"], latent_stats=stats
-    )
+    try:
+        denoiser = build_denoiser(
+            values["kind"], **values["architecture"], time_shift=values["time_shift"], latent_stats=stats
+        )
+    except (ConfigError, TypeError, ValueError) as error:
+        raise ConfigError(f"{where / 'config.json'} describes no network of ours: {error}") from None
     state = {key.removeprefix(_NETWORK): tensor for key, tensor in tensors.items() if key not in others}
     state |= {f"latent_stats.{name}": tensor for name, tensor in stats.state_dict().items()}
     load_strictly(denoiser, state, what=TRANSFORMER)
     return denoiser.eval().requires_grad_(False)
+
+
+def _check_types(values: dict[str, Any], file: Path) -> None:
+    for key, kinds, what in (
+        ("kind", str, "a text"),
+        ("architecture", dict, "keys and values"),
+        ("time_shift", int | float, "a number above 0"),
+        ("latent_stats", dict | None, "keys and values, or null"),
+    ):
+        if not isinstance(values[key], kinds) or (key == "time_shift" and not values[key] > 0):
+            raise ConfigError(f"{file}: {key}={values[key]!r} must be {what}")
 
 
 def _write_transformer(denoiser: Denoiser, folder: Path) -> None:
@@ -171,16 +184,3 @@ def _id2label(class_names: Sequence[str] | None, denoiser: Denoiser) -> dict[str
     if len(class_names) != denoiser.num_classes:
         raise ConfigError(f"{len(class_names)} class_names for a network of {denoiser.num_classes} classes")
     return {str(number): name for number, name in enumerate(class_names)}
-
-
-def _checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    if unknown := defaults.keys() - set(_DEFAULTS):
-        raise ConfigError(f"defaults: unknown {', '.join(sorted(unknown))}; known: {', '.join(_DEFAULTS)}")
-    low, high = defaults.get("guidance_interval", ALWAYS)
-    if not 0 <= low <= high <= 1:
-        raise ConfigError(f"defaults: guidance_interval=({low}, {high}) must be within [0, 1]")
-    if defaults.get("time_grid", "reference") not in TIME_GRIDS:
-        raise ConfigError(f"defaults: time_grid={defaults['time_grid']!r}; known: {', '.join(TIME_GRIDS)}")
-    if defaults.get("num_inference_steps", 2) < 2:
-        raise ConfigError("defaults: num_inference_steps counts the time grid's points; at least 2")
-    return {**defaults, **({"guidance_interval": [low, high]} if "guidance_interval" in defaults else {})}

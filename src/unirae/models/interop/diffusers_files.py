@@ -35,8 +35,10 @@ def read_weights(folder: Path, *, variant: str | None = None) -> dict[str, Tenso
     else:
         raise WeightsError(f"no {single.name} in {folder}{_what_there_is(folder)}")
     for key, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise WeightsError(f"{folder}: {key} is of {tensor.dtype}, not a floating-point tensor")
+        if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+            raise WeightsError(
+                f"{folder}: {key} is of {tensor.dtype}; they are read as float32, from 32- or 16-bit floats"
+            )
     narrow = {str(t.dtype).removeprefix("torch.") for t in tensors.values() if t.dtype != torch.float32}
     if narrow:
         log.info("%s holds %s: read as float32", folder, ", ".join(sorted(narrow)))

@@ -55,6 +55,22 @@ def stats_to_diffusers(stats: LatentStats) -> tuple[Tensor, Tensor]:
     return mean, ((stats.var.cpu().double() + stats.eps).sqrt() - STD_EPS).float()
 
 
+def check_same_latents(one: LatentStats, other: LatentStats, *, what: str) -> None:
+    """Refuse a transformer and an autoencoder that normalise latents differently; rounding aside.
+
+    Raises:
+        WeightsError: names ``what`` they are parts of.
+    """
+    pairs = zip(_mean_and_scale(one), _mean_and_scale(other), strict=True)
+    if not all(torch.allclose(*torch.broadcast_tensors(a, b), rtol=1e-4, atol=1e-5) for a, b in pairs):
+        raise WeightsError(f"{what}: the transformer's statistics of latents are not the autoencoder's (vae)")
+
+
+def _mean_and_scale(stats: LatentStats) -> tuple[Tensor, Tensor]:
+    mean = torch.zeros(1) if stats.mean is None else stats.mean
+    return mean, torch.ones(1) if stats.var is None else (stats.var + stats.eps).sqrt()
+
+
 def _shaped(values: Tensor, latent_shape: tuple[int, int, int], name: str) -> Tensor:
     """As (c, h, w), or (c, 1, 1) where all places have the same."""
     channels = latent_shape[0]
