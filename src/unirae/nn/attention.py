@@ -17,16 +17,15 @@ _PLAIN_UP_TO = 512
 def attend(
     q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads n d"], v: Float[Tensor, "b heads n d"]
 ) -> Float[Tensor, "b heads n d"]:
-    """softmax(q·kᵀ/√d)·v, by PyTorch's fused kernels.
+    """softmax(q·kᵀ/√d)·v, by PyTorch's fused kernels, or on a CPU by the plain formula where that is faster.
 
-    Not so where gradients are wanted in 16 bits on a CPU: there the fused backward pass takes 9 times as long as the
-    plain formula's at 16 tokens, 3.6 times at 64, 1.7 times at 256 (torch 2.14, AVX-512 with bf16; docs/log.md).
-    Scores and softmax are in 32 bits, as in the kernel: rounding the scores to 16 would cost an error that grows with
-    them. Only the probabilities are rounded.
+    So it is up to 512 tokens where oneDNN makes the products: in 16 bits, or in 32 bits as
+    ``torch.set_float32_matmul_precision`` says. With gradients the fused kernel takes 1.6 times as long at 256 tokens
+    and up to 9 times at 16 (docs/log.md). Scores and softmax are in 32 bits, as in the kernel: rounding the scores to
+    16 would cost an error that grows with them. Only the probabilities are rounded.
     """
-    wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
-    narrow_on_cpu = v.device.type == "cpu" and v.dtype.itemsize <= 2
-    if not (wants_gradient and narrow_on_cpu and v.shape[-2] <= _PLAIN_UP_TO):
+    by_onednn = v.dtype.itemsize <= 2 or torch.get_float32_matmul_precision() != "highest"
+    if v.device.type != "cpu" or v.dtype.itemsize > 4 or not by_onednn or v.shape[-2] > _PLAIN_UP_TO:
         return F.scaled_dot_product_attention(q, k, v)
     with torch.autocast("cpu", enabled=False):
         scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
