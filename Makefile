@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Exact versions that were tested, on the Python they were tested with; drop it with `make CONSTRAINTS=`.
 CONSTRAINTS ?= -c constraints.txt
 
-.PHONY: demo test test-slow check format clean help
+.PHONY: demo test test-slow check bench format clean help
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,12 @@ check: $(VENV)/installed-dev  ## formatting, lint, types, layers, then the defau
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+bench: $(VENV)/installed-dev  ## measure beside the official code: make bench AGAINST=DIR; with CHECK=1 compare with the committed results
+	for script in stage1 stage2 autoencoder sampling; do \
+		$(BIN)/python benchmarks/$$script.py $(if $(AGAINST),--against $(AGAINST)) $(if $(CHECK),--check) || exit 1; \
+	done
+	$(if $(CHECK),,$(BIN)/python benchmarks/report.py)
 
 format: $(VENV)/installed-dev  ## let ruff format and mend
 	$(BIN)/ruff format src tests tools

@@ -1,0 +1,213 @@
+"""What a case of a benchmark is, and how its sides are compared, recorded and shown."""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import official
+from paced import Measured, Side, interleave
+
+RESULTS = Path(__file__).parent / "results"
+OURS, OURS_FP32, THEIRS_FP32, THEIRS_BF16 = "ours", "ours fp32", "reference fp32", "reference bf16"
+PRODUCTS = {"fp32": "fp32 products", "bf16": "bf16 products"}
+_PRODUCT_FLOPS = 2 * 2048**3
+_LOST = 0.85
+"""A ratio below this share of the committed one is a regression; rounds of a shared machine differ by less."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A piece of work that both implementations do.
+
+    Attributes:
+        name: of its file of results.
+        title: for the tables, with sizes.
+        images: of one unit.
+        work: function of that name in ``ours`` and in ``official``.
+        ours, theirs: options of it beside ``precision``.
+        training: whether precisions are named as trainers do.
+        rounds: how often each side takes its turn.
+    """
+
+    name: str
+    title: str
+    images: int
+    work: str
+    ours: dict[str, Any] = field(default_factory=dict)
+    theirs: dict[str, Any] = field(default_factory=dict)
+    training: bool = False
+    rounds: int = 7
+
+
+def main(cases: Sequence[Case], *, description: str) -> None:
+    """The command of one script: measure its cases, and write or check their results."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR", help="a checkout of the official code (bytetriper/RAE)"
+    )
+    parser.add_argument("--only", nargs="+", metavar="CASE", choices=[case.name for case in cases])
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the committed results; write nothing"
+    )
+    options = parser.parse_args()
+    if options.against is not None and not (options.against / official.MARK).is_file():
+        parser.error(
+            f"--against {options.against} has no {official.MARK}: it is no checkout of bytetriper/RAE"
+        )
+    worse = []
+    for case in cases:
+        if options.only and case.name not in options.only:
+            continue
+        result = measure(case, options.against, rounds=options.rounds or case.rounds)
+        show(result)
+        if options.check:
+            worse += regressions(case.name, result)
+        else:
+            write(case.name, result)
+    if worse:
+        sys.exit("\n".join(worse))
+
+
+def sides(case: Case, against: Path | None) -> list[Side]:
+    """Ours at its default and in fp32, theirs as recommended and in bf16, and the machine's own products."""
+    names = {"fp32": "32-true", "bf16": "bf16-mixed"} if case.training else {"fp32": "fp32", "bf16": "bf16"}
+    found = [
+        Side(OURS, f"ours:{case.work}", {**case.ours, "precision": names["bf16"]}),
+        Side(OURS_FP32, f"ours:{case.work}", {**case.ours, "precision": names["fp32"]}),
+    ]
+    if against is not None:
+        options = {**case.theirs, "root": str(against.resolve())}
+        found += [
+            Side(THEIRS_FP32, f"official:{case.work}", {**options, "precision": "fp32"}),
+            Side(THEIRS_BF16, f"official:{case.work}", {**options, "precision": "bf16"}),
+        ]
+    return [
+        *found,
+        Side(PRODUCTS["fp32"], "ours:products", {"dtype": "float32"}),
+        Side(PRODUCTS["bf16"], "ours:products", {"dtype": "bfloat16"}),
+    ]
+
+
+def measure(case: Case, against: Path | None, *, rounds: int) -> dict[str, Any]:
+    """One case's record, ready for JSON."""
+    measured = interleave(sides(case, against), rounds=rounds, warmup=2)
+    work = {name: one for name, one in measured.items() if name not in PRODUCTS.values()}
+    flops = work[OURS].flops
+    peak = {kind: _PRODUCT_FLOPS / measured[name].median for kind, name in PRODUCTS.items()}
+    return {
+        "what": case.title,
+        "images": case.images,
+        "model_gflops": round((flops or 0) / 1e9, 1),
+        "products_gflops_per_second": {kind: round(value / 1e9) for kind, value in peak.items()},
+        "sides": {name: _described(one, case, flops or 0, peak) for name, one in work.items()},
+        "ratios": _ratios(work),
+        "machine": machine(),
+        "versions": versions(against),
+    }
+
+
+def _described(one: Measured, case: Case, flops: int, peak: dict[str, float]) -> dict[str, Any]:
+    return {
+        "seconds": [round(value, 4) for value in one.seconds],
+        "median": round(one.median, 4),
+        "images_per_second": round(case.images / one.median, 2),
+        "peak_gb": None if one.peak_bytes is None else round(one.peak_bytes / 1e9, 2),
+        # model FLOPs are those of ours, which computes nothing twice
+        "share_of_bf16_products": round(flops / one.median / peak["bf16"], 3),
+        "share_of_fp32_products": round(flops / one.median / peak["fp32"], 3),
+    }
+
+
+def _ratios(work: dict[str, Measured]) -> dict[str, Any]:
+    pairs = {
+        "equal precision": (THEIRS_FP32, OURS_FP32),
+        "default against recommended": (THEIRS_FP32, OURS),
+        "both bf16": (THEIRS_BF16, OURS),
+    }
+    found: dict[str, Any] = {}
+    for name, (theirs, own) in pairs.items():
+        if theirs in work:
+            rounds = [a / b for a, b in zip(work[theirs].seconds, work[own].seconds, strict=True)]
+            found[name] = {
+                "speed": round(statistics.median(rounds), 2),
+                "lowest": round(min(rounds), 2),
+                "highest": round(max(rounds), 2),
+                "memory": _memory_ratio(work[own], work[theirs]),
+            }
+    return found
+
+
+def _memory_ratio(own: Measured, theirs: Measured) -> float | None:
+    if own.peak_bytes is None or theirs.peak_bytes is None:
+        return None
+    return round(own.peak_bytes / theirs.peak_bytes, 2)
+
+
+def machine() -> dict[str, Any]:
+    """Where it ran."""
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        lines = dict(
+            line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line
+        )
+        given = {key.strip(): value.strip() for key, value in lines.items()}
+        name = given.get("model name", name)
+        if "cpu family" in given:  # virtual machines call every processor alike
+            name += f" (family {given['cpu family']}, model {given['model']})"
+    return {"processor": name, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+
+
+def versions(against: Path | None) -> dict[str, Any]:
+    """Of what ran."""
+    from importlib.metadata import version
+
+    commit = None
+    if against is not None and (against / ".git").exists():
+        command = ["git", "-C", str(against), "rev-parse", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    return {"unirae": version("unirae"), "torch": version("torch"), "reference": commit}
+
+
+def show(result: dict[str, Any]) -> None:
+    """A few lines on the terminal."""
+    print(result["what"])
+    for name, side in result["sides"].items():
+        print(
+            f"  {name:15s} {side['median']:8.3f} s {side['images_per_second']:8.2f} images/s {side['peak_gb']} GB, "
+            f"{side['share_of_bf16_products']:.0%} of bf16 products, {side['share_of_fp32_products']:.0%} of fp32"
+        )
+    for name, ratio in result["ratios"].items():
+        print(
+            f"  {name}: {ratio['speed']} ({ratio['lowest']} to {ratio['highest']}), memory {ratio['memory']}"
+        )
+    sys.stdout.flush()
+
+
+def write(name: str, result: dict[str, Any]) -> None:
+    """Into ``results/``."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def regressions(name: str, result: dict[str, Any]) -> list[str]:
+    """What became slower than the committed results say, by the ratios; a line each."""
+    file = RESULTS / f"{name}.json"
+    if not file.is_file():
+        return [f"{name}: no committed results to compare with"]
+    before = json.loads(file.read_text())["ratios"]
+    return [
+        f"{name}, {what}: {ratio['speed']} now, {before[what]['speed']} committed"
+        for what, ratio in result["ratios"].items()
+        if what in before and ratio["speed"] < _LOST * before[what]["speed"]
+    ]

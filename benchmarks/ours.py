@@ -1,0 +1,147 @@
+"""The works of the benchmarks as UniRAE does them: the same code paths as its commands."""
+
+import tempfile
+from typing import Any
+
+from paced import Lap
+
+FAR = 10**9
+
+
+def stage1(lap: Lap, *, precision: str, batch: int, gan: bool, overrides: tuple[str, ...] = ()) -> None:
+    """Steps of stage 1: DINOv2-B, ViT-B decoder, LPIPS, DINO-S/8 discriminator, 224 → 256 px."""
+    epochs = 0 if gan else FAR
+    train(
+        lap,
+        "experiment=rae_dummy",
+        f"trainer.precision={precision}",
+        f"data.global_batch_size={batch}",
+        "model.decoder.patch_size=16",
+        f"model.disc_start_epoch={epochs}",
+        f"model.disc_upd_start_epoch={epochs}",
+        *overrides,
+    )
+
+
+def stage2(
+    lap: Lap, *, precision: str, batch: int, dit: str, cached: bool, overrides: tuple[str, ...] = ()
+) -> None:
+    """Steps of stage 2 from images, or from a cache of their latents."""
+    cache = (
+        (f"data.latent_cache={tempfile.mkdtemp()}", "callbacks.generation_metrics.metrics=[]")
+        if cached
+        else ()
+    )
+    train(
+        lap,
+        "experiment=dit_dummy",
+        f"model/dit={dit}",
+        f"trainer.precision={precision}",
+        f"data.global_batch_size={batch}",
+        "model.rae.decoder.patch_size=16",
+        *cache,
+        *overrides,
+    )
+
+
+def train(lap: Lap, *overrides: str) -> None:
+    """A run as ``src/train.py`` makes it, one step for each lap."""
+    import lightning.pytorch as pl
+
+    from unirae.app.assembly import assemble
+    from unirae.app.composition import compose
+    from unirae.core.hardware import keep_freed_memory
+    from unirae.training.callbacks.events import callbacks_of
+
+    class Pacer(pl.Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            lap()
+
+    keep_freed_memory()
+    config = compose(
+        [
+            *overrides,
+            f"paths.output_dir={tempfile.mkdtemp()}",
+            f"model.sample_every={FAR}",
+            f"trainer.max_steps={FAR}",
+            "trainer.max_epochs=null",
+            "trainer.log_every_n_steps=50",
+        ]
+    )
+    run = assemble(config, experiment="benchmark", checkpoint=None)
+    callbacks_of(run.trainer).append(Pacer())
+    run.fit()
+
+
+def sampling(
+    lap: Lap, *, precision: str, batch: int, dit: str, num_steps: int, settings: dict[str, Any]
+) -> None:
+    """Latents from labels: ``sample_dit.py`` without the decoder."""
+    import torch
+
+    from unirae.core.hardware import fastest_float32_matmul, keep_freed_memory
+    from unirae.evaluation.encoding import inference_context
+    from unirae.evaluation.sampling import SamplerSettings, sample_latents
+    from unirae.nn.narrow_weights import NarrowWeights
+
+    keep_freed_memory()
+    torch.set_float32_matmul_precision(fastest_float32_matmul("cpu"))
+    model = build_dit(dit).eval()
+    autoguided = settings.pop("guide", False)
+    guide = build_dit("dh_dummy").eval() if autoguided else None
+    how = SamplerSettings(num_steps=num_steps, **settings)
+    numbers = torch.arange(batch)
+    while True:
+        lap()
+        narrow = NarrowWeights(model, guide)
+        with inference_context(numbers.device, precision), narrow.in_use():  # pyright: ignore[reportArgumentType]
+            sample_latents(model, labels=numbers, indices=numbers, seed=0, settings=how, guide=guide)
+
+
+def build_dit(name: str) -> Any:
+    """A network of random weights on latents of 768×16×16."""
+    import torch
+
+    from unirae.app.composition import compose
+    from unirae.models.denoisers import build_denoiser
+
+    node = {**compose(["experiment=dit_dummy", f"model/dit={name}"])["model"]["dit"]}
+    node.update(in_channels=768, input_size=16, num_classes=1000)
+    torch.manual_seed(0)
+    network = build_denoiser(**node)
+    torch.nn.init.normal_(network.output.linear.weight, std=0.02)  # a new network's velocity is zero
+    return network
+
+
+def autoencoder(lap: Lap, *, precision: str, batch: int, what: str) -> None:
+    """``encode``: images to latents; ``decode``: latents to images."""
+    import torch
+
+    from unirae.app.builders import build_rae
+    from unirae.app.composition import compose
+    from unirae.core.hardware import fastest_float32_matmul, keep_freed_memory
+    from unirae.evaluation.encoding import inference_context
+    from unirae.nn.narrow_weights import NarrowWeights
+
+    keep_freed_memory()
+    torch.set_float32_matmul_precision(fastest_float32_matmul("cpu"))
+    config = compose(["experiment=rae_dummy", "model.decoder.patch_size=16"])
+    rae = build_rae(config["model"], seed=0).eval().requires_grad_(False)
+    narrow = NarrowWeights(rae)
+    images, latents = torch.rand(batch, 3, 256, 256), torch.randn(batch, 768, 16, 16)
+    while True:
+        lap()
+        with inference_context(images.device, precision), narrow.in_use():  # pyright: ignore[reportArgumentType]
+            rae.encode(images) if what == "encode" else rae.decode(latents)
+
+
+def products(lap: Lap, *, dtype: str, size: int = 2048, backend: str = "highest") -> None:
+    """One product of two square matrices."""
+    import torch
+
+    torch.set_float32_matmul_precision(backend)
+    a = torch.randn(size, size, dtype=getattr(torch, dtype))
+    out = torch.empty_like(a)
+    while True:
+        lap()
+        torch.mm(a, a, out=out)

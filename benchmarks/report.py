@@ -1,0 +1,120 @@
+"""The tables and the plot of the measured ratios, from ``results/``, into docs/benchmarks.md.
+
+    python benchmarks/report.py
+
+They stand between two comments, ``<!-- benchmarks -->`` and ``<!-- end of benchmarks -->``.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import autoencoder
+import cases
+import sampling
+import stage1
+import stage2
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- benchmarks -->", "<!-- end of benchmarks -->"
+PLOT = "docs/images/benchmarks.png"
+KINDS = {
+    "equal precision": "fp32 against fp32",
+    "default against recommended": "ours by default (bf16) against its recommended fp32",
+    "both bf16": "both in bf16",
+}
+
+
+def results() -> list[dict[str, Any]]:
+    """Those of the cases that were measured against the reference, in the order of the scripts."""
+    names = [case.name for script in (stage1, stage2, autoencoder, sampling) for case in script.CASES]
+    files = [cases.RESULTS / f"{name}.json" for name in names]
+    found = [json.loads(file.read_text()) for file in files if file.is_file()]
+    return [result for result in found if result["ratios"]]
+
+
+def summary(found: list[dict[str, Any]]) -> str:
+    """Ratios, a line for each case."""
+    lines = [
+        "| work | fp32, both | default against recommended | bf16, both | memory |",
+        "|---|---|---|---|---|",
+    ]
+    for result in found:
+        ratios = result["ratios"]
+        cells = [f"{ratios[kind]['speed']:.2f}" for kind in KINDS]
+        memory = ratios["default against recommended"]["memory"]
+        lines.append(f"| {result['what']} | {' | '.join(cells)} | {memory} |")
+    return "\n".join(lines)
+
+
+def details(found: list[dict[str, Any]]) -> str:
+    """Every side of every case."""
+    lines = [
+        "| work | side | s | images/s | peak GB | model GFLOP | of bf16 products | of fp32 products |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in found:
+        for name, side in result["sides"].items():
+            lines.append(
+                f"| {result['what']} | {name} | {side['median']} | {side['images_per_second']} | {side['peak_gb']} | "
+                f"{result['model_gflops']} | {side['share_of_bf16_products']:.0%} | "
+                f"{side['share_of_fp32_products']:.0%} |"
+            )
+    return "\n".join(lines)
+
+
+def where(found: list[dict[str, Any]]) -> str:
+    """The machines and versions."""
+    seen = []
+    for result in found:
+        machine, versions = result["machine"], result["versions"]
+        commit = f", reference {versions['reference'][:7]}" if versions["reference"] else ""
+        seen.append(f"{machine['processor']}, {machine['cores']} cores, torch {versions['torch']}{commit}")
+    return "; ".join(dict.fromkeys(seen))
+
+
+def draw(found: list[dict[str, Any]], file: Path) -> None:
+    """The ratios as bars, with the spread over the rounds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(9, 0.75 * len(found) + 1.2), layout="constrained")
+    height = 0.8 / len(KINDS)
+    for number, (kind, label) in enumerate(KINDS.items()):
+        places = [row + (number - 1) * height for row in range(len(found))]
+        ratios = [result["ratios"][kind] for result in found]
+        speeds = [ratio["speed"] for ratio in ratios]
+        spread = [
+            [ratio["speed"] - ratio["lowest"] for ratio in ratios],
+            [ratio["highest"] - ratio["speed"] for ratio in ratios],
+        ]
+        axes.barh(places, speeds, height, xerr=spread, label=label, error_kw={"lw": 0.8})
+    axes.set_yticks(range(len(found)), [result["what"] for result in found], fontsize=8)
+    axes.invert_yaxis()
+    axes.axvline(1, color="black", lw=0.8)
+    axes.set_xlabel("time of the reference / time of ours")
+    figure.legend(fontsize=8, loc="outside upper right", ncols=len(KINDS))
+    figure.savefig(file, dpi=110)
+
+
+def put(file: Path, text: str) -> None:
+    """Between the two comments of a page."""
+    page = file.read_text()
+    before, rest = page.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    file.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def main() -> None:
+    """Write all."""
+    found = results()
+    note = f"Measured on: {where(found)}."
+    picture = f"![Time of the official code over ours]({PLOT.removeprefix('docs/')})"
+    put(ROOT / "docs/benchmarks.md", f"{summary(found)}\n\n{picture}\n\n{details(found)}\n\n{note}")
+    draw(found, ROOT / PLOT)
+
+
+if __name__ == "__main__":
+    main()
