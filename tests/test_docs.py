@@ -64,7 +64,13 @@ def missing_commands(words: list[str]) -> list[str]:
     match exact(words):
         case ["make", *targets]:
             makefile = (ROOT / "Makefile").read_text()
-            return [t for t in targets if not re.search(rf"^{re.escape(t)}\s*:", makefile, re.MULTILINE)]
+            variables = {t for t in targets if "=" in t}
+            unknown = [t for t in variables if f"$({t.partition('=')[0]})" not in makefile]
+            goals = [t for t in targets if t not in variables]
+            return [
+                *unknown,
+                *(t for t in goals if not re.search(rf"^{re.escape(t)}\s*:", makefile, re.MULTILINE)),
+            ]
         case ["unirae", command, *_]:
             module = f"unirae.app.{command.replace('-', '_')}"
             return [] if command in COMMANDS and importlib.util.find_spec(module) else [command]
