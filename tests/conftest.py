@@ -18,7 +18,7 @@ import torch  # noqa: E402 - which reads the number of threads
 
 @pytest.fixture(autouse=True)
 def float32_matmul():
-    """A run sets how 32-bit products are made, for the whole process."""
-    before = torch.get_float32_matmul_precision()
+    """A run sets how 32-bit products are made, for the whole process: each test starts from torch's default."""
+    torch.set_float32_matmul_precision("highest")
     yield
-    torch.set_float32_matmul_precision(before)
+    torch.set_float32_matmul_precision("highest")
