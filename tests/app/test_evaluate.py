@@ -105,9 +105,11 @@ def test_a_set_has_no_distance_to_itself_and_the_order_does_not_matter(score, ma
 
 def test_the_distance_is_that_of_the_features(score, made, real, encoder):
     from unirae.app.extractors import open_extractor
+    from unirae.core.hardware import fastest_float32_matmul
     from unirae.metrics.frechet import frechet_distance
     from unirae.metrics.moments import moments_of
 
+    torch.set_float32_matmul_precision(fastest_float32_matmul("cpu"))  # as the command does
     extractor = open_extractor(encoder, device=torch.device("cpu"))
     sides = [
         moments_of(extractor(torch.from_numpy(images).permute(0, 3, 1, 2)))
