@@ -51,7 +51,7 @@ def test_sides_take_turns_and_are_timed(benchmarks):
     ]
     found = paced.interleave(sides, rounds=4, warmup=1)
     assert log.read_text() == "ab" + "ab" + "ba" + "ab" + "ba" + "ab"
-    assert 0.01 <= found["a"].median < 0.1 < 0.2 <= found["b"].median
+    assert 0.01 <= found["a"].median < found["b"].median >= 0.2
     assert found["a"].flops == 2 * 4 * 8 * 16
     assert found["a"].peak_bytes is None or found["a"].peak_bytes > 1e7
     with pytest.raises(RuntimeError, match=r"c \(sides:broken\) ended"):
