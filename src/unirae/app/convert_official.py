@@ -1,7 +1,6 @@
 """From a configuration of the official RAE code and its weights to a folder of ours."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,7 +42,13 @@ from unirae.models.interop.official_config import (
     value,
 )
 from unirae.models.interop.official_dit import dit_from_official, dit_to_official
-from unirae.models.interop.official_files import check_fit, read_stats, read_weights
+from unirae.models.interop.official_files import (
+    check_encoder,
+    check_fit,
+    read_stats,
+    read_weights,
+    stored_types,
+)
 from unirae.models.interop.official_sampling import read_sampling
 from unirae.models.model_folder import write_model_folder
 from unirae.models.rae import RAE, token_grid
@@ -52,8 +57,6 @@ from unirae.models.strict import load_strictly
 log = get_logger(__name__)
 
 _PROGRAM = {"program": "bytetriper/RAE", "version": __version__}
-_DRIFT = 1e-5
-"""Relative to the largest number of a tensor; the official update of the average drifts by about 1e-6."""
 _REGISTERS = 4
 """The official code drops five tokens of any DINOv2: the class token and four registers."""
 
@@ -195,7 +198,7 @@ def _convert_rae(
         decoder_to_official(decoder.state_dict()),
         what=f"decoder of {conversion.options.config} ({source})",
     )
-    _check_encoder(encoder, inside, source, official.encoder_source)
+    check_encoder(encoder, inside, source, official.encoder_source)
     load_strictly(decoder, decoder_from_official(own), what=f"decoder ({source})")
     stats = None
     if stats_file is not None:
@@ -208,7 +211,7 @@ def _convert_rae(
         noise_tau=official.noise_tau,
         stats=stats,
     )
-    origin = {**_PROGRAM, "files": dict(conversion.files), **_stored_types(own)}
+    origin = {**_PROGRAM, "files": dict(conversion.files), **stored_types(own)}
     return rae.eval().requires_grad_(False), origin
 
 
@@ -279,34 +282,6 @@ def _build_decoder(conversion: _Conversion, official: OfficialRae, encoder: Enco
     return ViTDecoder(**ours, token_dim=encoder.width, patch_size=official.decoder_patch_size, grid=grid)
 
 
-def _check_encoder(encoder: Encoder, state: dict[str, Tensor], file: Path, source: str) -> None:
-    """A whole official RAE carries its encoder: it must be the one that is loaded. Names differ between versions.
-
-    Not to the last bit: the official average covers the frozen encoder too, and each update rounds.
-    """
-    if not state:
-        return
-    own: dict[tuple[int, ...], list[Tensor]] = {}
-    for tensor in encoder.backbone.state_dict().values():
-        if tensor.is_floating_point():
-            own.setdefault(tuple(tensor.shape), []).append(tensor)
-    ignored = getattr(encoder, "ignored_prefixes", ())
-    theirs = {k: t for k, t in state.items() if t.is_floating_point() and not k.startswith(ignored)}
-    other = [key for key, tensor in theirs.items() if not _is_among(tensor, own.get(tuple(tensor.shape), []))]
-    count = sum(map(len, own.values()))
-    if other or len(theirs) != count:
-        example = f", such as {other[0]}" if other else ""
-        raise WeightsError(
-            f"the encoder inside {file} is not the one at {source}: {len(other)} of its {len(theirs)} tensors are "
-            f"other ones{example} (there are {count} there). Give the right one with --encoder_weights DIR"
-        )
-
-
-def _is_among(tensor: Tensor, candidates: list[Tensor]) -> bool:
-    """Whether one of them is the tensor, up to what an average of equal numbers drifts by rounding."""
-    return any((tensor.float() - other).abs().max() <= _DRIFT * other.abs().max() for other in candidates)
-
-
 def _convert_dit(
     conversion: _Conversion,
     official: OfficialDit,
@@ -349,21 +324,7 @@ def _convert_dit(
     origin = {
         **_PROGRAM,
         "files": {key: conversion.files[key]},
-        **_stored_types(state),
+        **stored_types(state),
         "has_null_label": labelled,
     }
     return denoiser.eval().requires_grad_(False), origin
-
-
-def _stored_types(state: dict[str, Tensor]) -> dict[str, Any]:
-    """What the weights are stored in, for the way back; ours are float32, which holds all of these exactly.
-
-    Returns:
-        ``dtype`` of the most, and ``dtypes`` of those that differ.
-    """
-    kinds = {key: str(t.dtype).removeprefix("torch.") for key, t in state.items() if t.is_floating_point()}
-    counted = Counter(kinds.values())
-    if foreign := counted.keys() - {"float32", "float16", "bfloat16"}:
-        raise WeightsError(f"weights of type {', '.join(foreign)} cannot be kept exactly in float32")
-    most = counted.most_common(1)[0][0]
-    return {"dtype": most, "dtypes": {key: kind for key, kind in kinds.items() if kind != most}}

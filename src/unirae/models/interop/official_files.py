@@ -1,5 +1,6 @@
 """Files of the official code: weights alone, or a training checkpoint with model, average and optimizers."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from unirae.core.errors import WeightsError
 from unirae.core.io import load_safetensors, load_tensors
 from unirae.core.log import get_logger
+from unirae.models.encoders.base import Encoder
 from unirae.models.latent_stats import LatentStats
 from unirae.models.strict import raise_on_differences
 
@@ -16,6 +18,8 @@ log = get_logger(__name__)
 
 Which = Literal["ema", "model"]
 
+_DRIFT = 1e-5
+"""Relative to the largest number of a tensor; the official update of the average drifts by about 1e-6."""
 _WRAPPERS = ("module.", "_orig_mod.")  # of DDP and torch.compile, in any order
 
 
@@ -94,6 +98,56 @@ def check_fit(state: dict[str, Tensor], expected: dict[str, Tensor], *, what: st
             if state[name].shape != expected[name].shape
         },
     )
+
+
+def check_encoder(encoder: Encoder, state: dict[str, Tensor], file: Path, source: str) -> None:
+    """A whole official RAE carries its encoder: it must be the one that is loaded. Names differ between versions.
+
+    Not to the last bit: the official average covers the frozen encoder too, and each update rounds.
+
+    Args:
+        state: of the encoder inside, as ``split_rae`` gives it; empty where there is none.
+        file: which it is from.
+        source: of the encoder that is loaded.
+
+    Raises:
+        WeightsError: it is another one; counts the tensors that differ and names one.
+    """
+    if not state:
+        return
+    own: dict[tuple[int, ...], list[Tensor]] = {}
+    for tensor in encoder.backbone.state_dict().values():
+        if tensor.is_floating_point():
+            own.setdefault(tuple(tensor.shape), []).append(tensor)
+    ignored = getattr(encoder, "ignored_prefixes", ())
+    theirs = {k: t for k, t in state.items() if t.is_floating_point() and not k.startswith(ignored)}
+    other = [key for key, tensor in theirs.items() if not _is_among(tensor, own.get(tuple(tensor.shape), []))]
+    count = sum(map(len, own.values()))
+    if other or len(theirs) != count:
+        example = f", such as {other[0]}" if other else ""
+        raise WeightsError(
+            f"the encoder inside {file} is not the one at {source}: {len(other)} of its {len(theirs)} tensors are "
+            f"other ones{example} (there are {count} there). Give the right one with --encoder_weights DIR"
+        )
+
+
+def _is_among(tensor: Tensor, candidates: list[Tensor]) -> bool:
+    """Whether one of them is the tensor, up to what an average of equal numbers drifts by rounding."""
+    return any((tensor.float() - other).abs().max() <= _DRIFT * other.abs().max() for other in candidates)
+
+
+def stored_types(state: dict[str, Tensor]) -> dict[str, Any]:
+    """What the weights are stored in, for the way back; ours are float32, which holds all of these exactly.
+
+    Returns:
+        ``dtype`` of the most, and ``dtypes`` of those that differ.
+    """
+    kinds = {key: str(t.dtype).removeprefix("torch.") for key, t in state.items() if t.is_floating_point()}
+    counted = Counter(kinds.values())
+    if foreign := counted.keys() - {"float32", "float16", "bfloat16"}:
+        raise WeightsError(f"weights of type {', '.join(foreign)} cannot be kept exactly in float32")
+    most = counted.most_common(1)[0][0]
+    return {"dtype": most, "dtypes": {key: kind for key, kind in kinds.items() if kind != most}}
 
 
 def _unwrapped(key: str) -> str:
