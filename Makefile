@@ -30,8 +30,8 @@ test-slow: $(VENV)/installed-dev  ## the slow tests: the smoke experiment, the d
 	$(BIN)/pytest -m slow --timeout 3000
 
 check: $(VENV)/installed-dev  ## formatting, lint, types, layers, then the default tests
-	$(BIN)/ruff format --check src tests tools
-	$(BIN)/ruff check src tests tools
+	$(BIN)/ruff format --check src tests tools benchmarks
+	$(BIN)/ruff check src tests tools benchmarks
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/pytest
@@ -43,8 +43,8 @@ bench: $(VENV)/installed-dev  ## measure beside the official code: make bench AG
 	$(if $(CHECK),,$(BIN)/python benchmarks/report.py)
 
 format: $(VENV)/installed-dev  ## let ruff format and mend
-	$(BIN)/ruff format src tests tools
-	$(BIN)/ruff check --fix src tests tools
+	$(BIN)/ruff format src tests tools benchmarks
+	$(BIN)/ruff check --fix src tests tools benchmarks
 
 clean:  ## remove the environment and caches; outputs/ and logs/ stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist

@@ -5,7 +5,7 @@
 
 Both sides are run in turn, files to figures, nothing cached, each time in a process of its own, whose start counts as
 it does for a user; what tells is the ratio of the medians. Ours runs as its command line does, with a short spin of
-OpenMP's threads (GOMP_SPINCOUNT). That helps torch-fidelity, too; so it is run as it is and, as a third side, with that.
+OpenMP's threads (GOMP_SPINCOUNT). That helps torch-fidelity, too; so it is run as it is and, as a third side, with it.
 """
 
 import argparse

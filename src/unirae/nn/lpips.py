@@ -1,8 +1,8 @@
 """LPIPS, the learned perceptual distance (Zhang et al., arXiv 1801.03924): a loss and a metric.
 
-VGG16 features at five depths, unit-normalised along channels; their squared differences are weighted by
-learned heads, averaged over positions and summed over depths. The heads are those of the ``lpips`` package
-(version 0.1), read from the installed package; the VGG weights are torchvision's.
+VGG16 features at five depths, unit-normalised along channels; their squared differences are weighted by learned
+heads, averaged over positions and summed over depths (:mod:`unirae.nn.lpips_distance`). The heads are those of the
+``lpips`` package (version 0.1), read from the installed package; the VGG weights are torchvision's.
 """
 
 import importlib.util
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from unirae.core.errors import WeightsError
 from unirae.core.images import to_signed
 from unirae.core.io import load_tensors
-from unirae.core.precision import full_precision
 from unirae.core.weights import find_weights
+from unirae.nn.lpips_distance import unit_distance
 
 VGG16_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
 
@@ -38,6 +38,8 @@ class Lpips(nn.Module):
         self.heads = nn.ParameterList(torch.zeros(1, stage[-1], 1, 1) for stage in _STAGES)
         self.register_buffer("shift", torch.tensor(_SHIFT).view(3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(_SCALE).view(3, 1, 1), persistent=False)
+        # Channels last: convolutions need no reordering of their input and output, pixels are compared in place.
+        self.vgg.to(memory_format=torch.channels_last)
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Lpips":
@@ -45,31 +47,28 @@ class Lpips(nn.Module):
         return super().train(False)
 
     def forward(self, a: Float[Tensor, "b 3 H W"], b: Float[Tensor, "b 3 H W"]) -> Float[Tensor, " b"]:
-        """Distance of each pair of RGB images in [0, 1]."""
+        """Distance of each pair of RGB images in [0, 1]; gradients reach the first."""
         return self.distance(self.features(a), self.features(b))
 
     def features(self, images: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b c h w"]]:
-        """Unit-normalised features of RGB images in [0, 1] at five depths, in full precision."""
+        """Features of RGB images in [0, 1] at five depths, as VGG gives them."""
         if min(images.shape[-2:]) < _MIN_SIZE_PX:
             raise ValueError(
                 f"LPIPS needs images of at least {_MIN_SIZE_PX} px, got {tuple(images.shape[-2:])}"
             )
-        x = (to_signed(images) - self.shift) / self.scale
+        x = ((to_signed(images) - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
         maps = []
         for index, layer in enumerate(self.vgg):
             x = layer(x)
             if index in self._taps:
-                maps.append(_unit_normalise(full_precision(x)))
+                maps.append(x)
         return maps
 
     def distance(
         self, a: list[Float[Tensor, "b c h w"]], b: list[Float[Tensor, "b c h w"]]
     ) -> Float[Tensor, " b"]:
-        """Distance of each pair of images from their :meth:`features`."""
-        layers = [
-            ((fa - fb).square() * head).sum(dim=1).mean(dim=(1, 2))
-            for fa, fb, head in zip(a, b, self.heads, strict=True)
-        ]
+        """Distance of each pair of images from their :meth:`features`, in full precision; ``b`` is the target."""
+        layers = [unit_distance(fa, fb, head) for fa, fb, head in zip(a, b, self.heads, strict=True)]
         return torch.stack(layers).sum(dim=0)
 
 
@@ -86,12 +85,6 @@ def _vgg16_features() -> tuple[nn.Sequential, frozenset[int]]:
             before = width
         taps.append(len(layers) - 1)
     return nn.Sequential(*layers), frozenset(taps)
-
-
-def _unit_normalise(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """x / (‖x‖ + 1e-10) along channels; the floor keeps the gradient finite where all features are 0."""
-    norm = x.square().sum(dim=1, keepdim=True).clamp_min(1e-20).sqrt()
-    return x / (norm + 1e-10)
 
 
 def build_lpips(
