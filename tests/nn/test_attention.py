@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from unirae.nn import chunked_attention
 from unirae.nn.attention import attend
 
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -50,6 +51,18 @@ def test_without_gradients_it_is_as_near(scale):
     assert relative(attend(*inputs), wanted) < 0.4 * torch.finfo(torch.bfloat16).eps
 
 
+@pytest.mark.parametrize("scores_at_once", [1, 2 * 7**2, 2**20])
+def test_chunks_of_heads_change_nothing(monkeypatch, scores_at_once):
+    monkeypatch.setattr(chunked_attention, "_CHUNK", scores_at_once)
+    generator = torch.Generator().manual_seed(0)
+    packed = torch.randn(2, 7, 3, 5, 4, generator=generator, dtype=torch.float64)
+    given = torch.randn(2, 5, 7, 4, generator=generator, dtype=torch.float64)
+    found, wanted = (packed.clone().requires_grad_() for _ in range(2))
+    for leaf, function in ((found, chunked_attention.chunked_attention), (wanted, exact)):
+        function(*leaf.permute(2, 0, 3, 1, 4)).backward(given)
+    torch.testing.assert_close(found.grad, wanted.grad, rtol=1e-12, atol=1e-14)
+
+
 def test_autocast_does_not_round_the_scores():
     *inputs, _ = operands(6)
     inputs[0].requires_grad_()
@@ -65,11 +78,13 @@ def test_autocast_does_not_round_the_scores():
         (8, torch.float32, "medium", False),
         (8, torch.float32, "highest", True),
         (8, torch.float64, "medium", True),
-        (513, torch.bfloat16, "medium", True),
+        (513, torch.float32, "medium", True),
+        (1024, torch.bfloat16, "medium", False),
+        (1025, torch.bfloat16, "medium", True),
     ],
 )
 @pytest.mark.parametrize("gradient", [True, False])
-def test_it_is_plain_on_a_cpu_where_onednn_multiplies_few_tokens(
+def test_it_is_chunked_on_a_cpu_where_onednn_multiplies_few_tokens(
     monkeypatch, tokens, dtype, products, is_fused, gradient
 ):
     torch.set_float32_matmul_precision(products)

@@ -8,28 +8,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
+from unirae.nn.chunked_attention import chunked_attention
 from unirae.nn.positions import RotaryPositions
 
-_PLAIN_UP_TO = 512
-"""Tokens up to which the plain formula is the faster."""
+_CHUNKED_UP_TO = {2: 1024, 4: 512}
+"""Tokens up to which :func:`chunked_attention` is the faster, by the bytes of a number."""
 
 
 def attend(
     q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads n d"], v: Float[Tensor, "b heads n d"]
 ) -> Float[Tensor, "b heads n d"]:
-    """softmax(q·kᵀ/√d)·v, by PyTorch's fused kernels, or on a CPU by the plain formula where that is faster.
+    """softmax(q·kᵀ/√d)·v, by PyTorch's fused kernels, or on a CPU by large products where these are faster.
 
-    So it is up to 512 tokens where oneDNN makes the products: in 16 bits, or in 32 bits as
-    ``torch.set_float32_matmul_precision`` says. With gradients the fused kernel takes 1.6 times as long at 256 tokens
-    and up to 9 times at 16 (docs/log.md). Scores and softmax are in 32 bits, as in the kernel: rounding the scores to
-    16 would cost an error that grows with them. Only the probabilities are rounded.
+    So they are for few tokens where oneDNN makes the products: in 16 bits, or in 32 bits as
+    ``torch.set_float32_matmul_precision`` says. With gradients the fused kernel takes 2 to 3 times as long at 256
+    tokens and up to 9 times at 16 (docs/log.md). Scores and softmax are in 32 bits, as in the kernel: rounding the
+    scores to 16 would cost an error that grows with them.
     """
     by_onednn = v.dtype.itemsize <= 2 or torch.get_float32_matmul_precision() != "highest"
-    if v.device.type != "cpu" or v.dtype.itemsize > 4 or not by_onednn or v.shape[-2] > _PLAIN_UP_TO:
+    if v.device.type != "cpu" or not by_onednn or v.shape[-2] > _CHUNKED_UP_TO.get(v.dtype.itemsize, 0):
         return F.scaled_dot_product_attention(q, k, v)
     with torch.autocast("cpu", enabled=False):
-        scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
-        return scores.softmax(-1).to(v.dtype) @ v
+        return chunked_attention(q, k, v)
 
 
 class SelfAttention(nn.Module):
