@@ -35,6 +35,7 @@ class Case:
         ours, theirs: options of it beside ``precision``.
         training: whether precisions are named as trainers do.
         rounds: how often each side takes its turn.
+        by_pairs: not all sides at once, for which the memory would not do, but the two of a ratio after another.
     """
 
     name: str
@@ -45,6 +46,15 @@ class Case:
     theirs: dict[str, Any] = field(default_factory=dict)
     training: bool = False
     rounds: int = 7
+    by_pairs: bool = False
+
+
+PAIRS = {
+    "equal precision": (THEIRS_FP32, OURS_FP32),
+    "default against recommended": (THEIRS_FP32, OURS),
+    "both bf16": (THEIRS_BF16, OURS),
+}
+"""Ratios: time of the first over time of the second."""
 
 
 def main(cases: Sequence[Case], *, description: str) -> None:
@@ -101,7 +111,10 @@ def sides(case: Case, against: Path | None) -> list[Side]:
 
 def measure(case: Case, against: Path | None, *, rounds: int) -> dict[str, Any]:
     """One case's record, ready for JSON."""
-    measured = interleave(sides(case, against), rounds=rounds, warmup=2)
+    every = sides(case, against)
+    groups = _groups(every) if case.by_pairs else [every]
+    found = [interleave(group, rounds=rounds, warmup=2) for group in groups]
+    measured = {name: one for group in reversed(found) for name, one in group.items()}  # of two, the first
     work = {name: one for name, one in measured.items() if name not in PRODUCTS.values()}
     flops = work[OURS].flops
     peak = {kind: _PRODUCT_FLOPS / measured[name].median for kind, name in PRODUCTS.items()}
@@ -110,11 +123,22 @@ def measure(case: Case, against: Path | None, *, rounds: int) -> dict[str, Any]:
         "images": case.images,
         "model_gflops": round((flops or 0) / 1e9, 1),
         "products_gflops_per_second": {kind: round(value / 1e9) for kind, value in peak.items()},
-        "sides": {name: _described(one, case, flops or 0, peak) for name, one in work.items()},
-        "ratios": _ratios(work),
+        "sides": {
+            side.name: _described(work[side.name], case, flops or 0, peak)
+            for side in every
+            if side.name in work
+        },
+        "ratios": {name: ratio for group in found for name, ratio in _ratios(group).items()},
         "machine": machine(),
         "versions": versions(against),
     }
+
+
+def _groups(every: list[Side]) -> list[list[Side]]:
+    """The two sides of each ratio with the machine's products; without a reference each side of ours."""
+    names = {side.name for side in every}
+    pairs = [pair for pair in PAIRS.values() if set(pair) <= names] or [(OURS,), (OURS_FP32,)]
+    return [[side for side in every if side.name in (*pair, *PRODUCTS.values())] for pair in pairs]
 
 
 def _described(one: Measured, case: Case, flops: int, peak: dict[str, float]) -> dict[str, Any]:
@@ -129,21 +153,16 @@ def _described(one: Measured, case: Case, flops: int, peak: dict[str, float]) ->
     }
 
 
-def _ratios(work: dict[str, Measured]) -> dict[str, Any]:
-    pairs = {
-        "equal precision": (THEIRS_FP32, OURS_FP32),
-        "default against recommended": (THEIRS_FP32, OURS),
-        "both bf16": (THEIRS_BF16, OURS),
-    }
+def _ratios(measured: dict[str, Measured]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, (theirs, own) in pairs.items():
-        if theirs in work:
-            rounds = [a / b for a, b in zip(work[theirs].seconds, work[own].seconds, strict=True)]
+    for name, (theirs, own) in PAIRS.items():
+        if theirs in measured and own in measured:
+            rounds = [a / b for a, b in zip(measured[theirs].seconds, measured[own].seconds, strict=True)]
             found[name] = {
                 "speed": round(statistics.median(rounds), 2),
                 "lowest": round(min(rounds), 2),
                 "highest": round(max(rounds), 2),
-                "memory": _memory_ratio(work[own], work[theirs]),
+                "memory": _memory_ratio(measured[own], measured[theirs]),
             }
     return found
 

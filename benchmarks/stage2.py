@@ -36,6 +36,7 @@ CASES = [
         theirs={**SMALL, "images": False},
         training=True,
         rounds=5,
+        by_pairs=True,
     ),
 ]
 

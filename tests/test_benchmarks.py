@@ -58,6 +58,38 @@ def test_sides_take_turns_and_are_timed(benchmarks):
         paced.interleave([paced.Side("c", "sides:broken")], rounds=1, warmup=1)
 
 
+def test_pairs_take_turns_where_all_sides_at_once_would_not_fit(benchmarks, monkeypatch):
+    paced, cases, folder = benchmarks
+    groups = []
+
+    def interleave(sides, *, rounds, warmup):
+        groups.append([side.name for side in sides])
+        turns = {side.name: [len(groups) * (4.0 if "reference" in side.name else 2.0)] for side in sides}
+        return {name: paced.Measured(seconds, 10**9, 8 * 10**9) for name, seconds in turns.items()}
+
+    monkeypatch.setattr(cases, "interleave", interleave)
+    case = cases.Case("x", "x", 1, "work", by_pairs=True)
+    found = cases.measure(case, folder, rounds=1)
+    products = list(cases.PRODUCTS.values())
+    assert groups == [
+        ["ours fp32", "reference fp32", *products],
+        ["ours", "reference fp32", *products],
+        ["ours", "reference bf16", *products],
+    ]
+    assert {name: ratio["speed"] for name, ratio in found["ratios"].items()} == dict.fromkeys(
+        cases.PAIRS, 2.0
+    )
+    assert {name: side["median"] for name, side in found["sides"].items()} == {
+        "ours": 4.0,
+        "ours fp32": 2.0,
+        "reference fp32": 4.0,
+        "reference bf16": 12.0,
+    }
+    groups.clear()
+    assert cases.measure(case, None, rounds=1)["ratios"] == {}
+    assert groups == [["ours", *products], ["ours fp32", *products]]
+
+
 def test_a_lower_ratio_is_a_regression(benchmarks, monkeypatch):
     _, cases, folder = benchmarks
     monkeypatch.setattr(cases, "RESULTS", folder)
