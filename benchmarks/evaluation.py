@@ -11,7 +11,6 @@ OpenMP's threads (GOMP_SPINCOUNT). That helps torch-fidelity, too; so it is run 
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,11 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cases
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-RESULTS = Path(__file__).parent / "results"
 SIZE_PX = 64
 WIDTH = 2048
 
@@ -134,8 +133,10 @@ def measure(root: Path, extractor: str, rounds: int) -> dict[str, Any]:
             seconds[side].append(round(time.perf_counter() - start, 2))
             values[side] = float(done.stdout.splitlines()[-1])
     medians = {side: statistics.median(times) for side, times in seconds.items()}
-    ratios = {side: round(medians[side] / medians["unirae"], 3) for side in SIDES if side != "unirae"}
-    return {"seconds": seconds, "ratio_to_ours": ratios, "scores": values}
+    ratios = {
+        side: {"speed": round(medians[side] / medians["unirae"], 2)} for side in SIDES if side != "unirae"
+    }
+    return {"seconds": seconds, "ratios": ratios, "scores": values}
 
 
 def main() -> None:
@@ -145,6 +146,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000, help="on each side")
     parser.add_argument("--extractor", choices=("inception", "projection"), default="inception")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the committed results; write nothing"
+    )
     parser.add_argument(
         "--side", nargs=2, metavar=("SIDE", "FOLDER"), help="what the program calls itself with"
     )
@@ -168,17 +172,18 @@ def main() -> None:
     result = {
         "what": f"FID of {options.images} and {options.images} images of {SIZE_PX} px, {options.extractor}",
         **found,
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "machine": cases.machine(),
         "versions": {
             "unirae": unirae.__version__,
             "torch": str(torch.__version__),
             "torch_fidelity": torch_fidelity.__version__,
         },
     }
-    RESULTS.mkdir(exist_ok=True)
-    text = json.dumps(result, indent=2)
-    (RESULTS / f"evaluation_{options.extractor}_{options.images}.json").write_text(text + "\n")
-    print(text)
+    name = f"evaluation_{options.extractor}_{options.images}"
+    print(json.dumps(result, indent=2))
+    if options.check:
+        sys.exit("\n".join(cases.regressions(name, result)) or None)
+    cases.write(name, result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables and the plot of the measured ratios, from ``results/``, into docs/benchmarks.md.
+"""The tables and the plot of the measured ratios, from ``results/``, into README and docs.
 
     python benchmarks/report.py
 
@@ -6,6 +6,7 @@ They stand between two comments, ``<!-- benchmarks -->`` and ``<!-- end of bench
 """
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ import stage2
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- benchmarks -->", "<!-- end of benchmarks -->"
 PLOT = "docs/images/benchmarks.png"
-KINDS = {
-    "equal precision": "fp32 against fp32",
-    "default against recommended": "ours by default (bf16) against its recommended fp32",
-    "both bf16": "both in bf16",
-}
+KINDS = dict(
+    zip(
+        cases.PAIRS,
+        ("fp32 against fp32", "ours by default (bf16) against its recommended fp32", "both in bf16"),
+        strict=True,
+    )
+)
 
 
 def results() -> list[dict[str, Any]]:
@@ -60,6 +63,18 @@ def details(found: list[dict[str, Any]]) -> str:
                 f"{result['model_gflops']} | {side['share_of_bf16_products']:.0%} | "
                 f"{side['share_of_fp32_products']:.0%} |"
             )
+    return "\n".join(lines)
+
+
+def evaluations() -> str:
+    """Scoring folders of images beside torch-fidelity."""
+    lines = ["| work | ours, s | torch-fidelity, s | ratio |", "|---|---|---|---|"]
+    for file in sorted(cases.RESULTS.glob("evaluation_*.json")):
+        result = json.loads(file.read_text())
+        ours, theirs = (statistics.median(result["seconds"][side]) for side in ("unirae", "torch_fidelity"))
+        lines.append(
+            f"| {result['what']} | {ours:.1f} | {theirs:.1f} | {result['ratios']['torch_fidelity']['speed']:.2f} |"
+        )
     return "\n".join(lines)
 
 
@@ -113,6 +128,8 @@ def main() -> None:
     note = f"Measured on: {where(found)}."
     picture = f"![Time of the official code over ours]({PLOT.removeprefix('docs/')})"
     put(ROOT / "docs/benchmarks.md", f"{summary(found)}\n\n{picture}\n\n{details(found)}\n\n{note}")
+    put(ROOT / "docs/evaluation.md", evaluations())
+    put(ROOT / "README.md", f"{summary(found)}\n\n{note}")
     draw(found, ROOT / PLOT)
 
 
