@@ -18,7 +18,7 @@ from paced import Measured, Side, interleave
 RESULTS = Path(__file__).parent / "results"
 OURS, OURS_FP32, THEIRS_FP32, THEIRS_BF16 = "ours", "ours fp32", "reference fp32", "reference bf16"
 PRODUCTS = {"fp32": "fp32 products", "bf16": "bf16 products"}
-_PRODUCT_FLOPS = 2 * 2048**3
+PRODUCT_FLOPS = 2 * 2048**3
 _LOST = 0.85
 """A ratio below this share of the committed one is a regression; rounds of a shared machine differ by less."""
 
@@ -117,7 +117,7 @@ def measure(case: Case, against: Path | None, *, rounds: int) -> dict[str, Any]:
     measured = {name: one for group in reversed(found) for name, one in group.items()}  # of two, the first
     work = {name: one for name, one in measured.items() if name not in PRODUCTS.values()}
     flops = work[OURS].flops
-    peak = {kind: _PRODUCT_FLOPS / measured[name].median for kind, name in PRODUCTS.items()}
+    peak = {kind: PRODUCT_FLOPS / measured[name].median for kind, name in PRODUCTS.items()}
     return {
         "what": case.title,
         "images": case.images,

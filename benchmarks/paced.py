@@ -132,12 +132,12 @@ class _Lap:
                 break
             self.pipe.send(_forget_peak() if self.asked == "forget" else _peak_bytes())
         if self.asked == "count":
-            self.counter = _flop_counter()
+            self.counter = flop_counter()
             self.counter.__enter__()
         self.start = time.perf_counter()
 
 
-def _flop_counter() -> Any:
+def flop_counter() -> Any:
     """Torch's own counts, without its bookkeeping of modules, which cannot follow gradients by images."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode

@@ -38,6 +38,7 @@ def benchmarks(tmp_path, monkeypatch):
         "sides",
         "stage1",
         "stage2",
+        "where_time_goes",
     ):
         sys.modules.pop(name, None)
 
@@ -101,6 +102,25 @@ def test_a_lower_ratio_is_a_regression(benchmarks, monkeypatch):
     assert cases.regressions("x", {"ratios": {"equal precision": {"speed": 1.6}}}) == [
         "x, equal precision: 1.6 now, 2.0 committed"
     ]
+
+
+def test_time_is_told_apart_by_kind_of_operation(benchmarks):
+    import where_time_goes
+
+    class Event:
+        def __init__(self, key, microseconds):
+            self.key, self.self_cpu_time_total = key, microseconds
+
+    events = [Event("aten::mm", 4e5), Event("aten::bmm", 1e5), Event("aten::convolution_backward", 1e5)]
+    events += [Event("aten::copy_", 2e5), Event("aten::mul", 1e5), Event("enumerate(DataLoader)", 9e5)]
+    found = where_time_goes.by_kind(events, seconds=1.0, flops=int(3e11))
+    assert found["products_gflops_per_second"] == 500
+    assert {kind: share for kind, share in found["shares"].items() if share} == {
+        "products of matrices": 0.5,
+        "convolutions": 0.1,
+        "casts and copies": 0.2,
+        where_time_goes.REST: 0.1,
+    }
 
 
 def test_every_script_has_cases_of_functions_that_both_sides_have(benchmarks):

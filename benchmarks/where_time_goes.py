@@ -1,0 +1,133 @@
+"""Where the time of our training steps goes: the share of each kind of operation, from torch's profiler.
+
+    python benchmarks/where_time_goes.py
+
+What is not products (of matrices, convolutions) could at best be taken away; products have the machine's limit. The
+profiler itself costs a few per cent.
+"""
+
+import argparse
+import multiprocessing
+import os
+import time
+from collections import defaultdict
+from multiprocessing.connection import Connection
+from typing import Any
+
+import cases
+import ours
+import paced
+import stage1
+import stage2
+
+KINDS = {
+    "products of matrices": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
+    "convolutions": ("aten::mkldnn_convolution", "aten::convolution_backward"),
+    "attention's kernel and softmax": (
+        "aten::_softmax",
+        "aten::_softmax_backward_data",
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+    ),
+    "casts and copies": ("aten::copy_", "aten::cat"),
+    "GELU and SiLU": ("aten::gelu", "aten::gelu_backward", "aten::silu", "aten::silu_backward"),
+    "optimizer and average": ("aten::_fused_adamw_", "aten::lerp_", "aten::_foreach_lerp_"),
+}
+REST = "all other operations"
+_WARMUP = 6
+
+
+def profile(case: cases.Case, precision: str) -> dict[str, Any]:
+    """Seconds of one step of ours by kind of operation, and how fast the products were."""
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, case, precision))
+    process.start()
+    try:
+        return mine.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+class _Lap:
+    """Profiles the step after the warm-up, counts the operations of the one behind it."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe, self.number = pipe, 0
+        self.profiler: Any = None
+        self.counter: Any = None
+        self.seconds = 0.0
+
+    def __call__(self) -> None:
+        from torch.profiler import ProfilerActivity, profile
+
+        self.number += 1
+        if self.number == _WARMUP:
+            self.profiler = profile(activities=[ProfilerActivity.CPU])
+            self.profiler.__enter__()
+            self.seconds = time.perf_counter()
+        elif self.number == _WARMUP + 1:
+            self.seconds = time.perf_counter() - self.seconds
+            self.profiler.__exit__(None, None, None)
+            self.counter = paced.flop_counter()
+            self.counter.__enter__()
+        elif self.number == _WARMUP + 2:
+            self.counter.__exit__(None, None, None)
+            self.pipe.send(by_kind(self.profiler.key_averages(), self.seconds, self.counter.total))
+
+
+def _work(pipe: Connection, case: cases.Case, precision: str) -> None:
+    os.dup2(2, 1)
+    getattr(ours, case.work)(_Lap(pipe), **case.ours, precision=precision)
+
+
+def by_kind(events: Any, seconds: float, flops: int) -> dict[str, Any]:
+    """Seconds that each kind of operation took itself; what is left of the step is Python, Lightning and waiting."""
+    kinds = {name: kind for kind, names in KINDS.items() for name in names}
+    spent: dict[str, float] = defaultdict(float)
+    for event in events:
+        if event.key.startswith("aten::") or event.key.startswith("_"):
+            spent[kinds.get(event.key, REST)] += event.self_cpu_time_total / 1e6
+    products = spent["products of matrices"] + spent["convolutions"]
+    return {
+        "seconds": round(seconds, 4),
+        "shares": {kind: round(spent[kind] / seconds, 3) for kind in (*KINDS, REST)},
+        "products_gflops_per_second": round(flops / products / 1e9),
+    }
+
+
+def main() -> None:
+    """Write ``results/where_time_goes.json``."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    peak = paced.interleave(
+        [paced.Side(kind, "ours:products", {"dtype": kind}) for kind in ("float32", "bfloat16")],
+        rounds=7,
+        warmup=2,
+        count_flops=False,
+    )
+    found = {
+        case.name: {
+            "what": case.title,
+            **{
+                name: profile(case, precision)
+                for name, precision in (("bf16", "bf16-mixed"), ("fp32", "32-true"))
+            },
+        }
+        for case in (*stage1.CASES, stage2.CASES[1])
+    }
+    result = {
+        "steps": found,
+        "products_of_2048_gflops_per_second": {
+            kind: round(cases.PRODUCT_FLOPS / one.median / 1e9) for kind, one in peak.items()
+        },
+        "machine": cases.machine(),
+        "versions": cases.versions(None),
+    }
+    cases.write("where_time_goes", result)
+
+
+if __name__ == "__main__":
+    main()
