@@ -40,6 +40,7 @@ bench: $(VENV)/installed-dev  ## measure beside the official code: make bench AG
 	for script in stage1 stage2 autoencoder sampling; do \
 		$(BIN)/python benchmarks/$$script.py $(if $(AGAINST),--against $(AGAINST)) $(if $(CHECK),--check) || exit 1; \
 	done
+	$(BIN)/python benchmarks/data.py $(if $(CHECK),--check)
 	$(if $(CHECK),,$(BIN)/python benchmarks/report.py)
 
 format: $(VENV)/installed-dev  ## let ruff format and mend

@@ -1,4 +1,4 @@
-"""The tables and the plot of the measured ratios, from ``results/``, into docs/benchmarks.md.
+"""The tables and the plot of the measured ratios, from ``results/``, into docs/benchmarks.md and docs/data.md.
 
     python benchmarks/report.py
 
@@ -73,6 +73,32 @@ def where(found: list[dict[str, Any]]) -> str:
     return "; ".join(dict.fromkeys(seen))
 
 
+def reading(result: dict[str, Any]) -> str:
+    """How many images a process reads, what a loader delivers, and what steps consume."""
+    names = list(next(iter(result["reading"].values())))
+    lines = [f"| images/s of one process | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for title, sides in result["reading"].items():
+        lines.append(f"| {title} | {' | '.join(str(sides[name]['images_per_second']) for name in names)} |")
+    by_workers = ", ".join(
+        f"{count} workers {side['images_per_second']}" for count, side in result["loader"].items()
+    )
+    taken = [
+        f"| {found['what']} | {found['sides'][cases.OURS]['images_per_second']} |"
+        for found in results()
+        if "step" in found["what"]
+    ]
+    versions = ", ".join(f"{name} {value}" for name, value in result["versions"].items() if value)
+    machine = result["machine"]
+    return "\n\n".join(
+        [
+            "\n".join(lines),
+            f"Images/s of a loader of stage 1, {next(iter(result['pictures']))}: {by_workers}.",
+            "\n".join(["| images/s that a step consumes on that machine | ours |", "|---|---|", *taken]),
+            f"Measured on: {machine['processor']}, {machine['cores']} cores, {versions}.",
+        ]
+    )
+
+
 def draw(found: list[dict[str, Any]], file: Path) -> None:
     """The ratios as bars, with the spread over the rounds."""
     import matplotlib
@@ -114,6 +140,8 @@ def main() -> None:
     picture = f"![Time of the official code over ours]({PLOT.removeprefix('docs/')})"
     put(ROOT / "docs/benchmarks.md", f"{summary(found)}\n\n{picture}\n\n{details(found)}\n\n{note}")
     draw(found, ROOT / PLOT)
+    if (file := cases.RESULTS / "data.json").is_file():
+        put(ROOT / "docs/data.md", reading(json.loads(file.read_text())))
 
 
 if __name__ == "__main__":
