@@ -5,6 +5,7 @@ from typing import Any
 from unirae.app.config import build
 from unirae.core.errors import ConfigError
 from unirae.data.dataset import ImageDataset
+from unirae.data.source import Source
 from unirae.evaluation.probe_features import PooledEncoder, check_classes
 from unirae.losses.adversarial import discriminator_loss
 from unirae.models.decoder_weights import initialise_decoder
@@ -23,9 +24,20 @@ Config = dict[str, Any]
 
 
 def build_dataset(
-    data: Config, *, split: str, size: int | tuple[int, int], use: str, seed: int = 0
+    data: Config,
+    *,
+    split: str,
+    size: int | tuple[int, int],
+    use: str,
+    seed: int = 0,
+    exact: bool = True,
+    source: Source | None = None,
 ) -> ImageDataset:
     """A split of the configured data, cropped to ``size``, with the transform of ``use``: train, stage2 or eval.
+
+    Args:
+        exact: read and resize as the reference does; else as ``fast_decode`` and ``fast_resize`` say.
+        source: of that split, if it is open already.
 
     Raises:
         ConfigError: a folder is given for data that are not read from one.
@@ -35,18 +47,24 @@ def build_dataset(
             f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
             "choose data=image_folder or data=imagenet"
         )
+    resizing = {} if exact else {"fast": data["fast_resize"]}
     return ImageDataset(
-        source=build(data["source"], split=split),
-        transform=build(data[f"{use}_transform"], size=size),
+        source=build(data["source"], split=split) if source is None else source,
+        transform=build(data[f"{use}_transform"], size=size, **resizing),
         seed=seed,
         on_bad_image=data["on_bad_image"],
+        fast_decode=not exact and data["fast_decode"],
     )
 
 
-def training_images(cfg: Config, *, size: int | tuple[int, int]) -> ImageDataset:
+def training_images(
+    cfg: Config, *, size: int | tuple[int, int], exact: bool = False, source: Source | None = None
+) -> ImageDataset:
     """The training split as this stage sees it: stage 2 has a transform of its own."""
     use = "stage2" if cfg["model"]["stage"] == "stage2" else "train"
-    return build_dataset(cfg["data"], split="train", size=size, use=use, seed=cfg["seed"])
+    return build_dataset(
+        cfg["data"], split="train", size=size, use=use, seed=cfg["seed"], exact=exact, source=source
+    )
 
 
 def build_data(
