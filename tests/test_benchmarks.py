@@ -105,6 +105,7 @@ def test_reading_is_measured_and_shown(benchmarks, monkeypatch):
     cases.write("data", result)
     text = report.reading(result)
     assert "| 500×375, stage 2 |" in text
+    assert result["distance"]["500×375, stage 1"]["ours, default"]["lowest_psnr_db"] > 65
     assert "stage 1, 500×375: 0 workers" in text
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import lightning.pytorch as pl
+
 from unirae.app.config import build
 from unirae.core.errors import ConfigError
 from unirae.data.dataset import ImageDataset
@@ -68,7 +70,11 @@ def training_images(
 
 
 def build_data(
-    cfg: Config, *, size: int | tuple[int, int], world_size: int, train_dataset: TrainingSet | None = None
+    cfg: Config,
+    *,
+    size: int | tuple[int, int],
+    trainer: pl.Trainer,
+    train_dataset: TrainingSet | None = None,
 ) -> TrainingData:
     """The data module: training images at ``size`` (or what is given), evaluation on the validation split."""
     data = cfg["data"]
@@ -77,7 +83,8 @@ def build_data(
         eval_dataset=build_dataset(data, split="val", size=size, use="eval"),
         global_batch_size=data["global_batch_size"],
         overfit_batches=data["overfit_batches"],
-        world_size=world_size,
+        world_size=trainer.world_size,
+        local_processes=trainer.num_devices,
         micro_batches=cfg["trainer"]["accumulate_grad_batches"],
         num_workers=data["num_workers"],
         seed=cfg["seed"],

@@ -40,7 +40,10 @@ def assemble_stage2(
     else:
         trained_on = cached_latents(cfg, source, rae, images, trainer)
     data = builders.build_data(
-        cfg, size=rae.output_size, world_size=trainer.world_size, train_dataset=trained_on
+        cfg,
+        size=rae.output_size,
+        trainer=trainer,
+        train_dataset=trained_on,
     )
     return build_stage2(cfg, source, rae, images, steps_per_epoch=data.steps_per_epoch), data
 
