@@ -9,6 +9,7 @@ page cache. Each side is one process with one thread, as a loader's worker is.
 """
 
 import argparse
+import math
 import statistics
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from paced import Lap, Measured, Side, interleave
 
 CROP_PX = 256
 USUAL, EXACT, DECODE = "usual way", "ours, exact", "ours, decoding only"
+FAST, REDUCED = "ours, default", "ours, fast_decode"
 WORKERS = (0, 1, 2)
 _BATCH, _LOADER_BATCHES = 32, 12
 
@@ -88,6 +90,7 @@ def measure(folder: Path, *, rounds: int, pictures: tuple[Pictures, ...] = (SMAL
         "what": f"JPEG files to crops of {CROP_PX} px",
         "pictures": about,
         "reading": reading,
+        "distance": distances(folder, pictures),
         "loader": loaders(folder / pictures[0].name, rounds=rounds),
         "ratios": ratios,
         "machine": cases.machine(),
@@ -100,7 +103,9 @@ def sides(folder: Path, kind: Pictures, stage: str) -> list[Side]:
     where = {"folder": str(folder / kind.name), "unit": kind.unit}
     return [
         Side(USUAL, "data:usual", {**where, "stage": stage}),
-        Side(EXACT, "data:ours", {**where, "stage": stage}),
+        Side(EXACT, "data:ours", {**where, "stage": stage, "fast": False, "fast_decode": False}),
+        Side(FAST, "data:ours", {**where, "stage": stage, "fast": True, "fast_decode": False}),
+        Side(REDUCED, "data:ours", {**where, "stage": stage, "fast": True, "fast_decode": True}),
         Side(DECODE, "data:decoding", where),
     ]
 
@@ -112,6 +117,32 @@ def loaders(folder: Path, *, rounds: int) -> dict[str, Any]:
     ]
     measured = interleave(found, rounds=rounds, warmup=1, count_flops=False)
     return {name: described(one, _BATCH * _LOADER_BATCHES) for name, one in measured.items()}
+
+
+def distances(folder: Path, pictures: tuple[Pictures, ...]) -> dict[str, Any]:
+    """How far training crops are from exact ones: the lowest PSNR of an image, and the share of values that differ."""
+    import torch
+
+    ways = {FAST: (True, False), REDUCED: (True, True)}
+    found = {}
+    for kind in pictures:
+        for stage, title in STAGES.items():
+            where = str(folder / kind.name)
+            exact = dataset(where, stage, fast=False, fast_decode=False)
+            rows = {}
+            for name, (fast, fast_decode) in ways.items():
+                near = dataset(where, stage, fast=fast, fast_decode=fast_decode)
+                off = torch.stack(
+                    [exact[i]["image"].double() - near[i]["image"] for i in range(min(len(exact), kind.unit))]
+                )
+                mse = float(off.square().mean((1, 2, 3)).max())
+                rows[name] = {
+                    "lowest_psnr_db": round(10 * math.log10(255**2 / mse), 1) if mse else None,
+                    "share_of_values": round(float((off != 0).double().mean()), 4),
+                    "largest_levels": int(off.abs().max()),
+                }
+            found[f"{kind.title}, {title}"] = rows
+    return found
 
 
 def described(one: Measured, images: int) -> dict[str, Any]:
@@ -212,12 +243,12 @@ def adm_crop(image: Any) -> Any:
     return image.crop((left, top, left + CROP_PX, top + CROP_PX))
 
 
-def ours(lap: Lap, *, folder: str, unit: int, stage: str) -> None:
+def ours(lap: Lap, *, folder: str, unit: int, stage: str, fast: bool, fast_decode: bool) -> None:
     """The data set of a run."""
     import torch
 
     torch.set_num_threads(1)
-    data = dataset(folder, stage)
+    data = dataset(folder, stage, fast=fast, fast_decode=fast_decode)
     turns(lap, [lambda index=index: data[index] for index in range(len(data))], unit)
 
 
@@ -234,7 +265,7 @@ def loading(lap: Lap, *, folder: str, num_workers: int) -> None:
 
     from unirae.data.sampler import SampleKey
 
-    data = dataset(folder, "stage1")
+    data = dataset(folder, "stage1", fast=True, fast_decode=False)
     numbers = islice(cycle(range(len(data))), _BATCH * _LOADER_BATCHES)
     keys = [SampleKey(index, 0) for index in numbers]
     batches = [keys[start : start + _BATCH] for start in range(0, len(keys), _BATCH)]
@@ -247,15 +278,15 @@ def loading(lap: Lap, *, folder: str, num_workers: int) -> None:
             pass
 
 
-def dataset(folder: str, stage: str) -> Any:
+def dataset(folder: str, stage: str, *, fast: bool, fast_decode: bool) -> Any:
     """Training images of a folder."""
     from unirae.data.dataset import ImageDataset
     from unirae.data.folder import FolderSource
     from unirae.data.transforms import AdmCropFlip, Stage1Transform
 
-    transform = {"stage1": Stage1Transform, "stage2": AdmCropFlip}[stage](size=CROP_PX)
+    transform = {"stage1": Stage1Transform, "stage2": AdmCropFlip}[stage](size=CROP_PX, fast=fast)
     source = FolderSource(split="train", data_dir=folder, val_fraction=0)
-    return ImageDataset(source=source, transform=transform)
+    return ImageDataset(source=source, transform=transform, fast_decode=fast_decode)
 
 
 def turns(lap: Lap, work: list[Any], unit: int) -> None:

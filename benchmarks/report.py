@@ -87,16 +87,35 @@ def reading(result: dict[str, Any]) -> str:
         for found in results()
         if "step" in found["what"]
     ]
+    far = [
+        f"| {title} | {' | '.join(map(distance, found.values()))} |"
+        for title, found in result["distance"].items()
+    ]
     versions = ", ".join(f"{name} {value}" for name, value in result["versions"].items() if value)
     machine = result["machine"]
     return "\n\n".join(
         [
             "\n".join(lines),
+            "\n".join(
+                [
+                    "| distance from exact | ours, default | with `data.fast_decode=true` |",
+                    "|---|---|---|",
+                    *far,
+                ]
+            ),
             f"Images/s of a loader of stage 1, {next(iter(result['pictures']))}: {by_workers}.",
             "\n".join(["| images/s that a step consumes on that machine | ours |", "|---|---|", *taken]),
             f"Measured on: {machine['processor']}, {machine['cores']} cores, {versions}.",
         ]
     )
+
+
+def distance(found: dict[str, Any]) -> str:
+    """From exact pixels."""
+    if found["lowest_psnr_db"] is None:
+        return "none"
+    share, levels = found["share_of_values"], found["largest_levels"]
+    return f"{found['lowest_psnr_db']} dB, {share:.1%} of the values, up to {levels}"
 
 
 def draw(found: list[dict[str, Any]], file: Path) -> None:
