@@ -104,7 +104,13 @@ def reading(result: dict[str, Any]) -> str:
                 ]
             ),
             f"Images/s of a loader of stage 1, {next(iter(result['pictures']))}: {by_workers}.",
-            "\n".join(["| images/s that a step consumes on that machine | ours |", "|---|---|", *taken]),
+            "\n".join(
+                [
+                    "| images/s that a step consumes, on the machine of docs/benchmarks.md | ours |",
+                    "|---|---|",
+                    *taken,
+                ]
+            ),
             f"Measured on: {machine['processor']}, {machine['cores']} cores, {versions}.",
         ]
     )
