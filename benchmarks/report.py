@@ -116,6 +116,57 @@ def where(found: list[dict[str, Any]]) -> str:
     return "; ".join(dict.fromkeys(seen))
 
 
+def reading(result: dict[str, Any]) -> str:
+    """How many images a process reads, what a loader delivers, and what steps consume."""
+    names = list(next(iter(result["reading"].values())))
+    lines = [f"| images/s of one process | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for title, sides in result["reading"].items():
+        lines.append(f"| {title} | {' | '.join(str(sides[name]['images_per_second']) for name in names)} |")
+    by_workers = ", ".join(
+        f"{count} workers {side['images_per_second']}" for count, side in result["loader"].items()
+    )
+    taken = [
+        f"| {found['what']} | {found['sides'][cases.OURS]['images_per_second']} |"
+        for found in results()
+        if "step" in found["what"]
+    ]
+    far = [
+        f"| {title} | {' | '.join(map(distance, found.values()))} |"
+        for title, found in result["distance"].items()
+    ]
+    versions = ", ".join(f"{name} {value}" for name, value in result["versions"].items() if value)
+    machine = result["machine"]
+    return "\n\n".join(
+        [
+            "\n".join(lines),
+            "\n".join(
+                [
+                    "| distance from exact | ours, default | with `data.fast_decode=true` |",
+                    "|---|---|---|",
+                    *far,
+                ]
+            ),
+            f"Images/s of a loader of stage 1, {next(iter(result['pictures']))}: {by_workers}.",
+            "\n".join(
+                [
+                    "| images/s that a step consumes, on the machine of docs/benchmarks.md | ours |",
+                    "|---|---|",
+                    *taken,
+                ]
+            ),
+            f"Measured on: {machine['processor']}, {machine['cores']} cores, {versions}.",
+        ]
+    )
+
+
+def distance(found: dict[str, Any]) -> str:
+    """From exact pixels."""
+    if found["lowest_psnr_db"] is None:
+        return "none"
+    share, levels = found["share_of_values"], found["largest_levels"]
+    return f"{found['lowest_psnr_db']} dB, {share:.1%} of the values, up to {levels}"
+
+
 def draw(found: list[dict[str, Any]], file: Path) -> None:
     """The ratios as bars, with the spread over the rounds."""
     import matplotlib
@@ -162,6 +213,8 @@ def main() -> None:
     put(ROOT / "docs/evaluation.md", evaluations())
     put(ROOT / "README.md", f"{summary(found)}\n\n{note}")
     draw(found, ROOT / PLOT)
+    if (file := cases.RESULTS / "data.json").is_file():
+        put(ROOT / "docs/data.md", reading(json.loads(file.read_text())))
 
 
 if __name__ == "__main__":

@@ -31,9 +31,11 @@ def benchmarks(tmp_path, monkeypatch):
     for name in (
         "autoencoder",
         "cases",
+        "data",
         "official",
         "ours",
         "paced",
+        "report",
         "sampling",
         "sides",
         "stage1",
@@ -136,3 +138,36 @@ def test_every_script_has_cases_of_functions_that_both_sides_have(benchmarks):
     for case in found:
         assert callable(getattr(ours, case.work))
         assert callable(getattr(official, case.work))
+
+
+def test_reading_is_measured_and_shown(benchmarks, monkeypatch):
+    _, cases, folder = benchmarks
+    import report
+
+    import data
+
+    tiny = data.Pictures("tiny", data.SMALL.size, files=3, unit=2)
+    monkeypatch.setattr(data, "WORKERS", (0,))
+    monkeypatch.setattr(data, "_LOADER_BATCHES", 1)
+    result = data.measure(folder, rounds=2, pictures=(tiny,))
+    assert set(result["reading"]) == {"500×375, stage 1", "500×375, stage 2"}
+    assert all(len(side["seconds"]) == 2 for sides in result["reading"].values() for side in sides.values())
+    assert "500×375, stage 1, ours, exact" in result["ratios"]
+    monkeypatch.setattr(cases, "RESULTS", folder)
+    cases.write("data", result)
+    text = report.reading(result)
+    assert "| 500×375, stage 2 |" in text
+    assert result["distance"]["500×375, stage 1"]["ours, default"]["lowest_psnr_db"] > 65
+    assert "stage 1, 500×375: 0 workers" in text
+
+
+@pytest.mark.parametrize("size", [(900, 600), (300, 500), (256, 256)])
+def test_the_usual_way_crops_as_ours_does_exactly(benchmarks, size):
+    import numpy as np
+    from PIL import Image
+
+    import data
+    from unirae.data.transforms import AdmCenterCrop
+
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+    assert np.array_equal(data.adm_crop(image), AdmCenterCrop(size=data.CROP_PX).crop(image))

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from unirae.data.decode import BadImageError, read_rgb
+from unirae.data.photos import read_photo
 
 RED = (200, 30, 60)
 
@@ -104,15 +105,67 @@ def test_the_first_frame_of_an_animation():
     assert pixel(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])) == RED
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM"])
+def test_a_picture_outlives_its_file(tmp_path, kind):
+    """It is no copy of what Pillow opened, so nothing of it may be read later."""
+    file = tmp_path / "a"
+    file.write_bytes(encoded(Image.new("RGB", (8, 6), RED), kind))
+    shown = read_rgb(file)
+    file.unlink()
+    assert close(shown.resize((4, 3)).getpixel((1, 1)), RED)
+    assert close(shown.crop((2, 2, 4, 4)).getpixel((0, 0)), RED)
+
+
+@pytest.mark.parametrize(
+    ("size", "at_least", "shown"),
+    [
+        ((640, 480), (640, 480), (640, 480)),
+        ((640, 480), (321, 240), (640, 480)),
+        ((640, 480), (320, 240), (320, 240)),
+        ((641, 480), (320, 240), (641, 480)),
+        ((644, 484), (20, 20), (161, 121)),
+        ((640, 480), (20, 20), (80, 60)),
+        ((640, 480), (1000, 1000), (640, 480)),
+    ],
+)
+def test_a_large_jpeg_may_come_smaller(size, at_least, shown):
+    data = encoded(read_photo("rocket").resize(size), "JPEG", quality=95)
+    assert read_rgb(data).size == size
+    found = read_rgb(data, at_least=at_least)
+    assert found.size == shown
+    if shown == size:
+        assert np.array_equal(found, read_rgb(data))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_at_least_means_the_upright_picture(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.new("RGB", (800, 200), RED), "JPEG", exif=exif)
+    upright = (200, 800) if orientation in (6, 8) else (800, 200)
+    assert read_rgb(data, at_least=upright).size == upright
+    half = (upright[0] // 2, upright[1] // 2)
+    assert read_rgb(data, at_least=half).size == half
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("L", "JPEG"), ("CMYK", "JPEG"), ("RGB", "PNG"), ("RGBA", "WEBP")]
+)
+def test_only_colour_jpegs_come_smaller(mode, kind):
+    data = encoded(read_photo("rocket").convert(mode), kind)
+    assert np.array_equal(read_rgb(data, at_least=(8, 8)), read_rgb(data))
+
+
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
 @pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.9])
-def test_truncated_files_are_bad_images(kind, keep):
+@pytest.mark.parametrize("at_least", [None, (8, 8)])
+def test_truncated_files_are_bad_images(kind, keep, at_least):
     data = encoded(NOISE, kind)
     with pytest.raises(BadImageError):
-        read_rgb(data[: int(len(data) * keep)])
+        read_rgb(data[: int(len(data) * keep)], at_least=at_least)
 
 
 def test_the_error_names_the_file(tmp_path):

@@ -48,13 +48,13 @@ def test_photo_crops_come_from_disjoint_regions():
     pytest.importorskip("skimage")
     pytest.importorskip("sklearn")
     train, val = PhotosSource(split="train"), PhotosSource(split="val")
-    assert train.num_classes == len(photos._FILES)
+    assert train.num_classes == len(photos.FILES)
     assert len(train) == 512 * train.num_classes
     assert train[9].label == 1
     assert train[9].image.size == (96, 96)
     assert train[9].image.tobytes() == PhotosSource(split="train")[9].image.tobytes()
     for name, of_train, of_val in zip(train.class_names, train._regions, val._regions, strict=True):
-        whole = photos._read(*photos._FILES[name])
+        whole = photos.read_photo(name)
         joined = np.concatenate([of_train, of_val], axis=1 if whole.width >= whole.height else 0)
         assert np.array_equal(joined, np.asarray(whole)), name
     with pytest.raises(ConfigError, match="crop_px"):

@@ -13,6 +13,7 @@ from unirae.app.assembly import assemble
 from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.io import load_tensors, save_tensors
 from unirae.training.csv_logger import read_metrics
+from unirae.training.datamodule import TrainingData
 
 STEPS = 10
 """More than two epochs of 32 images in batches of 8: both flips of most of them."""
@@ -82,6 +83,37 @@ def test_statistics_of_other_views_are_computed_anew(tmp_path, rae):
     first = load_tensors(tmp_path / "run/latent_stats.pt")["latent_stats"]["mean"]
     losses(tmp_path / "run", rae, f"data.stage2_transform._target_={crop}")
     assert not torch.equal(load_tensors(tmp_path / "run/latent_stats.pt")["latent_stats"]["mean"], first)
+
+
+def test_statistics_and_caches_are_exact_where_training_is_fast(tmp_path, rae, monkeypatch):
+    """Whatever is kept from one run to the next does not depend on how fast images are read."""
+    read = {}
+    monkeypatch.setattr(TrainingData, "train_dataloader", _noting(read))
+    enlarged = ("data.source.image_size=48", "data.fast_decode=true")  # so that something is resized
+    for fast in ("true", "false"):
+        losses(tmp_path / fast, rae, *enlarged, f"data.fast_resize={fast}")
+    assert [images.transform.fast for images in read["images"]] == [True, False]
+    assert all(images.fast_decode for images in read["images"])
+    assert not any(images.transform.fast or images.fast_decode for images in read["eval"])
+    kept = [load_tensors(tmp_path / fast / "latent_stats.pt") for fast in ("true", "false")]
+    assert kept[0]["for"] == kept[1]["for"]
+    assert torch.equal(kept[0]["latent_stats"]["mean"], kept[1]["latent_stats"]["mean"])
+    cache = f"data.latent_cache={tmp_path / 'cache'}"
+    losses(tmp_path / "first", rae, *enlarged, cache, "data.fast_resize=true")
+    losses(
+        tmp_path / "second", rae, *enlarged, cache, "data.fast_resize=false"
+    )  # refuses a cache of something else
+
+
+def _noting(read):
+    original = TrainingData.train_dataloader
+
+    def noted(data):
+        read.setdefault("images", []).append(data.train_dataset)
+        read.setdefault("eval", []).append(data.eval_dataset)
+        return original(data)
+
+    return noted
 
 
 def test_an_encoders_score_is_refused_with_a_cache_before_anything_is_encoded(tmp_path, rae):

@@ -98,7 +98,7 @@ def _stage0(
     config: Config, trainer: pl.Trainer, checkpoint: Path | None
 ) -> tuple[ManualModule, TrainingData]:
     size = config["model"]["architecture"]["image_size"]
-    data = builders.build_data(config, size=size, world_size=trainer.world_size)
+    data = builders.build_data(config, size=size, trainer=trainer)
     return builders.build_mae(config, steps_per_epoch=data.steps_per_epoch), data
 
 
@@ -109,14 +109,18 @@ def _stage1(
     if checkpoint is not None:  # which replaces all weights: where they once started from may be gone
         model = {**model, "pretrained_decoder_path": None}
     rae = builders.build_rae(model, seed=config["seed"])
-    data = builders.build_data(config, size=rae.output_size, world_size=trainer.world_size)
+    data = builders.build_data(config, size=rae.output_size, trainer=trainer)
     return builders.build_stage1(config, rae, steps_per_epoch=data.steps_per_epoch), data
 
 
 def _linear_probe(
     config: Config, trainer: pl.Trainer, checkpoint: Path | None
 ) -> tuple[ManualModule, TrainingData]:
-    data = builders.build_data(config, size=config["model"]["image_size"], world_size=trainer.world_size)
+    data = builders.build_data(
+        config,
+        size=config["model"]["image_size"],
+        trainer=trainer,
+    )
     return builders.build_linear_probe(config, data), data
 
 

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import lightning.pytorch as pl
+
 from unirae.app.config import build
 from unirae.core.errors import ConfigError
 from unirae.data.dataset import ImageDataset
+from unirae.data.source import Source
 from unirae.evaluation.probe_features import PooledEncoder, check_classes
 from unirae.losses.adversarial import discriminator_loss
 from unirae.models.decoder_weights import initialise_decoder
@@ -23,9 +26,20 @@ Config = dict[str, Any]
 
 
 def build_dataset(
-    data: Config, *, split: str, size: int | tuple[int, int], use: str, seed: int = 0
+    data: Config,
+    *,
+    split: str,
+    size: int | tuple[int, int],
+    use: str,
+    seed: int = 0,
+    exact: bool = True,
+    source: Source | None = None,
 ) -> ImageDataset:
     """A split of the configured data, cropped to ``size``, with the transform of ``use``: train, stage2 or eval.
+
+    Args:
+        exact: read and resize as the reference does; else as ``fast_decode`` and ``fast_resize`` say.
+        source: of that split, if it is open already.
 
     Raises:
         ConfigError: a folder is given for data that are not read from one.
@@ -35,22 +49,32 @@ def build_dataset(
             f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
             "choose data=image_folder or data=imagenet"
         )
+    resizing = {} if exact else {"fast": data["fast_resize"]}
     return ImageDataset(
-        source=build(data["source"], split=split),
-        transform=build(data[f"{use}_transform"], size=size),
+        source=build(data["source"], split=split) if source is None else source,
+        transform=build(data[f"{use}_transform"], size=size, **resizing),
         seed=seed,
         on_bad_image=data["on_bad_image"],
+        fast_decode=not exact and data["fast_decode"],
     )
 
 
-def training_images(cfg: Config, *, size: int | tuple[int, int]) -> ImageDataset:
+def training_images(
+    cfg: Config, *, size: int | tuple[int, int], exact: bool = False, source: Source | None = None
+) -> ImageDataset:
     """The training split as this stage sees it: stage 2 has a transform of its own."""
     use = "stage2" if cfg["model"]["stage"] == "stage2" else "train"
-    return build_dataset(cfg["data"], split="train", size=size, use=use, seed=cfg["seed"])
+    return build_dataset(
+        cfg["data"], split="train", size=size, use=use, seed=cfg["seed"], exact=exact, source=source
+    )
 
 
 def build_data(
-    cfg: Config, *, size: int | tuple[int, int], world_size: int, train_dataset: TrainingSet | None = None
+    cfg: Config,
+    *,
+    size: int | tuple[int, int],
+    trainer: pl.Trainer,
+    train_dataset: TrainingSet | None = None,
 ) -> TrainingData:
     """The data module: training images at ``size`` (or what is given), evaluation on the validation split."""
     data = cfg["data"]
@@ -59,7 +83,8 @@ def build_data(
         eval_dataset=build_dataset(data, split="val", size=size, use="eval"),
         global_batch_size=data["global_batch_size"],
         overfit_batches=data["overfit_batches"],
-        world_size=world_size,
+        world_size=trainer.world_size,
+        local_processes=trainer.num_devices,
         micro_batches=cfg["trainer"]["accumulate_grad_batches"],
         num_workers=data["num_workers"],
         seed=cfg["seed"],

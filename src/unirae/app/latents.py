@@ -102,7 +102,7 @@ def _reading(cfg: Config, trainer: pl.Trainer) -> dict[str, Any]:
     workers = cfg["data"]["num_workers"]
     return {
         "device": trainer.strategy.root_device,
-        "num_workers": default_workers(trainer.world_size) if workers is None else workers,
+        "num_workers": default_workers(trainer.num_devices) if workers is None else workers,
     }
 
 

@@ -29,17 +29,21 @@ def assemble_stage2(
             "score fid, or nothing with metrics=[]"
         )
     rae = source.load(with_encoder=cache is None)
-    images = builders.training_images(cfg, size=rae.output_size)
+    images = builders.training_images(cfg, size=rae.output_size, exact=True)  # for statistics and the cache
     _check_guidance(cfg, num_classes=images.source.num_classes)
     if checkpoint is not None:
         rae = rae.with_stats(statistics_of_run(checkpoint, rae))
     elif rae.stats.shape is None:
         rae = rae.with_stats(statistics_of_data(rae, images, source=source, cfg=cfg, trainer=trainer))
+    if cache is None:
+        trained_on = builders.training_images(cfg, size=rae.output_size, source=images.source)
+    else:
+        trained_on = cached_latents(cfg, source, rae, images, trainer)
     data = builders.build_data(
         cfg,
         size=rae.output_size,
-        world_size=trainer.world_size,
-        train_dataset=images if cache is None else cached_latents(cfg, source, rae, images, trainer),
+        trainer=trainer,
+        train_dataset=trained_on,
     )
     return build_stage2(cfg, source, rae, images, steps_per_epoch=data.steps_per_epoch), data
 

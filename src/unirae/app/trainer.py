@@ -17,6 +17,7 @@ from unirae.core.hardware import FLOAT32_MATMUL, fastest_float32_matmul, fastest
 from unirae.core.io import load_tensors
 from unirae.evaluation.curve_files import read_curves
 from unirae.evaluation.health import differences
+from unirae.training.callbacks.data_wait import DataWait
 from unirae.training.callbacks.encoder_export import EncoderExport
 from unirae.training.callbacks.generation_metrics import GenerationMetrics
 from unirae.training.callbacks.generation_samples import GenerationSamples
@@ -105,6 +106,7 @@ def build_callbacks(
     callbacks: list[pl.Callback] = [
         SelfDescription(config=cfg, commit=git_commit()),
         MemoryEstimate(images_per_micro_batch=data.images_per_micro_batch),
+        DataWait(),
         RunProgress(label=experiment, images_per_step=cfg["data"]["global_batch_size"]),
     ]
     if stage == "stage1":

@@ -9,7 +9,7 @@ from unirae.core.errors import ConfigError, DataError
 from unirae.core.log import get_logger
 from unirae.data.decode import BadImageError
 from unirae.data.sampler import SampleKey, sample_generator
-from unirae.data.source import Sample, Source
+from unirae.data.source import EncodedSource, Sample, Source
 from unirae.data.transforms import Transform
 
 log = get_logger(__name__)
@@ -32,15 +32,21 @@ class ImageDataset(Dataset[dict[str, Any]]):
         transform: Transform,
         seed: int = 0,
         on_bad_image: Literal["replace", "error"] = "replace",
+        fast_decode: bool = False,
     ):
-        """``on_bad_image``: "replace" shows the next readable image instead, "error" stops."""
+        """Join them.
+
+        Args:
+            on_bad_image: "replace" shows the next readable image instead, "error" stops.
+            fast_decode: decode large JPEGs at a smaller size that is still at least twice what the transform asks for.
+        """
         if on_bad_image not in ("replace", "error"):
             raise ConfigError(f"data.on_bad_image={on_bad_image!r} is unknown; use 'replace' or 'error'")
         if len(source) == 0:
             raise DataError(f"{source.name} has no images")
         self.source = source
         self.transform, self.seed = transform, seed
-        self._on_bad_image = on_bad_image
+        self._on_bad_image, self.fast_decode = on_bad_image, fast_decode
         # in shared memory, so that what a loader's worker finds is counted by the process that reports it
         self._is_bad = torch.zeros(len(source), dtype=torch.bool).share_memory_()
 
@@ -69,7 +75,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
             if self._is_bad[candidate]:
                 continue
             try:
-                return candidate, self.source[candidate]
+                return candidate, self._decode(candidate)
             except BadImageError as error:
                 if self._on_bad_image == "error":
                     raise DataError(
@@ -81,6 +87,11 @@ class ImageDataset(Dataset[dict[str, Any]]):
             f"{self.source.name}: {tries} images in a row, from number {index}, are unreadable "
             f"({self.bad_image_count} of {len(self)} so far). Check the data folder, or copy the data again."
         )
+
+    def _decode(self, index: int) -> Sample:
+        if self.fast_decode and isinstance(self.source, EncodedSource):
+            return self.source.reduced(index, at_least=self.transform.least_size)
+        return self.source[index]
 
     def _note(self, index: int, error: BadImageError) -> None:
         self._is_bad[index] = True

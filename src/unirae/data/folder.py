@@ -74,5 +74,9 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> Sample:
         """Decode one file."""
+        return self.reduced(index, None)
+
+    def reduced(self, index: int, at_least: tuple[int, int] | None) -> Sample:
+        """Decode one file, perhaps at a smaller size."""
         entry = self._entries[index]
-        return Sample(read_rgb(self._root / entry.path), max(entry.label, 0))
+        return Sample(read_rgb(self._root / entry.path, at_least=at_least), max(entry.label, 0))

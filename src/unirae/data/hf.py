@@ -73,13 +73,18 @@ class HFSource:
 
     def __getitem__(self, index: int) -> Sample:
         """Decode one row."""
+        return self.reduced(index, None)
+
+    def reduced(self, index: int, at_least: tuple[int, int] | None) -> Sample:
+        """Decode one row, perhaps at a smaller size."""
         row = self._rows[index]
         value = row[self._image_column]
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if not value:
             raise BadImageError(f"row {index} of {self._where} holds no image")
-        return Sample(read_rgb(value), row[self._label_column] if self._label_column else 0)
+        image = read_rgb(value, at_least=at_least)
+        return Sample(image, row[self._label_column] if self._label_column else 0)
 
 
 def split_names(where: str, subset: str | None = None) -> list[str]:

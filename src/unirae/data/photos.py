@@ -16,7 +16,7 @@ from unirae.data.decode import read_rgb
 from unirae.data.source import Sample, Split, check_split
 
 _TRAIN_PART = 0.75
-_FILES = {
+FILES = {
     "china": ("sklearn.datasets.images", "china.jpg"),
     "flower": ("sklearn.datasets.images", "flower.jpg"),
     "astronaut": ("skimage.data", "astronaut.png"),
@@ -44,8 +44,8 @@ class PhotosSource:
     ):
         """``crop_px``: side of the crops before the transform, at most a quarter of the cat's photo (113)."""
         check_split(split)
-        self.class_names = tuple(_FILES)
-        regions = [_region(_read(*file), split) for file in _FILES.values()]
+        self.class_names = tuple(FILES)
+        regions = [_region(read_photo(name), split) for name in FILES]
         smallest = min(min(region.size) for region in regions)
         if not 1 <= crop_px <= smallest:
             raise ConfigError(f"crop_px={crop_px} does not fit the photos; use 1 to {smallest}")
@@ -91,8 +91,9 @@ def _region(photo: Image.Image, split: Split) -> Image.Image:
     return photo.crop((0, 0, width, border) if split == "train" else (0, border, width, height))
 
 
-def _read(package: str, file: str) -> Image.Image:
-    """A photo inside an installed package, found without importing it."""
+def read_photo(name: str) -> Image.Image:
+    """A photo of :data:`FILES` inside an installed package, found without importing it."""
+    package, file = FILES[name]
     distribution, *folders = package.split(".")
     if find_spec(distribution) is not None:
         path = resources.files(distribution).joinpath(*folders, file)

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -42,6 +42,15 @@ class Source(Protocol):
 
     def __getitem__(self, index: int) -> Sample:
         """Decode one picture."""
+        ...
+
+
+@runtime_checkable
+class EncodedSource(Protocol):
+    """A source that decodes files, and can do so at a smaller size (:func:`~unirae.data.decode.read_rgb`)."""
+
+    def reduced(self, index: int, at_least: tuple[int, int]) -> Sample:
+        """Decode one picture, no smaller than (width, height) unless it is."""
         ...
 
 

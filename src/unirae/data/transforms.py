@@ -2,9 +2,11 @@
 
 Each transform is ``transform(image, generator)``; all its random draws come from that generator, so that a
 picture's augmentation is a function of (seed, epoch, index) and of nothing else. Sizes are pixels, one number
-for a square or (height, width). A :class:`ViewTransform` has so few results that all of them can be had.
+for a square or (height, width). A :class:`ViewTransform` has so few results that all of them can be had. ``fast`` is
+how pictures are resized (:mod:`unirae.data.resize`).
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -16,13 +18,20 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from unirae.core.errors import ConfigError
+from unirae.data.resize import bicubic
 
 Size = int | Sequence[int]
-_BICUBIC = Image.Resampling.BICUBIC
+_MARGIN = 2
+"""How many times larger than what a picture is resized to it stays where it is decoded at a smaller size."""
 
 
 class Transform(Protocol):
     """A picture to a tensor of fixed size; ``generator`` is the only source of randomness."""
+
+    fast: bool
+    """Whether it resizes by torch."""
+    least_size: tuple[int, int]
+    """(width, height) below which a picture must not be decoded at a smaller size."""
 
     def __call__(self, image: Image.Image, generator: Generator) -> UInt8[Tensor, "3 H W"]:
         """RGB in, uint8 RGB in [0, 255] out."""
@@ -36,6 +45,8 @@ class ViewTransform(ABC):
     """
 
     size: tuple[int, int]
+    fast: bool
+    least_size: tuple[int, int]
     view_weights: tuple[float, ...]
     """The probability of each view."""
 
@@ -47,7 +58,8 @@ class ViewTransform(ABC):
     @property
     def settings(self) -> dict[str, Any]:
         """What the views depend on (not their probabilities), ready for JSON."""
-        return {"name": type(self).__name__, "size": list(self.size), "views": self.views}
+        resizing = {"fast": True} if self.fast else {}
+        return {"name": type(self).__name__, "size": list(self.size), **resizing, "views": self.views}
 
     @abstractmethod
     def view(self, generator: Generator) -> int:
@@ -70,6 +82,12 @@ def height_width(size: Size, name: str = "size") -> tuple[int, int]:
     return pair[0], pair[1]
 
 
+def least_size(resized: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
+    """(width, height) that a picture keeps at least before it is resized to ``scale`` times (height, width)."""
+    height, width = (math.ceil(_MARGIN * scale * side) for side in resized)
+    return width, height
+
+
 def to_tensor(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
     """RGB picture to uint8 in [0, 255]."""
     return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
@@ -86,17 +104,18 @@ def _uniform(low: float, high: float, generator: Generator) -> float:
 class Stage1Transform:
     """Stage-1 training (RAE code): bicubic resize to cover ``resize``, random crop, no flip."""
 
-    def __init__(self, *, size: Size, resize: Size | None = None):
+    def __init__(self, *, size: Size, resize: Size | None = None, fast: bool = False):
         """``resize``: by default ⌊1.5·size⌋, so 384 for crops of 256; a square size means the short side."""
         self.size = height_width(size)
         default = [side * 3 // 2 for side in self.size]
         self.resize = height_width(default if resize is None else resize, "resize")
         if any(cover < crop for cover, crop in zip(self.resize, self.size, strict=True)):
             raise ConfigError(f"resize={self.resize} is smaller than the crop size={self.size}")
+        self.fast, self.least_size = fast, least_size(self.resize)
 
     def __call__(self, image: Image.Image, generator: Generator) -> UInt8[Tensor, "3 H W"]:
         """A random crop."""
-        image = image.resize(self._covering(image.size), _BICUBIC)
+        image = bicubic(image, self._covering(image.size), fast=self.fast)
         height, width = self.size
         top = _randint(image.height - height + 1, generator)
         left = _randint(image.width - width + 1, generator)
@@ -113,8 +132,9 @@ class Stage1Transform:
 class AdmCenterCrop(ViewTransform):
     """ADM's centre crop (evaluation, stage 2): halve by box filter while twice too large, bicubic, crop."""
 
-    def __init__(self, *, size: Size):
+    def __init__(self, *, size: Size, fast: bool = False):
         self.size = height_width(size)
+        self.fast, self.least_size = fast, least_size(self.size)
         self.view_weights = (1.0,)
 
     def view(self, generator: Generator) -> int:
@@ -135,7 +155,8 @@ class AdmCenterCrop(ViewTransform):
         while image.width >= 2 * width and image.height >= 2 * height:
             image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
         scale = max(width / image.width, height / image.height)
-        image = image.resize((round(image.width * scale), round(image.height * scale)), _BICUBIC)
+        covering = (round(image.width * scale), round(image.height * scale))
+        image = bicubic(image, covering, fast=self.fast)
         top, left = (image.height - height) // 2, (image.width - width) // 2
         return image.crop((left, top, left + width, top + height))
 
@@ -143,10 +164,11 @@ class AdmCenterCrop(ViewTransform):
 class AdmCropFlip(ViewTransform):
     """Stage-2 training: ADM's centre crop, mirrored with probability ``flip_probability``."""
 
-    def __init__(self, *, size: Size, flip_probability: float = 0.5):
+    def __init__(self, *, size: Size, flip_probability: float = 0.5, fast: bool = False):
         if not 0 <= flip_probability <= 1:
             raise ConfigError(f"flip_probability={flip_probability} must lie in [0, 1]")
-        self._centre = AdmCenterCrop(size=size)
+        self._centre = AdmCenterCrop(size=size, fast=fast)
+        self.fast, self.least_size = fast, self._centre.least_size
         self.size, self.flip_probability = self._centre.size, flip_probability
         self.view_weights = (1 - flip_probability, flip_probability) if flip_probability else (1.0,)
 
@@ -168,12 +190,19 @@ class ScaleShift:
     """
 
     def __init__(
-        self, *, size: Size, min_scale: float = 0.85, max_scale: float = 1.1, max_shift: float = 0.08
+        self,
+        *,
+        size: Size,
+        min_scale: float = 0.85,
+        max_scale: float = 1.1,
+        max_shift: float = 0.08,
+        fast: bool = False,
     ):
         self.size = height_width(size)
         if not 0 < min_scale <= max_scale:
             raise ConfigError(f"min_scale={min_scale} must be positive and at most max_scale={max_scale}")
         self.min_scale, self.max_scale, self.max_shift = min_scale, max_scale, max_shift
+        self.fast, self.least_size = fast, least_size(self.size, max_scale)
 
     def __call__(self, image: Image.Image, generator: Generator) -> UInt8[Tensor, "3 H W"]:
         """The picture, scaled and moved."""
@@ -187,5 +216,5 @@ class ScaleShift:
             round((height - new_h) / 2 + shift_y * height),
         )
         canvas = Image.new("RGB", (width, height), "white")
-        canvas.paste(image.resize((new_w, new_h), _BICUBIC), corner)
+        canvas.paste(bicubic(image, (new_w, new_h), fast=self.fast), corner)
         return to_tensor(canvas)

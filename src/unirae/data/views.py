@@ -25,9 +25,17 @@ class AllViews(Dataset[dict[str, Any]]):
     @property
     def description(self) -> dict[str, Any]:
         """How the views come about, ready for JSON."""
+        decoding = {"fast_decode": True} if self._dataset.fast_decode else {}
         if self._finite:
-            return {**self._finite.settings, "view_weights": list(self.view_weights)}
-        return {"name": type(self._dataset.transform).__name__, "drawn_with_seed": self._dataset.seed}
+            return {**self._finite.settings, **decoding, "view_weights": list(self.view_weights)}
+        transform = self._dataset.transform
+        resizing = {"fast": True} if transform.fast else {}
+        return {
+            "name": type(transform).__name__,
+            **resizing,
+            **decoding,
+            "drawn_with_seed": self._dataset.seed,
+        }
 
     def __len__(self) -> int:
         """Number of images."""

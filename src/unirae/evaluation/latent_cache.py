@@ -56,6 +56,7 @@ def cache_key(rae: RAE, dataset: ImageDataset, *, dtype: CacheDtype) -> dict[str
         "statistics": rae.stats.sha256 if rae.stats.shape else None,
         "transform": require_views(dataset.transform).settings,
         "data": dataset.source.fingerprint,
+        **({"fast_decode": True} if dataset.fast_decode else {}),
         "dtype": dtype,
     }
 

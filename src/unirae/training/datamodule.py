@@ -4,11 +4,13 @@ import os
 from typing import Any, Protocol
 
 import lightning.pytorch as pl
+import torch
 from torch.utils.data import DataLoader
 
 from unirae.core.errors import ConfigError
 from unirae.data.dataset import ImageDataset
 from unirae.data.order import EndlessBatches
+from unirae.training.data_wait import TimedLoader, WaitClock
 
 
 class TrainingSet(Protocol):
@@ -35,6 +37,7 @@ class TrainingData(pl.LightningDataModule):
         eval_dataset: images as uint8.
         global_batch_size: images per step over all devices and micro-batches.
         world_size: number of processes.
+        local_processes: those of them that share this machine.
         micro_batches: into how many parts a device's batch is split.
         num_workers: loader processes per device; None derives them from the cores.
         overfit_batches: train on this many batches again and again; 0 is off.
@@ -50,6 +53,7 @@ class TrainingData(pl.LightningDataModule):
         eval_dataset: ImageDataset,
         global_batch_size: int,
         world_size: int,
+        local_processes: int,
         micro_batches: int,
         num_workers: int | None,
         overfit_batches: int,
@@ -66,7 +70,8 @@ class TrainingData(pl.LightningDataModule):
         self.global_batch_size, self.world_size, self.seed = global_batch_size, world_size, seed
         self.images_per_micro_batch = global_batch_size // parts
         self.overfit_batches = overfit_batches
-        self.num_workers = default_workers(world_size) if num_workers is None else num_workers
+        self.num_workers = default_workers(local_processes) if num_workers is None else num_workers
+        self.wait_clock = WaitClock(torch.device("cpu"))
         self.steps_per_epoch = self.batches(rank=0, start_step=0).batches_per_epoch
 
     def batches(self, *, rank: int, start_step: int) -> EndlessBatches:
@@ -85,16 +90,19 @@ class TrainingData(pl.LightningDataModule):
         """The stream from the trainer's current step on (a resumed run has restored it by now)."""
         trainer = self.trainer
         assert trainer is not None
-        return DataLoader(
-            self.train_dataset,  # pyright: ignore[reportArgumentType]
+        device = trainer.strategy.root_device
+        self.wait_clock = WaitClock(device)
+        return TimedLoader(
+            self.train_dataset,
+            clock=self.wait_clock,
             batch_sampler=self.batches(rank=trainer.global_rank, start_step=trainer.global_step),
             num_workers=self.num_workers,
-            pin_memory=trainer.strategy.root_device.type == "cuda",
+            pin_memory=device.type == "cuda",
             persistent_workers=self.num_workers > 0,
         )
 
 
-def default_workers(world_size: int) -> int:
-    """Loader processes per device: the machine's cores shared out, one left for training, at most 12."""
+def default_workers(local_processes: int) -> int:
+    """Loader processes per device: the cores that a process may use shared out, one left for training, at most 12."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(12, cores // max(world_size, 1) - 1))
+    return max(0, min(12, cores // max(local_processes, 1) - 1))
