@@ -24,12 +24,17 @@ def attend(
     and up to 9 times at 16 (docs/log.md). Scores and softmax are in 32 bits, as in the kernel: rounding the scores to
     16 would cost an error that grows with them. Only the probabilities are rounded.
     """
-    by_onednn = v.dtype.itemsize <= 2 or torch.get_float32_matmul_precision() != "highest"
-    if v.device.type != "cpu" or v.dtype.itemsize > 4 or not by_onednn or v.shape[-2] > _PLAIN_UP_TO:
+    plain = v.device.type == "cpu" and v.dtype.itemsize <= 4 and v.shape[-2] <= _PLAIN_UP_TO
+    if not plain or not (v.dtype.itemsize <= 2 or _onednn_makes_fp32_products()):
         return F.scaled_dot_product_attention(q, k, v)
     with torch.autocast("cpu", enabled=False):
         scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
         return scores.softmax(-1).to(v.dtype) @ v
+
+
+@torch.compiler.assume_constant_result  # a run sets it once; asking breaks the graph of torch.compile
+def _onednn_makes_fp32_products() -> bool:
+    return torch.get_float32_matmul_precision() != "highest"
 
 
 class SelfAttention(nn.Module):
