@@ -167,6 +167,33 @@ def test_images_of_any_size_are_resized():
     assert discriminator(images).shape == (2, 3 * 16)
 
 
+def test_gradient_checkpointing_changes_no_number():
+    images, gradients = signed(), []
+    for checkpointing in (False, True):
+        disc = tiny_dino(gradient_checkpointing=checkpointing).eval()
+        leaf = images.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(disc(leaf).mean(), leaf)
+        gradients.append(gradient)
+    assert gradients[0].abs().max() > 0
+    assert torch.equal(*gradients)
+
+
+def test_gradient_checkpointing_keeps_less():
+    def kept(checkpointing: bool) -> int:
+        disc, sizes = tiny_dino(depth=6, key_depths=(1,), gradient_checkpointing=checkpointing).eval(), {}
+
+        def pack(tensor):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            found = disc(signed().requires_grad_())
+        assert found.requires_grad
+        return sum(sizes.values())
+
+    assert kept(True) < 0.6 * kept(False)
+
+
 def test_only_the_heads_are_trained():
     discriminator = tiny_dino().train()
     trained = {id(p) for p in discriminator.trained.parameters()}

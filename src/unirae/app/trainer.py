@@ -105,7 +105,7 @@ def build_callbacks(
     settings, stage = cfg["callbacks"], cfg["model"]["stage"]
     callbacks: list[pl.Callback] = [
         SelfDescription(config=cfg, commit=git_commit()),
-        MemoryEstimate(images_per_micro_batch=data.images_per_micro_batch),
+        MemoryEstimate(),
         DataWait(),
         RunProgress(label=experiment, images_per_step=cfg["data"]["global_batch_size"]),
     ]

@@ -25,11 +25,16 @@ def attend(
     tokens and up to 9 times at 16 (docs/log.md). Scores and softmax are in 32 bits, as in the kernel: rounding the
     scores to 16 would cost an error that grows with them.
     """
-    by_onednn = v.dtype.itemsize <= 2 or torch.get_float32_matmul_precision() != "highest"
-    if v.device.type != "cpu" or not by_onednn or v.shape[-2] > _CHUNKED_UP_TO.get(v.dtype.itemsize, 0):
+    few = v.shape[-2] <= _CHUNKED_UP_TO.get(v.dtype.itemsize, 0)
+    if v.device.type != "cpu" or not few or not (v.dtype.itemsize <= 2 or _onednn_makes_fp32_products()):
         return F.scaled_dot_product_attention(q, k, v)
     with torch.autocast("cpu", enabled=False):
         return chunked_attention(q, k, v)
+
+
+@torch.compiler.assume_constant_result  # a run sets it once; asking breaks the graph of torch.compile
+def _onednn_makes_fp32_products() -> bool:
+    return torch.get_float32_matmul_precision() != "highest"
 
 
 class SelfAttention(nn.Module):

@@ -42,7 +42,7 @@ class NarrowWeights:
                 layer.register_parameter(name, weight)
 
     def _copy(self, layer: nn.Module, name: str, weight: nn.Parameter) -> nn.Parameter:
-        state = (weight.data_ptr(), weight._version)
+        state = (weight.untyped_storage()._cdata, weight._version)
         known = self._copies.get((layer, name))
         if known is None or known[0] != state:
             narrow = weight.detach().to(torch.get_autocast_dtype(weight.device.type))

@@ -6,7 +6,7 @@ in showing the averaged head's accuracy, as every stage here does. ``src/eval_li
 augmentation, whose features are computed once.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,11 +127,6 @@ class LinearProbe(SingleNetwork):
     def networks(self) -> dict[str, nn.Module | None]:
         """The networks of the summary."""
         return {"encoder": self.encoder, "head": self.head, "EMA": self.ema}
-
-    def probes(self, image: Float[Tensor, "1 3 H W"]) -> dict[str, Callable[[], Any]]:
-        """The linear layer; the encoder's activations are not kept."""
-        features = image.new_zeros(1, self.network.width)
-        return {"head": lambda: self.head.linear(features).square().mean()}
 
     def plan(self) -> list[str]:
         """What is trained on, and when the learning rate changes."""

@@ -4,7 +4,7 @@ Full-size runs start from a published encoder; this gives a machine without a mo
 network is transformers' ViTMAE, saved in its format, so that every tool that reads ViTMAE reads ours.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +119,6 @@ class MaePretraining(SingleNetwork):
     def networks(self) -> dict[str, nn.Module | None]:
         """The networks of the summary."""
         return {"MAE": self.mae, "EMA": self.ema}
-
-    def probes(self, image: Float[Tensor, "1 3 H W"]) -> dict[str, Callable[[], Any]]:
-        """The whole autoencoder."""
-        return {"MAE": lambda: self.mae(self.normalise(image)).loss}
 
     def plan(self) -> list[str]:
         """What will happen when, in steps."""

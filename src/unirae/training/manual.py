@@ -94,10 +94,6 @@ class ManualModule(pl.LightningModule):
         """The networks that a step runs and nothing trains, or that have parts of that kind."""
         return []
 
-    def probes(self, image: Float[Tensor, "1 3 H W"]) -> dict[str, Callable[[], Any]]:
-        """Forward passes of one image whose kept activations make up a step's; the one that lives longest first."""
-        raise NotImplementedError
-
     def plan(self) -> list[str]:
         """What will happen when, in steps: shown at the start of a run."""
         raise NotImplementedError

@@ -8,7 +8,7 @@ adaptive weight λ and the update; the discriminator's fakes reuse the step's cl
 decoder only; λ is the same on every process (last-layer gradients are averaged first).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -181,17 +181,6 @@ class Stage1(ManualModule):
         """Encoder, perceptual net and the discriminator's backbone."""
         judges = [self.perceptual, self.adversary.discriminator if self.adversary else None]
         return [self.rae.encoder, *(judge for judge in judges if judge is not None)]
-
-    def probes(self, image: Float[Tensor, "1 3 H W"]) -> dict[str, Callable[[], Any]]:
-        """The decoder, whose graph lives throughout the step, and what looks at its image."""
-        leaf = detached_leaf(image)
-        found: dict[str, Callable[[], Any]] = {"decoder": lambda: self.rae.reconstruct(image)}
-        if self.perceptual is not None:
-            found["perceptual net"] = lambda: self.reconstruction_loss(leaf, image, MeanTerms())
-        if self.adversary:
-            discriminator = self.adversary.discriminator.eval()
-            found["discriminator"] = lambda: discriminator(torch.cat([leaf, leaf]))  # real and fake
-        return found
 
     def plan(self) -> list[str]:
         """What will happen when, in steps."""

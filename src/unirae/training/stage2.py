@@ -7,7 +7,7 @@ The autoencoder takes no part in training: it is in eval mode, has no gradients 
 holds its path and fingerprint, not its weights.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,12 +172,6 @@ class Stage2(SingleNetwork):
     def frozen(self) -> list[nn.Module]:
         """The encoder."""
         return [self.rae.encoder]
-
-    def probes(self, image: Float[Tensor, "1 3 H W"]) -> dict[str, Callable[[], Any]]:
-        """The denoiser; the encoder's activations are not kept."""
-        x = image.new_zeros(1, *self.denoiser.latent_shape)
-        t, y = image.new_zeros(1), torch.zeros(1, dtype=torch.int64, device=image.device)
-        return {"DiT": lambda: self.denoiser(x, t, y).square().mean()}
 
     def plan(self) -> list[str]:
         """What will happen when, in steps, and how times are drawn."""

@@ -36,6 +36,7 @@ class DinoDiscriminator(Discriminator):
         input_size_px: images are resized to this square.
         key_depths: blocks (0-based) whose output a head judges, besides the last one.
         kernel_size: of the heads' wide convolution along tokens.
+        gradient_checkpointing: recompute the backbone's blocks in the generator's backward pass: less memory.
         seed: of random weights.
     """
 
@@ -50,6 +51,7 @@ class DinoDiscriminator(Discriminator):
         input_size_px: int = 224,
         key_depths: Sequence[int] = (2, 5, 8, 11),
         kernel_size: int = 9,
+        gradient_checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -64,6 +66,7 @@ class DinoDiscriminator(Discriminator):
                 patch_size=patch_size,
                 input_size_px=input_size_px,
                 key_depths=tuple(key_depths),
+                gradient_checkpointing=gradient_checkpointing,
             )
         if str(weights) != "random":
             self.backbone.load_official(weights)

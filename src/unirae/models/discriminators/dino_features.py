@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
@@ -54,12 +55,14 @@ class DinoFeatures(nn.Module):
         patch_size: int,
         input_size_px: int,
         key_depths: tuple[int, ...],
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if input_size_px % patch_size:
             raise ConfigError(f"{input_size_px=} must be divisible by {patch_size=}")
         self.input_size_px = input_size_px
         self.key_depths = key_depths
+        self.gradient_checkpointing = gradient_checkpointing
         num_tokens = (input_size_px // patch_size) ** 2 + 1
         self.cls_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, width), std=0.02))
         self.pos_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, num_tokens, width), std=0.02))
@@ -80,7 +83,9 @@ class DinoFeatures(nn.Module):
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
         kept = {}
         for index, block in enumerate(self.blocks):
-            x = block(x)
+            # in the discriminator's own turn images have no gradient, and nothing is kept anyway
+            recomputed = self.gradient_checkpointing and x.requires_grad
+            x = checkpoint(block, x, use_reentrant=False) if recomputed else block(x)
             if index in self.key_depths:
                 kept[index] = x
         return [tokens[:, 1:].transpose(1, 2) for tokens in (x, *(kept[i] for i in self.key_depths))]

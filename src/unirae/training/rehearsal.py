@@ -1,0 +1,145 @@
+"""A training step without numbers, which tells how much memory the real one takes.
+
+The step itself runs, with its optimizers and averages, on tensors that have a shape and a device but no storage
+(PyTorch's fake tensors). So nothing of the memory is modelled: a tensor counts from the operation that makes it until
+its last reference goes, whatever the networks are. It costs a second or two and no memory.
+"""
+
+import copy
+import weakref
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from unirae.nn.narrow_weights import NarrowWeights
+from unirae.training.manual import ManualModule
+
+_LATE = 10**9
+"""A step at which everything of a schedule has begun."""
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes of a step on one device.
+
+    Attributes:
+        peak: the most that is alive at one time.
+        weights: of all networks, averages included.
+        gradients: of what is trained.
+        optimizer: AdamW's averages.
+    """
+
+    peak: int
+    weights: int
+    gradients: int
+    optimizer: int
+
+    @property
+    def activations(self) -> int:
+        """What is alive at the peak beyond the sum of the others: mostly what autograd keeps."""
+        return self.peak - self.weights - self.gradients - self.optimizer
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations make while they live, and of those that it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._alive: dict[int, Any] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and look at its results."""
+        out = func(*args, **(kwargs or {}))
+        self.show(tree_leaves(out))
+        return out
+
+    def show(self, values: Iterable[Any]) -> None:
+        """Count the storage of each tensor, once."""
+        for value in values:
+            if isinstance(value, Tensor):
+                self._count(value.untyped_storage())
+
+    def _count(self, storage: Any) -> None:
+        key, size = id(storage), storage.nbytes()
+        if key in self._alive:
+            return
+
+        def forget(_: Any) -> None:
+            del self._alive[key]
+            self.live -= size
+
+        self._alive[key] = weakref.ref(storage, forget)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+
+def rehearse(module: ManualModule, plugin: Any, shapes: dict[str, Tensor], batch_size: int) -> StepMemory:
+    """The memory of a step late in the run, when all losses take part.
+
+    Args:
+        module: is left as it is.
+        plugin: Lightning's precision plugin of the run.
+        shapes: a sample of the data, whose shapes and types count.
+        batch_size: of this device, all micro-batches together.
+    """
+    fake, counter = FakeTensorMode(allow_non_fake_inputs=True), LiveBytes()
+    twin = _twin(module, fake)
+    weights = {id(t): t for t in (*twin.parameters(), *twin.buffers())}.values()
+    with ExitStack() as stack:
+        stack.enter_context(fake)
+        batch = {
+            name: torch.empty((batch_size, *sample.shape), dtype=sample.dtype, device=module.device)
+            for name, sample in shapes.items()
+        }
+        optimizers: Any = twin.configure_optimizers()
+        counter.show([*weights, *batch.values()])
+        stack.enter_context(counter)
+        narrow = NarrowWeights(*twin.frozen)  # which does nothing without autocast
+        for _ in range(2):  # the first makes the optimizers' states
+            counter.peak = counter.live
+            with plugin.forward_context(), narrow.in_use():
+                twin.training_step(batch, 0)
+    states = [value for optimizer in optimizers for value in tree_leaves(list(optimizer.state.values()))]
+    trained = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    return StepMemory(counter.peak, _bytes(weights), _bytes(trained), _bytes(states))
+
+
+class _Late:
+    """What a step asks of a trainer."""
+
+    global_step = _LATE
+    precision_plugin = None
+
+
+def _twin(module: ManualModule, fake: FakeTensorMode) -> Any:
+    """The module on fake tensors; it neither logs nor moves anything of the original."""
+    trainer: Any = module._trainer
+    memo: dict[int, Any] = {id(trainer): None}
+    memo.update({id(optimizer): None for optimizer in (trainer.optimizers if trainer is not None else ())})
+    for tensor in (*module.parameters(), *module.buffers()):
+        if id(tensor) not in memo:
+            memo[id(tensor)] = _fake(tensor, fake)
+    twin: Any = copy.deepcopy(module, memo)
+    for part in twin.modules():
+        part._compiled_call_impl = None
+    twin._trainer = _Late()
+    twin.log_terms = lambda terms: None
+    twin.step_optimizer = lambda: None
+    return twin
+
+
+def _fake(tensor: Tensor, fake: FakeTensorMode) -> Tensor:
+    other = fake.from_tensor(tensor.detach())
+    return nn.Parameter(other, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else other
+
+
+def _bytes(tensors: Iterable[Any]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))

@@ -1,0 +1,118 @@
+"""The estimate of a step's memory against what torch's allocator hands out in the real step."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from tiny_training import fit, tiny_config
+from unirae.training.rehearsal import rehearse
+
+TOLERANCE = 0.1
+STEP = 3
+
+
+class Measure(pl.Callback):
+    """The estimate at the start, and the allocator's highest level during a later step."""
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        data = trainer.datamodule
+        batch = next(iter(data.batches(rank=0, start_step=0)))
+        sample = {name: torch.as_tensor(value) for name, value in data.train_dataset[batch[0]].items()}
+        self.estimate = rehearse(module, trainer.precision_plugin, sample, len(batch))
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        # a step early: the profiler knows nothing of the freeing of what it has not seen made, such as gradients
+        if trainer.global_step == STEP - 1:
+            self.before = sum(
+                t.untyped_storage().nbytes() for t in {id(t): t for t in tensors_of(trainer, module)}.values()
+            ) + sum(t.untyped_storage().nbytes() for t in batch.values())
+            self.profiler = torch.profiler.profile(
+                activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+            )
+            self.profiler.__enter__()
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == STEP + 1:
+            self.profiler.__exit__(None, None, None)
+            results: Any = self.profiler.profiler.kineto_results  # pyright: ignore
+            events = [event for event in results.events() if event.name() == "[memory]"]
+            events.sort(key=lambda event: event.start_ns())
+            level = torch.tensor([event.nbytes() for event in events]).cumsum(0)
+            self.measured = self.before + int(level.max())
+
+
+def tensors_of(trainer: Any, module: Any) -> list[torch.Tensor]:
+    """All that lives between two steps: weights, the optimizers' states, narrow copies; not gradients."""
+    found = [*module.parameters(), *module.buffers()]
+    for optimizer in trainer.optimizers:
+        found += [t for state in optimizer.state.values() for t in state.values()]
+    narrow = getattr(trainer.precision_plugin, "narrow", None)
+    return found + ([copy for _, copy in narrow._copies.values()] if narrow else [])
+
+
+GAN = ("model.disc_upd_start_step=0", "model.disc_start_step=0")
+FP32, BF16 = "trainer.precision=32-true", "trainer.precision=bf16-mixed"
+CASES = {
+    "DiT^DH": ("stage2", (FP32,)),
+    "DiT^DH, bf16": ("stage2", (BF16,)),
+    "DiT^DH, recomputed": ("stage2", (FP32, "model.dit.gradient_checkpointing=true")),
+    "DiT^DH, two micro-batches": ("stage2", (FP32, "trainer.accumulate_grad_batches=2")),
+    "stage 1 without GAN": ("stage1", (FP32, "model.disc_weight=0")),
+    "stage 1 with GAN": ("stage1", (FP32, *GAN)),
+    "stage 1 with GAN, bf16": ("stage1", (BF16, *GAN)),
+    "stage 1 with GAN, recomputed": ("stage1", (FP32, *GAN, "model.decoder.gradient_checkpointing=true")),
+    "stage 0": ("mae", (FP32,)),
+    "linear probe": ("linear_probe", (FP32,)),
+}
+LARGER = {
+    "stage2": ("model.dit.hidden_size=[48,96]", "model.dit.depth=[6,2]", "model.dit.num_heads=[4,8]"),
+    "stage1": ("model.decoder.width=64", "model.decoder.depth=6"),
+    "mae": (),
+    "linear_probe": (),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_estimate_is_near_what_a_step_takes(tmp_path: Path, case: str) -> None:
+    stage, overrides = CASES[case]
+    config = tiny_config(
+        f"trainer.max_steps={STEP + 1}",
+        "data.global_batch_size=16",
+        *LARGER[stage],
+        *overrides,
+        output_dir=tmp_path,
+        stage=stage,
+    )
+    measure = Measure()
+    fit(config, callbacks=[measure])
+    assert measure.estimate.peak == pytest.approx(measure.measured, rel=TOLERANCE)
+
+
+def test_a_rehearsal_leaves_the_module_as_it_is(tmp_path: Path) -> None:
+    class Rehearse(Measure):
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            super().on_train_start(trainer, module)
+            assert all(p.grad is None for p in module.parameters())
+            assert type(next(module.parameters()).data) is torch.Tensor
+
+    config = tiny_config("trainer.max_steps=2", *GAN, output_dir=tmp_path)
+    rehearsed = fit(config, callbacks=[Rehearse()]).state_dict()
+    plain = fit(config).state_dict()
+    assert all(torch.equal(tensor, plain[name]) for name, tensor in rehearsed.items())
+
+
+def test_recomputing_and_fewer_images_take_less(tmp_path: Path) -> None:
+    def estimate(*overrides: str) -> int:
+        config = tiny_config(
+            "trainer.max_steps=1", *LARGER["stage2"], *overrides, output_dir=tmp_path, stage="stage2"
+        )
+        measure = Measure()
+        fit(config, callbacks=[measure])
+        return measure.estimate.activations
+
+    plain = estimate("data.global_batch_size=16")
+    assert estimate("data.global_batch_size=16", "model.dit.gradient_checkpointing=true") < 0.6 * plain
+    assert estimate("data.global_batch_size=16", "trainer.accumulate_grad_batches=4") < 0.6 * plain
