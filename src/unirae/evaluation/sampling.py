@@ -34,8 +34,8 @@ class SamplerSettings:
 
     Attributes:
         num_steps: points of the time grid; Euler evaluates the network once less (recipe, Sampler).
-        solver: euler, heun, multistep, dopri5 or sde.
-        time_grid: ``reference`` ends at shift(0.001), ``to_zero`` at 0.
+        solver: euler, heun, multistep, multistep3, dopri5 or sde.
+        time_grid: ``reference`` ends at shift(0.001), ``to_zero`` at 0; ``log_odds`` is for few steps.
         time_shift: of the grid; None takes the one that the network was trained with.
         cfg_scale: w of v_ref + w·(v − v_ref); 1 is without guidance. The reference is the same network without label,
             or the guide where one is given (autoguidance).
@@ -44,7 +44,7 @@ class SamplerSettings:
 
     num_steps: int = 50
     solver: str = "euler"
-    time_grid: Literal["reference", "to_zero"] = "reference"
+    time_grid: Literal["reference", "to_zero", "log_odds"] = "reference"
     time_shift: float | None = None
     cfg_scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
