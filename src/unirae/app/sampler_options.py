@@ -23,6 +23,8 @@ class CommonSamplingOptions:
     model says, else reference."""
     time_shift: float | None = None
     """Of the time grid. Default: the one of training."""
+    trunk_every: int = 1
+    """Compute a DiT^DH's trunk at every so-many-th evaluation only: faster, not exact (docs/sampling.md)."""
     seed: int = 0
     """Image number i is a function of (seed, i) and its label."""
     batch_size: int = 32

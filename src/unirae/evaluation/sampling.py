@@ -25,6 +25,7 @@ from unirae.flow.times import time_grid
 from unirae.models.denoiser import Denoiser
 from unirae.models.pairing import decoder_for
 from unirae.models.rae import RAE
+from unirae.models.trunk_reuse import reusing_trunk
 from unirae.nn.narrow_weights import NarrowWeights
 
 
@@ -40,6 +41,7 @@ class SamplerSettings:
         cfg_scale: w of v_ref + w·(v − v_ref); 1 is without guidance. The reference is the same network without label,
             or the guide where one is given (autoguidance).
         guidance_interval: (lowest, highest) shifted time at which guidance acts, inclusive.
+        trunk_every: a DiT^DH's trunk is computed at every so-many-th evaluation and kept between; 1 is exact.
     """
 
     num_steps: int = 50
@@ -48,6 +50,7 @@ class SamplerSettings:
     time_shift: float | None = None
     cfg_scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
+    trunk_every: int = 1
 
     def times(self, dit: Denoiser) -> list[float]:
         """The grid for this network, from noise to data."""
@@ -102,22 +105,28 @@ def sample_latents(
 def guided_velocity(
     dit: Denoiser, labels: Int64[Tensor, " b"], settings: SamplerSettings, guide: Denoiser | None
 ) -> Velocity:
-    """The velocity function that the settings mean."""
+    """The velocity function that the settings mean, for one solution: it may remember."""
     scale, interval = settings.cfg_scale, settings.guidance_interval
+    if settings.trunk_every > 1 and settings.solver == "dopri5":
+        raise ConfigError(
+            "trunk_every is for fixed steps: dopri5 takes what it changes for an error of its own"
+        )
+    model = reusing_trunk(dit, settings.trunk_every)
     if guide is not None:
         if guide.latent_shape != dit.latent_shape or guide.num_classes != dit.num_classes:
             raise ConfigError(
                 f"the guide makes latents {guide.latent_shape} of {guide.num_classes} classes, the model "
                 f"{dit.latent_shape} of {dit.num_classes}; a guide must be trained on the same latents and labels"
             )
-        return autoguidance(dit, guide, labels, scale=scale, interval=interval)
+        reference = reusing_trunk(guide, settings.trunk_every)
+        return autoguidance(model, reference, labels, scale=scale, interval=interval)
     if scale != 1.0:
         if dit.num_classes == 0:
             raise ConfigError(
                 f"cfg_scale={scale} needs a model with labels; this one was trained without. Use 1, or a guide"
             )
-        return classifier_free(dit, labels, dit.null_label, scale=scale, interval=interval)
-    return conditional(dit, labels)
+        return classifier_free(model, labels, dit.null_label, scale=scale, interval=interval)
+    return conditional(model, labels)
 
 
 def check_labels(labels: Int64[Tensor, " b"], dit: Denoiser) -> None:
