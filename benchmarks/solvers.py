@@ -78,18 +78,24 @@ def _distance(found: torch.Tensor, fine: torch.Tensor, evaluations: int) -> Row:
 
 
 def trunk_shares() -> dict[str, float]:
-    """Of the operations of an evaluation, the trunk's part: DiT^DH on latents of 768×16×16."""
-    from ours import build_dit
+    """Of the operations of an evaluation, the trunk's part: DiT^DH on latents of 768×16×16, counted without memory."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode
 
-    x, t, y = torch.zeros(1, 768, 16, 16), torch.zeros(1), torch.zeros(1, dtype=torch.long)
+    from unirae.app.composition import compose
+    from unirae.models.denoisers import build_denoiser
+
     shares = {}
-    for size in ("s", "b"):
-        dit = build_dit(f"dh_{size}").eval().requires_grad_(False)
-        with FlopCounterMode(display=False) as trunk:
-            dit.run_trunk(x, dit.time_embed(t), y)
-        with FlopCounterMode(display=False) as whole:
-            dit(x, t, y)
+    for size in ("s", "b", "l", "xl"):
+        node = {**compose(["experiment=dit_dummy", f"model/dit=dh_{size}"])["model"]["dit"]}
+        node.update(in_channels=768, input_size=16, num_classes=1000)
+        with FakeTensorMode(), torch.no_grad():
+            dit: Any = build_denoiser(**node)
+            x, t, y = torch.zeros(1, 768, 16, 16), torch.zeros(1), torch.zeros(1, dtype=torch.long)
+            with FlopCounterMode(display=False) as trunk:
+                dit.run_trunk(x, dit.time_embed(t), y)
+            with FlopCounterMode(display=False) as whole:
+                dit(x, t, y)
         shares[f"DiT^DH-{size.upper()}"] = round(trunk.get_total_flops() / whole.get_total_flops(), 3)
     return shares
 

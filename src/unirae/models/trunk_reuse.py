@@ -1,7 +1,7 @@
 """A DiT^DH whose trunk is computed at every k-th evaluation only (DDT, Wang et al., arXiv 2504.05741).
 
-What the trunk says changes slowly along a path, and it is most of the network; the head, given x and t of the
-moment, does the rest. Departs from DDT's code, whose kept output includes the time it was made at.
+What the trunk says changes slowly along a path, and in the large models it is most of the work; the head, given x
+and t of the moment, does the rest. Departs from DDT's code, whose kept output includes the time it was made at.
 """
 
 from typing import final
