@@ -37,7 +37,7 @@ check: $(VENV)/installed-dev  ## formatting, lint, types, layers, then the defau
 	$(BIN)/pytest
 
 bench: $(VENV)/installed-dev  ## measure beside the official code: make bench AGAINST=DIR; with CHECK=1 compare with the committed results
-	for script in stage1 stage2 autoencoder sampling; do \
+	for script in stage1 stage2 autoencoder sampling solvers; do \
 		$(BIN)/python benchmarks/$$script.py $(if $(AGAINST),--against $(AGAINST)) $(if $(CHECK),--check) || exit 1; \
 	done
 	$(BIN)/python benchmarks/evaluation.py --images 300 --rounds 1 $(if $(CHECK),--check)

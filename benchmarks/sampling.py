@@ -37,6 +37,9 @@ CASES = [
         HALF,
     ),
     case(
+        "sampling_trunk_every_2", "… ours with the trunk at every 2nd", {"trunk_every": 2}, "none", (0.0, 1.0)
+    ),
+    case(
         "sampling_autoguidance",
         "… with autoguidance by a network of the same size",
         {"cfg_scale": 2.0, "guide": True},

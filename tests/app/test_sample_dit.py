@@ -88,6 +88,7 @@ def test_images_overview_labels_and_settings(sample, runs):
     assert settings["times"][0] == 1.0
     assert (settings["num_steps"], settings["solver"], settings["time_grid"]) == (4, "euler", "reference")
     assert settings["trained_time_shift"] == 1.0
+    assert settings["trunk_every"] == 1
     assert content["made_with"]["versions"]["torch"] == torch.__version__
 
 
@@ -103,6 +104,8 @@ def test_everything_that_should_matter_does(sample):
         "multistep": {"solver": "multistep"},
         "sde": {"solver": "sde"},
         "to zero": {"time_grid": "to_zero"},
+        "log odds": {"time_grid": "log_odds"},
+        "kept trunk": {"trunk_every": 2},
         "shift": {"time_shift": 3.0},
         "random labels": {"label_sampling": "random"},
     }.items():

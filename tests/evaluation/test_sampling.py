@@ -41,7 +41,7 @@ def sampler(dit=None, rae=None, **options):
     return ImageSampler(dit=dit, rae=tiny_rae() if rae is None else rae, **{**defaults, **options})
 
 
-@pytest.mark.parametrize("solver", ["euler", "heun", "multistep", "sde"])
+@pytest.mark.parametrize("solver", ["euler", "heun", "multistep", "multistep3", "sde"])
 def test_a_sample_depends_on_its_own_number_and_label_alone(solver):
     dit = tiny_dit()
     both = latents(dit, [4, 7], [1, 2], solver=solver).latents

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -9,7 +10,17 @@ from scipy import integrate
 
 from unirae.core.errors import ConfigError
 from unirae.flow.path import data_from_velocity
-from unirae.flow.solvers import SOLVERS, counting, dopri5, euler, euler_maruyama, heun, multistep, solve
+from unirae.flow.solvers import (
+    SOLVERS,
+    counting,
+    dopri5,
+    euler,
+    euler_maruyama,
+    heun,
+    multistep,
+    multistep3,
+    solve,
+)
 from unirae.flow.times import time_grid
 
 NOISE = torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -66,7 +77,7 @@ def test_dopri5_is_as_careful_with_one_hard_sample_among_easy_ones():
 
 def test_evaluations_are_what_the_table_says():
     flow, times = GaussianFlow(), time_grid(10, 2.0)
-    wanted = {"euler": 9, "heun": 18, "multistep": 9, "sde": 9}
+    wanted = {"euler": 9, "heun": 18, "multistep": 9, "multistep3": 9, "sde": 9}
     for name, evaluations in wanted.items():
         velocity = counting(flow.velocity)
         solve(name, velocity, NOISE, times, noise=lambda step: NOISE)
@@ -91,7 +102,7 @@ def test_half_precision_of_a_velocity_does_not_narrow_x(name):
     found = solve(name, velocity, x, times, noise=lambda step: torch.zeros_like(x), rtol=1e-2, atol=1e-2)
     assert found.dtype == torch.float32
     assert seen == {torch.float32}
-    if name in ("euler", "multistep"):  # steps below bf16's resolution of x must not get lost
+    if name in ("euler", "multistep", "multistep3"):  # steps below bf16's resolution of x must not get lost
         exact = solve(name, flow.velocity, NOISE.bfloat16().double(), times)
         assert (found - exact).abs().max() < 5e-3
 
@@ -154,9 +165,47 @@ def test_the_first_step_of_all_is_eulers():
     assert later.sub(NOISE).add(0.5 + first_step_misses).abs().max() < 1e-12
 
 
+def test_multistep3_follows_parabolas_in_the_number_of_the_step():
+    flow, even = GaussianFlow(), [1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
+    assert torch.equal(multistep3(flow.velocity, NOISE, [1.0, 0.5]), euler(flow.velocity, NOISE, [1.0, 0.5]))
+    start = multistep3(flow.velocity, NOISE, even[:3])
+    torch.testing.assert_close(start, multistep(flow.velocity, NOISE, even[:3]))
+    # on even times the number is the time, and from the third step on parabolas are integrated exactly
+    at = [multistep3(lambda x, t: torch.full_like(x, t * t), NOISE, even[:n])[0, 0] for n in (3, 4, 5, 6)]
+    gained = [float(after - before) for before, after in itertools.pairwise(at)]
+    assert gained == pytest.approx([(b**3 - a**3) / 3 for a, b in itertools.pairwise(even[2:])], abs=1e-12)
+    # where t is a cubic of the number, parabolas in the number are: v = k², ∫ k²·t'(k) dk from 4 to 5
+    times, passed = [1 - (k / 10 + k**3 / 500) for k in range(7)], []
+
+    def square_of_number(x, t):
+        passed.append(x[0, 0].item())
+        return torch.full_like(x, (len(passed) - 1) ** 2)
+
+    multistep3(square_of_number, NOISE, times)
+    wanted = -((5**3 - 4**3) / 30 + 3 * (5**5 - 4**5) / 2500)
+    assert passed[5] - passed[4] == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("shift", [1.0, 2.45, 6.93])
+@pytest.mark.parametrize("std", [0.05, 0.3, 0.6, 1.5])
+def test_nine_evaluations_of_multistep3_beat_forty_nine_of_euler(shift, std):
+    flow = GaussianFlow(std=std)
+    few = error("multistep3", flow, time_grid(10, shift, "log_odds"))
+    assert few < error("euler", flow, time_grid(50, shift))
+
+
+def test_multistep3_converges_on_both_grids():
+    flow = GaussianFlow()
+    for kind in ("reference", "log_odds"):
+        coarse, fine = (error("multistep3", flow, time_grid(points, 2.45, kind)) for points in (81, 161))
+        assert fine < coarse / 3.5
+
+
 def test_mistakes_are_named_with_what_is_right():
     velocity = GaussianFlow().velocity
-    with pytest.raises(ConfigError, match="unknown solver 'rk4'; known: euler, heun, multistep, dopri5, sde"):
+    with pytest.raises(
+        ConfigError, match="unknown solver 'rk4'; known: euler, heun, multistep, multistep3, dopri5, sde"
+    ):
         solve("rk4", velocity, NOISE, [1.0, 0.0])
     with pytest.raises(ConfigError, match="needs noise="):
         solve("sde", velocity, NOISE, [1.0, 0.0])

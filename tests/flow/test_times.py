@@ -12,6 +12,7 @@ from scipy import integrate, special, stats
 from unirae.core.errors import ConfigError
 from unirae.flow.times import (
     MAX_TIME,
+    TIME_GRIDS,
     logit_normal_times,
     sample_times,
     shift_times,
@@ -71,14 +72,22 @@ def test_shift_keeps_both_ends_exactly(shift):
 
 @given(st.integers(2, 300), st.floats(0.5, 50))
 def test_grids_descend_from_noise_to_where_they_say(num_steps, shift):
-    reference, to_zero = time_grid(num_steps, shift), time_grid(num_steps, shift, "to_zero")
-    for grid in (reference, to_zero):
+    reference, to_zero, log_odds = (time_grid(num_steps, shift, kind) for kind in TIME_GRIDS)
+    for grid in (reference, to_zero, log_odds):
         assert len(grid) == num_steps
         assert grid[0] == 1
         assert all(a > b for a, b in pairwise(grid))
     assert reference[:-1] == to_zero[:-1]
     assert to_zero[-1] == 0
     assert reference[-1] == pytest.approx(shift_times(1 - MAX_TIME, shift))
+    assert log_odds[-1] == pytest.approx(reference[-1])
+
+
+@pytest.mark.parametrize("shift", [1.0, 6.93])
+def test_log_odds_grid_steps_evenly_in_the_log_odds_of_half_the_shift(shift):
+    raw = torch.tensor([unshift_times(t, shift**0.5) for t in time_grid(30, shift, "log_odds")]).double()
+    steps = ((raw + 0.05) / (1 - raw + 0.05)).log().diff()
+    torch.testing.assert_close(steps, steps.mean().expand(29), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (-0.8, 1.6), (1.0, 0.5)])

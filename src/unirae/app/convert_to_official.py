@@ -172,10 +172,8 @@ def _write_dit(folder: Path, final: Path, file: Path, dit: Denoiser, about: dict
         node = _write_network(folder, final, "guide.pt", dit_from_checkpoint(content), content["unirae"])
         guide = {"guidance_model": node}
     low, high = sampling.get("guidance_interval", (0.0, 1.0))
-    if sampling.get("time_grid") == "to_zero":
-        log.warning(
-            "this model is sampled to t = 0, the official code's grid ends before: its images differ a little"
-        )
+    if (grid := sampling.get("time_grid", "reference")) != "reference":
+        log.warning("this model is sampled on the time grid %s, which the official code has not", grid)
     return {
         "stage_2": _write_network(folder, final, "stage2_model.pt", dit, about),
         "transport": {

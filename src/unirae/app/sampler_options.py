@@ -6,7 +6,7 @@ from typing import Literal
 
 from unirae.app.options import Switch
 
-Solver = Literal["euler", "heun", "multistep", "dopri5", "sde"]
+Solver = Literal["euler", "heun", "multistep", "multistep3", "dopri5", "sde"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +18,13 @@ class CommonSamplingOptions:
     Default: the guide that an exported folder holds, if any."""
     label_sampling: Literal["equal", "random"] = "equal"
     """equal goes round the classes; random draws them. Scores of the two are not comparable."""
-    time_grid: Literal["reference", "to_zero"] | None = None
-    """reference ends at shift(0.001), to_zero at 0. Default: what a converted model says, else reference."""
+    time_grid: Literal["reference", "to_zero", "log_odds"] | None = None
+    """reference ends at shift(0.001), to_zero at 0; log_odds is for few steps of multistep3. Default: what a converted
+    model says, else reference."""
     time_shift: float | None = None
     """Of the time grid. Default: the one of training."""
+    trunk_every: int = 1
+    """Compute a DiT^DH's trunk at every so-many-th evaluation only: faster, not exact (docs/sampling.md)."""
     seed: int = 0
     """Image number i is a function of (seed, i) and its label."""
     batch_size: int = 32

@@ -25,6 +25,7 @@ from unirae.flow.times import time_grid
 from unirae.models.denoiser import Denoiser
 from unirae.models.pairing import decoder_for
 from unirae.models.rae import RAE
+from unirae.models.trunk_reuse import reusing_trunk
 from unirae.nn.narrow_weights import NarrowWeights
 
 
@@ -34,20 +35,22 @@ class SamplerSettings:
 
     Attributes:
         num_steps: points of the time grid; Euler evaluates the network once less (recipe, Sampler).
-        solver: euler, heun, multistep, dopri5 or sde.
-        time_grid: ``reference`` ends at shift(0.001), ``to_zero`` at 0.
+        solver: euler, heun, multistep, multistep3, dopri5 or sde.
+        time_grid: ``reference`` ends at shift(0.001), ``to_zero`` at 0; ``log_odds`` is for few steps.
         time_shift: of the grid; None takes the one that the network was trained with.
         cfg_scale: w of v_ref + w·(v − v_ref); 1 is without guidance. The reference is the same network without label,
             or the guide where one is given (autoguidance).
         guidance_interval: (lowest, highest) shifted time at which guidance acts, inclusive.
+        trunk_every: a DiT^DH's trunk is computed at every so-many-th evaluation and kept between; 1 is exact.
     """
 
     num_steps: int = 50
     solver: str = "euler"
-    time_grid: Literal["reference", "to_zero"] = "reference"
+    time_grid: Literal["reference", "to_zero", "log_odds"] = "reference"
     time_shift: float | None = None
     cfg_scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
+    trunk_every: int = 1
 
     def times(self, dit: Denoiser) -> list[float]:
         """The grid for this network, from noise to data."""
@@ -102,22 +105,28 @@ def sample_latents(
 def guided_velocity(
     dit: Denoiser, labels: Int64[Tensor, " b"], settings: SamplerSettings, guide: Denoiser | None
 ) -> Velocity:
-    """The velocity function that the settings mean."""
+    """The velocity function that the settings mean, for one solution: it may remember."""
     scale, interval = settings.cfg_scale, settings.guidance_interval
+    if settings.trunk_every > 1 and settings.solver == "dopri5":
+        raise ConfigError(
+            "trunk_every is for fixed steps: dopri5 takes what it changes for an error of its own"
+        )
+    model = reusing_trunk(dit, settings.trunk_every)
     if guide is not None:
         if guide.latent_shape != dit.latent_shape or guide.num_classes != dit.num_classes:
             raise ConfigError(
                 f"the guide makes latents {guide.latent_shape} of {guide.num_classes} classes, the model "
                 f"{dit.latent_shape} of {dit.num_classes}; a guide must be trained on the same latents and labels"
             )
-        return autoguidance(dit, guide, labels, scale=scale, interval=interval)
+        reference = reusing_trunk(guide, settings.trunk_every)
+        return autoguidance(model, reference, labels, scale=scale, interval=interval)
     if scale != 1.0:
         if dit.num_classes == 0:
             raise ConfigError(
                 f"cfg_scale={scale} needs a model with labels; this one was trained without. Use 1, or a guide"
             )
-        return classifier_free(dit, labels, dit.null_label, scale=scale, interval=interval)
-    return conditional(dit, labels)
+        return classifier_free(model, labels, dit.null_label, scale=scale, interval=interval)
+    return conditional(model, labels)
 
 
 def check_labels(labels: Int64[Tensor, " b"], dit: Denoiser) -> None:

@@ -8,7 +8,8 @@ narrower than float32, and the caller's x is not written to. Gradients are the c
 |---|---|---|---|
 | ``euler`` | N − 1 | 1 | the reference's default |
 | ``heun`` | 2(N − 1) | 2 | trapezoidal corrector |
-| ``multistep`` | N − 1 | 2 | Adams–Bashforth 2, mostly the best of a given cost |
+| ``multistep`` | N − 1 | 2 | Adams–Bashforth 2 |
+| ``multistep3`` | N − 1 | 3, its start 1 and 2 | Adams–Bashforth 3 in the steps' number, for few steps |
 | ``dopri5`` | adaptive | 5 | only the ends of ``times`` count |
 | ``sde`` | N − 1 | 1 (weak) | Euler–Maruyama, fresh noise in every step but the last |
 """
@@ -17,8 +18,10 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.polynomial import Polynomial
 from torch import Tensor
 
 from unirae.core.errors import ConfigError
@@ -28,7 +31,7 @@ from unirae.flow.velocity import Counting, Velocity, counting
 
 __all__ = [
     "SOLVERS", "Counting", "Noise", "Velocity", "counting", "dopri5", "euler", "euler_maruyama", "heun",
-    "multistep", "solve",
+    "multistep", "multistep3", "solve",
 ]  # fmt: skip
 
 Noise = Callable[[int], Tensor]
@@ -84,6 +87,41 @@ def multistep(
     return x
 
 
+def multistep3(
+    velocity: Velocity, x: Float[Tensor, "b ..."], times: Sequence[float]
+) -> Float[Tensor, "b ..."]:
+    """Adams–Bashforth 3 on the clock of its grid, one evaluation a step: x ← x + Σ_j w_j·v_{k−j}.
+
+    The last three velocities are continued by a parabola in the number k of the step, not in t, as DEIS (Zhang and
+    Chen, arXiv 2204.13902) and DPM-Solver continue in log-SNR: w_j = ∫ L_j(k)·t'(k) dk over the step, L_j Lagrange's
+    polynomials of 0, −1, −2. So the grid says where velocities change fast, and with ``log_odds`` nothing is infinite
+    at either end. 9 evaluations then come closer to a fine solution than Euler's 49 on the reference's grid on
+    most problems (docs/sampling.md). A parabola in t did no better than Euler with as few steps. Euler's
+    and Adams–Bashforth's second step start it, so the error still falls with the square of the step in the end.
+    """
+    x = full_precision(x)
+    slopes: list[Tensor] = []
+    for number, t in enumerate(times[:-1]):
+        slopes = [full_precision(velocity(x, t)), *slopes[:2]]
+        weights = _adams_weights(times, number, order=len(slopes))
+        x = x + sum(weight * slope for weight, slope in zip(weights, slopes, strict=True))
+    return x
+
+
+def _adams_weights(times: Sequence[float], number: int, *, order: int) -> list[float]:
+    """∫₀¹ L_j(k)·t'(k) dk, where k counts from the point ``number``; t(k) is the cubic through four points around."""
+    near = range(max(0, number - 1), min(len(times), number + 3))
+    clock = _through([point - number for point in near], [times[point] for point in near]).deriv()
+    past = [-j for j in range(order)]
+    bases = [_through(past, [float(j == own) for j in range(order)]) for own in range(order)]
+    return [float((basis * clock).integ(lbnd=0)(1.0)) for basis in bases]
+
+
+def _through(points: Sequence[int], values: Sequence[float]) -> Polynomial:
+    """The polynomial through (point, value)."""
+    return Polynomial(np.linalg.solve(np.vander(points, increasing=True), values))
+
+
 def dopri5(
     velocity: Velocity, x: Float[Tensor, "b ..."], times: Sequence[float], *, rtol: float, atol: float
 ) -> Float[Tensor, "b ..."]:
@@ -129,7 +167,7 @@ def euler_maruyama(
     return euler(velocity, x, times[-2:])
 
 
-_FIXED = {"euler": euler, "heun": heun, "multistep": multistep}
+_FIXED = {"euler": euler, "heun": heun, "multistep": multistep, "multistep3": multistep3}
 
 SOLVERS = (*_FIXED, "dopri5", "sde")
 """The solvers by name."""

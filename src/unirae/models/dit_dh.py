@@ -137,13 +137,13 @@ class DiTDH(Denoiser):
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
         """Velocity at x_t."""
-        return self.velocity(x, self.condition(x, t, y))
-
-    def condition(
-        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
-    ) -> Float[Tensor, "b n d"]:
-        """The trunk: what each token is about, at the head's width."""
         time = self.time_embed(t)
+        return self.run_head(x, time, self.run_trunk(x, time, y))
+
+    def run_trunk(
+        self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b d"], y: Int64[Tensor, " b"]
+    ) -> Float[Tensor, "b n d"]:
+        """What each token is about at x_t; ``time`` is t embedded."""
         steering = F.silu(time + self.label_embed(y))[:, None]
         hidden = full_precision(self.trunk_embed(self.tokens(x)))
         if self.positions is not None:
@@ -151,12 +151,13 @@ class DiTDH(Denoiser):
         for block in self.trunk:
             assert isinstance(block, ModulatedBlock)
             hidden = self.run(block, hidden, steering, self.trunk_rotary)
-        return self.to_head(F.silu(time[:, None] + hidden))
+        return hidden
 
-    def velocity(
-        self, x: Float[Tensor, "b c h w"], condition: Float[Tensor, "b n d"]
+    def run_head(
+        self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b d"], trunk: Float[Tensor, "b n d"]
     ) -> Float[Tensor, "b c h w"]:
-        """The head: the velocity at x_t, given the trunk's output."""
+        """The velocity at x_t; the trunk's output may be an earlier moment's (:mod:`~unirae.models.trunk_reuse`)."""
+        condition = self.to_head(F.silu(time[:, None] + trunk))
         hidden = full_precision(self.head_embed(self.tokens(x)))
         for block in self.head:
             assert isinstance(block, ModulatedBlock)
