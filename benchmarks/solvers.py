@@ -3,9 +3,9 @@
     python benchmarks/solvers.py                                      # mixtures and a small network, minutes
     python benchmarks/solvers.py --checkpoint outputs/demo/dit --samples 1000    # a trained model, with its score
 
-The distance is ‖x − x*‖/‖x*‖ over all samples, x* by Heun with 400 points of ``log_odds``. The sde solver is left out: it
-follows other paths to the same distribution. Without --checkpoint it writes results/solvers.json, a plot and the table of
-docs/sampling.md; with it results/solvers_<name>.json only, where --name says how.
+The distance is ‖x − x*‖/‖x*‖ over all samples, x* by Heun with 400 points of ``log_odds``. The sde solver is left out:
+it follows other paths to the same distribution. Without --checkpoint it writes results/solvers.json, a plot and the
+table of docs/sampling.md; with it results/solvers_<name>.json only, where --name says how.
 """
 
 import argparse
