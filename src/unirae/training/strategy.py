@@ -11,8 +11,8 @@ class GradientAveraging(DDPStrategy):
 
     Torch's DDP wrapper expects one backward pass per forward that reaches every parameter. A GAN step has two
     networks, gradients with respect to images, and forward passes without gradients; instead of telling DDP
-    about each exception, every update averages exactly the gradients that it is about to apply
-    (:class:`~unirae.training.optimisation.Updater`), once per update whatever the number of micro-batches.
+    about each exception, every update averages exactly the gradients that it is about to apply, during its last
+    backward pass (:class:`~unirae.training.averaging.OverlappingAverage`), once whatever the number of micro-batches.
     """
 
     def setup_distributed(self) -> None:
