@@ -1,6 +1,7 @@
 """Processes: rank, size and sums, the same calls in one process and in many."""
 
 import atexit
+import gc
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -43,6 +44,7 @@ def prepare_group() -> None:
 def leave_group() -> None:
     """Leave the group, if there is one, and wait for its threads; not for the other processes."""
     if is_distributed():
+        gc.collect()  # a sharded network refers to the group, and lies in cycles
         dist.destroy_process_group()
 
 

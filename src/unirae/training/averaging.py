@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from unirae.core.distributed import world_size
+from unirae.core.sharding import is_sharded
 
 BUCKET_BYTES = 25 * 2**20
 """A message's size, DDP's: large enough for the bandwidth, small enough to leave early."""
@@ -64,7 +65,7 @@ class Bucket:
 
 
 class OverlappingAverage:
-    """Averages the gradients of one optimizer's parameters; nothing to do in one process.
+    """Averages the gradients of one optimizer's parameters; nothing to do in one process, nor where FSDP does it.
 
     Every process sends the same buckets in the same order, whatever order its gradients come in.
     """
@@ -72,7 +73,8 @@ class OverlappingAverage:
     def __init__(self, parameters: Iterable[nn.Parameter], *, bucket_bytes: int = BUCKET_BYTES) -> None:
         self.buckets: list[Bucket] = []
         self._in_last_pass, self._sent = False, 0
-        if world_size() == 1:
+        parameters = list(parameters)
+        if world_size() == 1 or any(map(is_sharded, parameters)):
             return
         self.buckets = [Bucket(group) for group in grouped(parameters, bucket_bytes)]
         for bucket in self.buckets:

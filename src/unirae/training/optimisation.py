@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import AdamW, Optimizer
 
+from unirae.core.sharding import whole
 from unirae.training.averaging import OverlappingAverage
 from unirae.training.schedule import Schedule
 
@@ -94,7 +95,7 @@ class Updater:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr(update)
         (optimizer_step or self._plain_step)()
-        return norm
+        return whole(norm)
 
     def _plain_step(self) -> None:
         if self.scaler:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unirae.core.images import to_float
 from unirae.core.log import get_logger
+from unirae.core.sharding import is_sharded, own_part
 from unirae.training.callbacks.events import evaluation_data
 from unirae.training.manual import ManualModule
 
@@ -20,7 +21,8 @@ class MemoryEstimate(pl.Callback):
 
     Activations are measured, not modelled: one image goes through each network and autograd is asked what it
     keeps. The networks' graphs do not live at once: the decoder's does throughout a step, beside the largest of
-    the others. Not counted: the libraries themselves, work space of kernels, the data loader.
+    the others. Of a sharded network a device has its part. Not counted: the libraries themselves, work space of
+    kernels, the data loader.
     """
 
     def __init__(self, *, images_per_micro_batch: int) -> None:
@@ -30,11 +32,15 @@ class MemoryEstimate(pl.Callback):
         """Measure and log."""
         networks = [network for network in module.networks().values() if network is not None]
         parameters = {id(p): p for network in networks for p in network.parameters()}.values()
-        weights = sum(_bytes(p) for p in parameters)
-        trained = sum(_bytes(p) for p in parameters if p.requires_grad)
+        parts = [own_part(p.detach()) for p in parameters]
+        weights = sum(_bytes(part) for part in parts)
+        trained = sum(_bytes(own_part(p.detach())) for p in parameters if p.requires_grad)
         image = to_float(evaluation_data(trainer)[0]["image"][None].to(module.device))
         with trainer.precision_plugin.forward_context():
-            kept = {name: saved_bytes(run, parameters) for name, run in module.probes(image).items()}
+            kept = {
+                name: saved_bytes(run, parts, sharded=any(map(is_sharded, parameters)))
+                for name, run in module.probes(image).items()
+            }
         first, *others = kept.values()
         activations = self.images_per_micro_batch * (first + max(others, default=0))
         log.info(
@@ -47,8 +53,12 @@ class MemoryEstimate(pl.Callback):
         )
 
 
-def saved_bytes(run: Callable[[], Any], parameters: Any) -> int:
-    """Bytes of the distinct tensors that autograd keeps for the backward pass of ``run``, parameters aside."""
+def saved_bytes(run: Callable[[], Any], parameters: Any, *, sharded: bool = False) -> int:
+    """Bytes of the distinct tensors that autograd keeps for the backward pass of ``run``, parameters aside.
+
+    Args:
+        sharded: FSDP runs it; then gradients are left behind.
+    """
     owned = {p.untyped_storage().data_ptr() for p in parameters}
     kept: dict[int, Tensor] = {}
 
@@ -59,8 +69,11 @@ def saved_bytes(run: Callable[[], Any], parameters: Any) -> int:
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        run()
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+        output = run()
+        size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+        if sharded:  # FSDP waits for the backward pass that belongs to a forward pass
+            output.backward()
+    return size
 
 
 def readable_bytes(count: float) -> str:
