@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from unirae.app.train import _launch_rank
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -46,3 +48,20 @@ def test_messages_within_a_node_take_no_network(scaling):
 
 def test_the_job_script_is_valid_shell():
     subprocess.run(["bash", "-n", ROOT / "tools/slurm/train.sbatch"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "rank"),
+    [
+        ({}, 0),
+        ({"SLURM_PROCID": "5"}, 5),  # srun, a task for each device
+        ({"SLURM_PROCID": "1", "LOCAL_RANK": "3", "RANK": "11"}, 11),  # torchrun within a task
+        ({"SLURM_PROCID": "0", "LOCAL_RANK": "3"}, 3),  # Lightning within an interactive job
+    ],
+)
+def test_only_the_first_process_writes_the_log(monkeypatch, given, rank):
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert _launch_rank() == rank

@@ -84,6 +84,13 @@ def test_two_shards_train_and_save_what_one_process_does(one, sharded):
 
 
 @pytest.mark.slow
+def test_two_shards_follow_one_process_in_bf16(tmp_path):
+    overrides = ("trainer.max_steps=4", "trainer.precision=bf16-mixed")
+    one, two = train(tmp_path / "one", *overrides), train(tmp_path / "two", *overrides, *SHARDED)
+    torch.testing.assert_close(column(two, "train/loss"), column(one, "train/loss"), rtol=1e-3, atol=0)
+
+
+@pytest.mark.slow
 def test_the_group_is_left_at_the_end(sharded):
     assert gloo_threads(sharded.parent / "threads", processes=2) == set()
 
