@@ -14,7 +14,7 @@ SCHEDULE = Schedule(kind="linear", base_lr=0.1, final_lr=0.0, warmup_steps=0, de
 
 def updater(network: nn.Module, *, clip_grad: float = 0.0, scaler: GradScaler | None = None) -> Updater:
     optimizer = torch.optim.SGD(network.parameters(), lr=99.0)  # its own rate must not matter
-    return Updater(optimizer, schedule=SCHEDULE, clip_grad=clip_grad, scaler=scaler)
+    return Updater(optimizer, schedule=SCHEDULE, clip_grad=clip_grad, scaler=scaler, micro_batches=1)
 
 
 def network_with_gradient(*gradients: float) -> nn.Module:

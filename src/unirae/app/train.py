@@ -111,10 +111,11 @@ def _names_output_dir(config: dict[str, Any], overrides: list[str]) -> bool:
 
 
 def _launch_rank() -> int:
-    """This process's number before any process group exists (torchrun and Lightning set it)."""
+    """This process's number before any process group exists (torchrun, Lightning or srun set it)."""
     import os
 
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    return int(next((os.environ[name] for name in names if name in os.environ), "0"))
 
 
 if __name__ == "__main__":

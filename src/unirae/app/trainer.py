@@ -34,7 +34,9 @@ from unirae.training.checkpoint_io import SafeCheckpointIO
 from unirae.training.csv_logger import MetricsCsv
 from unirae.training.datamodule import TrainingData
 from unirae.training.precision import ManualMixedPrecision
-from unirae.training.strategy import GradientAveraging
+from unirae.training.strategy import GradientAveraging, Sharding
+
+_STRATEGIES = {"ddp": GradientAveraging, "fsdp": Sharding}
 
 
 def build_trainer(cfg: Config, *, output_dir: Path) -> pl.Trainer:
@@ -43,7 +45,6 @@ def build_trainer(cfg: Config, *, output_dir: Path) -> pl.Trainer:
     if settings["deterministic"]:
         torch.use_deterministic_algorithms(True)
     devices = _devices(settings)
-    parallel = devices * settings["num_nodes"] > 1
     accelerator = _device_type(settings["accelerator"])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(GPU|MPS) available but not used.*")
@@ -51,7 +52,7 @@ def build_trainer(cfg: Config, *, output_dir: Path) -> pl.Trainer:
             accelerator=settings["accelerator"],
             devices=devices,
             num_nodes=settings["num_nodes"],
-            strategy=GradientAveraging(process_group_backend=_backend(accelerator)) if parallel else "auto",
+            strategy=_strategy(cfg, accelerator, processes=devices * settings["num_nodes"]),
             max_epochs=-1,
             max_steps=-1,  # known once the data are: see `limit`
             log_every_n_steps=settings["log_every_n_steps"],
@@ -198,6 +199,33 @@ def _device_type(accelerator: str) -> str:
     if accelerator in ("mps", "gpu", "auto") and torch.backends.mps.is_available():
         return "mps"
     return "cpu"
+
+
+def _strategy(cfg: Config, device_type: str, *, processes: int) -> GradientAveraging | str:
+    name = cfg["trainer"]["strategy"]
+    if name not in _STRATEGIES:
+        raise ConfigError(f"trainer.strategy={name} is unknown; choose {' or '.join(_STRATEGIES)}")
+    if name == "fsdp":
+        _check_sharding(cfg, processes=processes)
+    return _STRATEGIES[name](process_group_backend=_backend(device_type)) if processes > 1 else "auto"
+
+
+def _check_sharding(cfg: Config, *, processes: int) -> None:
+    """Refuse what sharding is not made for, before anything is built."""
+    settings, model = cfg["trainer"], cfg["model"]
+    if model["stage"] != "stage2":
+        raise ConfigError(
+            f"trainer.strategy=fsdp shards the denoiser of stage 2; model.stage={model['stage']} trains small networks "
+            "whole on each device: trainer.strategy=ddp"
+        )
+    if processes == 1:
+        raise ConfigError("trainer.strategy=fsdp needs several devices (trainer.devices, trainer.num_nodes)")
+    if settings["precision"] == "16-mixed":
+        raise ConfigError(
+            "trainer.strategy=fsdp trains in 32-true or bf16-mixed; 16-mixed's gradient scaler is ddp's"
+        )
+    if model["compile"]:
+        raise ConfigError("trainer.strategy=fsdp runs blocks as they are: set model.compile=false")
 
 
 def _backend(device_type: str) -> str:

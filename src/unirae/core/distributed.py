@@ -1,7 +1,9 @@
 """Processes: rank, size and sums, the same calls in one process and in many."""
 
 import atexit
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
@@ -13,9 +15,23 @@ from unirae.core.errors import UserError
 T = TypeVar("T")
 
 
+_is_alone = False
+
+
 def is_distributed() -> bool:
-    """Whether a process group is running."""
-    return dist.is_available() and dist.is_initialized()
+    """Whether a process group is running, outside of :func:`alone`."""
+    return not _is_alone and dist.is_available() and dist.is_initialized()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within the block this process is the only one and sends nothing: for a step that is only rehearsed."""
+    global _is_alone
+    before, _is_alone = _is_alone, True
+    try:
+        yield
+    finally:
+        _is_alone = before
 
 
 def join_group(device: torch.device) -> None:
@@ -43,6 +59,7 @@ def prepare_group() -> None:
 def leave_group() -> None:
     """Leave the group, if there is one, and wait for its threads; not for the other processes."""
     if is_distributed():
+        gc.collect()  # a sharded network refers to the group, and lies in cycles
         dist.destroy_process_group()
 
 

@@ -72,6 +72,10 @@ class Denoiser(nn.Module, ABC):
     ) -> Float[Tensor, "b c h w"]:
         """Velocity ε − x₀ at x_t, as a float32 or wider tensor; t = 0 is data, t = 1 noise."""
 
+    @abstractmethod
+    def blocks_in_order(self) -> list[nn.Module]:
+        """The blocks, in the order in which a forward pass goes through them."""
+
     @property
     @abstractmethod
     def narrowest_width(self) -> int:

@@ -33,7 +33,7 @@ def build_denoiser(kind: str, **arguments: Any) -> Denoiser:
 
 def describe_denoiser(denoiser: Denoiser) -> dict[str, Any]:
     """Everything but tensors that :func:`denoiser_from_description` needs; plain values."""
-    kind = next(kind for kind, cls in KINDS.items() if type(denoiser) is cls)
+    kind = next(kind for kind, cls in KINDS.items() if isinstance(denoiser, cls))
     return {"kind": kind, "architecture": denoiser.architecture, "time_shift": denoiser.time_shift}
 
 

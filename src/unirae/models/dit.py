@@ -106,6 +106,10 @@ class DiT(Denoiser):
             block.modulation.reset()
         self.output.reset()
 
+    def blocks_in_order(self) -> list[nn.Module]:
+        """Those of the one stack."""
+        return [*self.blocks]
+
     @property
     def narrowest_width(self) -> int:
         """The blocks' width."""

@@ -128,6 +128,10 @@ class DiTDH(Denoiser):
             block.modulation.reset()
         self.output.reset()
 
+    def blocks_in_order(self) -> list[nn.Module]:
+        """The trunk's, then the head's."""
+        return [*self.trunk, *self.head]
+
     @property
     def narrowest_width(self) -> int:
         """The head's width: the trunk only conditions."""

@@ -91,7 +91,6 @@ class Adversary(nn.Module):
         pairs: Iterable[tuple[MicroBatch, Float[Tensor, "b 3 H W"]]],
         *,
         updater: Updater,
-        micro_batches: int,
         update: int,
         terms: MeanTerms,
     ) -> None:
@@ -106,7 +105,7 @@ class Adversary(nn.Module):
             ]
             real_logits, fake_logits = self.discriminator(torch.cat(both)).chunk(2)
             loss = self.loss(real_logits, fake_logits)
-            (loss * updater.loss_scale / micro_batches).backward()
+            updater.backward(loss * updater.loss_scale)
             terms.add(
                 disc_loss=loss,
                 disc_accuracy=(real_logits > fake_logits).float().mean(),

@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import nn
 
+from unirae.core.sharding import own_part
+
 
 class Ema(nn.Module):
     """A frozen copy of ``source`` that follows it: average ← d·average + (1 − d)·source after every update.
@@ -24,9 +26,13 @@ class Ema(nn.Module):
 
     @torch.no_grad()
     def update(self, source: nn.Module, updates: int) -> None:
-        """Move the average towards ``source``: one fused operation over all parameters; buffers are copied."""
+        """Move the average towards ``source``: one fused operation over all parameters; buffers are copied.
+
+        Of sharded networks each process moves its part.
+        """
         weight = 1.0 - self.decay_at(updates)
-        torch._foreach_lerp_(list(self.average.parameters()), list(source.parameters()), weight)
+        mine, theirs = ([own_part(p) for p in network.parameters()] for network in (self.average, source))
+        torch._foreach_lerp_(mine, theirs, weight)
         for mine, theirs in zip(self.average.buffers(), source.buffers(), strict=True):
             mine.copy_(theirs)
 

@@ -1,4 +1,4 @@
-"""One update of one network: gradients → average over processes → unscale → clip → step."""
+"""One update of one network: backward passes → average over processes → unscale → clip → step."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import AdamW, Optimizer
 
-from unirae.core.distributed import all_mean_
+from unirae.core.sharding import whole
+from unirae.training.averaging import OverlappingAverage
 from unirae.training.schedule import Schedule
 
 
@@ -35,13 +36,25 @@ def build_adamw(parameters: Iterable[nn.Parameter], settings: OptimizerSettings)
 
 
 class Updater:
-    """Owns how one network is updated. The optimizer's state is all that it keeps: lr is a function of the count."""
+    """Owns how one network is updated. The optimizer's state is all that it keeps: lr is a function of the count.
+
+    Args:
+        micro_batches: backward passes per update.
+    """
 
     def __init__(
-        self, optimizer: Optimizer, *, schedule: Schedule, clip_grad: float, scaler: GradScaler | None
+        self,
+        optimizer: Optimizer,
+        *,
+        schedule: Schedule,
+        clip_grad: float,
+        scaler: GradScaler | None,
+        micro_batches: int,
     ) -> None:
         self.optimizer, self.schedule, self.clip_grad, self.scaler = optimizer, schedule, clip_grad, scaler
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.micro_batches, self._passes = micro_batches, 0
+        self.average = OverlappingAverage(self.parameters)
 
     @property
     def loss_scale(self) -> Tensor | float:
@@ -51,6 +64,20 @@ class Updater:
     def zero_grad(self) -> None:
         """Forget the gradients, once per update: micro-batches add up."""
         self.optimizer.zero_grad(set_to_none=True)
+        self._passes = 0
+
+    def backward(self, output: Tensor, gradient: Tensor | None = None) -> None:
+        """Add one micro-batch's gradients; the update's last pass sends them to the other processes as they come.
+
+        Args:
+            output: a loss times :attr:`loss_scale`, or what ``gradient`` is the gradient of.
+        """
+        self._passes += 1
+        assert self._passes <= self.micro_batches, "gradients that are on their way must not change"
+        if self._passes == self.micro_batches:
+            self.average.expect_last_pass()
+        gradient = torch.ones_like(output) if gradient is None else gradient
+        output.backward(gradient / self.micro_batches)
 
     def step(self, update: int, optimizer_step: Any = None) -> Tensor:
         """Apply the accumulated gradients as update number ``update``; returns their norm before clipping.
@@ -58,8 +85,8 @@ class Updater:
         Gradients are averaged over processes while still scaled, so that an overflow on one process is seen by
         all and every process skips together.
         """
+        self.average.finish()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        all_mean_(gradients)
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True) if gradients else torch.zeros(())
@@ -68,7 +95,7 @@ class Updater:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr(update)
         (optimizer_step or self._plain_step)()
-        return norm
+        return whole(norm)
 
     def _plain_step(self) -> None:
         if self.scaler:

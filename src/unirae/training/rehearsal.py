@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from unirae.core.distributed import alone
 from unirae.nn.narrow_weights import NarrowWeights
 from unirae.training.manual import ManualModule
 
@@ -94,6 +95,7 @@ def rehearse(module: ManualModule, plugin: Any, shapes: dict[str, Tensor], batch
     twin = _twin(module, fake)
     weights = {id(t): t for t in (*twin.parameters(), *twin.buffers())}.values()
     with ExitStack() as stack:
+        stack.enter_context(alone())
         stack.enter_context(fake)
         batch = {
             name: torch.empty((batch_size, *sample.shape), dtype=sample.dtype, device=module.device)

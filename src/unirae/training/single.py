@@ -53,7 +53,7 @@ class SingleNetwork(ManualModule):
         self.updater.zero_grad()
         for part in self.split(batch):
             loss = self.loss(part, terms)
-            (loss * self.updater.loss_scale / self.micro_batches).backward()
+            self.updater.backward(loss * self.updater.loss_scale)
         terms.add(grad_norm=self.updater.step(step, self.step_optimizer()))
         for average in self.averages:
             average.update(self.trained, step)
@@ -65,6 +65,10 @@ class SingleNetwork(ManualModule):
         """One AdamW over everything that is trained."""
         optimizer = build_adamw(self.trained.parameters(), self.optimizer_settings)
         self.updater = Updater(
-            optimizer, schedule=self.schedule, clip_grad=self.clip_grad, scaler=self.scaler
+            optimizer,
+            schedule=self.schedule,
+            clip_grad=self.clip_grad,
+            scaler=self.scaler,
+            micro_batches=self.micro_batches,
         )
         return [optimizer]

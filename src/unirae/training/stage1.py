@@ -75,7 +75,6 @@ class Stage1(ManualModule):
             self.adversary.learn(
                 self.fresh_fakes(seen),
                 updater=self.discriminator_updater,
-                micro_batches=self.micro_batches,
                 update=step - self.adversary.update_start_step,
                 terms=terms,
             )
@@ -114,7 +113,7 @@ class Stage1(ManualModule):
             loss = loss + self.adversary.disc_weight * balanced.weight * gan
             terms.add(gan=gan, adaptive_weight=balanced.weight)
         terms.add(loss=loss)
-        reconstruction.backward(gradient / self.micro_batches)
+        self.decoder_updater.backward(reconstruction, gradient)
 
     def reconstruction_loss(
         self, image: Float[Tensor, "b 3 H W"], target: Float[Tensor, "b 3 H W"], terms: MeanTerms
@@ -142,7 +141,11 @@ class Stage1(ManualModule):
         """One AdamW for the decoder and one for what the discriminator trains."""
         decoder = build_adamw(self.rae.decoder.parameters(), self.optimizer_settings)
         self.decoder_updater = Updater(
-            decoder, schedule=self.schedule, clip_grad=self.clip_grad, scaler=self.scaler
+            decoder,
+            schedule=self.schedule,
+            clip_grad=self.clip_grad,
+            scaler=self.scaler,
+            micro_batches=self.micro_batches,
         )
         if not self.adversary:
             return [decoder]
@@ -154,6 +157,7 @@ class Stage1(ManualModule):
             schedule=self.adversary.schedule,
             clip_grad=self.adversary.clip_grad,
             scaler=self.scaler,
+            micro_batches=self.micro_batches,
         )
         return [decoder, discriminator]
 

@@ -8,15 +8,19 @@ holds its path and fingerprint, not its weights.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
 
 from unirae.core.images import to_float
 from unirae.core.keyed_random import Stream, normal, uniform
+from unirae.core.sharding import gathered_parameters, shard_parameters
 from unirae.flow.path import interpolate, velocity_loss
 from unirae.flow.times import sample_times, shift_times
 from unirae.models.denoiser import Denoiser
@@ -140,6 +144,19 @@ class Stage2(SingleNetwork):
         average = self.emas.get_submodule("ema").average
         assert isinstance(average, Denoiser)
         return average
+
+    @contextmanager
+    def whole_average(self) -> Iterator[Denoiser]:
+        """The average, ready to run; where it is sharded, every process must ask."""
+        with gathered_parameters(self.average):
+            yield self.average
+
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Keep of the denoiser and its averages this process's part; FSDP gathers a block when it is its turn."""
+        for block in (*self.denoiser.blocks_in_order(), self.denoiser):
+            fully_shard(block, mesh=mesh)
+        for ema in self.averages:
+            shard_parameters(ema.average, mesh)  # nothing runs it but evaluation, which wants it whole
 
     def train(self, mode: bool = True) -> "Stage2":
         """The autoencoder stays in eval mode."""

@@ -14,8 +14,9 @@ from unirae.evaluation.image_sampler import ImageSampler, LabelRule
 from unirae.evaluation.reference import Reference, reference_from_data
 from unirae.evaluation.reference_cache import cached_reference
 from unirae.evaluation.sampling import SamplerSettings
-from unirae.evaluation.scores import write_scores
+from unirae.evaluation.scores import Scores, write_scores
 from unirae.metrics.set_metrics import SetMetric, needs
+from unirae.models.denoiser import Denoiser
 from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
 from unirae.training.stage2 import Stage2
 
@@ -71,23 +72,8 @@ class GenerationMetrics(pl.Callback):
         module.guard.check(module.last_checkpoint)  # its message names the step and the terms
         if self._reference is None:
             self._reference = self._compute_reference(trainer, module)
-        sampler = ImageSampler(
-            dit=module.average,
-            rae=module.rae,
-            settings=self.settings,
-            labels=LabelRule(num_classes=module.denoiser.num_classes, seed=module.seed),
-            seed=module.seed,
-            batch_size=min(self.batch_size, self.num_samples),
-        )
-        result = evaluate_generation(
-            sampler,
-            self.num_samples,
-            metrics=self._metrics,
-            reference=self._reference,
-            batch_size=sampler.batch_size,
-            device=module.device,
-            about={"step": trainer.global_step, "weights": "EMA", "sampler": sampler.describe()},
-        )
+        with module.whole_average() as average:
+            result = self._scores(trainer, module, average, self._reference)
         if is_main():
             write_scores(self.folder / f"step-{trainer.global_step:07d}.json", result)
             log.info(
@@ -96,6 +82,25 @@ class GenerationMetrics(pl.Callback):
                 ", ".join(f"{k} {v:.4g}" for k, v in result.labelled().items()),
             )
         publish_scores(trainer, module, {f"val/{name}": value for name, value in result.scores.items()})
+
+    def _scores(self, trainer: pl.Trainer, module: Stage2, average: Denoiser, reference: Reference) -> Scores:
+        sampler = ImageSampler(
+            dit=average,
+            rae=module.rae,
+            settings=self.settings,
+            labels=LabelRule(num_classes=module.denoiser.num_classes, seed=module.seed),
+            seed=module.seed,
+            batch_size=min(self.batch_size, self.num_samples),
+        )
+        return evaluate_generation(
+            sampler,
+            self.num_samples,
+            metrics=self._metrics,
+            reference=reference,
+            batch_size=sampler.batch_size,
+            device=module.device,
+            about={"step": trainer.global_step, "weights": "EMA", "sampler": sampler.describe()},
+        )
 
     def _compute_reference(self, trainer: pl.Trainer, module: Stage2) -> Reference:
         data, wanted = evaluation_data(trainer), needs(self._metrics, of_reference=True)

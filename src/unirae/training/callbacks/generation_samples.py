@@ -13,6 +13,7 @@ from unirae.core.distributed import is_main
 from unirae.core.images import image_grid, save_png
 from unirae.evaluation.image_sampler import ImageSampler, LabelRule, spread_labels
 from unirae.evaluation.sampling import SamplerSettings
+from unirae.models.denoiser import Denoiser
 from unirae.training.callbacks.events import is_due
 from unirae.training.stage2 import Stage2
 
@@ -40,19 +41,23 @@ class GenerationSamples(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, module: Stage2, *args: Any) -> None:
         """Draw when due."""
         step = trainer.global_step
-        if is_main() and (is_due(step, self.sample_every) or step in (1, trainer.max_steps)):
-            module.guard.check(module.last_checkpoint)  # its message names the step and the terms
-            grid = self.draw(module)
+        if not (is_due(step, self.sample_every) or step in (1, trainer.max_steps)):
+            return
+        module.guard.check(module.last_checkpoint)  # its message names the step and the terms
+        with module.whole_average() as average:
+            if not is_main():
+                return
+            grid = self.draw(module, average)
             save_png(self.folder / f"step-{step:07d}.png", grid)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     logger.experiment.add_image("val/samples", grid.numpy(), step)
 
-    def draw(self, module: Stage2) -> UInt8[Tensor, "3 h w"]:
+    def draw(self, module: Stage2, average: Denoiser) -> UInt8[Tensor, "3 h w"]:
         """The grid, in rows of at most 8."""
         classes = module.denoiser.num_classes
         sampler = ImageSampler(
-            dit=module.average,
+            dit=average,
             rae=module.rae,
             settings=self.settings,
             labels=LabelRule(num_classes=classes, given=spread_labels(self.count, classes)),

@@ -1,0 +1,130 @@
+"""Gradients averaged over processes while the backward pass still runs.
+
+As in torch's DDP (Li et al. 2020, arXiv 2006.15704): parameters in reverse order, about the order in which a backward
+pass reaches them, are put in buckets; a bucket whose gradients are all there is sent, and the pass goes on meanwhile.
+Which passes of a step belong together, which is the last, and whose gradients are wanted at all, DDP has to guess from
+a wrapper around one forward pass; here the update says it (docs/adr/0009-overlapping-communication.md).
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from unirae.core.distributed import world_size
+from unirae.core.sharding import is_sharded
+
+BUCKET_BYTES = 25 * 2**20
+"""A message's size, DDP's: large enough for the bandwidth, small enough to leave early."""
+
+
+class Bucket:
+    """Parameters of one type and device whose gradients are one message."""
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self.parameters, self.missing = parameters, len(parameters)
+        self._message: Tensor | None = None
+        self._sending: Any = None
+
+    def send(self) -> None:
+        """Start to sum over processes; the gradients become views of the message.
+
+        So each gradient exists once, but for the moment of the copy. Behind them travels a 1 for each that is there:
+        a process learns which of those that it lacks others have.
+        """
+        there = [p.grad is not None for p in self.parameters]
+        flags = self.parameters[0].new_ones(len(there))
+        if not all(there):
+            flags.copy_(torch.tensor(there))
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        self._message = torch.cat([*(part.reshape(-1) for part in parts), flags])
+        for parameter, gradient in zip(self.parameters, self._gradients(), strict=True):
+            if parameter.grad is not None:
+                parameter.grad = gradient
+        self._sending = dist.all_reduce(self._message, op=dist.ReduceOp.SUM, async_op=True)
+
+    def receive(self) -> None:
+        """Wait for the sum and make it a mean. A gradient that no process has stays None."""
+        assert self._message is not None
+        self._sending.wait()
+        self._message.div_(world_size())
+        if any(p.grad is None for p in self.parameters):  # only then the host looks
+            flags = self._message[-len(self.parameters) :].tolist()
+            for parameter, gradient, flag in zip(self.parameters, self._gradients(), flags, strict=True):
+                if flag:
+                    parameter.grad = gradient
+        self._message = self._sending = None  # the gradients keep it alive as long as they are wanted
+
+    def _gradients(self) -> Iterator[Tensor]:
+        assert self._message is not None
+        sizes = [p.numel() for p in self.parameters]
+        for parameter, part in zip(self.parameters, self._message[: sum(sizes)].split(sizes), strict=True):
+            yield part.view(parameter.shape)
+
+
+class OverlappingAverage:
+    """Averages the gradients of one optimizer's parameters; nothing to do in one process, nor where FSDP does it.
+
+    Every process sends the same buckets in the same order, whatever order its gradients come in.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, bucket_bytes: int = BUCKET_BYTES) -> None:
+        self.buckets: list[Bucket] = []
+        self._in_last_pass, self._sent = False, 0
+        parameters = list(parameters)
+        if world_size() == 1 or any(map(is_sharded, parameters)):
+            return
+        self.buckets = [Bucket(group) for group in grouped(parameters, bucket_bytes)]
+        for bucket in self.buckets:
+            for parameter in bucket.parameters:
+                # fires once a pass, when the gradient has been added; torch.autograd.grad does not fire it
+                parameter.register_post_accumulate_grad_hook(lambda _, bucket=bucket: self._arrived(bucket))
+
+    @property
+    def sent(self) -> int:
+        """How many messages are on their way."""
+        return self._sent
+
+    def expect_last_pass(self) -> None:
+        """The next backward pass is the last before :meth:`finish`: send what it completes."""
+        self._in_last_pass = True
+        for bucket in self.buckets:
+            bucket.missing = len(bucket.parameters)
+
+    def finish(self) -> None:
+        """Send what is left and wait; every gradient is then the mean over processes."""
+        self._in_last_pass = False
+        for bucket in self.buckets[self._sent :]:
+            bucket.send()
+        self._sent = 0
+        for bucket in self.buckets:
+            bucket.receive()
+
+    def _arrived(self, bucket: Bucket) -> None:
+        if not self._in_last_pass:
+            return
+        bucket.missing -= 1
+        while self._sent < len(self.buckets) and not self.buckets[self._sent].missing:
+            self.buckets[self._sent].send()
+            self._sent += 1
+
+
+def grouped(parameters: Iterable[nn.Parameter], bucket_bytes: int) -> list[list[nn.Parameter]]:
+    """Parameters from the last to the first, cut where a bucket is full or the type or device changes.
+
+    A parameter larger than a bucket is one of its own.
+    """
+    groups: list[list[nn.Parameter]] = []
+    size = 0
+    for parameter in reversed(list(parameters)):
+        own = parameter.numel() * parameter.element_size()
+        last = groups[-1][-1] if groups else None
+        same = last is not None and (last.dtype, last.device) == (parameter.dtype, parameter.device)
+        if not same or size + own > bucket_bytes:
+            groups.append([])
+            size = 0
+        groups[-1].append(parameter)
+        size += own
+    return groups
