@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import official
+import ours
 from paced import Measured, Side, interleave
 
 RESULTS = Path(__file__).parent / "results"
 OURS, OURS_FP32, THEIRS_FP32, THEIRS_BF16 = "ours", "ours fp32", "reference fp32", "reference bf16"
 PRODUCTS = {"fp32": "fp32 products", "bf16": "bf16 products"}
-PRODUCT_FLOPS = 2 * 2048**3
+PRODUCT_FLOPS = ours.PRODUCTS_AT_ONCE * 2 * 2048**3
 _LOST = 0.85
 """A ratio below this share of the committed one is a regression; rounds of a shared machine differ by less."""
 

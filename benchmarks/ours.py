@@ -135,8 +135,11 @@ def autoencoder(lap: Lap, *, precision: str, batch: int, what: str) -> None:
             rae.encode(images) if what == "encode" else rae.decode(latents)
 
 
+PRODUCTS_AT_ONCE = 10
+
+
 def products(lap: Lap, *, dtype: str, size: int = 2048, backend: str = "highest") -> None:
-    """One product of two square matrices."""
+    """A few products of two square matrices: one alone would mostly tell how fast threads wake up."""
     import torch
 
     torch.set_float32_matmul_precision(backend)
@@ -144,4 +147,5 @@ def products(lap: Lap, *, dtype: str, size: int = 2048, backend: str = "highest"
     out = torch.empty_like(a)
     while True:
         lap()
-        torch.mm(a, a, out=out)
+        for _ in range(PRODUCTS_AT_ONCE):
+            torch.mm(a, a, out=out)
