@@ -152,9 +152,19 @@ def test_autoguidance(sweep, runs):
     assert [s.result.sampler["guidance"] for s in scored] == ["autoguidance", "autoguidance"]
 
 
+def test_every_point_keeps_its_trunk_as_asked(sweep, sampled, runs, tmp_path):
+    one, kept = {"cfg_scale": (1.0,)}, {"output_dir": tmp_path / "kept", "trunk_every": 2}
+    ((exact,), (other,)) = sweep(**one), sweep(**one, **kept)
+    assert (exact.result.sampler.get("trunk_every"), other.result.sampler["trunk_every"]) == (None, 2)
+    assert exact.result.metrics[NAME] != other.result.metrics[NAME]
+    sweep(**one, **kept)
+    assert sampled == [1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("options", "changed"),
     [
+        ({"trunk_every": 2}, "sampler.trunk_every: None there, 2 now"),
         ({"seed": 1}, "sampler.seed: 0 there, 1 now"),
         ({"num_samples": 7}, "count: 6 there, 7 now"),
         ({"label_sampling": "random"}, "sampler.label_sampling: equal there, random now"),
