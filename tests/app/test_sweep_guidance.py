@@ -273,6 +273,7 @@ def test_an_average_that_was_given_twice_is_scored_once(sweep, sampled, capsys):
         ({"guidance_interval": ("0.9,0.1",)}, ConfigError, "0 <= LOW <= HIGH <= 1"),
         ({"num_steps": (50, 1)}, ConfigError, "--num_steps 1: give numbers from 2 up"),
         ({"cfg_scale": (float("nan"),)}, ConfigError, "--cfg_scale nan"),
+        ({"trunk_every": 2, "solver": ("euler", "dopri5")}, ConfigError, "leave dopri5 out of --solver"),
         ({"ema_decay": ("best",)}, ConfigError, "--ema_decay best: give decays such as"),
         ({"ema_decay": ("0.5",)}, WeightsError, "holds averages of decay 0.999, 0.9"),
         ({"metrics": "rfid"}, ConfigError, "give some of fid"),
