@@ -5,7 +5,12 @@
 
 The distance is ‖x − x*‖/‖x*‖ over all samples, x* by Heun with 400 points of ``log_odds``. The sde solver is left out:
 it follows other paths to the same distribution. Without --checkpoint it writes results/solvers.json, a plot and the
+<<<<<<< HEAD
 table of docs/sampling.md; with it results/solvers_<name>.json only, where --name says how.
+=======
+table of docs/sampling.md; with it results/solvers_<name>.json only, where --name says how. --check compares with these
+files and writes nothing.
+>>>>>>> review
 """
 
 import argparse
@@ -28,6 +33,8 @@ BEGIN, END = "<!-- {} -->", "<!-- end of {} -->"
 POINTS = (6, 8, 10, 17, 25, 50)
 FINE = SamplerSettings(solver="heun", num_steps=400, time_grid="log_odds")
 TOLERANCES = (1e-1, 1e-2, 1e-3)
+_LARGER, _ROUNDING = 1.05, 1e-5
+"""A distance is a regression where it is larger by this factor and this much: last digits are the machine's."""
 Row = dict[str, Any]
 
 
@@ -215,6 +222,35 @@ def of_checkpoint(checkpoint: Path, samples: int) -> dict[str, Any]:
     return found
 
 
+def regressions(name: str, results: dict[str, Any]) -> list[str]:
+    """What takes more evaluations or ends farther from the fine solution than the committed results; a line each."""
+    file = cases.RESULTS / f"{name}.json"
+    if not file.is_file():
+        return [f"{name}: no committed results to compare with"]
+    before = json.loads(file.read_text())["problems"]
+    found = []
+    for problem, measured in results["problems"].items():
+        known = {_key(row): row for row in before.get(problem, {"rows": []})["rows"]}
+        for row in measured["rows"]:
+            committed = known.get(_key(row), row)
+            if (
+                row["evaluations"] > committed["evaluations"]
+                or row["distance"] > _LARGER * committed["distance"] + _ROUNDING
+            ):
+                found.append(
+                    f"{name}, {problem}, {_key(row)}: {_told(row)} now, {_told(committed)} committed"
+                )
+    return found
+
+
+def _key(row: Row) -> str:
+    return f"{row['way']} at {row['points']} points" if "points" in row else f"dopri5 at {row['tolerance']:g}"
+
+
+def _told(row: Row) -> str:
+    return f"{row['distance']:g} after {row['evaluations']}"
+
+
 def main() -> None:
     """Measure, write, show."""
     parser = argparse.ArgumentParser(
@@ -226,7 +262,9 @@ def main() -> None:
     parser.add_argument(
         "--against", type=Path, help=argparse.SUPPRESS
     )  # of make bench; nothing official here
-    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the committed results; write nothing"
+    )
     options = parser.parse_args()
     if options.checkpoint is not None:
         results = of_checkpoint(options.checkpoint, options.samples)
@@ -236,12 +274,14 @@ def main() -> None:
         results = {"problems": rows, "trunk_share_of_operations": trunk_shares()}
     results |= {"machine": cases.machine(), "versions": cases.versions(None)}
     sys.stdout.write(f"{table(results)}\n{json.dumps(results.get('scores', []), indent=2)}\n")
+    name = "solvers" if options.checkpoint is None else f"solvers_{options.name}"
     if options.check:
+        if worse := regressions(name, results):
+            sys.exit("\n".join(worse))
         return
+    cases.write(name, results)
     if options.checkpoint is not None:
-        cases.write(f"solvers_{options.name}", results)
         return
-    cases.write("solvers", results)
     draw(results, PLOT)
     put("solvers", table(results))
     put("trunk shares", shares_table(results["trunk_share_of_operations"]))

@@ -32,12 +32,14 @@ def benchmarks(tmp_path, monkeypatch):
         "autoencoder",
         "cases",
         "data",
+        "flows",
         "official",
         "ours",
         "paced",
         "report",
         "sampling",
         "sides",
+        "solvers",
         "stage1",
         "stage2",
         "where_time_goes",
@@ -104,6 +106,45 @@ def test_a_lower_ratio_is_a_regression(benchmarks, monkeypatch):
     assert cases.regressions("x", {"ratios": {"equal precision": {"speed": 1.6}}}) == [
         "x, equal precision: 1.6 now, 2.0 committed"
     ]
+
+
+def test_a_larger_distance_or_more_evaluations_are_a_regression(benchmarks, monkeypatch):
+    _, cases, folder = benchmarks
+    import solvers
+
+    def result(distance, evaluations):
+        rows = [
+            {"way": "euler, reference", "points": 10, "evaluations": 9, "distance": distance},
+            {"way": "dopri5", "tolerance": 0.1, "evaluations": evaluations, "distance": 0.0},
+        ]
+        return {"problems": {"mixture": {"rows": rows}}}
+
+    monkeypatch.setattr(cases, "RESULTS", folder)
+    assert solvers.regressions("solvers", result(0.1, 14)) == [
+        "solvers: no committed results to compare with"
+    ]
+    cases.write("solvers", result(0.1, 14))
+    assert solvers.regressions("solvers", result(0.104, 13)) == []
+    assert solvers.regressions("solvers", result(0.106, 20)) == [
+        "solvers, mixture, euler, reference at 10 points: 0.106 after 9 now, 0.1 after 9 committed",
+        "solvers, mixture, dopri5 at 0.1: 0 after 20 now, 0 after 14 committed",
+    ]
+
+
+def test_solvers_are_measured_beside_a_fine_solution(benchmarks, monkeypatch):
+    import flows
+    import solvers
+
+    monkeypatch.setattr(solvers, "POINTS", (6, 50))
+    problem = flows.mixtures()["mixture"]
+    rows = solvers.measure(problem)
+    found = {solvers._key(row): row for row in rows}
+    euler = [found[f"euler, reference at {points} points"] for points in (6, 50)]
+    assert [row["evaluations"] for row in euler] == [5, 49]
+    assert euler[0]["distance"] > 4 * euler[1]["distance"] > 0.1
+    assert "| euler, reference | 49 | 0.056 |" in solvers.table(
+        {"problems": {"mixture": {"what": problem.title, "rows": rows}}}
+    )
 
 
 def test_time_is_told_apart_by_kind_of_operation(benchmarks):

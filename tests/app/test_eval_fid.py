@@ -76,6 +76,7 @@ def test_different_settings_go_to_different_files(score, runs, tmp_path):
         {"guidance_interval": (0.0, 0.5)},
         {"guide_checkpoint": runs / "dit"},
         {"reference_samples": 3},
+        {"trunk_every": 2},
     ]
     for options in ({}, {}, *others):
         score(checkpoint=run_folder, rae=runs / "rae", output=None, num_samples=4, cfg_scale=1.5, **options)

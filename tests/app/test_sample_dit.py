@@ -88,7 +88,7 @@ def test_images_overview_labels_and_settings(sample, runs):
     assert settings["times"][0] == 1.0
     assert (settings["num_steps"], settings["solver"], settings["time_grid"]) == (4, "euler", "reference")
     assert settings["trained_time_shift"] == 1.0
-    assert settings["trunk_every"] == 1
+    assert "trunk_every" not in settings  # so that folders from before there was a choice go on
     assert content["made_with"]["versions"]["torch"] == torch.__version__
 
 
@@ -177,9 +177,19 @@ def test_continuing_makes_nothing_twice(sample, monkeypatch):
     assert record(folder) == record(sample("at once", num_samples=17))
 
 
+def test_a_kept_trunk_is_recorded_and_can_be_continued(sample):
+    folder = sample("kept", num_samples=5, trunk_every=2)
+    assert record(folder)["settings"]["trunk_every"] == 2
+    first = hashes(folder)
+    assert first.items() < hashes(sample("kept", num_samples=8, trunk_every=2)).items()
+    with pytest.raises(ConfigError, match="trunk_every: 2 there, None now"):
+        sample("kept", num_samples=8)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"trunk_every": 2}, "trunk_every: None there, 2 now"),
         ({"seed": 1}, "seed: 0 there, 1 now"),
         ({"cfg_scale": 2.0, "num_steps": 9}, "num_steps: 4 there, 9 now"),
         ({"model": "weak"}, "trained_with.step: 9 there, 3 now"),
@@ -286,11 +296,14 @@ def test_the_autoencoder_may_have_moved(sample, runs, tmp_path):
         ({"ema_decay": 0.5}, WeightsError, "averages of decay 0.999, 0.9"),
         ({"ema_decay": 0.9, "use_ema": False}, ConfigError, "--use_ema false takes none"),
         ({"device": "abacus"}, ConfigError, "abacus"),
+        ({"trunk_every": 0}, ConfigError, "trunk_every=0 must be at least 1"),
+        ({"trunk_every": 2, "solver": "dopri5"}, ConfigError, "for fixed steps"),
     ],
 )
-def test_mistakes(sample, options, error, message):
+def test_mistakes(sample, tmp_path, options, error, message):
     with pytest.raises(error, match=message):
         sample(**options)
+    assert not (tmp_path / "samples").exists()
 
 
 def test_the_command_line(monkeypatch, capsys, runs, tmp_path):

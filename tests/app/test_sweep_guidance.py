@@ -152,9 +152,19 @@ def test_autoguidance(sweep, runs):
     assert [s.result.sampler["guidance"] for s in scored] == ["autoguidance", "autoguidance"]
 
 
+def test_every_point_keeps_its_trunk_as_asked(sweep, sampled, runs, tmp_path):
+    one, kept = {"cfg_scale": (1.0,)}, {"output_dir": tmp_path / "kept", "trunk_every": 2}
+    ((exact,), (other,)) = sweep(**one), sweep(**one, **kept)
+    assert (exact.result.sampler.get("trunk_every"), other.result.sampler["trunk_every"]) == (None, 2)
+    assert exact.result.metrics[NAME] != other.result.metrics[NAME]
+    sweep(**one, **kept)
+    assert sampled == [1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("options", "changed"),
     [
+        ({"trunk_every": 2}, "sampler.trunk_every: None there, 2 now"),
         ({"seed": 1}, "sampler.seed: 0 there, 1 now"),
         ({"num_samples": 7}, "count: 6 there, 7 now"),
         ({"label_sampling": "random"}, "sampler.label_sampling: equal there, random now"),
@@ -263,6 +273,7 @@ def test_an_average_that_was_given_twice_is_scored_once(sweep, sampled, capsys):
         ({"guidance_interval": ("0.9,0.1",)}, ConfigError, "0 <= LOW <= HIGH <= 1"),
         ({"num_steps": (50, 1)}, ConfigError, "--num_steps 1: give numbers from 2 up"),
         ({"cfg_scale": (float("nan"),)}, ConfigError, "--cfg_scale nan"),
+        ({"trunk_every": 2, "solver": ("euler", "dopri5")}, ConfigError, "leave dopri5 out of --solver"),
         ({"ema_decay": ("best",)}, ConfigError, "--ema_decay best: give decays such as"),
         ({"ema_decay": ("0.5",)}, WeightsError, "holds averages of decay 0.999, 0.9"),
         ({"metrics": "rfid"}, ConfigError, "give some of fid"),

@@ -116,11 +116,7 @@ def _stage1(
 def _linear_probe(
     config: Config, trainer: pl.Trainer, checkpoint: Path | None
 ) -> tuple[ManualModule, TrainingData]:
-    data = builders.build_data(
-        config,
-        size=config["model"]["image_size"],
-        trainer=trainer,
-    )
+    data = builders.build_data(config, size=config["model"]["image_size"], trainer=trainer)
     return builders.build_linear_probe(config, data), data
 
 

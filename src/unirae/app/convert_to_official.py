@@ -173,7 +173,7 @@ def _write_dit(folder: Path, final: Path, file: Path, dit: Denoiser, about: dict
         guide = {"guidance_model": node}
     low, high = sampling.get("guidance_interval", (0.0, 1.0))
     if (grid := sampling.get("time_grid", "reference")) != "reference":
-        log.warning("this model is sampled on the time grid %s, which the official code has not", grid)
+        log.warning("this model is sampled on the time grid %s, which the official code does not know", grid)
     return {
         "stage_2": _write_network(folder, final, "stage2_model.pt", dit, about),
         "transport": {

@@ -39,12 +39,7 @@ def assemble_stage2(
         trained_on = builders.training_images(cfg, size=rae.output_size, source=images.source)
     else:
         trained_on = cached_latents(cfg, source, rae, images, trainer)
-    data = builders.build_data(
-        cfg,
-        size=rae.output_size,
-        trainer=trainer,
-        train_dataset=trained_on,
-    )
+    data = builders.build_data(cfg, size=rae.output_size, trainer=trainer, train_dataset=trained_on)
     return build_stage2(cfg, source, rae, images, steps_per_epoch=data.steps_per_epoch), data
 
 

@@ -41,7 +41,7 @@ def points_of(options: Options, *, weights: str) -> "list[Point]":
     """The grid of one average.
 
     Raises:
-        ConfigError: an interval, a scale or a number of steps that cannot work.
+        ConfigError: an interval, a scale, a number of steps or a solver that cannot work.
     """
     from unirae.evaluation.guidance_grid import grid
 
@@ -49,6 +49,10 @@ def points_of(options: Options, *, weights: str) -> "list[Point]":
         wrong = [value for value in values if not least <= value < float("inf")]
         if wrong or not values:
             raise ConfigError(f"--{name} {' '.join(map(str, wrong))}: give numbers from {least:g} up")
+    if options.trunk_every > 1 and "dopri5" in options.solver:
+        raise ConfigError(
+            f"--trunk_every {options.trunk_every} is for fixed steps; leave dopri5 out of --solver"
+        )
     return grid(
         weights=[weights],
         solvers=options.solver,

@@ -21,7 +21,8 @@ def bicubic(image: Image.Image, size: tuple[int, int], *, fast: bool) -> Image.I
         return image.resize(size, _BICUBIC)
     # height × width × channels seen as channels first: the order in memory for which torch has its fast code
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-    resized = functional.interpolate(
+    planes = functional.interpolate(
         pixels, size=size[::-1], mode="bicubic", align_corners=False, antialias=True
-    )
-    return Image.fromarray(resized[0].permute(1, 2, 0).contiguous().numpy())
+    )[0]
+    # put together by Pillow: torch would share that copy out among threads, whose start takes longer than the work
+    return Image.merge("RGB", [Image.fromarray(plane) for plane in planes.numpy()])

@@ -18,7 +18,13 @@ from unirae.core.distributed import gather
 from unirae.core.errors import ConfigError
 from unirae.core.images import to_uint8
 from unirae.evaluation.reading import Precision
-from unirae.evaluation.sampling import SamplerSettings, choose_labels, decoder_for, sample_batch
+from unirae.evaluation.sampling import (
+    SamplerSettings,
+    choose_labels,
+    decoder_for,
+    guided_velocity,
+    sample_batch,
+)
 from unirae.models.denoiser import Denoiser
 from unirae.models.rae import RAE
 
@@ -85,6 +91,10 @@ class ImageSampler:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigError(f"batch_size={self.batch_size} must be at least 1")
+        nobody = torch.zeros(0, dtype=torch.int64)
+        guided_velocity(
+            self.dit, nobody, self.settings, self.guide
+        )  # refuses what cannot be, before long work
 
     def __call__(self, indices: Int64[Tensor, " b"]) -> UInt8[Tensor, "b 3 H W"]:
         """The images of consecutive numbers, on the device of the numbers; a function of them and the settings.

@@ -58,8 +58,14 @@ class SamplerSettings:
         return time_grid(self.num_steps, shift, self.time_grid)
 
     def describe(self) -> dict[str, Any]:
-        """Plain values, for the record beside the images."""
-        return {**asdict(self), "guidance_interval": list(self.guidance_interval)}
+        """Plain values, for the record beside the images.
+
+        ``trunk_every`` only where it is not 1: records made before there was a choice are of the same images.
+        """
+        found = {**asdict(self), "guidance_interval": list(self.guidance_interval)}
+        if self.trunk_every == 1:
+            del found["trunk_every"]
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

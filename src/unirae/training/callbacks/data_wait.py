@@ -48,7 +48,7 @@ class DataWait(pl.Callback):
         if (share := (waits - waited) / max(now - then, 1e-9)) > _SHARE:
             self._said = True
             log.warning(
-                "data: %.0f %% of the last %d steps went into waiting for images. data.num_workers is %d: more workers "
+                "waiting for data took %.0f %% of the time of the last %d steps. data.num_workers is %d: more workers "
                 "help where cores are idle; docs/data.md says what else does",
                 100 * share,
                 step - since,
