@@ -5,12 +5,8 @@
 
 The distance is ‖x − x*‖/‖x*‖ over all samples, x* by Heun with 400 points of ``log_odds``. The sde solver is left out:
 it follows other paths to the same distribution. Without --checkpoint it writes results/solvers.json, a plot and the
-<<<<<<< HEAD
-table of docs/sampling.md; with it results/solvers_<name>.json only, where --name says how.
-=======
 table of docs/sampling.md; with it results/solvers_<name>.json only, where --name says how. --check compares with these
 files and writes nothing.
->>>>>>> review
 """
 
 import argparse
