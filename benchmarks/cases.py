@@ -36,6 +36,7 @@ class Case:
         ours, theirs: options of it beside ``precision``.
         training: whether precisions are named as trainers do.
         rounds: how often each side takes its turn.
+        warmup: units before the first round.
         by_pairs: not all sides at once, for which the memory would not do, but the two of a ratio after another.
     """
 
@@ -47,6 +48,7 @@ class Case:
     theirs: dict[str, Any] = field(default_factory=dict)
     training: bool = False
     rounds: int = 7
+    warmup: int = 2
     by_pairs: bool = False
 
 
@@ -114,7 +116,7 @@ def measure(case: Case, against: Path | None, *, rounds: int) -> dict[str, Any]:
     """One case's record, ready for JSON."""
     every = sides(case, against)
     groups = _groups(every) if case.by_pairs else [every]
-    found = [interleave(group, rounds=rounds, warmup=2) for group in groups]
+    found = [interleave(group, rounds=rounds, warmup=case.warmup) for group in groups]
     measured = {name: one for group in reversed(found) for name, one in group.items()}  # of two, the first
     work = {name: one for name, one in measured.items() if name not in PRODUCTS.values()}
     flops = work[OURS].flops

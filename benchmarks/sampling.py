@@ -23,6 +23,7 @@ def case(
         ours={**SIZES, "settings": ours},
         theirs={**SIZES, "guidance": guidance, "interval": interval},
         rounds=3,
+        warmup=1,
     )
 
 
