@@ -11,6 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 from tiny_training import fit, tiny_config
+from unirae.app.builders import build_rae, build_stage1
 from unirae.training.callbacks.memory_estimate import MemoryEstimate
 from unirae.training.rehearsal import rehearse
 
@@ -106,6 +107,23 @@ def test_a_rehearsal_leaves_the_module_as_it_is(tmp_path: Path) -> None:
     rehearsed = fit(config, callbacks=[Rehearse()]).state_dict()
     plain = fit(config).state_dict()
     assert all(torch.equal(tensor, plain[name]) for name, tensor in rehearsed.items())
+
+
+def test_networks_without_weights_are_rehearsed_like_others_and_memory_is_linear(tmp_path: Path) -> None:
+    config = tiny_config("trainer.max_steps=1", "data.global_batch_size=16", *GAN, output_dir=tmp_path)
+    measure = Measure()
+    plugin = fit(config, callbacks=[measure]).trainer.precision_plugin
+    with torch.device("meta"):
+        rae = build_rae(config["model"], seed=0)
+        module = build_stage1(config, rae, steps_per_epoch=4)
+    number, image = torch.zeros((), dtype=torch.int64), torch.zeros((3, 32, 32), dtype=torch.uint8)
+    sample = {"image": image, "label": number, "index": number}
+    found = {size: rehearse(module, plugin, sample, size) for size in (16, 64, 128)}
+    assert found[16].peak == pytest.approx(measure.estimate.peak, rel=0.01)
+    assert found[16].weights == measure.estimate.weights
+    assert all(p.is_meta for p in module.parameters())
+    per_image = (found[128].peak - found[16].peak) / 112
+    assert found[64].peak == pytest.approx(found[16].peak + 48 * per_image, rel=0.01)
 
 
 def test_recomputing_and_fewer_images_take_less(tmp_path: Path) -> None:
