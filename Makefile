@@ -43,6 +43,7 @@ bench: $(VENV)/installed-dev  ## measure beside the official code: make bench AG
 	$(BIN)/python benchmarks/evaluation.py --images 300 --rounds 1 $(if $(CHECK),--check)
 	$(BIN)/python benchmarks/evaluation.py --extractor projection --rounds 5 $(if $(CHECK),--check)
 	$(BIN)/python benchmarks/data.py $(if $(CHECK),--check)
+	$(BIN)/python benchmarks/memory.py $(if $(CHECK),--check)
 	$(if $(CHECK),,$(BIN)/python benchmarks/where_time_goes.py && $(BIN)/python benchmarks/report.py)
 
 format: $(VENV)/installed-dev  ## let ruff format and mend

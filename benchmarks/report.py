@@ -159,6 +159,22 @@ def reading(result: dict[str, Any]) -> str:
     )
 
 
+def memory(result: dict[str, Any]) -> str:
+    """What needs how much, and what fits."""
+    gpus = list(result["rows"][0]["micro_batch"])
+    lines = [
+        f"| experiment | recomputing | GB of its own | MB an image | {' | '.join(f'{gpu} GB' for gpu in gpus)} |",
+        "|---" * (len(gpus) + 4) + "|",
+    ]
+    for row in result["rows"]:
+        cells = [str(row["micro_batch"][gpu] or "–") for gpu in gpus]
+        lines.append(
+            f"| {row['title']} | {'yes' if row['recomputed'] else 'no'} | {row['fixed_gb']:.1f} | "
+            f"{row['mb_per_image']:.0f} | {' | '.join(cells)} |"
+        )
+    return "\n".join(lines) + f"\n\nRehearsed with torch {result['versions']['torch']}."
+
+
 def distance(found: dict[str, Any]) -> str:
     """From exact pixels."""
     if found["lowest_psnr_db"] is None:
@@ -215,6 +231,8 @@ def main() -> None:
     draw(found, ROOT / PLOT)
     if (file := cases.RESULTS / "data.json").is_file():
         put(ROOT / "docs/data.md", reading(json.loads(file.read_text())))
+    if (file := cases.RESULTS / "memory.json").is_file():
+        put(ROOT / "docs/memory.md", memory(json.loads(file.read_text())))
 
 
 if __name__ == "__main__":

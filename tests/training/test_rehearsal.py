@@ -1,13 +1,18 @@
 """The estimate of a step's memory against what torch's allocator hands out in the real step."""
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from tiny_training import fit, tiny_config
+from unirae.app.builders import build_rae, build_stage1
+from unirae.training.callbacks.memory_estimate import MemoryEstimate
 from unirae.training.rehearsal import rehearse
 
 TOLERANCE = 0.1
@@ -104,6 +109,23 @@ def test_a_rehearsal_leaves_the_module_as_it_is(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, plain[name]) for name, tensor in rehearsed.items())
 
 
+def test_networks_without_weights_are_rehearsed_like_others_and_memory_is_linear(tmp_path: Path) -> None:
+    config = tiny_config("trainer.max_steps=1", "data.global_batch_size=16", *GAN, output_dir=tmp_path)
+    measure = Measure()
+    plugin = fit(config, callbacks=[measure]).trainer.precision_plugin
+    with torch.device("meta"):
+        rae = build_rae(config["model"], seed=0)
+        module = build_stage1(config, rae, steps_per_epoch=4)
+    number, image = torch.zeros((), dtype=torch.int64), torch.zeros((3, 32, 32), dtype=torch.uint8)
+    sample = {"image": image, "label": number, "index": number}
+    found = {size: rehearse(module, plugin, sample, size) for size in (16, 64, 128)}
+    assert found[16].peak == pytest.approx(measure.estimate.peak, rel=0.01)
+    assert found[16].weights == measure.estimate.weights
+    assert all(p.is_meta for p in module.parameters())
+    per_image = (found[128].peak - found[16].peak) / 112
+    assert found[64].peak == pytest.approx(found[16].peak + 48 * per_image, rel=0.01)
+
+
 def test_recomputing_and_fewer_images_take_less(tmp_path: Path) -> None:
     def estimate(*overrides: str) -> int:
         config = tiny_config(
@@ -116,3 +138,45 @@ def test_recomputing_and_fewer_images_take_less(tmp_path: Path) -> None:
     plain = estimate("data.global_batch_size=16")
     assert estimate("data.global_batch_size=16", "model.dit.gradient_checkpointing=true") < 0.6 * plain
     assert estimate("data.global_batch_size=16", "trainer.accumulate_grad_batches=4") < 0.6 * plain
+
+
+class Watches(pl.Callback):
+    """Does something with what the network returns."""
+
+    def __init__(self, act: Callable[[torch.Tensor], Any]) -> None:
+        self.act = act
+
+    def setup(self, trainer: Any, module: Any, stage: str) -> None:
+        def watch(network: Any, args: Any, out: torch.Tensor) -> None:
+            self.act(out.detach())
+
+        module.denoiser.register_forward_hook(watch)
+
+
+READS = {"a number": lambda x: x.sum().item(), "numpy": lambda x: x.numpy(), "a choice": lambda x: x[x > 0]}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_network_that_reads_numbers_is_trained_without_an_estimate(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, read: str
+) -> None:
+    config = tiny_config("trainer.max_steps=2", FP32, output_dir=tmp_path, stage="stage2")
+    with caplog.at_level(logging.INFO, logger="unirae"):
+        plain = fit(config, callbacks=[MemoryEstimate()]).state_dict()
+        assert "memory per device, estimated" in caplog.text
+        caplog.clear()
+        trained = fit(config, callbacks=[Watches(READS[read]), MemoryEstimate()]).state_dict()
+    (said,) = [r for r in caplog.records if r.getMessage().startswith("memory per device")]
+    assert said.levelno == logging.WARNING
+    assert "no estimate, the step cannot be rehearsed" in said.getMessage()
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in plain.items())
+
+
+def test_a_mistake_in_the_rehearsal_is_not_hidden(tmp_path: Path) -> None:
+    def mistake(out: torch.Tensor) -> None:
+        if isinstance(out, FakeTensor):
+            raise AttributeError("a mistake")
+
+    config = tiny_config("trainer.max_steps=1", FP32, output_dir=tmp_path, stage="stage2")
+    with pytest.raises(AttributeError, match="a mistake"):
+        fit(config, callbacks=[Watches(mistake), MemoryEstimate()])

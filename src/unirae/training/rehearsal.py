@@ -86,7 +86,7 @@ def rehearse(module: ManualModule, plugin: Any, shapes: dict[str, Tensor], batch
     """The memory of a step late in the run, when all losses take part.
 
     Args:
-        module: is left as it is.
+        module: is left as it is. What it has on the meta device is rehearsed as on a CPU.
         plugin: Lightning's precision plugin of the run.
         shapes: a sample of the data, whose shapes and types count.
         batch_size: of this device, all micro-batches together.
@@ -98,7 +98,7 @@ def rehearse(module: ManualModule, plugin: Any, shapes: dict[str, Tensor], batch
         stack.enter_context(alone())
         stack.enter_context(fake)
         batch = {
-            name: torch.empty((batch_size, *sample.shape), dtype=sample.dtype, device=module.device)
+            name: torch.empty((batch_size, *sample.shape), dtype=sample.dtype, device=twin.device)
             for name, sample in shapes.items()
         }
         optimizers: Any = twin.configure_optimizers()
@@ -132,6 +132,8 @@ def _twin(module: ManualModule, fake: FakeTensorMode) -> Any:
     twin: Any = copy.deepcopy(module, memo)
     for part in twin.modules():
         part._compiled_call_impl = None
+    if module.device.type == "meta":
+        twin._device = torch.device("cpu")
     twin._trainer = _Late()
     twin.log_terms = lambda terms: None
     twin.step_optimizer = lambda: None
@@ -139,7 +141,11 @@ def _twin(module: ManualModule, fake: FakeTensorMode) -> Any:
 
 
 def _fake(tensor: Tensor, fake: FakeTensorMode) -> Tensor:
-    other = fake.from_tensor(tensor.detach())
+    if tensor.is_meta:
+        with fake:
+            other = torch.empty_like(tensor, device="cpu")
+    else:
+        other = fake.from_tensor(tensor.detach())
     return nn.Parameter(other, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else other
 
 
