@@ -19,6 +19,7 @@ def stage1(lap: Lap, *, precision: str, batch: int, gan: bool, overrides: tuple[
         "model.decoder.patch_size=16",
         f"model.disc_start_epoch={epochs}",
         f"model.disc_upd_start_epoch={epochs}",
+        "callbacks.reconstruction_metrics.every_n_epochs=null",
         *overrides,
     )
 
@@ -39,6 +40,7 @@ def stage2(
         f"trainer.precision={precision}",
         f"data.global_batch_size={batch}",
         "model.rae.decoder.patch_size=16",
+        "callbacks.generation_metrics.every_n_epochs=null",
         *cache,
         *overrides,
     )
