@@ -1,10 +1,16 @@
 """What callbacks tell one another: scores of the model as it is now."""
 
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import lightning.pytorch as pl
 
+from unirae.core.distributed import is_main
+from unirae.core.log import get_logger
 from unirae.data.dataset import ImageDataset
+from unirae.evaluation.scores import Scores, write_scores
+
+log = get_logger(__name__)
 
 
 @runtime_checkable
@@ -22,6 +28,15 @@ def publish_scores(trainer: pl.Trainer, module: pl.LightningModule, scores: dict
     for callback in callbacks_of(trainer):
         if isinstance(callback, ScoreListener):
             callback.on_scores(trainer, module, scores)
+
+
+def record_scores(trainer: pl.Trainer, module: pl.LightningModule, result: Scores, *, folder: Path) -> None:
+    """Write an evaluation into its file of ``folder``, say it in the log, publish it as ``val/…``."""
+    if is_main():
+        write_scores(folder / f"step-{trainer.global_step:07d}.json", result)
+        scores = ", ".join(f"{name} {value:.4g}" for name, value in result.labelled().items())
+        log.info("step %d: %s", trainer.global_step, scores)
+    publish_scores(trainer, module, {f"val/{name}": value for name, value in result.scores.items()})
 
 
 def is_due(step: int, every: int | None) -> bool:

@@ -7,20 +7,16 @@ from typing import Any
 import lightning.pytorch as pl
 
 from unirae.core.cache import cache_dir
-from unirae.core.distributed import is_main
-from unirae.core.log import get_logger
 from unirae.evaluation.generation import evaluate_generation
 from unirae.evaluation.image_sampler import ImageSampler, LabelRule
 from unirae.evaluation.reference import Reference, reference_from_data
 from unirae.evaluation.reference_cache import cached_reference
 from unirae.evaluation.sampling import SamplerSettings
-from unirae.evaluation.scores import Scores, write_scores
+from unirae.evaluation.scores import Scores
 from unirae.metrics.set_metrics import SetMetric, needs
 from unirae.models.denoiser import Denoiser
-from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
+from unirae.training.callbacks.events import evaluation_data, is_due, record_scores
 from unirae.training.stage2 import Stage2
-
-log = get_logger(__name__)
 
 
 class GenerationMetrics(pl.Callback):
@@ -74,14 +70,7 @@ class GenerationMetrics(pl.Callback):
             self._reference = self._compute_reference(trainer, module)
         with module.whole_average() as average:
             result = self._scores(trainer, module, average, self._reference)
-        if is_main():
-            write_scores(self.folder / f"step-{trainer.global_step:07d}.json", result)
-            log.info(
-                "step %d: %s",
-                trainer.global_step,
-                ", ".join(f"{k} {v:.4g}" for k, v in result.labelled().items()),
-            )
-        publish_scores(trainer, module, {f"val/{name}": value for name, value in result.scores.items()})
+        record_scores(trainer, module, result, folder=self.folder)
 
     def _scores(self, trainer: pl.Trainer, module: Stage2, average: Denoiser, reference: Reference) -> Scores:
         sampler = ImageSampler(

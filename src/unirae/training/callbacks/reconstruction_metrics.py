@@ -6,16 +6,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from unirae.core.distributed import is_main
-from unirae.core.log import get_logger
 from unirae.evaluation.reading import describe_data
 from unirae.evaluation.reconstruction import ReconstructionMetrics as Metrics
 from unirae.evaluation.reconstruction import evaluate_reconstruction
-from unirae.evaluation.scores import write_scores
-from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
+from unirae.training.callbacks.events import evaluation_data, is_due, record_scores
 from unirae.training.stage1 import Stage1
-
-log = get_logger(__name__)
 
 
 class ReconstructionMetrics(pl.Callback):
@@ -69,11 +64,4 @@ class ReconstructionMetrics(pl.Callback):
                 **describe_data(data),
             },
         )
-        if is_main():
-            write_scores(self.folder / f"step-{trainer.global_step:07d}.json", result)
-            log.info(
-                "step %d: %s",
-                trainer.global_step,
-                ", ".join(f"{k} {v:.4g}" for k, v in result.labelled().items()),
-            )
-        publish_scores(trainer, module, {f"val/{name}": value for name, value in result.scores.items()})
+        record_scores(trainer, module, result, folder=self.folder)
