@@ -109,9 +109,10 @@ def test_a_pretrained_tiny_encoder_beats_its_random_initialisation_and_raw_pixel
     report = run(options(encoder, tmp_path, weight_decays="0.01,0.1"))
     assert report.result.count == 512
     content = json.loads((tmp_path / "probe.json").read_text())
-    for name in ("random", "pixels"):
+    # Over the pixels the seeds tried gain 0.05 to 0.09, so only what chance may do can be asked on every processor.
+    for name, least in (("random", 0.05), ("pixels", 0.0)):
         gain = content["baselines"][name]["gain_over_it"]
-        assert gain["top1"] > 2 * gain["standard_error"], (name, gain)
+        assert gain["top1"] > max(least, 2 * gain["standard_error"]), (name, gain)
 
 
 @pytest.mark.slow
