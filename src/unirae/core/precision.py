@@ -1,5 +1,7 @@
 """Where half precision must stop: losses, norms and statistics are computed in 32 bits or more."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -7,3 +9,9 @@ from torch import Tensor
 def full_precision(tensor: Tensor) -> Tensor:
     """To float32 where the tensor is narrower; float64 stays, so that tests can be exact."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+    """Products on the tensor's device keep their inputs' type; the meta device never has autocast."""
+    kind = tensor.device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unirae.core.precision import full_precision
+from unirae.core.precision import full_precision, without_autocast
 
 
 class TimeEmbedding(nn.Module):
@@ -27,7 +27,7 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Float[Tensor, " b"]) -> Float[Tensor, "b d"]:
         """Times in [0, 1] to embeddings; in at least float32 throughout (recipe, trap 5)."""
-        with torch.autocast(t.device.type, enabled=False):
+        with without_autocast(t):
             angle = full_precision(t)[:, None] * self.frequencies * (2.0 * math.pi)
             features = torch.cat([angle.sin(), angle.cos()], dim=-1)
             return self.contract(nn.functional.silu(self.expand(features)))

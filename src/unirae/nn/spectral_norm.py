@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unirae.core.precision import full_precision
+from unirae.core.precision import full_precision, without_autocast
 
 _EPS = 1e-12
 _WARM_UP = 15  # iterations at construction: the first forward already sees a σ near its limit
@@ -46,10 +46,10 @@ class _SpectralNormConv(nn.modules.conv._ConvNd):
     def normalised_weight(self) -> Float[Tensor, "o i ..."]:
         """W / σ, in full precision also under autocast: an error in σ scales the whole layer."""
         weight = full_precision(self.weight_orig)
-        # Copies, because a power iteration may come between the forward and the backward pass; products
-        # element by element, because autocast would run the matrix product in half precision.
+        # copies, because a power iteration may come between the forward and the backward pass
         u, v = self.weight_u.clone(), self.weight_v.clone()
-        sigma = ((weight.flatten(1) * v).sum(dim=1) * u).sum()
+        with without_autocast(weight):  # it would round the product to 16 bits
+            sigma = u @ (weight.flatten(1) @ v)
         return weight / sigma
 
 
