@@ -33,6 +33,7 @@ def benchmarks(tmp_path, monkeypatch):
         "cases",
         "data",
         "flows",
+        "gpu",
         "official",
         "ours",
         "paced",
