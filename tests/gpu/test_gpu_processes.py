@@ -1,5 +1,6 @@
 """NCCL and FSDP on a GPU, with one process of each: the plain run's numbers through the code of several."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,10 @@ def group_of_one(monkeypatch: pytest.MonkeyPatch, device: torch.device):
         )
         monkeypatch.setattr(averaging.OverlappingAverage, "__init__", with_buckets)
 
-    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29561", "WORLD_SIZE": "1"}.items():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "1"}.items():
         monkeypatch.setenv(name, value)
     yield use
     leave_group()
