@@ -180,7 +180,10 @@ def measure(case: Case, against: Path | None, *, rounds: int) -> dict[str, Any]:
 def _measured(case: Case, every: list[Side], rounds: int) -> list[dict[str, Measured]]:
     """By groups of sides that were measured beside each other."""
     if ours.device().type == "cuda":
-        settings: dict[str, Any] = {"count_flops": not case.compiled, "warm_together": case.compiled}
+        settings: dict[str, Any] = {
+            "counted": () if case.compiled else (OURS,),
+            "warm_together": case.compiled,
+        }
         return [one_by_one(every, rounds=rounds, warmup=case.warmup, units=case.units, **settings)]
     groups = _groups(every) if case.by_pairs else [every]
     return [interleave(group, rounds=rounds, warmup=case.warmup) for group in groups]

@@ -17,7 +17,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -94,13 +94,14 @@ def one_by_one(
     rounds: int,
     warmup: int,
     units: int,
-    count_flops: bool = True,
+    counted: Sequence[str] = (),
     warm_together: bool = False,
 ) -> dict[str, Measured]:
     """Let side after side do its rounds; all are started and built at once. One that ends is told of and left out.
 
     Args:
         units: of a round.
+        counted: the sides whose operations are counted.
         warm_together: all begin with a unit at the same time, for what compiles long and needs little memory.
     """
     runners = [_Runner(side) for side in sides]
@@ -114,7 +115,7 @@ def one_by_one(
                 if warm_together:
                     runner.receive()
                 found[runner.side.name] = runner.measure(
-                    rounds=rounds, warmup=warmup, units=units, count_flops=count_flops
+                    rounds=rounds, warmup=warmup, units=units, count_flops=runner.side.name in counted
                 )
             except RuntimeError as error:
                 print(error, file=sys.stderr)

@@ -9,14 +9,17 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from tiny_training import tiny_config
+from tiny_training import TINY
 from unirae.app.assembly import assemble
+from unirae.app.composition import compose
 from unirae.core.io import load_tensors
 from unirae.training.csv_logger import read_metrics
 from unirae.training.manual import ManualModule
 
 STEPS = 5
 GAN = ("model.disc_upd_start_step=0", "model.disc_start_step=0")
+PATCHGAN = ("model.discriminator.", "model.perceptual.")
+"""Options that the other discriminator and perceptual net do not have."""
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "stage 1": ("stage1", GAN),
     "stage 1, DINO and LPIPS": (
@@ -25,7 +28,13 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
             *GAN,
             "model/discriminator=dino",
             "model.discriminator.weights=random",
+            "model.discriminator.width=64",
+            "model.discriminator.depth=4",
+            "model.discriminator.num_heads=2",
+            "model.discriminator.input_size_px=64",
+            "model.discriminator.key_depths=[0,1,3]",
             "model/perceptual=lpips",
+            "~model.perceptual.layers",
             "model.perceptual.weights=random",
         ),
     ),
@@ -50,7 +59,8 @@ def train(
         own = (*own, f"data.latent_cache={folder}/latents")
     accelerator = "gpu" if device.type == "cuda" else "cpu"
     given = (f"trainer.accelerator={accelerator}", "trainer.devices=1", f"trainer.max_steps={STEPS}")
-    config: dict[str, Any] = tiny_config(*given, *own, *overrides, output_dir=folder, stage=stage)
+    tiny = [one for one in TINY[stage] if "DINO" not in case or not one.startswith(PATCHGAN)]
+    config: dict[str, Any] = compose([*tiny, f"paths.output_dir={folder}", *given, *own, *overrides])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run = assemble(config, experiment="tiny", checkpoint=checkpoint)
