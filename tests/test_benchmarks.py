@@ -33,7 +33,7 @@ def benchmarks(tmp_path, monkeypatch):
         "cases",
         "data",
         "flows",
-        "gpu",
+        "one_gpu",
         "official",
         "ours",
         "paced",
@@ -82,12 +82,11 @@ def test_on_a_gpu_one_side_does_its_rounds_after_the_other(benchmarks, capsys):
 
 def test_a_gpus_results_lie_beside_those_of_a_cpu(benchmarks, monkeypatch):
     _, cases, folder = benchmarks
+    import one_gpu
     import torch
 
-    import gpu
-
     assert cases.file_name("x") == "x"
-    case = gpu.CASES[1]
+    case = one_gpu.CASES[1]
     assert case.of_batch(None) is case
     assert (case.of_batch(8).title[-7:], case.of_batch(8).ours["batch"]) == ("batch 8", 8)
     assert case.of_batch(8).name == "stage2_xl_batch8"
@@ -96,7 +95,7 @@ def test_a_gpus_results_lie_beside_those_of_a_cpu(benchmarks, monkeypatch):
     monkeypatch.setattr(cases.ours, "device", lambda: torch.device("cuda"))
     products = cases.PRODUCTS
     names = [side.name for side in cases.sides(case, folder)]
-    assert names == [*gpu.BF16_FIRST, *products.values()]
+    assert names == [*one_gpu.BF16_FIRST, *products.values()]
     options = {side.name: side.options for side in cases.sides(case, folder)}
     assert options["ours fp32"]["overrides"] == ("trainer.float32_matmul=high",)
     assert options[products["fp32"]] == {"dtype": "float32", "size": 8192, "backend": "high"}
@@ -208,17 +207,16 @@ def test_time_is_told_apart_by_kind_of_operation(benchmarks):
 def test_every_script_has_cases_of_functions_that_both_sides_have(benchmarks):
     import autoencoder
     import official
+    import one_gpu
     import ours
     import sampling
     import stage1
     import stage2
 
-    import gpu
-
     found = [case for script in (stage1, stage2, autoencoder, sampling) for case in script.CASES]
     assert len({case.name for case in found}) == len(found) == 12
-    assert not {case.name for case in gpu.CASES} & {case.name for case in found}
-    for case in [*found, *gpu.CASES]:
+    assert not {case.name for case in one_gpu.CASES} & {case.name for case in found}
+    for case in [*found, *one_gpu.CASES]:
         assert callable(getattr(ours, case.work))
         assert callable(getattr(official, case.work))
 

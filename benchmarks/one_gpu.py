@@ -1,6 +1,6 @@
 """On one GPU of 80 GB, at the paper's sizes: steps of both stages, sampling, encoding and decoding; random weights.
 
-    python benchmarks/gpu.py --against DIR
+    python benchmarks/one_gpu.py --against DIR
 
 DINOv2-B, the ViT-XL decoder, DiT^DH-XL, 256 px. Our steps include reading their data, the reference's have them on the
 device. Sampling of ours in fp32 is left out: it is exact there, where the reference's products are TF32.
