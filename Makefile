@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Exact versions that were tested, on the Python they were tested with; drop it with `make CONSTRAINTS=`.
 CONSTRAINTS ?= -c constraints.txt
 
-.PHONY: demo test test-slow check bench format clean help
+.PHONY: demo test test-slow test-gpu check bench format clean help
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ test: $(VENV)/installed-dev  ## the default tests: CPU, offline, minutes
 
 test-slow: $(VENV)/installed-dev  ## the slow tests: the smoke experiment, the demo
 	$(BIN)/pytest -m slow --timeout 3000
+
+test-gpu: $(VENV)/installed-dev  ## what only a CUDA device shows, a minute or two
+	$(BIN)/pytest -m gpu
 
 check: $(VENV)/installed-dev  ## formatting, lint, types, layers, then the default tests
 	$(BIN)/ruff format --check src tests tools benchmarks

@@ -4,22 +4,23 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import official
 import ours
-from paced import Measured, Side, interleave
+from paced import Measured, Side, interleave, one_by_one
 
 RESULTS = Path(__file__).parent / "results"
 OURS, OURS_FP32, THEIRS_FP32, THEIRS_BF16 = "ours", "ours fp32", "reference fp32", "reference bf16"
 PRODUCTS = {"fp32": "fp32 products", "bf16": "bf16 products"}
-PRODUCT_FLOPS = ours.PRODUCTS_AT_ONCE * 2 * 2048**3
+PRODUCT_SIZE = {"cpu": 2048, "cuda": 8192}
 _LOST = 0.85
 """A ratio below this share of the committed one is a regression; rounds of a shared machine differ by less."""
 
@@ -38,6 +39,11 @@ class Case:
         rounds: how often each side takes its turn.
         warmup: units before the first round.
         by_pairs: not all sides at once, for which the memory would not do, but the two of a ratio after another.
+        only: the sides that take part, in this order; empty means all.
+        units: of a round on CUDA.
+        tf32: the reference lets 32-bit products on CUDA be TF32, and so do ours then.
+        compiled: sides compile first, all at the same time, and operations are not counted.
+        work_of: case of which the operations of a unit are taken where they are not counted.
     """
 
     name: str
@@ -50,6 +56,24 @@ class Case:
     rounds: int = 7
     warmup: int = 2
     by_pairs: bool = False
+    only: tuple[str, ...] = ()
+    units: int = 5
+    tf32: bool = False
+    compiled: bool = False
+    work_of: str | None = None
+
+    def of_batch(self, batch: int | None) -> "Case":
+        """The same work on as many images."""
+        if batch is None or batch == self.images:
+            return self
+        return replace(
+            self,
+            name=f"{self.name}_batch{batch}",
+            title=re.sub(r"batch \d+", f"batch {batch}", self.title),
+            images=batch,
+            ours={**self.ours, "batch": batch},
+            theirs={**self.theirs, "batch": batch},
+        )
 
 
 PAIRS = {
@@ -70,6 +94,10 @@ def main(cases: Sequence[Case], *, description: str) -> None:
     )
     parser.add_argument("--only", nargs="+", metavar="CASE", choices=[case.name for case in cases])
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--batch", type=int, help="images, in place of the cases' own number")
+    parser.add_argument(
+        "--device", choices=["cuda", "cpu"], help="by default CUDA where there is a card of it, else the CPU"
+    )
     parser.add_argument(
         "--check", action="store_true", help="compare with the committed results; write nothing"
     )
@@ -78,16 +106,21 @@ def main(cases: Sequence[Case], *, description: str) -> None:
         parser.error(
             f"--against {options.against} has no {official.MARK}: it is no checkout of bytetriper/RAE"
         )
+    if options.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch asks; the sides inherit it
+    elif options.device == "cuda" and ours.device().type == "cpu":
+        parser.error("--device cuda: torch finds no CUDA device")
     worse = []
     for case in cases:
         if options.only and case.name not in options.only:
             continue
+        case = case.of_batch(options.batch)
         result = measure(case, options.against, rounds=options.rounds or case.rounds)
         show(result)
         if options.check:
-            worse += regressions(case.name, result)
+            worse += regressions(file_name(case.name), result)
         else:
-            write(case.name, result)
+            write(file_name(case.name), result)
     if worse:
         sys.exit("\n".join(worse))
 
@@ -95,9 +128,14 @@ def main(cases: Sequence[Case], *, description: str) -> None:
 def sides(case: Case, against: Path | None) -> list[Side]:
     """Ours at its default and in fp32, theirs as recommended and in bf16, and the machine's own products."""
     names = {"fp32": "32-true", "bf16": "bf16-mixed"} if case.training else {"fp32": "fp32", "bf16": "bf16"}
+    device = ours.device().type
+    tf32 = case.tf32 and device == "cuda"
+    in_fp32 = {**case.ours, "precision": names["fp32"]}
+    if tf32 and case.training:
+        in_fp32["overrides"] = (*case.ours.get("overrides", ()), "trainer.float32_matmul=high")
     found = [
         Side(OURS, f"ours:{case.work}", {**case.ours, "precision": names["bf16"]}),
-        Side(OURS_FP32, f"ours:{case.work}", {**case.ours, "precision": names["fp32"]}),
+        Side(OURS_FP32, f"ours:{case.work}", in_fp32),
     ]
     if against is not None:
         options = {**case.theirs, "root": str(against.resolve())}
@@ -105,37 +143,59 @@ def sides(case: Case, against: Path | None) -> list[Side]:
             Side(THEIRS_FP32, f"official:{case.work}", {**options, "precision": "fp32"}),
             Side(THEIRS_BF16, f"official:{case.work}", {**options, "precision": "bf16"}),
         ]
+    if case.only:
+        found = [side for name in case.only for side in found if side.name == name]
+    size, fp32 = {"size": PRODUCT_SIZE[device]}, {"backend": "high" if tf32 else "highest"}
     return [
         *found,
-        Side(PRODUCTS["fp32"], "ours:products", {"dtype": "float32"}),
-        Side(PRODUCTS["bf16"], "ours:products", {"dtype": "bfloat16"}),
+        Side(PRODUCTS["fp32"], "ours:products", {"dtype": "float32", **size, **fp32}),
+        Side(PRODUCTS["bf16"], "ours:products", {"dtype": "bfloat16", **size}),
     ]
 
 
 def measure(case: Case, against: Path | None, *, rounds: int) -> dict[str, Any]:
     """One case's record, ready for JSON."""
     every = sides(case, against)
-    groups = _groups(every) if case.by_pairs else [every]
-    found = [interleave(group, rounds=rounds, warmup=case.warmup) for group in groups]
+    found = _measured(case, every, rounds)
     measured = {name: one for group in reversed(found) for name, one in group.items()}  # of two, the first
     work = {name: one for name, one in measured.items() if name not in PRODUCTS.values()}
-    flops = work[OURS].flops
+    flops = _flops(case, work)
     # a peak is what the machine can do: the fastest round
-    peak = {kind: PRODUCT_FLOPS / min(measured[name].seconds) for kind, name in PRODUCTS.items()}
+    product = ours.PRODUCTS_AT_ONCE * 2 * PRODUCT_SIZE[ours.device().type] ** 3
+    peak = {kind: product / min(measured[name].seconds) for kind, name in PRODUCTS.items()}
     return {
         "what": case.title,
         "images": case.images,
-        "model_gflops": round((flops or 0) / 1e9, 1),
+        "model_gflops": round(flops / 1e9, 1),
         "products_gflops_per_second": {kind: round(value / 1e9) for kind, value in peak.items()},
         "sides": {
-            side.name: _described(work[side.name], case, flops or 0, peak)
-            for side in every
-            if side.name in work
+            side.name: _described(work[side.name], case, flops, peak) for side in every if side.name in work
         },
         "ratios": {name: ratio for group in found for name, ratio in _ratios(group).items()},
         "machine": machine(),
         "versions": versions(against),
     }
+
+
+def _measured(case: Case, every: list[Side], rounds: int) -> list[dict[str, Measured]]:
+    """By groups of sides that were measured beside each other."""
+    if ours.device().type == "cuda":
+        settings: dict[str, Any] = {
+            "counted": () if case.compiled else (OURS,),
+            "warm_together": case.compiled,
+        }
+        return [one_by_one(every, rounds=rounds, warmup=case.warmup, units=case.units, **settings)]
+    groups = _groups(every) if case.by_pairs else [every]
+    return [interleave(group, rounds=rounds, warmup=case.warmup) for group in groups]
+
+
+def _flops(case: Case, work: dict[str, Measured]) -> int:
+    """Of a unit of ours, whatever its precision; 0 where they were not counted."""
+    counted = [work[name].flops for name in (OURS, OURS_FP32) if name in work]
+    file = RESULTS / f"{file_name(case.work_of or '')}.json"
+    if case.work_of is not None and file.is_file():
+        counted.append(round(json.loads(file.read_text())["model_gflops"] * 1e9))
+    return next((flops for flops in counted if flops), 0)
 
 
 def _groups(every: list[Side]) -> list[list[Side]]:
@@ -188,7 +248,24 @@ def machine() -> dict[str, Any]:
         name = given.get("model name", name)
         if "cpu family" in given:  # virtual machines call every processor alike
             name += f" (family {given['cpu family']}, model {given['model']})"
-    return {"processor": name, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+    found = {
+        "processor": name,
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    return found | ({"gpu": gpu} if (gpu := _gpu()) else {})
+
+
+def _gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if ours.device().type == "cuda" else None
+
+
+def file_name(name: str) -> str:
+    """Of a case's results: those of a GPU begin with its name, such as ``h100``."""
+    words = re.findall(r"[a-z]+\d+[a-z]*", (_gpu() or "").lower())
+    return f"{words[0] if words else 'gpu'}_{name}" if _gpu() else name
 
 
 def versions(against: Path | None) -> dict[str, Any]:

@@ -4,7 +4,8 @@
 
 Its scripts cannot be run as they are here (they load weights from the network, and need CUDA with several processes),
 so the steps are written out below in its order, from its networks, losses, EMA and optimizer. ``precision`` is fp32, as
-its README recommends for stage 1, or bf16, its ``--precision bf16``. All weights are random.
+its README recommends for stage 1, or bf16, its ``--precision bf16``. All weights are random. On CUDA 32-bit products
+are TF32 where its script says so (stage 2, sampling, encoding) and are not where it does not (stage 1).
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+from ours import device
 from paced import Lap
 
 MARK = "src/stage1/rae.py"
@@ -39,12 +41,20 @@ def precision_context(precision: str) -> Any:
 
     if precision == "fp32":
         return contextlib.nullcontext()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.autocast(device, dtype=torch.bfloat16)
+    return torch.autocast(device().type, dtype=torch.bfloat16)
 
 
-def build_rae(root: str) -> Any:
-    """DINOv2-B with registers and the ViT-B decoder, 224 → 256 px."""
+def allow_tf32() -> None:
+    """As the heads of ``train.py`` and ``sample.py`` do, and by default its other scripts but stage 1's."""
+    import torch
+
+    if device().type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+
+
+def build_rae(root: str, decoder: str = "ViTB") -> Any:
+    """DINOv2-B with registers and a decoder, 224 → 256 px, on the device."""
     enter(root)
     from stage1 import RAE  # pyright: ignore[reportMissingImports]
     from transformers import BitImageProcessor, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
@@ -56,17 +66,18 @@ def build_rae(root: str) -> Any:
         BitImageProcessor(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]).save_pretrained(
             encoder
         )
-        decoder = Path(folder) / "decoder"
-        decoder.mkdir()
-        sizes = json.loads((Path(root) / "configs/decoder/ViTB/config.json").read_text())
+        sizes = json.loads((Path(root) / f"configs/decoder/{decoder}/config.json").read_text())
+        own = Path(folder) / "decoder"
+        own.mkdir()
         # place holders that transformers 5 does not accept
         sizes.update(patch_size=16, image_size=256)
-        (decoder / "config.json").write_text(json.dumps(sizes))
-        return RAE(
+        (own / "config.json").write_text(json.dumps(sizes))
+        rae = RAE(
             encoder_config_path=str(encoder),
             encoder_params={"dinov2_path": str(encoder), "normalize": True},
-            decoder_config_path=str(decoder),
+            decoder_config_path=str(own),
         )
+    return rae.to(device())
 
 
 def build_discriminator(root: str) -> Any:
@@ -82,7 +93,7 @@ def build_discriminator(root: str) -> Any:
         size = settings["arch"].get("recipe", "S_8")
         torch.save(FrozenDINONoDrop(**recipes[size]).state_dict(), file.name)
         settings["arch"]["dino_ckpt_path"] = file.name
-        return build(settings, torch.device("cpu"))
+        return build(settings, device())
 
 
 def build_lpips() -> Any:
@@ -93,16 +104,16 @@ def build_lpips() -> Any:
     with tempfile.NamedTemporaryFile(suffix=".pth") as file:
         torch.save({}, file.name)
         disc.lpips.get_ckpt_path = lambda name: file.name
-        return disc.lpips.LPIPS().eval()
+        return disc.lpips.LPIPS().eval().to(device())
 
 
-def stage1(lap: Lap, *, root: str, precision: str, batch: int, gan: bool) -> None:
+def stage1(lap: Lap, *, root: str, precision: str, batch: int, gan: bool, decoder: str = "ViTB") -> None:
     """Steps of ``train_stage1.py``."""
     import copy
 
     import torch
 
-    rae = build_rae(root)
+    rae = build_rae(root, decoder)
     from disc import hinge_d_loss, vanilla_g_loss  # pyright: ignore[reportMissingImports]
     from utils.optim_utils import build_optimizer  # pyright: ignore[reportMissingImports]
     from utils.train_utils import update_ema  # pyright: ignore[reportMissingImports]
@@ -117,7 +128,7 @@ def stage1(lap: Lap, *, root: str, precision: str, batch: int, gan: bool) -> Non
     disc_optimizer, _ = build_optimizer(trained, {})
     last = rae.decoder.decoder_pred.weight
     context = functools.partial(precision_context, precision)
-    images = torch.rand(batch, 3, 256, 256)
+    images = torch.rand(batch, 3, 256, 256, device=device())
     real = images * 2 - 1
     rae.train()
     while True:
@@ -162,11 +173,12 @@ def stage1(lap: Lap, *, root: str, precision: str, batch: int, gan: bool) -> Non
 DITS = {
     "dh_dummy": {"hidden_size": [384, 384], "depth": [6, 2], "num_heads": [6, 6]},
     "dh_s": {"hidden_size": [384, 2048], "depth": [12, 2], "num_heads": [6, 16]},
+    "dh_xl": {"hidden_size": [1152, 2048], "depth": [28, 2], "num_heads": [16, 16]},
 }
 
 
 def build_dit(name: str) -> Any:
-    """Its DiT^DH on latents of 768×16×16."""
+    """Its DiT^DH on latents of 768×16×16, on the device."""
     import torch
     from stage2.models.DDT import DiTwDDTHead  # pyright: ignore[reportMissingImports]
 
@@ -187,7 +199,7 @@ def build_dit(name: str) -> Any:
         **DITS[name],
     )
     torch.nn.init.normal_(network.final_layer.linear.weight, std=0.02)
-    return network
+    return network.to(device())
 
 
 def transport() -> Any:
@@ -207,6 +219,7 @@ def stage2(
 
     import torch
 
+    allow_tf32()
     if images:
         rae = build_rae(root).eval()
     else:
@@ -219,8 +232,9 @@ def stage2(
     forward = torch.compile(network) if compiled else network
     optimizer, _ = build_optimizer(network.parameters(), {})
     flow = transport()
-    pixels, latents = torch.rand(batch, 3, 256, 256), torch.randn(batch, 768, 16, 16)
-    labels = torch.randint(0, 1000, (batch,))
+    pixels = torch.rand(batch, 3, 256, 256, device=device())
+    latents = torch.randn(batch, 768, 16, 16, device=device())
+    labels = torch.randint(0, 1000, (batch,), device=device())
     while True:
         lap()
         with precision_context(precision):
@@ -249,12 +263,14 @@ def sampling(
     """Latents from labels by its Euler sampler; guidance is none, cfg or autoguidance."""
     import torch
 
+    allow_tf32()
     enter(root)
     from stage2.transport import Sampler  # pyright: ignore[reportMissingImports]
 
     network = build_dit(dit).eval()
     sample = Sampler(transport()).sample_ode(sampling_method="euler", num_steps=num_steps)
-    noise, labels = torch.randn(batch, 768, 16, 16), torch.arange(batch)
+    noise = torch.randn(batch, 768, 16, 16, device=device())
+    labels = torch.arange(batch, device=device())
     function, options = network.forward, {"y": labels}
     if guidance == "cfg":
         noise, labels = torch.cat([noise, noise]), torch.cat([labels, torch.full_like(labels, 1000)])
@@ -270,12 +286,14 @@ def sampling(
             sample(noise, function, **options)
 
 
-def autoencoder(lap: Lap, *, root: str, precision: str, batch: int, what: str) -> None:
+def autoencoder(lap: Lap, *, root: str, precision: str, batch: int, what: str, decoder: str = "ViTB") -> None:
     """``encode``: images to latents; ``decode``: latents to images."""
     import torch
 
-    rae = build_rae(root).eval()
-    images, latents = torch.rand(batch, 3, 256, 256), torch.randn(batch, 768, 16, 16)
+    allow_tf32()
+    rae = build_rae(root, decoder).eval()
+    images = torch.rand(batch, 3, 256, 256, device=device())
+    latents = torch.randn(batch, 768, 16, 16, device=device())
     while True:
         lap()
         with torch.no_grad(), precision_context(precision):

@@ -8,6 +8,13 @@ from paced import Lap
 FAR = 10**9
 
 
+def device() -> Any:
+    """CUDA where there is a card of it, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def stage1(lap: Lap, *, precision: str, batch: int, gan: bool, overrides: tuple[str, ...] = ()) -> None:
     """Steps of stage 1: DINOv2-B, ViT-B decoder, LPIPS, DINO-S/8 discriminator, 224 → 256 px."""
     epochs = 0 if gan else FAR
@@ -16,6 +23,7 @@ def stage1(lap: Lap, *, precision: str, batch: int, gan: bool, overrides: tuple[
         "experiment=rae_dummy",
         f"trainer.precision={precision}",
         f"data.global_batch_size={batch}",
+        f"data.source.train_count={_enough(batch)}",
         "model.decoder.patch_size=16",
         f"model.disc_start_epoch={epochs}",
         f"model.disc_upd_start_epoch={epochs}",
@@ -39,11 +47,17 @@ def stage2(
         f"model/dit={dit}",
         f"trainer.precision={precision}",
         f"data.global_batch_size={batch}",
+        f"data.source.train_count={_enough(batch)}",
         "model.rae.decoder.patch_size=16",
         "callbacks.generation_metrics.every_n_epochs=null",
         *cache,
         *overrides,
     )
+
+
+def _enough(batch: int) -> int:
+    """Images for a few steps an epoch."""
+    return max(16, 2 * batch)
 
 
 def train(lap: Lap, *overrides: str) -> None:
@@ -87,12 +101,13 @@ def sampling(
     from unirae.nn.narrow_weights import NarrowWeights
 
     keep_freed_memory()
-    torch.set_float32_matmul_precision(fastest_float32_matmul("cpu"))
-    model = build_dit(dit).eval()
+    where = device()
+    torch.set_float32_matmul_precision(fastest_float32_matmul(where.type))
+    model = build_dit(dit).eval().to(where)
     autoguided = settings.pop("guide", False)
-    guide = build_dit("dh_dummy").eval() if autoguided else None
+    guide = build_dit("dh_dummy").eval().to(where) if autoguided else None
     how = SamplerSettings(num_steps=num_steps, **settings)
-    numbers = torch.arange(batch)
+    numbers = torch.arange(batch, device=where)
     while True:
         lap()
         narrow = NarrowWeights(model, guide)
@@ -115,7 +130,7 @@ def build_dit(name: str) -> Any:
     return network
 
 
-def autoencoder(lap: Lap, *, precision: str, batch: int, what: str) -> None:
+def autoencoder(lap: Lap, *, precision: str, batch: int, what: str, decoder: str = "vit_b") -> None:
     """``encode``: images to latents; ``decode``: latents to images."""
     import torch
 
@@ -126,11 +141,13 @@ def autoencoder(lap: Lap, *, precision: str, batch: int, what: str) -> None:
     from unirae.nn.narrow_weights import NarrowWeights
 
     keep_freed_memory()
-    torch.set_float32_matmul_precision(fastest_float32_matmul("cpu"))
-    config = compose(["experiment=rae_dummy", "model.decoder.patch_size=16"])
-    rae = build_rae(config["model"], seed=0).eval().requires_grad_(False)
+    where = device()
+    torch.set_float32_matmul_precision(fastest_float32_matmul(where.type))
+    config = compose(["experiment=rae_dummy", f"model/decoder={decoder}", "model.decoder.patch_size=16"])
+    rae = build_rae(config["model"], seed=0).eval().requires_grad_(False).to(where)
     narrow = NarrowWeights(rae)
-    images, latents = torch.rand(batch, 3, 256, 256), torch.randn(batch, 768, 16, 16)
+    images = torch.rand(batch, 3, 256, 256, device=where)
+    latents = torch.randn(batch, 768, 16, 16, device=where)
     while True:
         lap()
         with inference_context(images.device, precision), narrow.in_use():  # pyright: ignore[reportArgumentType]
@@ -145,7 +162,7 @@ def products(lap: Lap, *, dtype: str, size: int = 2048, backend: str = "highest"
     import torch
 
     torch.set_float32_matmul_precision(backend)
-    a = torch.randn(size, size, dtype=getattr(torch, dtype))
+    a = torch.randn(size, size, dtype=getattr(torch, dtype), device=device())
     out = torch.empty_like(a)
     while True:
         lap()

@@ -4,15 +4,20 @@ Timings on a shared machine drift, so a ratio of two long runs says little. Here
 step, a batch), then the next side does, and what is reported are medians over the rounds and the spread of the ratios
 within rounds. A side that waits costs nothing but memory.
 
+A GPU is nobody else's, and its memory would not hold what all sides need at once: there one side does its rounds after
+the other, and a round is several units, so that the host may run ahead of the device as it does in a training run.
+
 A side is a function ``work(lap, **options)`` that calls ``lap()`` before each unit and never returns.
 """
 
+import contextlib
 import importlib
 import multiprocessing
 import os
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -40,8 +45,9 @@ class Measured:
     """What a side did.
 
     Attributes:
-        seconds: of each round.
-        peak_bytes: the most memory that its process had resident in all rounds, weights and libraries included.
+        seconds: of a unit, in each round.
+        peak_bytes: the most memory that its process had resident in all rounds, weights and libraries included; on
+            CUDA the most that torch had handed out.
         flops: floating-point operations of one unit, as torch counts them, in products and attention.
     """
 
@@ -79,8 +85,46 @@ def interleave(
         return {name: Measured(seconds[name], peaks[name], flops[name]) for name in seconds}
     finally:
         for runner in runners:
-            runner.process.kill()
-            runner.process.join()
+            runner.end()
+
+
+def one_by_one(
+    sides: list[Side],
+    *,
+    rounds: int,
+    warmup: int,
+    units: int,
+    counted: Sequence[str] = (),
+    warm_together: bool = False,
+) -> dict[str, Measured]:
+    """Let side after side do its rounds; all are started and built at once. One that ends is told of and left out.
+
+    Args:
+        units: of a round.
+        counted: the sides whose operations are counted.
+        warm_together: all begin with a unit at the same time, for what compiles long and needs little memory.
+    """
+    runners = [_Runner(side) for side in sides]
+    found: dict[str, Measured] = {}
+    try:
+        if warm_together:
+            for runner in runners:
+                runner.send("run")
+        for runner in runners:
+            try:
+                if warm_together:
+                    runner.receive()
+                found[runner.side.name] = runner.measure(
+                    rounds=rounds, warmup=warmup, units=units, count_flops=runner.side.name in counted
+                )
+            except RuntimeError as error:
+                print(error, file=sys.stderr)
+            finally:
+                runner.end()
+    finally:
+        for runner in runners:
+            runner.end()
+    return found
 
 
 class _Runner:
@@ -94,12 +138,30 @@ class _Runner:
         self.process.start()
         theirs.close()
 
-    def ask(self, what: str) -> Any:
+    def ask(self, what: str, units: int = 1) -> Any:
+        self.send(what, units)
+        return self.receive()
+
+    def send(self, what: str, units: int = 1) -> None:
+        with contextlib.suppress(OSError):  # which the answer will tell
+            self.pipe.send((what, units))
+
+    def receive(self) -> Any:
         try:
-            self.pipe.send(what)
             return self.pipe.recv()
         except (EOFError, OSError):
             raise RuntimeError(f"{self.side.name} ({self.side.work}) ended") from None
+
+    def measure(self, *, rounds: int, warmup: int, units: int, count_flops: bool) -> Measured:
+        for _ in range(warmup):
+            self.ask("run")
+        self.ask("forget")
+        seconds = [self.ask("run", units) / units for _ in range(rounds)]
+        return Measured(seconds, self.ask("peak"), self.ask("count") if count_flops else None)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
 
 
 def _serve(pipe: Connection, side: Side) -> None:
@@ -114,11 +176,15 @@ class _Lap:
     def __init__(self, pipe: Connection) -> None:
         self.pipe = pipe
         self.asked: str | None = None
+        self.left = 0
         self.start = 0.0
         self.counter: Any = None
 
     def __call__(self) -> None:
         """The last unit is done; wait for the word to begin another."""
+        if self.left > 1:
+            self.left -= 1
+            return
         finished = time.perf_counter()
         if self.asked == "run":
             _synchronise()
@@ -127,7 +193,7 @@ class _Lap:
             self.counter.__exit__(None, None, None)
             self.pipe.send(self.counter.total)
         while True:
-            self.asked = self.pipe.recv()
+            self.asked, self.left = self.pipe.recv()
             if self.asked in ("run", "count"):
                 break
             self.pipe.send(_forget_peak() if self.asked == "forget" else _peak_bytes())

@@ -33,6 +33,7 @@ def benchmarks(tmp_path, monkeypatch):
         "cases",
         "data",
         "flows",
+        "one_gpu",
         "official",
         "ours",
         "paced",
@@ -61,6 +62,43 @@ def test_sides_take_turns_and_are_timed(benchmarks):
     assert found["a"].peak_bytes is None or found["a"].peak_bytes > 1e7
     with pytest.raises(RuntimeError, match=r"c \(sides:broken\) ended"):
         paced.interleave([paced.Side("c", "sides:broken")], rounds=1, warmup=1)
+
+
+def test_on_a_gpu_one_side_does_its_rounds_after_the_other(benchmarks, capsys):
+    paced, _, folder = benchmarks
+    log = folder / "log"
+    sides = [
+        paced.Side(name, "sides:work", {"log": str(log), "name": name, "seconds": 0.05}) for name in "ab"
+    ]
+    settings = {"rounds": 2, "warmup": 1, "units": 3, "counted": ("a",)}
+    found = paced.one_by_one([paced.Side("c", "sides:broken"), *sides], **settings)
+    assert log.read_text() == "a" * (1 + 2 * 3 + 1) + "b" * (1 + 2 * 3)
+    assert [len(found[name].seconds) for name in "ab"] == [2, 2]
+    assert all(0.05 <= second < 0.15 for second in found["a"].seconds)
+    assert (found["a"].flops, found["b"].flops) == (2 * 4 * 8 * 16, None)
+    assert "c" not in found
+    assert "c (sides:broken) ended" in capsys.readouterr().err
+
+
+def test_a_gpus_results_lie_beside_those_of_a_cpu(benchmarks, monkeypatch):
+    _, cases, folder = benchmarks
+    import one_gpu
+    import torch
+
+    assert cases.file_name("x") == "x"
+    case = one_gpu.CASES[1]
+    assert case.of_batch(None) is case
+    assert (case.of_batch(8).title[-7:], case.of_batch(8).ours["batch"]) == ("batch 8", 8)
+    assert case.of_batch(8).name == "stage2_xl_batch8"
+    monkeypatch.setattr(cases, "_gpu", lambda: "NVIDIA H100 80GB HBM3")
+    assert cases.file_name("x") == "h100_x"
+    monkeypatch.setattr(cases.ours, "device", lambda: torch.device("cuda"))
+    products = cases.PRODUCTS
+    names = [side.name for side in cases.sides(case, folder)]
+    assert names == [*one_gpu.BF16_FIRST, *products.values()]
+    options = {side.name: side.options for side in cases.sides(case, folder)}
+    assert options["ours fp32"]["overrides"] == ("trainer.float32_matmul=high",)
+    assert options[products["fp32"]] == {"dtype": "float32", "size": 8192, "backend": "high"}
 
 
 def test_pairs_take_turns_where_all_sides_at_once_would_not_fit(benchmarks, monkeypatch):
@@ -169,6 +207,7 @@ def test_time_is_told_apart_by_kind_of_operation(benchmarks):
 def test_every_script_has_cases_of_functions_that_both_sides_have(benchmarks):
     import autoencoder
     import official
+    import one_gpu
     import ours
     import sampling
     import stage1
@@ -176,7 +215,8 @@ def test_every_script_has_cases_of_functions_that_both_sides_have(benchmarks):
 
     found = [case for script in (stage1, stage2, autoencoder, sampling) for case in script.CASES]
     assert len({case.name for case in found}) == len(found) == 12
-    for case in found:
+    assert not {case.name for case in one_gpu.CASES} & {case.name for case in found}
+    for case in [*found, *one_gpu.CASES]:
         assert callable(getattr(ours, case.work))
         assert callable(getattr(official, case.work))
 

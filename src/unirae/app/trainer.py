@@ -1,5 +1,6 @@
 """The trainer of a run: precision, strategy, loggers and callbacks from the configuration."""
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,7 @@ def build_trainer(cfg: Config, *, output_dir: Path) -> pl.Trainer:
     """Lightning's trainer without its own checkpoints, progress bar and epochs: those are ours."""
     settings = cfg["trainer"]
     if settings["deterministic"]:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which torch asks for on CUDA
         torch.use_deterministic_algorithms(True)
     devices = _devices(settings)
     accelerator = _device_type(settings["accelerator"])

@@ -28,11 +28,18 @@ def release(mesh: DeviceMesh, network: nn.Module) -> None:
     Torch's caches of layouts keep every mesh, a network may outlive its training, and both refer to the group: gloo's
     threads would live until the process ends, and may abort it then (:func:`~unirae.core.distributed.prepare_group`).
     """
-    mesh._pg_registry.clear()
+    getattr(mesh, "_pg_registry", {}).clear()  # torch before 2.10 has none
     for module in network.modules():
         if isinstance(module, FSDPModule):
-            for group in module._get_fsdp_state()._fsdp_param_groups:
+            for group in _parameter_groups(module._get_fsdp_state()):
                 vars(group.mesh_info).pop("shard_process_group", None)
+
+
+def _parameter_groups(state: Any) -> list[Any]:
+    """FSDP's, of a module: one at most before torch 2.14, or several."""
+    if hasattr(state, "_fsdp_param_groups"):
+        return state._fsdp_param_groups
+    return [] if state._fsdp_param_group is None else [state._fsdp_param_group]
 
 
 def is_sharded(tensor: Tensor) -> bool:

@@ -121,7 +121,7 @@ def balance(
         norms = last_layer_gradient_norms(recon, (reconstruction_gradient, adversarial_gradient), last_layer)
         weight = adaptive_weight(norms[0], norms[1], max_weight=max_weight, loss_scale=loss_scale)
     else:
-        weight = reconstruction_gradient.new_tensor(fixed_weight)
+        weight = reconstruction_gradient.new_full((), fixed_weight)
     combined = full_precision(reconstruction_gradient) + disc_weight * weight * full_precision(
         adversarial_gradient
     )

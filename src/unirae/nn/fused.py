@@ -9,6 +9,7 @@ at least 32 bits (recipe, trap 5). It cannot be differentiated twice.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -35,6 +36,10 @@ def modulated_rms_norm(
     kind = x.device.type
     narrow = torch.is_autocast_enabled(kind) and x.dtype != torch.float64
     dtype = torch.get_autocast_dtype(kind) if narrow else torch.promote_types(x.dtype, torch.float32)
+    if torch.compiler.is_compiling():
+        # compilers fuse the plain form, and that of torch 2.11 loses x's gradient in the other
+        normed = F.rms_norm(full_precision(x), (x.shape[-1],), full_precision(weight), eps)
+        return torch.addcmul(full_precision(shift), normed, 1.0 + full_precision(scale)).to(dtype)
     return _ModulatedRmsNorm.apply(x, weight, shift, scale, eps, dtype)  # pyright: ignore[reportReturnType]
 
 

@@ -65,7 +65,7 @@ class FeatureNorm(nn.Module):
         x = full_precision(x)
         mean, var = self.mean, self.var
         if self.training:
-            sums = all_sum(torch.cat([x.sum(0), x.new_tensor([len(x)])]))
+            sums = all_sum(torch.cat([x.sum(0), x.new_full((1,), len(x))]))
             mean, count = sums[:-1] / sums[-1], sums[-1]
             var = all_sum((x - mean).square().sum(0)) / count
             self.mean.lerp_(mean, self.momentum)
