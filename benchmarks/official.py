@@ -10,6 +10,7 @@ are TF32 where its script says so (stage 2, sampling, encoding) and are not wher
 
 import contextlib
 import functools
+import importlib.machinery
 import json
 import sys
 import tempfile
@@ -32,7 +33,8 @@ def enter(root: str) -> None:
     plain = torchvision.models.vgg16
     torchvision.models.vgg16 = lambda pretrained=False: plain(weights=None)
     if "wandb" not in sys.modules:
-        sys.modules["wandb"] = types.ModuleType("wandb")  # which its logging imports
+        stub = sys.modules["wandb"] = types.ModuleType("wandb")  # which its logging imports
+        stub.__spec__ = importlib.machinery.ModuleSpec("wandb", None)  # accelerate asks for it
 
 
 def precision_context(precision: str) -> Any:
