@@ -16,10 +16,12 @@ import multiprocessing
 import os
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 Lap = Callable[[], None]
@@ -99,6 +101,8 @@ def one_by_one(
 ) -> dict[str, Measured]:
     """Let side after side do its rounds; all are started and built at once. One that ends is told of and left out.
 
+    Scripts that run at the same time measure one after the other: what one builds, it builds while another measures.
+
     Args:
         units: of a round.
         counted: the sides whose operations are counted.
@@ -110,21 +114,32 @@ def one_by_one(
         if warm_together:
             for runner in runners:
                 runner.send("run")
-        for runner in runners:
-            try:
-                if warm_together:
-                    runner.receive()
-                found[runner.side.name] = runner.measure(
-                    rounds=rounds, warmup=warmup, units=units, count_flops=runner.side.name in counted
-                )
-            except RuntimeError as error:
-                print(error, file=sys.stderr)
-            finally:
-                runner.end()
+        with _the_only_one():
+            for runner in runners:
+                try:
+                    if warm_together:
+                        runner.receive()
+                    found[runner.side.name] = runner.measure(
+                        rounds=rounds, warmup=warmup, units=units, count_flops=runner.side.name in counted
+                    )
+                    print(f"{runner.side.name}: {found[runner.side.name].median:.4f} s", file=sys.stderr)
+                except RuntimeError as error:
+                    print(error, file=sys.stderr)
+                finally:
+                    runner.end()
     finally:
         for runner in runners:
             runner.end()
     return found
+
+
+@contextlib.contextmanager
+def _the_only_one() -> Iterator[None]:
+    import fcntl  # Linux and macOS
+
+    with open(Path(tempfile.gettempdir()) / "unirae-benchmark.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class _Runner:

@@ -16,6 +16,7 @@ from unirae import load_dit, load_rae
 from unirae.app import compute_stats, eval_fid, eval_rfid, sample_dit
 from unirae.evaluation.sampling import sample
 from unirae.models.rae import RAE
+from unirae.nn.feed_forward import SwiGlu
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 TOLERANCE = 1e-4
@@ -32,6 +33,19 @@ def test_velocity_equals_the_references(name: str, device: torch.device) -> None
         velocity.square().mean().backward()
         norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
         assert float(norm) == pytest.approx(float(tensors["grad_norm_of_mean_square"]), rel=1e-3)
+
+
+def test_a_gated_network_of_odd_width_is_that_of_a_cpu(device: torch.device) -> None:
+    network = SwiGlu(width=64, hidden_width=171)  # as 5461, not a multiple of 8
+    x = torch.randn(2, 32, 64)
+    seen = []
+    for where in ("cpu", device):
+        network.to(where).zero_grad()
+        out = network(x.to(where))
+        out.square().mean().backward()
+        seen.append([out.detach().cpu(), *(p.grad.cpu() for p in network.parameters() if p.grad is not None)])
+    for found, wanted in zip(*seen, strict=True):
+        assert relative_l2(found, wanted) < TOLERANCE
 
 
 @torch.no_grad()

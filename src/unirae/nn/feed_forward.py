@@ -23,8 +23,16 @@ class Mlp(nn.Module):
         return self.contract(F.gelu(self.expand(x), approximate=self.approximate))
 
 
+_ALIGNMENT = 8
+"""Numbers of 16 bits in 16 bytes: rows of other lengths keep a GPU from its fast products."""
+
+
 class SwiGlu(nn.Module):
-    """silu(a)·b, then a linear layer (Shazeer 2020); one packed projection holds a, then b."""
+    """silu(a)·b, then a linear layer (Shazeer 2020); one packed projection holds a, then b.
+
+    Published widths are two thirds of an MLP's, so for a DiT^DH head 5461. On CUDA such a width is filled up with zeros
+    for the products: silu(0)·0 adds nothing.
+    """
 
     def __init__(self, *, width: int, hidden_width: int) -> None:
         super().__init__()
@@ -33,5 +41,21 @@ class SwiGlu(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Transform each token by itself."""
-        a, b = self.expand(x).chunk(2, dim=-1)
-        return self.contract(F.silu(a) * b)
+        expand, contract = self.expand, self.contract
+        missing = -contract.in_features % _ALIGNMENT if _wants_alignment(x) else 0
+        if not missing:
+            return contract(self._gate(expand(x)))
+        weight, bias = expand.weight.unflatten(0, (2, -1)), expand.bias.unflatten(0, (2, -1))
+        packed = F.linear(
+            x, F.pad(weight, (0, 0, 0, missing)).flatten(0, 1), F.pad(bias, (0, missing)).flatten()
+        )
+        return F.linear(self._gate(packed), F.pad(contract.weight, (0, missing)), contract.bias)
+
+    @staticmethod
+    def _gate(packed: Float[Tensor, "b n two_h"]) -> Float[Tensor, "b n h"]:
+        a, b = packed.chunk(2, dim=-1)
+        return F.silu(a) * b
+
+
+def _wants_alignment(x: Tensor) -> bool:
+    return x.device.type == "cuda"
