@@ -1,4 +1,4 @@
-"""A 16-bit run whose frozen weights lie in a file is the run whose weights lie in memory, and its checkpoint holds them."""
+"""A 16-bit run whose frozen weights lie in a file is the run whose weights lie in memory; its checkpoint holds them."""
 
 from pathlib import Path
 
