@@ -66,14 +66,14 @@ def train(lap: Lap, *overrides: str) -> None:
 
     from unirae.app.assembly import assemble
     from unirae.app.composition import compose
-    from unirae.core.hardware import keep_freed_memory
+    from unirae.core.hardware import map_large_blocks
     from unirae.training.callbacks.events import callbacks_of
 
     class Pacer(pl.Callback):
         def on_train_batch_start(self, *_: Any) -> None:
             lap()
 
-    keep_freed_memory()
+    map_large_blocks()
     config = compose(
         [
             *overrides,

@@ -1,5 +1,10 @@
 """Which products this machine makes: the fast ones only where they are as accurate as 32 bits."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -70,3 +75,32 @@ def test_here_it_is_accurate_and_the_setting_is_as_before():
 
 def test_a_gpu_is_not_given_tf32_unasked():
     assert fastest_float32_matmul("cuda") == "highest"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks to glibc's allocator")
+def test_freed_memory_goes_back_until_it_is_to_be_kept():
+    script = """
+import sys
+import torch
+from unirae.core.hardware import keep_freed_memory, map_large_blocks
+
+def pages():
+    return int(open("/proc/self/statm").read().split()[1])
+
+def kept():
+    # many blocks of 1 MiB that are freed below one that is not
+    before = pages()
+    blocks = [torch.ones(2**18) for _ in range(64)]
+    del blocks[:-1]
+    return pages() - before
+
+map_large_blocks()
+torch.ones(2**23)  # frees a larger block, after which glibc would no longer map one of 1 MiB
+mapped = kept()
+keep_freed_memory()
+sys.stdout.write(f"{mapped} {kept()}")
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    mapped, kept = (int(pages) * os.sysconf("SC_PAGE_SIZE") for pages in said.split())
+    assert mapped < 2**23
+    assert kept > 2**25

@@ -64,6 +64,53 @@ def test_a_changed_weight_is_cast_again():
             assert layer.weight is first
 
 
+def test_originals_in_a_file_are_the_same_weights():
+    network = build_lpips("random")
+    a, b = torch.rand(2, 2, 3, 32, 32)
+    expected = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    narrow = NarrowWeights(network)
+    with autocast():
+        narrow.map_originals()
+        with narrow.in_use():
+            copy = network.vgg[0].weight
+            distance = network(a, b)
+        with narrow.in_use():
+            assert network.vgg[0].weight is copy
+        assert torch.equal(distance, network(a, b))
+    assert len(narrow.mapped) == 26
+    assert narrow.mapped[0] is network.vgg[0].weight
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in network.state_dict().items())
+    assert network.vgg[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_changed_weight_in_a_file_is_cast_again():
+    layer = nn.Linear(4, 4).requires_grad_(False)
+    narrow = NarrowWeights(layer)
+    with autocast():
+        narrow.map_originals()
+        layer.load_state_dict({"weight": torch.full((4, 4), 2.0), "bias": torch.zeros(4)})
+        with narrow.in_use():
+            assert (layer.weight == 2.0).all()
+    assert (layer.weight == 2.0).all()
+
+
+def test_nothing_is_moved_in_32_bits_or_where_no_file_can_be(tmp_path, monkeypatch, caplog):
+    layer = nn.Linear(4, 4).requires_grad_(False)
+    address = layer.weight.data_ptr()
+    narrow = NarrowWeights(layer)
+    narrow.map_originals()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("UNIRAE_CACHE_DIR", str(tmp_path / "file"))
+    with autocast():
+        assert not narrow.mapped
+        narrow.map_originals()
+        with narrow.in_use():
+            assert layer.weight.dtype == torch.bfloat16
+    assert "stay in memory" in caplog.text
+    assert not narrow.mapped
+    assert layer.weight.data_ptr() == address
+
+
 def test_an_error_inside_puts_the_weights_back():
     layer = nn.Linear(4, 4).requires_grad_(False)
     weight = layer.weight

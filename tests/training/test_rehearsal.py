@@ -55,7 +55,10 @@ def tensors_of(trainer: Any, module: Any) -> list[torch.Tensor]:
     for optimizer in trainer.optimizers:
         found += [t for state in optimizer.state.values() for t in state.values()]
     narrow = getattr(trainer.precision_plugin, "narrow", None)
-    return found + ([copy for _, copy in narrow._copies.values()] if narrow else [])
+    if narrow is None:
+        return found
+    in_file = set(map(id, narrow.mapped))
+    return [t for t in found if id(t) not in in_file] + narrow.copies
 
 
 GAN = ("model.disc_upd_start_step=0", "model.disc_start_step=0")

@@ -86,11 +86,11 @@ def train(config: dict[str, Any], *, experiment: str, checkpoint: Path | None = 
     cli.configure_logging(output_dir / "train.log", rank=_launch_rank())
 
     from unirae.app.assembly import assemble
-    from unirae.core.hardware import keep_freed_memory
+    from unirae.core.hardware import map_large_blocks
     from unirae.core.weights import weights_of_run
 
     cli.quiet_libraries()
-    keep_freed_memory()
+    map_large_blocks()
     with weights_of_run(config["weights_dir"], experiment=experiment):
         run = assemble(config, experiment=experiment, checkpoint=checkpoint)
         run.fit()

@@ -24,6 +24,7 @@ from unirae.training.callbacks.generation_metrics import GenerationMetrics
 from unirae.training.callbacks.generation_samples import GenerationSamples
 from unirae.training.callbacks.graceful_stop import GracefulStop
 from unirae.training.callbacks.health import HealthCheck
+from unirae.training.callbacks.kept_memory import KeptMemory
 from unirae.training.callbacks.memory_estimate import MemoryEstimate
 from unirae.training.callbacks.model_checkpoint import ModelCheckpoint
 from unirae.training.callbacks.probe_accuracy import ProbeAccuracy
@@ -109,6 +110,7 @@ def build_callbacks(
     callbacks: list[pl.Callback] = [
         SelfDescription(config=cfg, commit=git_commit()),
         MemoryEstimate(),
+        KeptMemory(),
         DataWait(),
         RunProgress(label=experiment, images_per_step=cfg["data"]["global_batch_size"]),
     ]

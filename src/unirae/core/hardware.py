@@ -115,16 +115,32 @@ def _matmul_seconds(a: torch.Tensor, b: torch.Tensor, rounds: int = 4) -> float:
     return best
 
 
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
+"""glibc's ``malloc.h``."""
+
+
+def map_large_blocks() -> None:
+    """Tell glibc's allocator to map each tensor above 128 KiB by itself, until :func:`keep_freed_memory`.
+
+    It starts so, but raises that size with every larger one that is freed. What is made once and lives as long as a
+    run (weights, optimizer states) then lies between what comes and goes, and leaves holes that nothing else fits.
+    """
+    if (libc := _glibc()) is not None:
+        libc.mallopt(_M_MMAP_THRESHOLD, 128 * 2**10)
+
+
 def keep_freed_memory() -> None:
     """Tell glibc's allocator to keep freed memory for the next step instead of returning it to the system.
 
     By default every tensor above 128 KiB is mapped afresh, and the first touch of each of its pages is a fault: a
     small network's step on a CPU spends most of its time there. Elsewhere than on glibc nothing happens.
     """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
-    libc = ctypes.CDLL(None)
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, 2**31 - 1)
-    libc.mallopt(top_pad, 64 * 2**20)
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)  # what was needed until now says little of what will be
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+def _glibc() -> Any:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

@@ -10,6 +10,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from unirae.core.log import get_logger
+from unirae.core.mapped import MappedTensors, can_be_mapped
+
+log = get_logger(__name__)
+
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 """Layers that autocast runs in 16 bits. Not what derives from them: it may use its weight in another way."""
 
@@ -25,10 +30,14 @@ class NarrowWeights:
         found = (layer for network in networks if network is not None for layer in _layers(network))
         self._layers = list(dict.fromkeys(found))
         self._copies: dict[tuple[nn.Module, str], tuple[tuple[int, int], nn.Parameter]] = {}
+        self._mapped: MappedTensors | None = None
+        self.mapped: list[nn.Parameter] = []
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Compute with the copies within the block where autocast is on; outside of it nothing happens."""
+        if self._mapped is not None:
+            self._mapped.release()
         originals: list[tuple[nn.Module, str, nn.Parameter]] = []
         try:
             for layer in self._layers:
@@ -41,8 +50,33 @@ class NarrowWeights:
             for layer, name, weight in originals:
                 layer.register_parameter(name, weight)
 
+    @property
+    def copies(self) -> list[nn.Parameter]:
+        """Those made so far."""
+        return [copy for _, copy in self._copies.values()]
+
+    def map_originals(self) -> None:
+        """Make the copies, where autocast is on, and leave what they are of in a file (:mod:`unirae.core.mapped`).
+
+        During the steps of a run nobody reads it. Weights elsewhere than on the CPU stay there, and so do all where no
+        file can be written.
+        """
+        with self.in_use():
+            pass
+        originals = {id(w): w for w in (getattr(*key) for key in self._copies) if can_be_mapped(w)}
+        if not originals:
+            return
+        try:
+            self._mapped = MappedTensors(list(originals.values()))
+        except OSError as error:
+            log.warning("frozen weights stay in memory beside their 16-bit copies: %s", error)
+            return
+        self.mapped = list(originals.values())
+        for key, (_, copy) in self._copies.items():
+            self._copies[key] = (_state(getattr(*key)), copy)
+
     def _copy(self, layer: nn.Module, name: str, weight: nn.Parameter) -> nn.Parameter:
-        state = (weight.untyped_storage()._cdata, weight._version)
+        state = _state(weight)
         known = self._copies.get((layer, name))
         if known is None or known[0] != state:
             narrow = weight.detach().to(torch.get_autocast_dtype(weight.device.type))
@@ -57,6 +91,11 @@ def _layers(module: nn.Module) -> Iterator[nn.Module]:
         yield module
     for child in module.children():
         yield from _layers(child)
+
+
+def _state(weight: Tensor) -> tuple[int, int]:
+    """Changes when the weight does."""
+    return weight.untyped_storage()._cdata, weight._version
 
 
 def _is_frozen(weight: Tensor) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from unirae.core.errors import ConfigError
+from unirae.core.hardware import keep_freed_memory
 from unirae.data.dataset import ImageDataset
 from unirae.data.order import EndlessBatches
 from unirae.training.data_wait import TimedLoader, WaitClock
@@ -99,7 +100,13 @@ class TrainingData(pl.LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=device.type == "cuda",
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=_prepare_worker,
         )
+
+
+def _prepare_worker(number: int) -> None:
+    """A worker makes images of the same sizes over and over from the start."""
+    keep_freed_memory()
 
 
 def default_workers(local_processes: int) -> int:

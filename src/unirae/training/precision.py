@@ -21,8 +21,10 @@ class ManualMixedPrecision(MixedPrecision):
     narrow = NarrowWeights()
 
     def connect(self, model: Any, optimizers: Any, lr_schedulers: Any) -> Any:
-        """Learn which of the module's networks are frozen."""
+        """Learn which of the module's networks are frozen, and keep them in 16 bits alone until someone asks."""
         self.narrow = NarrowWeights(*model.frozen)
+        with self.forward_context():
+            self.narrow.map_originals()
         return super().connect(model, optimizers, lr_schedulers)
 
     @contextmanager

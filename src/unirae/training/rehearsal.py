@@ -32,7 +32,7 @@ class StepMemory:
 
     Attributes:
         peak: the most that is alive at one time.
-        weights: of all networks, averages included.
+        weights: of all networks, averages included, without those that lie in a file (bf16 on a CPU).
         gradients: of what is trained.
         optimizer: AdamW's averages.
     """
@@ -93,7 +93,13 @@ def rehearse(module: ManualModule, plugin: Any, shapes: dict[str, Tensor], batch
     """
     fake, counter = FakeTensorMode(allow_non_fake_inputs=True), LiveBytes()
     twin = _twin(module, fake)
-    weights = {id(t): t for t in (*twin.parameters(), *twin.buffers())}.values()
+    in_file = {id(weight) for weight in getattr(plugin, "narrow", NarrowWeights()).mapped}
+    everything = [*twin.parameters(), *twin.buffers()]
+    weights = [
+        t
+        for t, original in zip(everything, (*module.parameters(), *module.buffers()), strict=True)
+        if id(original) not in in_file
+    ]
     with ExitStack() as stack:
         stack.enter_context(alone())
         stack.enter_context(fake)
@@ -102,9 +108,10 @@ def rehearse(module: ManualModule, plugin: Any, shapes: dict[str, Tensor], batch
             for name, sample in shapes.items()
         }
         optimizers: Any = twin.configure_optimizers()
-        counter.show([*weights, *batch.values()])
-        stack.enter_context(counter)
         narrow = NarrowWeights(*twin.frozen)  # which does nothing without autocast
+        with plugin.forward_context(), narrow.in_use():
+            counter.show([*weights, *narrow.copies, *batch.values()])
+        stack.enter_context(counter)
         for _ in range(2):  # the first makes the optimizers' states
             counter.peak = counter.live
             with plugin.forward_context(), narrow.in_use():

@@ -1,0 +1,24 @@
+"""From the second step on, memory that a step frees stays for the next."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+
+from unirae.core.hardware import keep_freed_memory
+
+
+class KeptMemory(pl.Callback):
+    """Tells the allocator so once the first step is over: what is made until then lives as long as the run.
+
+    Weights, their 16-bit copies and optimizer states are then mapped one by one
+    (:func:`~unirae.core.hardware.map_large_blocks`), and a step finds the same room as the one before.
+    """
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """After the first step."""
+        if not self._told:
+            keep_freed_memory()
+            self._told = True

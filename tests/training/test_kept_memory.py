@@ -1,0 +1,25 @@
+"""The allocator is told what to keep once, after the first step."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+
+from tiny_training import fit, tiny_config
+from unirae.training.callbacks import kept_memory
+from unirae.training.callbacks.kept_memory import KeptMemory
+
+
+def test_it_is_told_once_after_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(kept_memory, "keep_freed_memory", lambda: seen.append("told"))
+
+    class Steps(pl.Callback):
+        def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+            seen.append(trainer.global_step)
+
+    fit(tiny_config("trainer.max_steps=3", output_dir=tmp_path), callbacks=[KeptMemory(), Steps()])
+    assert [one for one in seen if one != "told"] == [0, 1, 2]
+    assert seen[:3] == [0, "told", 1]
+    assert seen.count("told") == 1
