@@ -37,6 +37,12 @@ def results() -> list[dict[str, Any]]:
     return [result for result in found if result["ratios"]]
 
 
+def gpu_results() -> list[dict[str, Any]]:
+    """Those that were measured on a GPU, by any script."""
+    found = [json.loads(file.read_text()) for file in sorted(cases.RESULTS.glob("*.json"))]
+    return [result for result in found if result.get("ratios") and "gpu" in result.get("machine", {})]
+
+
 def summary(found: list[dict[str, Any]]) -> str:
     """Ratios, a line for each case."""
     lines = [
@@ -112,7 +118,8 @@ def where(found: list[dict[str, Any]]) -> str:
     for result in found:
         machine, versions = result["machine"], result["versions"]
         commit = f", reference {versions['reference'][:7]}" if versions["reference"] else ""
-        seen.append(f"{machine['processor']}, {machine['cores']} cores, torch {versions['torch']}{commit}")
+        gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
+        seen.append(f"{gpu}{machine['processor']}, {machine['cores']} cores, torch {versions['torch']}{commit}")
     return "; ".join(dict.fromkeys(seen))
 
 
@@ -222,12 +229,15 @@ def main() -> None:
     found = results()
     note = f"Measured on: {where(found)}."
     picture = f"![Time of the official code over ours]({PLOT.removeprefix('docs/')})"
+    by_gpu = gpu_results()
+    on_gpu = f"{summary(by_gpu)}\n\nMeasured on: {where(by_gpu)}."
     put(
         ROOT / "docs/benchmarks.md",
-        f"{summary(found)}\n\n{picture}\n\n{details(found)}\n\n{note}\n\n{profiles()}".rstrip(),
+        f"{summary(found)}\n\n{picture}\n\n{details(found)}\n\n{note}\n\n{profiles()}\n\n"
+        f"## On a GPU\n\n{on_gpu}\n\n{details(by_gpu)}".rstrip(),
     )
     put(ROOT / "docs/evaluation.md", evaluations())
-    put(ROOT / "README.md", f"{summary(found)}\n\n{note}")
+    put(ROOT / "README.md", f"{summary(found)}\n\n{note}\n\n{on_gpu}")
     draw(found, ROOT / PLOT)
     if (file := cases.RESULTS / "data.json").is_file():
         put(ROOT / "docs/data.md", reading(json.loads(file.read_text())))
