@@ -50,7 +50,7 @@ class _SpectralNormConv(nn.modules.conv._ConvNd):
         u, v = self.weight_u.clone(), self.weight_v.clone()
         with without_autocast(weight):  # it would round the product to 16 bits
             sigma = u @ (weight.flatten(1) @ v)
-        return weight / sigma
+        return weight * sigma.reciprocal()  # whose gradient takes half the passes of a quotient's
 
 
 class SpectralNormConv1d(_SpectralNormConv, nn.Conv1d):
