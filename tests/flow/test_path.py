@@ -30,6 +30,18 @@ def test_loss_is_the_mean_square_of_each_sample(golden):
         torch.testing.assert_close(loss[sample], ((predicted[sample] - target[sample]) ** 2).mean())
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_of_the_loss_in_any_layout(layout):
+    generator = torch.Generator().manual_seed(0)
+    operands = torch.randn(2, 3, 5, 4, 2, generator=generator, dtype=torch.float64)
+    predicted, target = (x.contiguous(memory_format=layout).requires_grad_() for x in operands)
+    assert torch.autograd.gradcheck(velocity_loss, (predicted, target))
+    found = torch.autograd.grad(velocity_loss(predicted, target).sum(), predicted)[0]
+    assert found.is_contiguous(
+        memory_format=layout
+    )  # that of what it is the gradient of: nothing is transposed
+
+
 @given(st.integers(0, 2**31), st.sampled_from([(3,), (2, 4, 4), (2, 3, 4, 5)]))
 def test_a_velocity_leads_back_to_both_ends(seed, shape):
     generator = torch.Generator().manual_seed(seed)

@@ -45,6 +45,32 @@ def test_clipping_scales_the_whole_gradient_and_reports_its_norm_before(clip, fa
     assert weights(network) == pytest.approx([-0.3 * factor, -0.4 * factor], rel=1e-5)
 
 
+@pytest.mark.parametrize("clip", [2.5, 100.0])
+def test_the_fused_kernel_clips_as_torch_does(clip):
+    """Updates of gradients of several norms, some within the limit, against clipping first and the plain AdamW."""
+    generator = torch.Generator().manual_seed(0)
+    fused, plain = (nn.ParameterList([torch.ones(40), torch.ones(3, 5)]) for _ in range(2))
+    update = Updater(
+        build_adamw(fused.parameters(), SETTINGS),
+        schedule=SCHEDULE,
+        clip_grad=clip,
+        scaler=None,
+        micro_batches=1,
+    )
+    adamw = torch.optim.AdamW(plain.parameters(), betas=SETTINGS.betas, weight_decay=0.0, foreach=False)
+    for step, scale in enumerate((1.0, 100.0, 0.01)):
+        for a, b in zip(fused, plain, strict=True):
+            a.grad = scale * torch.randn(a.shape, generator=generator)
+            b.grad = a.grad.clone()
+        norm = nn.utils.clip_grad_norm_(plain.parameters(), clip)
+        adamw.param_groups[0]["lr"] = SCHEDULE.lr(step)
+        adamw.step()
+        assert update.step(step).item() == pytest.approx(norm.item())
+        for a, b in zip(fused, plain, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+            torch.testing.assert_close(a.grad, b.grad)  # what callbacks would see
+
+
 def test_zero_grad_forgets_and_parameters_without_gradient_are_left_alone():
     network = network_with_gradient(3.0, 4.0)
     update = updater(network)

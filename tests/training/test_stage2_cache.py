@@ -50,6 +50,18 @@ def test_losses_equal_those_of_encoding_on_the_fly(tmp_path, rae, dtype, toleran
     torch.testing.assert_close(found, wanted, rtol=tolerance, atol=0)
 
 
+@pytest.mark.parametrize(("num_workers", "used"), [("null", 0), ("1", 1)])
+def test_on_a_cpu_loader_processes_read_a_cache_only_if_asked_for(
+    tmp_path, rae, monkeypatch, num_workers, used
+):
+    seen = []
+    loader = TrainingData.train_dataloader
+    monkeypatch.setattr(TrainingData, "train_dataloader", lambda self: seen.append(loader(self)) or seen[-1])
+    cache = f"data.latent_cache={tmp_path / 'cache'}"
+    losses(tmp_path / "run", rae, cache, f"data.num_workers={num_workers}", "trainer.max_steps=1")
+    assert [one.num_workers for one in seen] == [used]
+
+
 def test_a_complete_cache_needs_no_encoder(tmp_path, rae):
     cache = f"data.latent_cache={tmp_path / 'cache'}"
     wanted = losses(tmp_path / "first", rae, cache)

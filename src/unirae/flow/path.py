@@ -6,9 +6,12 @@ Everything is computed in float32 or wider: under bf16 the differences below los
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from unirae.core.precision import full_precision
 
@@ -39,7 +42,22 @@ def interpolate(
 
 def velocity_loss(predicted: Float[Tensor, "b ..."], target: Float[Tensor, "b ..."]) -> Float[Tensor, " b"]:
     """The flow-matching loss of each sample: the mean over its elements of (predicted − target)²."""
-    return (full_precision(predicted) - full_precision(target)).square().flatten(1).mean(1)
+    return _MeanSquare.apply(full_precision(predicted) - full_precision(target))  # pyright: ignore[reportReturnType]
+
+
+class _MeanSquare(torch.autograd.Function):
+    """The mean of x² for each sample; autograd would go five times over x, and not in the order in which it lies."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.square().mean(dim=tuple(range(1, x.ndim)))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return x * _beside(gradients[0] * (2 * len(x) / x.numel()), x)
 
 
 def data_from_velocity(

@@ -28,7 +28,11 @@ class NarrowWeights:
 
     def __init__(self, *networks: nn.Module | None) -> None:
         found = (layer for network in networks if network is not None for layer in _layers(network))
-        self._layers = list(dict.fromkeys(found))
+        self._weights = [
+            (layer, name)
+            for layer in dict.fromkeys(found)
+            for name, _ in layer.named_parameters(recurse=False)  # slow: not at every step
+        ]
         self._copies: dict[tuple[nn.Module, str], tuple[tuple[int, int], nn.Parameter]] = {}
         self._mapped: MappedTensors | None = None
         self.mapped: list[nn.Parameter] = []
@@ -40,11 +44,11 @@ class NarrowWeights:
             self._mapped.release()
         originals: list[tuple[nn.Module, str, nn.Parameter]] = []
         try:
-            for layer in self._layers:
-                for name, weight in layer.named_parameters(recurse=False):
-                    if torch.is_autocast_enabled(weight.device.type) and _is_frozen(weight):
-                        originals.append((layer, name, weight))
-                        layer.register_parameter(name, self._copy(layer, name, weight))
+            for layer, name in self._weights:
+                weight = layer.get_parameter(name)
+                if torch.is_autocast_enabled(weight.device.type) and _is_frozen(weight):
+                    originals.append((layer, name, weight))
+                    layer.register_parameter(name, self._copy(layer, name, weight))
             yield
         finally:
             for layer, name, weight in originals:

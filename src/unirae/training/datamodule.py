@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from unirae.core.errors import ConfigError
 from unirae.core.hardware import keep_freed_memory
 from unirae.data.dataset import ImageDataset
+from unirae.data.latent_cache import CachedLatents
 from unirae.data.order import EndlessBatches
 from unirae.training.data_wait import TimedLoader, WaitClock
 
@@ -40,7 +41,8 @@ class TrainingData(pl.LightningDataModule):
         world_size: number of processes.
         local_processes: those of them that share this machine.
         micro_batches: into how many parts a device's batch is split.
-        num_workers: loader processes per device; None derives them from the cores.
+        num_workers: loader processes per device; None derives them from the cores. Then cached latents are read without
+            any where the CPU trains: handing a batch over takes longer than reading it.
         overfit_batches: train on this many batches again and again; 0 is off.
         seed: of the order.
 
@@ -72,6 +74,7 @@ class TrainingData(pl.LightningDataModule):
         self.images_per_micro_batch = global_batch_size // parts
         self.overfit_batches = overfit_batches
         self.num_workers = default_workers(local_processes) if num_workers is None else num_workers
+        self._cheap_to_read = num_workers is None and isinstance(train_dataset, CachedLatents)
         self.wait_clock = WaitClock(torch.device("cpu"))
         self.steps_per_epoch = self.batches(rank=0, start_step=0).batches_per_epoch
 
@@ -93,13 +96,14 @@ class TrainingData(pl.LightningDataModule):
         assert trainer is not None
         device = trainer.strategy.root_device
         self.wait_clock = WaitClock(device)
+        workers = 0 if self._cheap_to_read and device.type == "cpu" else self.num_workers
         return TimedLoader(
             self.train_dataset,
             clock=self.wait_clock,
             batch_sampler=self.batches(rank=trainer.global_rank, start_step=trainer.global_step),
-            num_workers=self.num_workers,
+            num_workers=workers,
             pin_memory=device.type == "cuda",
-            persistent_workers=self.num_workers > 0,
+            persistent_workers=workers > 0,
             worker_init_fn=_prepare_worker,
         )
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import AdamW, Optimizer
 
-from unirae.core.sharding import whole
+from unirae.core.sharding import is_sharded, whole
 from unirae.training.averaging import OverlappingAverage
 from unirae.training.schedule import Schedule
 
@@ -91,11 +91,24 @@ class Updater:
             self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True) if gradients else torch.zeros(())
         if self.clip_grad > 0:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_grad, norm, foreach=True)
+            self._clip(norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr(update)
         (optimizer_step or self._plain_step)()
         return whole(norm)
+
+    def _clip(self, norm: Tensor) -> None:
+        """As torch's clipping; where the optimizer's kernel divides as it reads, without a pass over the gradients."""
+        if self._kernel_divides_by(norm):
+            excess = (norm + 1e-6) / self.clip_grad
+            self.optimizer.grad_scale = excess.clamp(min=1.0)  # pyright: ignore[reportAttributeAccessIssue]
+        else:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_grad, norm, foreach=True)
+
+    def _kernel_divides_by(self, norm: Tensor) -> bool:
+        """Fused kernels do, by one float32 number; with a scaler it is the scaler that sets it."""
+        fused = bool(self.optimizer.defaults.get("fused")) and norm.device.type in ("cpu", "cuda")
+        return fused and norm.dtype == torch.float32 and not is_sharded(norm) and self.scaler is None
 
     def _plain_step(self) -> None:
         if self.scaler:

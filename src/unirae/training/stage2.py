@@ -110,7 +110,9 @@ class Stage2(SingleNetwork):
         """Flow matching at random times (RAE paper, equation 2)."""
         times = self.times(part.keys)
         noise = normal(part.keys, tuple(part.latents.shape[1:]), Stream.PATH_NOISE)
-        sample = interpolate(part.latents, noise, times)
+        # channels last is how tokens lie in memory: the denoiser and the loss would transpose at every turn
+        latents, noise = (x.contiguous(memory_format=torch.channels_last) for x in (part.latents, noise))
+        sample = interpolate(latents, noise, times)
         velocity = self.denoiser(sample.xt, times, self.drop_labels(part.labels, part.keys))
         loss = velocity_loss(velocity, sample.velocity).mean()
         terms.add(loss=loss)
