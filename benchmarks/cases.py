@@ -161,8 +161,7 @@ def measure(case: Case, against: Path | None, *, rounds: int) -> dict[str, Any]:
     work = {name: one for name, one in measured.items() if name not in PRODUCTS.values()}
     flops = _flops(case, work)
     # a peak is what the machine can do: the fastest round
-    product = ours.PRODUCTS_AT_ONCE * 2 * PRODUCT_SIZE[ours.device().type] ** 3
-    peak = {kind: product / min(measured[name].seconds) for kind, name in PRODUCTS.items()}
+    peak = {kind: product_flops() / min(measured[name].seconds) for kind, name in PRODUCTS.items()}
     return {
         "what": case.title,
         "images": case.images,
@@ -175,6 +174,11 @@ def measure(case: Case, against: Path | None, *, rounds: int) -> dict[str, Any]:
         "machine": machine(),
         "versions": versions(against),
     }
+
+
+def product_flops() -> int:
+    """Operations of a unit of ``ours:products`` at the size for this device."""
+    return ours.PRODUCTS_AT_ONCE * 2 * PRODUCT_SIZE[ours.device().type] ** 3
 
 
 def _measured(case: Case, every: list[Side], rounds: int) -> list[dict[str, Measured]]:
@@ -192,8 +196,7 @@ def _measured(case: Case, every: list[Side], rounds: int) -> list[dict[str, Meas
 def _flops(case: Case, work: dict[str, Measured]) -> int:
     """Of a unit of ours, whatever its precision; 0 where they were not counted."""
     counted = [work[name].flops for name in (OURS, OURS_FP32) if name in work]
-    file = RESULTS / f"{file_name(case.work_of or '')}.json"
-    if case.work_of is not None and file.is_file():
+    if case.work_of is not None and (file := RESULTS / f"{file_name(case.work_of)}.json").is_file():
         counted.append(round(json.loads(file.read_text())["model_gflops"] * 1e9))
     return next((flops for flops in counted if flops), 0)
 

@@ -73,7 +73,6 @@ def train(lap: Lap, *overrides: str) -> None:
         def on_train_batch_start(self, *_: Any) -> None:
             lap()
 
-    map_large_blocks()
     config = compose(
         [
             *overrides,
@@ -86,6 +85,7 @@ def train(lap: Lap, *overrides: str) -> None:
     )
     run = assemble(config, experiment="benchmark", checkpoint=None)
     callbacks_of(run.trainer).append(Pacer())
+    map_large_blocks()
     run.fit()
 
 

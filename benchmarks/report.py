@@ -51,9 +51,9 @@ def summary(found: list[dict[str, Any]]) -> str:
     ]
     for result in found:
         ratios = result["ratios"]
-        cells = [f"{ratios[kind]['speed']:.2f}" for kind in KINDS]
-        memory = ratios["default against recommended"]["memory"]
-        lines.append(f"| {result['what']} | {' | '.join(cells)} | {memory} |")
+        cells = [f"{ratios[kind]['speed']:.2f}" if kind in ratios else "–" for kind in KINDS]
+        memory = ratios.get("default against recommended", {}).get("memory")
+        lines.append(f"| {result['what']} | {' | '.join(cells)} | {memory or '–'} |")
     return "\n".join(lines)
 
 
@@ -119,7 +119,9 @@ def where(found: list[dict[str, Any]]) -> str:
         machine, versions = result["machine"], result["versions"]
         commit = f", reference {versions['reference'][:7]}" if versions["reference"] else ""
         gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
-        seen.append(f"{gpu}{machine['processor']}, {machine['cores']} cores, torch {versions['torch']}{commit}")
+        seen.append(
+            f"{gpu}{machine['processor']}, {machine['cores']} cores, torch {versions['torch']}{commit}"
+        )
     return "; ".join(dict.fromkeys(seen))
 
 

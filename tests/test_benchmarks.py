@@ -101,6 +101,20 @@ def test_a_gpus_results_lie_beside_those_of_a_cpu(benchmarks, monkeypatch):
     assert options[products["fp32"]] == {"dtype": "float32", "size": 8192, "backend": "high"}
 
 
+def test_a_table_leaves_open_what_was_not_compared(benchmarks):
+    import report
+
+    ratio = {"speed": 2.0, "memory": 0.5}
+    found = [
+        {"what": "a", "ratios": {"both bf16": ratio}},
+        {"what": "b", "ratios": {"default against recommended": ratio}},
+    ]
+    assert report.summary(found).splitlines()[2:] == [
+        "| a | – | – | 2.00 | – |",
+        "| b | – | 2.00 | – | 0.5 |",
+    ]
+
+
 def test_pairs_take_turns_where_all_sides_at_once_would_not_fit(benchmarks, monkeypatch):
     paced, cases, folder = benchmarks
     groups = []

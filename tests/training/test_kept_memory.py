@@ -7,6 +7,8 @@ import lightning.pytorch as pl
 import pytest
 
 from tiny_training import fit, tiny_config
+from unirae.app.train import train
+from unirae.core import hardware
 from unirae.training.callbacks import kept_memory
 from unirae.training.callbacks.kept_memory import KeptMemory
 
@@ -23,3 +25,13 @@ def test_it_is_told_once_after_the_first_step(tmp_path: Path, monkeypatch: pytes
     assert [one for one in seen if one != "told"] == [0, 1, 2]
     assert seen[:3] == [0, "told", 1]
     assert seen.count("told") == 1
+
+
+def test_a_run_maps_large_blocks_before_its_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(hardware, "map_large_blocks", lambda: told.append("map"))
+    monkeypatch.setattr(kept_memory, "keep_freed_memory", lambda: told.append("keep"))
+    train(tiny_config("trainer.max_steps=2", output_dir=tmp_path), experiment="tiny", checkpoint=None)
+    assert told == ["map", "keep"]

@@ -66,6 +66,7 @@ def test_the_fused_kernel_clips_as_torch_does(clip):
         adamw.param_groups[0]["lr"] = SCHEDULE.lr(step)
         adamw.step()
         assert update.step(step).item() == pytest.approx(norm.item())
+        assert update.optimizer.grad_scale is None  # whoever steps next is not scaled
         for a, b in zip(fused, plain, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
             torch.testing.assert_close(a.grad, b.grad)  # what callbacks would see

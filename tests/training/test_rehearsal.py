@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from tiny_training import fit, tiny_config
 from unirae.app.builders import build_rae, build_stage1
 from unirae.training.callbacks.memory_estimate import MemoryEstimate
+from unirae.training.precision import ManualMixedPrecision
 from unirae.training.rehearsal import rehearse
 
 TOLERANCE = 0.1
@@ -54,9 +55,9 @@ def tensors_of(trainer: Any, module: Any) -> list[torch.Tensor]:
     found = [*module.parameters(), *module.buffers()]
     for optimizer in trainer.optimizers:
         found += [t for state in optimizer.state.values() for t in state.values()]
-    narrow = getattr(trainer.precision_plugin, "narrow", None)
-    if narrow is None:
+    if not isinstance(trainer.precision_plugin, ManualMixedPrecision):
         return found
+    narrow = trainer.precision_plugin.narrow
     in_file = set(map(id, narrow.mapped))
     return [t for t in found if id(t) not in in_file] + narrow.copies
 

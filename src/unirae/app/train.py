@@ -90,9 +90,9 @@ def train(config: dict[str, Any], *, experiment: str, checkpoint: Path | None = 
     from unirae.core.weights import weights_of_run
 
     cli.quiet_libraries()
-    map_large_blocks()
     with weights_of_run(config["weights_dir"], experiment=experiment):
         run = assemble(config, experiment=experiment, checkpoint=checkpoint)
+        map_large_blocks()
         run.fit()
     metric = config["optimized_metric"]
     if metric and metric not in run.scores:

@@ -123,10 +123,15 @@ def map_large_blocks() -> None:
     """Tell glibc's allocator to map each tensor above 128 KiB by itself, until :func:`keep_freed_memory`.
 
     It starts so, but raises that size with every larger one that is freed. What is made once and lives as long as a
-    run (weights, optimizer states) then lies between what comes and goes, and leaves holes that nothing else fits.
+    run (optimizer states, 16-bit copies) then lies between what comes and goes, and leaves holes that nothing else
+    fits.
     """
     if (libc := _glibc()) is not None:
         libc.mallopt(_M_MMAP_THRESHOLD, 128 * 2**10)
+        # its defaults, for an earlier run of this process may have changed them
+        libc.mallopt(_M_MMAP_MAX, 65536)
+        libc.mallopt(_M_TRIM_THRESHOLD, 128 * 2**10)
+        libc.mallopt(_M_TOP_PAD, 0)
 
 
 def keep_freed_memory() -> None:

@@ -20,7 +20,8 @@ class MappedTensors:
     from the system's cache of it, which goes when memory is short. The file is gone with the process.
 
     Args:
-        tensors: on the CPU, each the only user of its storage (:func:`can_be_mapped`).
+        tensors: on the CPU, each filling a storage of its own (:func:`can_be_mapped`); what else looks at that storage
+            goes on looking at the old numbers.
 
     Raises:
         OSError: the file cannot be written; nothing has changed then.

@@ -5,6 +5,7 @@ RAE (arXiv 2510.11690): x_t = (1 − t)·x + t·ε, so the velocity dx_t/dt = ε
 Everything is computed in float32 or wider: under bf16 the differences below lose what they are made for.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,13 +52,13 @@ class _MeanSquare(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        return x.square().mean(dim=tuple(range(1, x.ndim)))
+        return x.square().flatten(1).mean(1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return x * _beside(gradients[0] * (2 * len(x) / x.numel()), x)
+        return x * _beside(gradients[0] * (2 / math.prod(x.shape[1:])), x)
 
 
 def data_from_velocity(

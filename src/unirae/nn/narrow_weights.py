@@ -34,14 +34,17 @@ class NarrowWeights:
             for name, _ in layer.named_parameters(recurse=False)  # slow: not at every step
         ]
         self._copies: dict[tuple[nn.Module, str], tuple[tuple[int, int], nn.Parameter]] = {}
-        self._mapped: MappedTensors | None = None
+        self._file: MappedTensors | None = None
         self.mapped: list[nn.Parameter] = []
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Compute with the copies within the block where autocast is on; outside of it nothing happens."""
-        if self._mapped is not None:
-            self._mapped.release()
+        """Compute with the copies within the block where autocast is on; outside of it nothing happens.
+
+        Originals that lie in a file leave memory again, if someone has read them since.
+        """
+        if self._file is not None:
+            self._file.release()
         originals: list[tuple[nn.Module, str, nn.Parameter]] = []
         try:
             for layer, name in self._weights:
@@ -71,7 +74,7 @@ class NarrowWeights:
         if not originals:
             return
         try:
-            self._mapped = MappedTensors(list(originals.values()))
+            self._file = MappedTensors(list(originals.values()))
         except OSError as error:
             log.warning("frozen weights stay in memory beside their 16-bit copies: %s", error)
             return

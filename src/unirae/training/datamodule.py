@@ -74,7 +74,7 @@ class TrainingData(pl.LightningDataModule):
         self.images_per_micro_batch = global_batch_size // parts
         self.overfit_batches = overfit_batches
         self.num_workers = default_workers(local_processes) if num_workers is None else num_workers
-        self._cheap_to_read = num_workers is None and isinstance(train_dataset, CachedLatents)
+        self._reads_without = num_workers is None and isinstance(train_dataset, CachedLatents)
         self.wait_clock = WaitClock(torch.device("cpu"))
         self.steps_per_epoch = self.batches(rank=0, start_step=0).batches_per_epoch
 
@@ -96,14 +96,15 @@ class TrainingData(pl.LightningDataModule):
         assert trainer is not None
         device = trainer.strategy.root_device
         self.wait_clock = WaitClock(device)
-        workers = 0 if self._cheap_to_read and device.type == "cpu" else self.num_workers
+        if self._reads_without and device.type == "cpu":
+            self.num_workers = 0
         return TimedLoader(
             self.train_dataset,
             clock=self.wait_clock,
             batch_sampler=self.batches(rank=trainer.global_rank, start_step=trainer.global_step),
-            num_workers=workers,
+            num_workers=self.num_workers,
             pin_memory=device.type == "cuda",
-            persistent_workers=workers > 0,
+            persistent_workers=self.num_workers > 0,
             worker_init_fn=_prepare_worker,
         )
 

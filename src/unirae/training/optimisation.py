@@ -95,6 +95,8 @@ class Updater:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr(update)
         (optimizer_step or self._plain_step)()
+        if self.scaler is None:
+            self.optimizer.grad_scale = None  # pyright: ignore[reportAttributeAccessIssue]
         return whole(norm)
 
     def _clip(self, norm: Tensor) -> None:
@@ -107,7 +109,8 @@ class Updater:
 
     def _kernel_divides_by(self, norm: Tensor) -> bool:
         """Fused kernels do, by one float32 number; with a scaler it is the scaler that sets it."""
-        fused = bool(self.optimizer.defaults.get("fused")) and norm.device.type in ("cpu", "cuda")
+        fused = all(group.get("fused") for group in self.optimizer.param_groups)
+        fused = fused and norm.device.type in ("cpu", "cuda")
         return fused and norm.dtype == torch.float32 and not is_sharded(norm) and self.scaler is None
 
     def _plain_step(self) -> None:

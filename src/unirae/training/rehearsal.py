@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from unirae.core.distributed import alone
 from unirae.nn.narrow_weights import NarrowWeights
 from unirae.training.manual import ManualModule
+from unirae.training.precision import ManualMixedPrecision
 
 _LATE = 10**9
 """A step at which everything of a schedule has begun."""
@@ -93,7 +94,8 @@ def rehearse(module: ManualModule, plugin: Any, shapes: dict[str, Tensor], batch
     """
     fake, counter = FakeTensorMode(allow_non_fake_inputs=True), LiveBytes()
     twin = _twin(module, fake)
-    in_file = {id(weight) for weight in getattr(plugin, "narrow", NarrowWeights()).mapped}
+    mapped = plugin.narrow.mapped if isinstance(plugin, ManualMixedPrecision) else []
+    in_file = {id(weight) for weight in mapped}
     everything = [*twin.parameters(), *twin.buffers()]
     weights = [
         t

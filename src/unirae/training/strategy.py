@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
@@ -32,13 +33,14 @@ class GradientAveraging(DDPStrategy):
         assert self.model is not None
         self.take_from_first([*self.model.parameters(), *self.model.buffers()])
 
+    @torch.no_grad()
     def take_from_first(self, tensors: Iterable[Tensor]) -> None:
         """The first process's values, in place; the messages go over the device."""
         for tensor in tensors:
             if not is_sharded(tensor):
                 values = tensor.data.to(self.root_device)
                 dist.broadcast(values, src=0)
-                tensor.data.copy_(values)
+                tensor.copy_(values)  # not behind its back: 16-bit copies go by its version
 
 
 class Sharding(GradientAveraging):
