@@ -16,6 +16,7 @@ CASES = [
         theirs={**BATCH, "gan": True},
         training=True,
         rounds=5,
+        by_pairs=True,
     ),
     cases.Case(
         name="stage1_before_gan",
