@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from torch import Tensor
 
 from unirae.app.assembly import STAGES
 from unirae.app.composition import compose
 from unirae.app.trainer import build_trainer, limit
 from unirae.training.manual import ManualModule
+from unirae.training.rehearsal import StepMemory, rehearse
 
 _DATA = (
     "data=synthetic",
@@ -136,6 +138,14 @@ def fit(
         warnings.simplefilter("ignore")  # Lightning's advice about workers and loggers
         trainer.fit(module, datamodule=data)
     return module
+
+
+def rehearsed(trainer: Any, module: Any) -> StepMemory:
+    """The estimate of a run's memory, from its first batch."""
+    data = trainer.datamodule
+    batch = next(iter(data.batches(rank=0, start_step=0)))
+    sample = {name: torch.as_tensor(value) for name, value in data.train_dataset[batch[0]].items()}
+    return rehearse(module, trainer.precision_plugin, sample, len(batch))
 
 
 def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:

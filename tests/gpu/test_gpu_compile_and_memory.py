@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from gpu.training_runs import GAN, terms, train
+from tiny_training import rehearsed
 from training.test_host_and_graph import SIZES
 from unirae.core.exact import exact_float32
 from unirae.core.hardware import fastest_float32_matmul, fastest_precision, float32_matmul
 from unirae.models.denoisers import build_denoiser
-from unirae.training.rehearsal import rehearse
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
@@ -50,10 +50,7 @@ class Measure(pl.Callback):
     """The estimate at the start, and what torch hands out during a later step."""
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        data = trainer.datamodule
-        batch = next(iter(data.batches(rank=0, start_step=0)))
-        sample = {name: torch.as_tensor(value) for name, value in data.train_dataset[batch[0]].items()}
-        self.estimate = rehearse(module, trainer.precision_plugin, sample, len(batch))
+        self.estimate = rehearsed(trainer, module)
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         torch.cuda.reset_peak_memory_stats()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-from tiny_training import fit, tiny_config
+from tiny_training import fit, rehearsed, tiny_config
 from unirae.app.builders import build_rae, build_stage1
 from unirae.training.callbacks.memory_estimate import MemoryEstimate
 from unirae.training.precision import ManualMixedPrecision
@@ -24,10 +24,7 @@ class Measure(pl.Callback):
     """The estimate at the start, and the allocator's highest level during a later step."""
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        data = trainer.datamodule
-        batch = next(iter(data.batches(rank=0, start_step=0)))
-        sample = {name: torch.as_tensor(value) for name, value in data.train_dataset[batch[0]].items()}
-        self.estimate = rehearse(module, trainer.precision_plugin, sample, len(batch))
+        self.estimate = rehearsed(trainer, module)
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         # a step early: the profiler knows nothing of the freeing of what it has not seen made, such as gradients
