@@ -88,6 +88,8 @@ def assemble(config: dict[str, Any], *, experiment: str, checkpoint: Path | None
         announce(module, data, max_steps=max_steps, output_dir=output_dir)
         write_run_files(output_dir, config=config, experiment=experiment)
         start = load_tensors(checkpoint)["global_step"] if checkpoint else 0
+        if checkpoint:
+            log.info("continuing after step %d of %s", start, checkpoint)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCsv):
                 logger.start_from(start)

@@ -13,6 +13,8 @@ log = get_logger(__name__)
 RUNS = Path("logs/train/runs")
 """Where runs go by default, each in a folder named by its time."""
 
+_LAST = Path("checkpoints/last.ckpt")
+
 
 def newest_run(experiment: str, runs: Path = RUNS) -> Path:
     """The newest run of an experiment that has a checkpoint.
@@ -22,11 +24,7 @@ def newest_run(experiment: str, runs: Path = RUNS) -> Path:
     """
     for run in sorted(runs.glob("*"), reverse=True):
         name = run / "experiment"
-        if (
-            (run / "checkpoints/last.ckpt").is_file()
-            and name.is_file()
-            and name.read_text().strip() == experiment
-        ):
+        if (run / _LAST).is_file() and name.is_file() and name.read_text().strip() == experiment:
             return run
     raise ConfigError(
         f"ckpt_path=last: no run of experiment={experiment} with a checkpoint under {runs}; give its folder with "
@@ -43,16 +41,20 @@ def resolve_resume(
     this experiment, which the run then continues in place.
 
     Raises:
-        ConfigError: the checkpoint does not exist.
+        ConfigError: the checkpoint does not exist, or a new run would write over another one.
     """
     if ckpt_path is None:
+        if (output_dir / _LAST).is_file():
+            raise ConfigError(
+                f"{output_dir} holds a run: go on with it by ckpt_path=last, or begin another one elsewhere, by "
+                "paths.output_dir=DIR, or after deleting that folder"
+            )
         return None, output_dir
     if ckpt_path == "last":
         folder = output_dir if output_dir_given else newest_run(experiment)
-        checkpoint = folder / "checkpoints/last.ckpt"
+        checkpoint = folder / _LAST
         if not checkpoint.is_file():
             raise ConfigError(f"ckpt_path=last: there is no {checkpoint}; start the run without ckpt_path")
-        log.info("continuing %s", checkpoint)
         return checkpoint, folder
     checkpoint = Path(ckpt_path)
     if not checkpoint.is_file():

@@ -63,6 +63,8 @@ class TrainingData(pl.LightningDataModule):
         seed: int,
     ) -> None:
         super().__init__()
+        if not isinstance(global_batch_size, int):
+            raise ConfigError(f"data.global_batch_size={global_batch_size} must be a whole number")
         parts = world_size * micro_batches
         if global_batch_size % parts:
             raise ConfigError(
