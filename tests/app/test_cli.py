@@ -151,8 +151,14 @@ def test_last_of_a_given_folder_is_that_folders(tmp_path, monkeypatch):
 
 def test_a_new_run_does_not_write_over_another(tmp_path):
     folder = a_run(tmp_path, "old")
-    with pytest.raises(ConfigError, match=r"old holds a run: go on with it by ckpt_path=last"):
-        resolve_resume(None, output_dir=folder, output_dir_given=True, experiment="rae_tiny")
+    elsewhere = a_run(tmp_path, "elsewhere") / "checkpoints" / "last.ckpt"
+    for start in (None, str(elsewhere)):
+        with pytest.raises(ConfigError, match=r"old holds a run: go on with it by ckpt_path=last"):
+            resolve_resume(start, output_dir=folder, output_dir_given=True, experiment="rae_tiny")
+    own = folder / "checkpoints" / "step.ckpt"
+    own.touch()
+    found = resolve_resume(str(own), output_dir=folder, output_dir_given=True, experiment="rae_tiny")
+    assert found == (own, folder)
 
 
 def test_a_file_is_continued_in_the_runs_own_folder(tmp_path):

@@ -12,6 +12,7 @@ from tiny_training import tiny_config
 from unirae.app.assembly import assemble
 from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.io import load_tensors, save_tensors
+from unirae.training import datamodule
 from unirae.training.csv_logger import read_metrics
 from unirae.training.datamodule import TrainingData
 
@@ -60,6 +61,7 @@ def test_on_a_cpu_loader_processes_read_a_cache_only_if_asked_for(
     cache = f"data.latent_cache={tmp_path / 'cache'}"
     losses(tmp_path / "run", rae, cache, f"data.num_workers={num_workers}", "trainer.max_steps=1")
     assert [one.num_workers for one in seen] == [used]
+    assert [one.worker_init_fn for one in seen] == [datamodule._prepare_worker]
 
 
 def test_a_complete_cache_needs_no_encoder(tmp_path, rae):

@@ -44,11 +44,7 @@ def resolve_resume(
         ConfigError: the checkpoint does not exist, or a new run would write over another one.
     """
     if ckpt_path is None:
-        if (output_dir / _LAST).is_file():
-            raise ConfigError(
-                f"{output_dir} holds a run: go on with it by ckpt_path=last, or begin another one elsewhere, by "
-                "paths.output_dir=DIR, or after deleting that folder"
-            )
+        _refuse_to_overwrite(output_dir)
         return None, output_dir
     if ckpt_path == "last":
         folder = output_dir if output_dir_given else newest_run(experiment)
@@ -59,7 +55,17 @@ def resolve_resume(
     checkpoint = Path(ckpt_path)
     if not checkpoint.is_file():
         raise ConfigError(f"ckpt_path={ckpt_path}: no such file")
+    if checkpoint.resolve().parent != (output_dir / _LAST).resolve().parent:
+        _refuse_to_overwrite(output_dir)
     return checkpoint, output_dir
+
+
+def _refuse_to_overwrite(folder: Path) -> None:
+    if (folder / _LAST).is_file():
+        raise ConfigError(
+            f"{folder} holds a run: go on with it by ckpt_path=last, or begin another one elsewhere, by "
+            "paths.output_dir=DIR, or after deleting that folder"
+        )
 
 
 def write_run_files(output_dir: Path, *, config: dict[str, Any], experiment: str) -> None:

@@ -10,7 +10,7 @@ from unirae.core.hardware import keep_freed_memory
 class KeptMemory(pl.Callback):
     """Tells the allocator so once the first step is over: what is made until then lives as long as the run.
 
-    Weights, their 16-bit copies and optimizer states are then mapped one by one
+    Optimizer states and 16-bit copies of weights are then mapped one by one
     (:func:`~unirae.core.hardware.map_large_blocks`), and a step finds the same room as the one before. What begins
     later, such as a discriminator's optimizer, lies among the rest.
     """
