@@ -42,8 +42,7 @@ class Case:
         only: the sides that take part, in this order; empty means all.
         units: of a round on CUDA.
         tf32: the reference lets 32-bit products on CUDA be TF32, and so do ours then.
-        compiled: sides compile first, all at the same time, and operations are not counted.
-        work_of: case of which the operations of a unit are taken where they are not counted.
+        compile_together: on CUDA sides make their first unit at the same time, for those that compile long.
     """
 
     name: str
@@ -59,8 +58,7 @@ class Case:
     only: tuple[str, ...] = ()
     units: int = 5
     tf32: bool = False
-    compiled: bool = False
-    work_of: str | None = None
+    compile_together: bool = False
 
     def of_batch(self, batch: int | None) -> "Case":
         """The same work on as many images."""
@@ -159,7 +157,7 @@ def measure(case: Case, against: Path | None, *, rounds: int) -> dict[str, Any]:
     found = _measured(case, every, rounds)
     measured = {name: one for group in reversed(found) for name, one in group.items()}  # of two, the first
     work = {name: one for name, one in measured.items() if name not in PRODUCTS.values()}
-    flops = _flops(case, work)
+    flops = _flops(work)
     # a peak is what the machine can do: the fastest round
     peak = {kind: product_flops() / min(measured[name].seconds) for kind, name in PRODUCTS.items()}
     return {
@@ -184,20 +182,15 @@ def product_flops() -> int:
 def _measured(case: Case, every: list[Side], rounds: int) -> list[dict[str, Measured]]:
     """By groups of sides that were measured beside each other."""
     if ours.device().type == "cuda":
-        settings: dict[str, Any] = {
-            "counted": () if case.compiled else (OURS,),
-            "warm_together": case.compiled,
-        }
+        settings: dict[str, Any] = {"counted": (OURS,), "warm_together": case.compile_together}
         return [one_by_one(every, rounds=rounds, warmup=case.warmup, units=case.units, **settings)]
     groups = _groups(every) if case.by_pairs else [every]
     return [interleave(group, rounds=rounds, warmup=case.warmup) for group in groups]
 
 
-def _flops(case: Case, work: dict[str, Measured]) -> int:
+def _flops(work: dict[str, Measured]) -> int:
     """Of a unit of ours, whatever its precision; 0 where they were not counted."""
     counted = [work[name].flops for name in (OURS, OURS_FP32) if name in work]
-    if case.work_of is not None and (file := RESULTS / f"{file_name(case.work_of)}.json").is_file():
-        counted.append(round(json.loads(file.read_text())["model_gflops"] * 1e9))
     return next((flops for flops in counted if flops), 0)
 
 

@@ -213,6 +213,9 @@ class _Lap:
                 break
             self.pipe.send(_forget_peak() if self.asked == "forget" else _peak_bytes())
         if self.asked == "count":
+            import torch
+
+            torch.compiler.set_stance("force_eager")  # a compiled block's products would not be seen
             self.counter = flop_counter()
             self.counter.__enter__()
         self.start = time.perf_counter()

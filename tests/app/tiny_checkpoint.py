@@ -95,7 +95,6 @@ def write_stage2_checkpoint(
         ema_decay=0.999,
         ema_extra_decays=[0.9],
         ema_warmup=True,
-        compile=False,
         optimizer=OptimizerSettings(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0),
         schedule=Schedule(
             kind="constant",

@@ -12,7 +12,7 @@ from gpu.training_runs import GAN, terms, train
 from tiny_training import rehearsed
 from training.test_host_and_graph import SIZES
 from unirae.core.exact import exact_float32
-from unirae.core.hardware import fastest_float32_matmul, fastest_precision, float32_matmul
+from unirae.core.hardware import compiler_problem, fastest_float32_matmul, fastest_precision, float32_matmul
 from unirae.models.denoisers import build_denoiser
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
@@ -38,12 +38,25 @@ def test_a_denoiser_compiles_without_a_graph_break(kind: str, bf16: bool, device
         torch.testing.assert_close(other, plain, rtol=2e-2 if bf16 else 1e-4, atol=1e-2 if bf16 else 1e-5)
 
 
-def test_the_runs_option_compiles_and_changes_no_loss(tmp_path: Path, cuda: torch.device) -> None:
+@pytest.mark.parametrize("case", ["stage 1, DINO and LPIPS", "stage 2"])
+def test_the_runs_option_compiles_and_changes_no_loss(tmp_path: Path, cuda: torch.device, case: str) -> None:
     torch._dynamo.reset()
-    train(tmp_path / "eager", "stage 2", cuda)
-    train(tmp_path / "compiled", "stage 2", cuda, "model.compile=true")
+    torch._dynamo.utils.counters.clear()
+    precision = "trainer.precision=32-true"
+    train(tmp_path / "eager", case, cuda, precision)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 0
+    train(tmp_path / "compiled", case, cuda, precision, "trainer.compile=true")
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 2
+    assert not torch._dynamo.utils.counters["graph_break"]
     found, wanted = (terms(tmp_path / name)["train/loss"] for name in ("compiled", "eager"))
-    torch.testing.assert_close(found, wanted, rtol=2e-3, atol=0)
+    torch.testing.assert_close(found[0], wanted[0], rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        found, wanted, rtol=1e-2, atol=0
+    )  # Adam makes whole steps of vanishing gradients
+
+
+def test_the_compiler_works_here(cuda: torch.device) -> None:
+    assert compiler_problem("cuda") is None
 
 
 class Measure(pl.Callback):

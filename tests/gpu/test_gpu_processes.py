@@ -53,13 +53,15 @@ def test_gradients_averaged_over_one_process(
     assert_same(tmp_path / "group", tmp_path / "plain")
 
 
+@pytest.mark.parametrize("compiled", ["false", "true"])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_denoiser_sharded_over_one_process(
-    tmp_path: Path, device: torch.device, group_of_one, precision: str
+    tmp_path: Path, device: torch.device, group_of_one, precision: str, compiled: str
 ) -> None:
     train(tmp_path / "plain", "stage 2", device, f"trainer.precision={precision}")
     group_of_one(Sharding)
-    train(tmp_path / "group", "stage 2", device, f"trainer.precision={precision}")
+    overrides = (f"trainer.precision={precision}", f"trainer.compile={compiled}")
+    train(tmp_path / "group", "stage 2", device, *overrides)
     assert_same(tmp_path / "group", tmp_path / "plain")
 
 

@@ -116,7 +116,6 @@ def test_one_process_reads_a_sharded_checkpoint(sharded):
         ("stage1", SHARDED, "shards the denoiser of stage 2"),
         ("stage2", ("trainer.strategy=fsdp", "trainer.devices=1"), "needs several devices"),
         ("stage2", (*SHARDED, "trainer.precision=16-mixed"), "gradient scaler"),
-        ("stage2", (*SHARDED, "model.compile=true"), "model.compile=false"),
         ("stage2", (*TWO, "trainer.strategy=zero"), "choose ddp or fsdp"),
     ],
 )

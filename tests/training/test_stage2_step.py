@@ -110,13 +110,6 @@ def test_gradient_checkpointing_changes_nothing(tmp_path):
     assert_same(on, off, 1e-12)
 
 
-@pytest.mark.slow
-def test_compile_changes_nothing_but_time(tmp_path):
-    off = trained(tmp_path / "a", double=False).states[-1]
-    on = trained(tmp_path / "b", "model.compile=true", double=False).states[-1]
-    assert_same(on, off, 1e-5)
-
-
 def test_the_autoencoder_is_frozen_and_not_in_the_checkpoint(tmp_path):
     history = trained(tmp_path, double=False)
     assert {name.split(".")[0] for name in history.states[-1]} == {"dit", "ema"}

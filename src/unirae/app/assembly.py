@@ -15,6 +15,7 @@ from unirae.app.trainer import (
     build_callbacks,
     build_trainer,
     limit,
+    resolve_compile,
     resolve_float32_matmul,
     resolve_precision,
 )
@@ -73,6 +74,7 @@ def assemble(config: dict[str, Any], *, experiment: str, checkpoint: Path | None
     module, data = STAGES[stage](config, trainer, checkpoint)
     max_steps = builders.total_steps(config["trainer"], steps_per_epoch=data.steps_per_epoch)
     limit(trainer, max_steps=max_steps)
+    config["trainer"]["compile"] = resolve_compile(config["trainer"], checkpoint, max_steps=max_steps)
     callbacks_of(trainer).extend(
         build_callbacks(
             config,

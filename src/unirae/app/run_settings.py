@@ -24,7 +24,6 @@ NOT_DECIDING = (
     "data.num_workers",
     "data.on_bad_image",
     "data.latent_cache*",
-    "model.compile",
     "model.sample_every",
     "model.ema_extra_decays",
     "*.remedy",

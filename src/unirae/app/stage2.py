@@ -56,7 +56,6 @@ def build_stage2(
         time_distribution=cfg["flow"]["time_distribution"],
         label_dropout=model["label_dropout"],
         ema_extra_decays=model["ema_extra_decays"],
-        compile=model["compile"],
         optimizer=OptimizerSettings(**model["optimizer"]),
         schedule=builders.build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
         **builders.common_parts(cfg),

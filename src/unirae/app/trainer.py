@@ -14,10 +14,17 @@ from unirae.app.builders import Config
 from unirae.app.run_dir import git_commit
 from unirae.app.run_settings import deciding_settings
 from unirae.core.errors import ConfigError
-from unirae.core.hardware import FLOAT32_MATMUL, fastest_float32_matmul, fastest_precision
+from unirae.core.hardware import (
+    FLOAT32_MATMUL,
+    compiler_problem,
+    fastest_float32_matmul,
+    fastest_precision,
+)
 from unirae.core.io import load_tensors
+from unirae.core.log import get_logger
 from unirae.evaluation.curve_files import read_curves
 from unirae.evaluation.health import differences
+from unirae.training.callbacks.compiled_blocks import CompiledBlocks
 from unirae.training.callbacks.data_wait import DataWait
 from unirae.training.callbacks.encoder_export import EncoderExport
 from unirae.training.callbacks.generation_metrics import GenerationMetrics
@@ -38,6 +45,10 @@ from unirae.training.datamodule import TrainingData
 from unirae.training.precision import ManualMixedPrecision
 from unirae.training.strategy import GradientAveraging, Sharding
 
+log = get_logger(__name__)
+
+_WORTH_COMPILING = 5000
+"""Steps from which on a run makes up for the seconds that compiling takes."""
 _STRATEGIES = {"ddp": GradientAveraging, "fsdp": Sharding}
 
 
@@ -111,6 +122,7 @@ def build_callbacks(
         SelfDescription(config=cfg, commit=git_commit()),
         MemoryEstimate(),
         KeptMemory(),
+        *([CompiledBlocks()] if cfg["trainer"]["compile"] else []),
         DataWait(),
         RunProgress(label=experiment, images_per_step=cfg["data"]["global_batch_size"]),
     ]
@@ -228,8 +240,6 @@ def _check_sharding(cfg: Config, *, processes: int) -> None:
         raise ConfigError(
             "trainer.strategy=fsdp trains in 32-true or bf16-mixed; 16-mixed's gradient scaler is ddp's"
         )
-    if model["compile"]:
-        raise ConfigError("trainer.strategy=fsdp runs blocks as they are: set model.compile=false")
 
 
 def _backend(device_type: str) -> str:
@@ -258,6 +268,25 @@ def resolve_float32_matmul(settings: Config, checkpoint: Path | None) -> str:
             f"trainer.float32_matmul={wanted} is unknown; choose auto or {', '.join(FLOAT32_MATMUL)}"
         )
     return wanted
+
+
+def resolve_compile(settings: Config, checkpoint: Path | None, *, max_steps: int) -> bool:
+    """What ``trainer.compile`` means here; ``auto`` is settled once in a run, like the precision."""
+    wanted = settings["compile"]
+    if wanted == "auto" and checkpoint is not None:
+        before = load_tensors(checkpoint)["unirae"]["config"]["trainer"]
+        wanted = before.get("compile", wanted)  # runs of before this setting lack it
+    if wanted not in ("auto", True, False):
+        raise ConfigError(f"trainer.compile={wanted} is unknown; choose auto, true or false")
+    if not wanted or (wanted == "auto" and max_steps < _WORTH_COMPILING):
+        return False
+    problem = compiler_problem(_device_type(settings["accelerator"]))
+    if problem is None:
+        return True
+    if settings["compile"] != "auto":
+        raise ConfigError(f"trainer.compile=true: torch.compile does not work here ({problem})")
+    log.warning("blocks run as they are, which is slower: torch.compile does not work here (%s)", problem)
+    return False
 
 
 def _precision_plugins(precision: str, device_type: str) -> list[Any]:

@@ -36,6 +36,26 @@ def fastest_precision(device_type: str) -> str:
     return choice
 
 
+def compiler_problem(device_type: str) -> str | None:
+    """Why torch.compile does not work here, tried on one small function; None where it does.
+
+    It takes a few seconds, and less once torch has it in its own cache.
+    """
+    if device_type not in ("cpu", "cuda"):
+        return f"not made for {device_type}"
+    try:
+        torch.compile(_small, dynamic=False)(torch.ones(64, device=device_type))
+    except (
+        Exception
+    ) as error:  # a C++ compiler, Triton or Python's headers are missing: each has errors of its own
+        return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')[:200]}"
+    return None
+
+
+def _small(x: torch.Tensor) -> torch.Tensor:
+    return x.sin() + 1.0
+
+
 FLOAT32_MATMUL = ("highest", "high", "medium")
 """Settings of ``torch.set_float32_matmul_precision``."""
 

@@ -105,6 +105,11 @@ class LinearProbe(SingleNetwork):
         return self.head
 
     @property
+    def computing(self) -> list[nn.Module]:
+        """The encoder and the head."""
+        return [self.encoder, self.head]
+
+    @property
     def averages(self) -> Iterable[Ema]:
         """One."""
         return (self.ema,)

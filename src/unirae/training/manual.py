@@ -90,6 +90,11 @@ class ManualModule(pl.LightningModule):
         raise NotImplementedError
 
     @property
+    def computing(self) -> list[nn.Module]:
+        """The networks that a step runs, averages apart."""
+        raise NotImplementedError
+
+    @property
     def frozen(self) -> list[nn.Module]:
         """The networks that a step runs and nothing trains, or that have parts of that kind."""
         return []

@@ -139,8 +139,6 @@ def _twin(module: ManualModule, fake: FakeTensorMode) -> Any:
         if id(tensor) not in memo:
             memo[id(tensor)] = _fake(tensor, fake)
     twin: Any = copy.deepcopy(module, memo)
-    for part in twin.modules():
-        part._compiled_call_impl = None
     if module.device.type == "meta":
         twin._device = torch.device("cpu")
     twin._trainer = _Late()

@@ -35,6 +35,11 @@ class SingleNetwork(ManualModule):
         """The network that the optimizer updates."""
 
     @property
+    def computing(self) -> list[nn.Module]:
+        """What is trained, and what it learns from."""
+        return [self.trained, *self.frozen]
+
+    @property
     @abstractmethod
     def averages(self) -> Iterable[Ema]:
         """Running averages of it."""

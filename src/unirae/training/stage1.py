@@ -181,6 +181,11 @@ class Stage1(ManualModule):
         }
 
     @property
+    def computing(self) -> list[nn.Module]:
+        """Encoder, decoder and judges."""
+        return [self.rae.decoder, *self.frozen]
+
+    @property
     def frozen(self) -> list[nn.Module]:
         """Encoder, perceptual net and the discriminator's backbone."""
         judges = [self.perceptual, self.adversary.discriminator if self.adversary else None]

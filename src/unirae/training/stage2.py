@@ -54,7 +54,6 @@ class Stage2(SingleNetwork):
         label_dropout: probability that a label becomes the null label.
         ema_decay: of the average that is evaluated and shown.
         ema_extra_decays: of further averages, kept beside it.
-        compile: let torch.compile fuse the network: a slow first step, then faster ones.
     """
 
     kind = "stage2"
@@ -71,7 +70,6 @@ class Stage2(SingleNetwork):
         ema_decay: float,
         ema_extra_decays: Sequence[float],
         ema_warmup: bool,
-        compile: bool,
         optimizer: OptimizerSettings,
         schedule: Schedule,
         clip_grad: float,
@@ -95,8 +93,6 @@ class Stage2(SingleNetwork):
         )
         self.time_distribution, self.label_dropout = time_distribution, label_dropout
         self.rae_reference, self.class_names = rae_reference, tuple(class_names)
-        if compile:
-            denoiser.compile()
 
     # ------------------------------------------------------------------ the step
 

@@ -1,0 +1,56 @@
+"""torch.compile for the blocks of the networks that a step runs."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import nn
+
+from unirae.core.log import get_logger
+from unirae.training.manual import ManualModule
+
+log = get_logger(__name__)
+
+
+class CompiledBlocks(pl.Callback):
+    """Lets torch.compile fuse what lies between the products of each block, within steps only.
+
+    Blocks of one class and of one shape share a graph, so a network of any depth is compiled in seconds. What lies
+    between blocks stays as it is: stage 1 asks for the gradient of the decoder's last layer alone, and a graph of the
+    whole decoder would walk through all of its backward pass to answer. Samples and scores are made without: their
+    batches have other sizes, each of which would be compiled anew.
+    """
+
+    def __init__(self) -> None:
+        self._compiled: list[tuple[nn.Module, Any]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, module: ManualModule) -> None:
+        """Nothing is compiled yet: that happens when a block is first called."""
+        blocks = [block for network in module.computing for block in repeated_blocks(network)]
+        for block in blocks:
+            block.compile(dynamic=False)
+            self._compiled.append((block, block._compiled_call_impl))
+        self._use(False)
+        log.info("torch.compile: %d blocks; steps that meet one for the first time take longer", len(blocks))
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """From here on the blocks are the compiled ones."""
+        self._use(True)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """From here on they are what they were."""
+        self._use(False)
+
+    def on_exception(self, *_: Any) -> None:
+        """A step broke off."""
+        self._use(False)
+
+    def _use(self, wanted: bool) -> None:
+        for block, compiled in self._compiled:
+            block._compiled_call_impl = compiled if wanted else None
+
+
+def repeated_blocks(network: nn.Module) -> list[nn.Module]:
+    """The members of the outermost ``ModuleList``s: what a transformer of any library goes through in turn."""
+    if isinstance(network, nn.ModuleList):
+        return list(network)
+    return [block for child in network.children() for block in repeated_blocks(child)]
