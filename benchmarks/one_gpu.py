@@ -25,7 +25,7 @@ def stage1(name: str, how: str, ours: dict[str, Any]) -> cases.Case:
     overrides = ("model/decoder=vit_xl", *ours.get("overrides", ()))
     return cases.Case(
         name=name,
-        title=f"stage-1 step with GAN, DINOv2-B + ViT-XL decoder, 256 px, batch 32{how}",
+        title=f"stage-1 step with GAN, DINOv2-B + ViT-XL decoder, 256 px{how}, batch 32",
         images=32,
         work="stage1",
         ours={**STAGE1, "overrides": overrides},
@@ -42,7 +42,7 @@ def stage2(
 ) -> cases.Case:
     return cases.Case(
         name=name,
-        title=f"stage-2 step, DiT^DH-XL, latents given, batch 32{how}",
+        title=f"stage-2 step, DiT^DH-XL, latents given{how}, batch 32",
         images=32,
         work="stage2",
         ours={**STAGE2, "cached": True, **ours},

@@ -213,16 +213,16 @@ class _Lap:
                 break
             self.pipe.send(_forget_peak() if self.asked == "forget" else _peak_bytes())
         if self.asked == "count":
-            import torch
-
-            torch.compiler.set_stance("force_eager")  # a compiled block's products would not be seen
             self.counter = flop_counter()
             self.counter.__enter__()
         self.start = time.perf_counter()
 
 
 def flop_counter() -> Any:
-    """Torch's own counts, without its bookkeeping of modules, which cannot follow gradients by images."""
+    """Torch's own counts, without its bookkeeping of modules, which cannot follow gradients by images.
+
+    From now on what is compiled runs as it is written: its products would not be seen.
+    """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
@@ -233,6 +233,7 @@ def flop_counter() -> Any:
     def attention_backward(gradient: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
         return sdpa_backward_flop_count(gradient.shape, q.shape, k.shape, v.shape)
 
+    torch.compiler.set_stance("force_eager")
     aten = torch.ops.aten
     counts = {
         **flop_registry,

@@ -92,7 +92,7 @@ def profiles() -> str:
         return ""
     result = json.loads(file.read_text())
     peak = result["products_of_2048_gflops_per_second"]
-    kinds = [*where_time_goes.KINDS, where_time_goes.REST]
+    kinds = [*where_time_goes.KINDS, where_time_goes.COMPILED, where_time_goes.REST]
     lines = [
         f"| step of ours | s | {' | '.join(kinds)} | products and convolutions, GFLOP/s |",
         "|---|---|" + "---|" * (len(kinds) + 1),

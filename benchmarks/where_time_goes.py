@@ -33,6 +33,8 @@ KINDS = {
     "GELU and SiLU": ("aten::gelu", "aten::gelu_backward", "aten::silu", "aten::silu_backward"),
     "optimizer and average": ("aten::_fused_adamw_", "aten::lerp_", "aten::_foreach_lerp_"),
 }
+COMPILED = "compiled kernels"
+"""What torch.compile made of the operations between the products of a block."""
 REST = "all other operations"
 _WARMUP = 6
 
@@ -87,12 +89,14 @@ def by_kind(events: Any, seconds: float, flops: int) -> dict[str, Any]:
     kinds = {name: kind for kind, names in KINDS.items() for name in names}
     spent: dict[str, float] = defaultdict(float)
     for event in events:
-        if event.key.startswith("aten::") or event.key.startswith("_"):
+        if event.key.startswith("## Call CompiledFxGraph"):
+            spent[COMPILED] += event.self_cpu_time_total / 1e6
+        elif event.key.startswith("aten::") or event.key.startswith("_"):
             spent[kinds.get(event.key, REST)] += event.self_cpu_time_total / 1e6
     products = spent["products of matrices"] + spent["convolutions"]
     return {
         "seconds": round(seconds, 4),
-        "shares": {kind: round(spent[kind] / seconds, 3) for kind in (*KINDS, REST)},
+        "shares": {kind: round(spent[kind] / seconds, 3) for kind in (*KINDS, COMPILED, REST)},
         "products_gflops_per_second": round(flops / products / 1e9),
     }
 

@@ -85,6 +85,14 @@ def test_an_unknown_command_names_the_known_ones(monkeypatch, capsys):
     assert "unknown command 'trane'; choose one of demo, train" in capsys.readouterr().err
 
 
+def test_a_command_may_be_spelt_as_its_script(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["unirae", "sample_dit", "--help"])
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert end.value.code == 0
+    assert "unirae sample-dit" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- exit statuses
 
 

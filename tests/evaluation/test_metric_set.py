@@ -23,7 +23,7 @@ def test_unknown_doubled_or_impossible_names(names):
 
 
 def test_pair_scores_are_none_of_a_set():
-    with pytest.raises(ConfigError, match="give some of fid, sfid, is"):
+    with pytest.raises(ConfigError, match=r"give some of fid, sfid, is.*each once; unknown: psnr"):
         build_set_metrics(["psnr"], MetricSources())
 
 

@@ -33,14 +33,14 @@ def main() -> int:
             f"usage: unirae COMMAND [options]\n\n{listing}\n\nunirae COMMAND --help tells more.\n"
         )
         return 0
-    command = sys.argv[1]
+    command = sys.argv[1].replace("_", "-")  # as the scripts of src/ are called
     if command in ("-V", "--version"):
         from unirae import __version__
 
         sys.stdout.write(f"unirae {__version__}\n")
         return 0
     if command not in COMMANDS:
-        sys.stderr.write(f"error: unknown command {command!r}; choose one of {', '.join(COMMANDS)}\n")
+        sys.stderr.write(f"error: unknown command {sys.argv[1]!r}; choose one of {', '.join(COMMANDS)}\n")
         return 2
     sys.argv = [f"unirae {command}", *sys.argv[2:]]
     return importlib.import_module(f"unirae.app.{command.replace('-', '_')}").main()

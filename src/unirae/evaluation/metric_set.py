@@ -169,4 +169,5 @@ def check_names(names: Sequence[str], known: Sequence[str]) -> None:
     """
     unknown = [name for name in names if name not in known]
     if unknown or not names or len(set(names)) != len(names):
-        raise ConfigError(f"metrics={','.join(names)}: give some of {', '.join(known)}, each once")
+        misspelt = f"; unknown: {', '.join(unknown)}" if unknown else ""
+        raise ConfigError(f"metrics={','.join(names)}: give some of {', '.join(known)}, each once{misspelt}")
