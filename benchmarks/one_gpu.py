@@ -2,8 +2,8 @@
 
     python benchmarks/one_gpu.py --against DIR
 
-DINOv2-B, the ViT-XL decoder, DiT^DH-XL, 256 px. We compile by default in runs of this length; the official script of
-stage 2 demands it, that of stage 1 does not know it. Our steps include reading their data, the reference's have them
+DINOv2-B, the ViT-XL decoder, DiT^DH-XL, 256 px. We compile by default in long runs; the official script of stage 2
+demands it, that of stage 1 does not know it. Our steps include reading their data, the reference's have them
 on the device. Sampling of ours in fp32 is left out: it is exact there, where the reference's products are TF32.
 """
 
@@ -73,7 +73,7 @@ def sampling(name: str, title: str, ours: dict[str, Any], guidance: str) -> case
 
 
 CASES = [
-    stage1("stage1_gan_xl", "", {}),
+    stage1("stage1_gan_xl", ", torch.compile on ours", {}),
     stage2(
         "stage2_xl",
         ", torch.compile on both sides",

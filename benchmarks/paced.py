@@ -221,7 +221,7 @@ class _Lap:
 def flop_counter() -> Any:
     """Torch's own counts, without its bookkeeping of modules, which cannot follow gradients by images.
 
-    From now on what is compiled runs as it is written: its products would not be seen.
+    While it counts, what is compiled runs as it is written: its products would not be seen.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -233,7 +233,6 @@ def flop_counter() -> Any:
     def attention_backward(gradient: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
         return sdpa_backward_flop_count(gradient.shape, q.shape, k.shape, v.shape)
 
-    torch.compiler.set_stance("force_eager")
     aten = torch.ops.aten
     counts = {
         **flop_registry,
@@ -243,6 +242,14 @@ def flop_counter() -> Any:
 
     class Counter(TorchDispatchMode):
         total = 0
+
+        def __enter__(self) -> Any:
+            torch.compiler.set_stance("force_eager")
+            return super().__enter__()
+
+        def __exit__(self, *error: Any) -> Any:
+            torch.compiler.set_stance("default")
+            return super().__exit__(*error)
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = func(*args, **(kwargs or {}))

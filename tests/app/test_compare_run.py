@@ -20,7 +20,7 @@ from unirae.evaluation.health import differences
 
 CONFIG = {
     "data": {"global_batch_size": 32},
-    "model": {"optimizer": {"lr": 0.001}, "compile": False},
+    "model": {"optimizer": {"lr": 0.001}},
     "trainer": {"max_steps": 1000, "precision": "auto"},
 }
 

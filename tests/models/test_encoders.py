@@ -13,6 +13,7 @@ from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder, encoder_from_identity
 from unirae.models.encoders.identity import EncoderIdentity
 from unirae.nn.narrow_weights import NarrowWeights
+from unirae.training.callbacks.compiled_blocks import repeated_blocks
 
 KINDS = list(TINY_ARCHITECTURES)
 
@@ -53,6 +54,18 @@ def test_a_token_lies_where_its_patch_lies(encoder: Encoder):
     changed[:, :, 8:16, 32:40] = 1 - changed[:, :, 8:16, 32:40]
     difference = (encoder.feature_maps(changed)[0] - encoder.feature_maps(images)[0]).norm(dim=1)[0]
     assert divmod(int(difference.argmax()), 6) == (1, 4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_its_blocks_compile_without_a_break(kind: str):
+    torch._dynamo.reset()
+    encoder, images = tiny_encoder(kind), torch.rand(2, 3, 32, 32)
+    wanted, blocks = encoder(images), repeated_blocks(encoder)
+    assert len(blocks) == 2
+    for block in blocks:
+        block.compile(backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(encoder(images), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_frozen_whatever_happens(encoder: Encoder):

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,6 +12,7 @@ from torch import nn
 
 from tiny_training import TINY, fit
 from unirae.app import trainer as app_trainer
+from unirae.app.assembly import assemble
 from unirae.app.composition import compose
 from unirae.app.trainer import resolve_compile
 from unirae.core import hardware
@@ -32,7 +34,17 @@ STAGES: dict[str, tuple[str, tuple[str, ...], int]] = {
     "mae": ("mae", (), 3),
     "stage1": ("stage1", ("model.decoder.depth=2",), 4),
     "stage1, DINO": ("stage1", DINO, 8),
+    "stage1, DINO, recomputed": (
+        "stage1",
+        (
+            *DINO,
+            "model.decoder.gradient_checkpointing=true",
+            "model.discriminator.gradient_checkpointing=true",
+        ),
+        8,
+    ),
     "stage2": ("stage2", ("trainer.accumulate_grad_batches=2",), 4),
+    "stage2, recomputed": ("stage2", ("model.dit.gradient_checkpointing=true",), 4),
     "linear_probe": ("linear_probe", (), 2),
 }
 
@@ -56,15 +68,17 @@ def compiled(module: nn.Module) -> int:
 
 
 def train(folder: Path, stage: str, *overrides: str, callbacks: tuple[pl.Callback, ...] = ()) -> Any:
-    own = [o for o in TINY[stage] if DINO[0] not in overrides or "discriminator." not in o]
+    patchgan = "model.discriminator."  # whose options DINO does not have
+    own = [o for o in TINY[stage] if DINO[0] not in overrides or not o.startswith(patchgan)]
     config = compose([*own, f"paths.output_dir={folder}", *overrides])
     return fit(config, callbacks=callbacks)
 
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The compiler's front end alone, which refuses what would break a graph; no C++ compiler is asked for."""
+    """The compiler's front end alone, which refuses breaks and too many graphs; no C++ compiler is asked for."""
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
 
 
@@ -85,10 +99,22 @@ def test_every_stage_trains_as_without(tmp_path: Path, name: str) -> None:
     assert_same_training(tmp_path, name)
 
 
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("name", ["stage1, DINO", "stage2"])
+def test_blocks_of_one_kind_share_their_graphs(tmp_path: Path, name: str) -> None:
+    stage, overrides, _ = STAGES[name]
+    deeper = "model.decoder.depth=12" if stage == "stage1" else "model.dit.depth=[12,12]"
+    graphs = []
+    for own in ((), (deeper,)):
+        torch._dynamo.utils.counters.clear()
+        train(tmp_path, stage, *overrides, *own, "trainer.max_steps=2", callbacks=(CompiledBlocks(),))
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[1] > 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["stage1, DINO", "stage2"])
 def test_the_compiler_changes_nothing_but_time(tmp_path: Path, name: str) -> None:
-    torch._dynamo.reset()
     assert_same_training(tmp_path, name)
 
 
@@ -111,69 +137,71 @@ def test_blocks_are_what_the_outermost_lists_hold() -> None:
     network = nn.Sequential(nn.ModuleList([inner, nn.Linear(2, 2)]), nn.Linear(2, 2))
     assert repeated_blocks(network) == [inner, network[0][1]]
     assert repeated_blocks(nn.Linear(2, 2)) == []
+    assert repeated_blocks(nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.ReLU())) == []
+    alike = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))  # as timm's
+    assert repeated_blocks(nn.Sequential(nn.ReLU(), alike)) == [alike[0], alike[1]]
 
 
 # --------------------------------------------------------------- the option
 
 
-def settings(compile: Any) -> dict[str, Any]:
-    return {"compile": compile, "accelerator": "cpu"}
+CPU: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
+
+
+def resolved(wanted: Any, max_steps: int) -> bool:
+    return resolve_compile({"compile": wanted}, CPU, max_steps=max_steps)
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
     """The devices for which someone asked whether the compiler works; it does not."""
-    devices: list[str] = []
+    devices: list[torch.device] = []
 
-    def problem(device_type: str) -> str:
-        devices.append(device_type)
+    def problem(device: torch.device) -> str:
+        devices.append(device)
         return "no C++ compiler"
 
     monkeypatch.setattr(app_trainer, "compiler_problem", problem)
     return devices
 
 
-def test_short_runs_do_not_wait_for_the_compiler(asked: list[str]) -> None:
-    assert resolve_compile(settings("auto"), None, max_steps=4999) is False
-    assert resolve_compile(settings(False), None, max_steps=10**6) is False
+def test_short_runs_do_not_wait_for_the_compiler(asked: list[torch.device]) -> None:
+    assert resolved("auto", 4999) is False
+    assert resolved(False, 10**6) is False
     assert asked == []
 
 
-def test_without_a_compiler_long_runs_go_on_and_say_so(asked: list[str], caplog: Any) -> None:
-    assert resolve_compile(settings("auto"), None, max_steps=5000) is False
-    assert asked == ["cpu"]
+def test_without_a_compiler_long_runs_go_on_and_say_so(asked: list[torch.device], caplog: Any) -> None:
+    assert resolved("auto", 5000) is False
+    assert asked == [torch.device("cpu")]
     assert "no C++ compiler" in caplog.text
-
-
-def test_who_asks_for_it_is_told_that_it_does_not_work(asked: list[str]) -> None:
-    with pytest.raises(ConfigError, match=r"trainer\.compile=true.*no C\+\+ compiler"):
-        resolve_compile(settings(True), None, max_steps=10)
 
 
 def test_where_the_compiler_works_long_runs_and_those_who_ask_have_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(app_trainer, "compiler_problem", lambda device_type: None)
-    assert resolve_compile(settings("auto"), None, max_steps=5000) is True
-    assert resolve_compile(settings(True), None, max_steps=1) is True
+    monkeypatch.setattr(app_trainer, "compiler_problem", lambda device: None)
+    assert resolved("auto", 5000) is True
+    assert resolved(True, 1) is True
 
 
-def test_a_continued_run_keeps_the_answer(tmp_path: Path, asked: list[str]) -> None:
-    def answer(before: dict[str, Any], max_steps: int) -> bool:
-        torch.save({"unirae": {"config": {"trainer": before}}}, tmp_path / "last.ckpt")
-        return resolve_compile(settings("auto"), tmp_path / "last.ckpt", max_steps=max_steps)
-
-    assert answer({"compile": False}, 10**6) is False
-    assert asked == []
-    assert answer({"compile": True}, 10) is False  # a machine without a compiler takes over
-    assert asked == ["cpu"]
-    assert answer({}, 10) is False  # a run of before there was this setting
-    assert asked == ["cpu"]
-
-
-def test_another_word_is_refused() -> None:
-    with pytest.raises(ConfigError, match="choose auto, true or false"):
-        resolve_compile(settings("yes"), None, max_steps=10)
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (True, r"trainer\.compile=true.*no C\+\+ compiler"),
+        ("yes", "'yes' is unknown; choose auto, true or false"),
+        ("true", "'true' is unknown; choose auto, true or false"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_before_anything_is_built(
+    asked: list[torch.device], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Any, message: str
+) -> None:
+    config = compose([*TINY["stage1"], f"paths.output_dir={tmp_path}/run"])
+    config["trainer"]["compile"] = wanted
+    monkeypatch.setattr("unirae.app.assembly.STAGES", {})
+    with pytest.raises(ConfigError, match=message):
+        assemble(config, experiment="tiny", checkpoint=None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_missing_compiler_is_a_reason_not_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +209,6 @@ def test_a_missing_compiler_is_a_reason_not_a_traceback(monkeypatch: pytest.Monk
         raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nand much more")
 
     monkeypatch.setattr(torch, "compile", broken)
-    problem = hardware.compiler_problem("cpu")
+    problem = hardware.compiler_problem(torch.device("cpu"))
     assert problem == "RuntimeError: InvalidCxxCompiler: No working C++ compiler found"
-    assert hardware.compiler_problem("mps") == "not made for mps"
+    assert hardware.compiler_problem(torch.device("mps")) == "not made for mps"

@@ -78,6 +78,22 @@ def test_continuing_after_a_crash_changes_nothing(tmp_path, stage):
         ]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_so_it_is_when_blocks_are_compiled(tmp_path, stage):
+    overrides = (
+        "trainer.max_steps=6",
+        "callbacks.model_checkpoint.every_n_train_steps=3",
+        "trainer.compile=true",
+        "trainer.precision=bf16-mixed",
+    )
+    run(tmp_path / "whole", stage, *overrides)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path / "parts", stage, *overrides, crash_at=4)
+    run(tmp_path / "parts", stage, *overrides, checkpoint=tmp_path / "parts" / "checkpoints" / "last.ckpt")
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+
+
 # ---------------------------------------------------------------- the real thing
 
 LONG = (

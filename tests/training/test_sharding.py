@@ -91,6 +91,12 @@ def test_two_shards_follow_one_process_in_bf16(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("strategy", [TWO, SHARDED], ids=["ddp", "fsdp"])
+def test_two_processes_with_compiled_blocks(tmp_path, one, strategy):
+    assert_same_run(train(tmp_path / "run", "trainer.max_steps=8", "trainer.compile=true", *strategy), one)
+
+
+@pytest.mark.slow
 def test_the_group_is_left_at_the_end(sharded):
     assert gloo_threads(sharded.parent / "threads", processes=2) == set()
 

@@ -14,6 +14,7 @@ from unirae.app.stage2 import assemble_stage2
 from unirae.app.trainer import (
     build_callbacks,
     build_trainer,
+    check_compile,
     limit,
     resolve_compile,
     resolve_float32_matmul,
@@ -68,13 +69,14 @@ def assemble(config: dict[str, Any], *, experiment: str, checkpoint: Path | None
     torch.set_float32_matmul_precision(config["trainer"]["float32_matmul"])
     pl.seed_everything(config["seed"], verbose=False)
     trainer = build_trainer(config, output_dir=output_dir)
+    check_compile(config["trainer"], trainer)
 
     if stage not in STAGES:
         raise ConfigError(f"model.stage={stage} is unknown; choose one of {', '.join(STAGES)}")
     module, data = STAGES[stage](config, trainer, checkpoint)
     max_steps = builders.total_steps(config["trainer"], steps_per_epoch=data.steps_per_epoch)
     limit(trainer, max_steps=max_steps)
-    config["trainer"]["compile"] = resolve_compile(config["trainer"], checkpoint, max_steps=max_steps)
+    config["trainer"]["compile"] = resolve_compile(config["trainer"], trainer, max_steps=max_steps)
     callbacks_of(trainer).extend(
         build_callbacks(
             config,

@@ -48,7 +48,7 @@ from unirae.training.strategy import GradientAveraging, Sharding
 log = get_logger(__name__)
 
 _WORTH_COMPILING = 5000
-"""Steps from which on a run makes up for the seconds that compiling takes."""
+"""Steps of a run from which on the seconds that compiling takes hardly matter."""
 _STRATEGIES = {"ddp": GradientAveraging, "fsdp": Sharding}
 
 
@@ -270,23 +270,25 @@ def resolve_float32_matmul(settings: Config, checkpoint: Path | None) -> str:
     return wanted
 
 
-def resolve_compile(settings: Config, checkpoint: Path | None, *, max_steps: int) -> bool:
-    """What ``trainer.compile`` means here; ``auto`` is settled once in a run, like the precision."""
+def check_compile(settings: Config, trainer: pl.Trainer) -> None:
+    """Refuse a ``trainer.compile`` that is none, or that cannot be had, before anything is built."""
     wanted = settings["compile"]
-    if wanted == "auto" and checkpoint is not None:
-        before = load_tensors(checkpoint)["unirae"]["config"]["trainer"]
-        wanted = before.get("compile", wanted)  # runs of before this setting lack it
     if wanted not in ("auto", True, False):
-        raise ConfigError(f"trainer.compile={wanted} is unknown; choose auto, true or false")
-    if not wanted or (wanted == "auto" and max_steps < _WORTH_COMPILING):
-        return False
-    problem = compiler_problem(_device_type(settings["accelerator"]))
-    if problem is None:
-        return True
-    if settings["compile"] != "auto":
+        raise ConfigError(f"trainer.compile={wanted!r} is unknown; choose auto, true or false")
+    if wanted is True and (problem := compiler_problem(trainer.strategy.root_device)):
         raise ConfigError(f"trainer.compile=true: torch.compile does not work here ({problem})")
-    log.warning("blocks run as they are, which is slower: torch.compile does not work here (%s)", problem)
-    return False
+
+
+def resolve_compile(settings: Config, trainer: pl.Trainer, *, max_steps: int) -> bool:
+    """What ``trainer.compile`` means in a run of that length."""
+    if settings["compile"] != "auto":
+        return settings["compile"]
+    if max_steps < _WORTH_COMPILING:
+        return False
+    if problem := compiler_problem(trainer.strategy.root_device):
+        log.warning("blocks run as they are, which is slower: torch.compile does not work here (%s)", problem)
+        return False
+    return True
 
 
 def _precision_plugins(precision: str, device_type: str) -> list[Any]:

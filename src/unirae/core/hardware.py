@@ -4,7 +4,7 @@ import ctypes
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +36,18 @@ def fastest_precision(device_type: str) -> str:
     return choice
 
 
-def compiler_problem(device_type: str) -> str | None:
-    """Why torch.compile does not work here, tried on one small function; None where it does.
+def compiler_problem(device: torch.device) -> str | None:
+    """Why torch.compile does not work on this device, tried on one small function; None where it does.
 
     It takes a few seconds, and less once torch has it in its own cache.
     """
-    if device_type not in ("cpu", "cuda"):
-        return f"not made for {device_type}"
+    if device.type not in ("cpu", "cuda"):
+        return f"not made for {device.type}"
     try:
-        torch.compile(_small, dynamic=False)(torch.ones(64, device=device_type))
-    except (
-        Exception
-    ) as error:  # a C++ compiler, Triton or Python's headers are missing: each has errors of its own
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            torch.compile(_small, dynamic=False)(torch.ones(64, device=device))
+    # a C++ compiler, Triton or Python's headers are missing: each has errors of its own
+    except Exception as error:
         return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')[:200]}"
     return None
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from torch import nn
 
 from unirae.core.log import get_logger
@@ -25,6 +26,7 @@ class CompiledBlocks(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: ManualModule) -> None:
         """Nothing is compiled yet: that happens when a block is first called."""
+        torch.compiler.reset()  # graphs of an earlier run in this process count towards torch's limit for a function
         blocks = [block for network in module.computing for block in repeated_blocks(network)]
         for block in blocks:
             block.compile(dynamic=False)
@@ -40,9 +42,13 @@ class CompiledBlocks(pl.Callback):
         """From here on they are what they were."""
         self._use(False)
 
-    def on_exception(self, *_: Any) -> None:
-        """A step broke off."""
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        """A step broke off, perhaps because a block cannot be compiled."""
+        from torch._dynamo.exc import TorchDynamoException
+
         self._use(False)
+        if isinstance(exception, TorchDynamoException):
+            log.error("a block could not be compiled: trainer.compile=false runs it as it is")
 
     def _use(self, wanted: bool) -> None:
         for block, compiled in self._compiled:
@@ -50,7 +56,9 @@ class CompiledBlocks(pl.Callback):
 
 
 def repeated_blocks(network: nn.Module) -> list[nn.Module]:
-    """The members of the outermost ``ModuleList``s: what a transformer of any library goes through in turn."""
-    if isinstance(network, nn.ModuleList):
-        return list(network)
-    return [block for child in network.children() for block in repeated_blocks(child)]
+    """What a transformer goes through in turn: the outermost ``ModuleList``s and ``Sequential``s of one class."""
+    members = list(network.children())
+    of_one_class = len(members) > 1 and len({type(member) for member in members}) == 1
+    if isinstance(network, nn.ModuleList) or (isinstance(network, nn.Sequential) and of_one_class):
+        return members
+    return [block for member in members for block in repeated_blocks(member)]

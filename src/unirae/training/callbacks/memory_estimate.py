@@ -14,8 +14,8 @@ log = get_logger(__name__)
 class MemoryEstimate(pl.Callback):
     """Logs an estimate of the memory per device: the tensors of a step, found by rehearsing it.
 
-    Not counted: the libraries themselves, work space of kernels, what an allocator keeps in reserve, the data loader;
-    where FSDP shards a network, activations.
+    Not counted: the libraries themselves, work space of kernels, what an allocator keeps in reserve, the data loader,
+    what torch.compile changes; where FSDP shards a network, activations.
     """
 
     def on_train_start(self, trainer: pl.Trainer, module: ManualModule) -> None:
