@@ -93,6 +93,14 @@ def test_a_command_may_be_spelt_as_its_script(monkeypatch, capsys):
     assert "unirae sample-dit" in capsys.readouterr().out
 
 
+def test_who_reads_the_help_may_leave():
+    command = [sys.executable, "-m", "unirae.app.main", "sample-dit", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reading:
+        reading.stdout.close()
+        _, errors = reading.communicate()
+    assert (reading.returncode, errors) == (0, "")
+
+
 # ---------------------------------------------------------------- exit statuses
 
 

@@ -1,5 +1,7 @@
 """Command-line types that the commands share."""
 
+import os
+import sys
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,7 +48,11 @@ def parse(options: type[Any]) -> Any:
 
     A ``~`` that starts a path is the home folder, also in ``--output=~/x``, which shells hand over as it is.
     """
-    return _at_home(tyro.cli(options, use_underscores=True, config=(tyro.conf.FlagConversionOff,)))
+    try:
+        return _at_home(tyro.cli(options, use_underscores=True, config=(tyro.conf.FlagConversionOff,)))
+    except BrokenPipeError:  # who reads --help has seen enough: `… --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
+        raise SystemExit(0) from None
 
 
 def _at_home(value: Any) -> Any:
