@@ -39,7 +39,7 @@ def draw_comparison(
             layout=ConstrainedLayoutEngine(h_pad=0.08),
         )
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axes, name in zip(panels, names, strict=False):
+        for axes, name in zip(panels[: len(names)], names, strict=True):
             _draw_panel(axes, name, curves, run)
         for axes in panels[len(names) :]:
             axes.set_axis_off()

@@ -154,7 +154,8 @@ class RAEDiTPipeline(DiffusionPipeline):
         times = grid_of_times(num_points, self.transformer.config.time_shift, grid)
         self.scheduler.set_timesteps(sigmas=times[:-1] if grid == "to_zero" else times, device=x.device)
         self.scheduler.set_begin_index(0)
-        steps = list(zip(times[:-1], self.scheduler.timesteps, strict=False))
+        starts = times[:-1]
+        steps = list(zip(starts, self.scheduler.timesteps[: len(starts)], strict=True))
         progress_bar: Any = self.progress_bar
         with progress_bar(total=len(steps)) as bar:
             for t, timestep in steps:
