@@ -17,6 +17,7 @@ from unirae.core.distributed import rank
 from unirae.core.images import quantise, to_float, to_signed
 from unirae.core.keyed_random import Stream, sample_keys
 from unirae.losses.diffaug import diff_augment
+from unirae.training.manual import MicroBatch
 
 LEARNS_FROM, SEEN_FROM, STEPS = 1, 2, 5
 CONSTANT_WEIGHT = "model.fixed_adaptive_weight=0.3"
@@ -258,6 +259,30 @@ def test_fakes_are_clean_fresh_and_on_the_8_bit_grid(tmp_path):
             quantise(module.rae.reconstruct(images)) * 255
         )  # without noise, by the decoder after its update
     torch.testing.assert_close(fake, fresh, rtol=0, atol=1e-3)
+
+
+def leaves_of(result: Tensor) -> list[Tensor]:
+    """The tensors that a backward pass from ``result`` would give a gradient."""
+    seen, ahead, leaves = set(), [result.grad_fn], []
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        ahead += [before for before, _ in node.next_functions]
+        leaves += [node.variable] if hasattr(node, "variable") else []
+    return leaves
+
+
+def test_the_generators_loss_leads_back_to_the_image_alone(tmp_path):
+    config = tiny_config(output_dir=tmp_path)
+    adversary = builders.build_adversary(config["model"], steps_per_epoch=4)
+    weights = list(adversary.discriminator.trained.parameters())
+    image = torch.rand(2, 3, 32, 32, requires_grad=True)
+    loss = adversary.generator_loss(image, MicroBatch(image.detach(), sample_keys(0, 0, torch.arange(2))))
+    assert [id(leaf) for leaf in leaves_of(loss)] == [id(image)]
+    assert weights
+    assert all(weight.requires_grad for weight in weights)
 
 
 def test_bf16_autocast_runs_and_stays_finite_and_close(tmp_path, history):

@@ -1,6 +1,7 @@
 """The adversarial half of stage 1: who judges, how strongly, from which step on, and how the judge learns."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -61,9 +62,11 @@ class Adversary(nn.Module):
         self._augment = augment
 
     def generator_loss(self, image: Float[Tensor, "b 3 H W"], part: MicroBatch) -> Float[Tensor, ""]:
-        """−mean of the logits of augmented reconstructions, by a discriminator in eval mode."""
+        """−mean of the logits of augmented reconstructions, by a discriminator that is constant and in eval mode."""
         self.discriminator.eval()
-        return generator_loss(self.discriminator(self.augment(image, part, Stream.AUGMENT_GENERATOR_FAKE)))
+        with constant(self.discriminator.trained):
+            fakes = self.augment(image, part, Stream.AUGMENT_GENERATOR_FAKE)
+            return generator_loss(self.discriminator(fakes))
 
     def balance(
         self,
@@ -126,3 +129,20 @@ class Adversary(nn.Module):
             f"discriminator: learns from step {self.update_start_step}, the generator sees it from step "
             f"{self.gan_start_step}; {self.schedule.describe()}, counted from its first update"
         )
+
+
+@contextmanager
+def constant(module: nn.Module) -> Iterator[None]:
+    """What is computed within the block gives the module's parameters no gradient.
+
+    Asking for the image's gradient alone is not enough: the backward pass of a block under torch.compile makes the
+    gradients of all its inputs that want one.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

@@ -33,13 +33,6 @@ _OUR_NAMES = {
 }
 
 
-class _TanhMlp(Mlp):
-    """The approximate GELU of the official discriminator, though DINO was trained with the exact one."""
-
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        return self.contract(F.gelu(self.expand(x), approximate="tanh"))
-
-
 class DinoFeatures(nn.Module):
     """Tokens of the last block and of chosen blocks. Random until :meth:`load_official`."""
 
@@ -118,8 +111,9 @@ class DinoFeatures(nn.Module):
 
 
 def _block(width: int, num_heads: int) -> Block:
+    """With the approximate GELU of the official discriminator, though DINO was trained with the exact one."""
     block = Block(width=width, num_heads=num_heads, mlp_width=4 * width, norm_eps=1e-6)
-    block.mlp = _TanhMlp(width=width, hidden_width=4 * width)
+    block.mlp = Mlp(width=width, hidden_width=4 * width, approximate="tanh")
     return block
 
 
