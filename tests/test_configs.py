@@ -478,6 +478,20 @@ def test_unknown_names_are_refused_by_name(overrides, cause):
         compose(overrides)
 
 
+@pytest.mark.parametrize(
+    "key", ["trainer.max_step", "steps", "model.optimizer.learning_rate", "model.new.lr"]
+)
+def test_a_key_that_nothing_reads_cannot_be_added(key):
+    first = key.removesuffix(".lr")  # the outermost that is new
+    with pytest.raises(ConfigError, match=rf"sets {re.escape(first)}, which nothing reads"):
+        compose(["experiment=rae_tiny", f"+{key}=3"])
+
+
+def test_an_argument_that_a_yaml_leaves_out_can_be_added():
+    data = compose(["experiment=rae_tiny", "+data.train_transform.flip_probability=0"])["data"]
+    assert data["train_transform"]["flip_probability"] == 0
+
+
 def test_a_misspelt_key_in_an_experiment_file_is_refused(tmp_path, monkeypatch):
     copy = tmp_path / "configs"
     shutil.copytree(CONFIGS, copy)

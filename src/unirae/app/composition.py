@@ -40,8 +40,8 @@ def finish(cfg: Any, *, choices: dict[str, str | None], overrides: list[str]) ->
     """Check the keys of what Hydra composed, resolve it, and return plain values.
 
     An experiment file is merged into the configuration, so Hydra would take a misspelt key in it for a new one.
-    What the groups define without the experiment is the list of keys that exist; ``+key=value`` on the command
-    line adds one knowingly.
+    What the groups define without the experiment is the list of keys that exist; ``+node.key=value`` on the command
+    line adds an argument to a node with ``_target_``, whose constructor says if it has none of that name.
 
     The result also lists under ``changed_keys`` what the experiment and the command line set to other values than the
     groups: so whoever derives a value can tell a default from somebody's wish.
@@ -64,12 +64,8 @@ def finish(cfg: Any, *, choices: dict[str, str | None], overrides: list[str]) ->
     base = hydra.compose("train", ["~experiment", *groups])
     known = OmegaConf.to_container(base, resolve=False)
     used = OmegaConf.to_container(cfg, resolve=False)
-    added = {o.lstrip("+").split("=", 1)[0] for o in overrides if o.startswith("+")}
-    unknown = [
-        key
-        for key in _unknown_keys(used, known)
-        if not any(key == a or key.startswith(f"{a}.") for a in added)
-    ]
+    added = [o.lstrip("+").split("=", 1)[0] for o in overrides if o.startswith("+")]
+    unknown = [key for key in _unknown_keys(used, known) if not _is_argument(key, used, added)]
     if unknown:
         raise ConfigError(
             f"experiment={choices.get('experiment')} sets {', '.join(unknown)}, which nothing reads; is it misspelt? "
@@ -97,6 +93,12 @@ def _unknown_keys(used: Any, known: Any, prefix: str = "") -> list[str]:
     return found
 
 
+def _is_argument(key: str, used: Any, added: list[str]) -> bool:
+    """Whether the command line adds it to a node that is built by a constructor."""
+    node = _at(used, key.rpartition(".")[0])
+    return "_target_" in node and any(f"{one}.".startswith(f"{key}.") for one in added)
+
+
 def _changed_keys(used: Any, known: Any, prefix: str = "") -> list[str]:
     """Dotted names of the values of ``used`` that are not those of ``known``."""
     if not isinstance(used, dict) or not isinstance(known, dict):
@@ -111,6 +113,6 @@ def _keys_of_chosen_groups(used: Any, overrides: list[str]) -> list[str]:
 
 
 def _at(node: Any, dotted: str) -> Any:
-    for part in dotted.split("."):
+    for part in dotted.split(".") if dotted else ():
         node = node[part]
     return node
