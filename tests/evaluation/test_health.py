@@ -163,11 +163,11 @@ def test_unknown_curves_name_the_known_ones(tmp_path):
 # ---------------------------------------------------------------- the curves of the package
 
 
-def test_the_tiny_experiments_have_curves_of_three_seeds():
+def test_the_tiny_experiments_have_curves_of_four_seeds():
     assert known_curves() == ["dit_tiny", "mae_tiny", "rae_tiny"]
     for name in known_curves():
         content = read_json(FOLDER / f"{name}.json")
-        assert (content["name"], len({run["seed"] for run in content["runs"]})) == (name, 3)
+        assert (content["name"], len({run["seed"] for run in content["runs"]})) == (name, 4)
         assert (FOLDER / f"{name}.json").stat().st_size < 40_000
 
 

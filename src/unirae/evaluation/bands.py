@@ -4,7 +4,7 @@ A logged value is that of a single step, which is noisy, so all runs are smoothe
 ``window_steps``, which a lone spike does not move and which is known while a run goes on. The band reaches from the
 least to the greatest of the reference runs at each step, widened on both sides by the largest of
 
-- ``SPREADS`` times how far these runs lie apart within a window of it: another seed may lie a little outside of three;
+- ``SPREADS`` times how far these runs lie apart within a window of it: another seed may lie a little outside of these;
 - ``NOISES`` standard deviations of single values, estimated from neighbouring ones: all there is where the reference is
   one run;
 - ``FLOOR``: what nobody need care about.

@@ -18,6 +18,9 @@ log = get_logger(__name__)
 class RunProgress(pl.Callback):
     """Shows the step, the loss, images/s and the time left; logs ``train/images_per_s`` and ``train/time_left_s``.
 
+    Images/s are those since the last time. The time left is judged by all steps so far but the first, with what came
+    between them: samples and scores come again.
+
     Args:
         label: what the bar says.
         images_per_step: the global batch size.
@@ -26,11 +29,13 @@ class RunProgress(pl.Callback):
     def __init__(self, *, label: str, images_per_step: int) -> None:
         self.label, self.images_per_step = label, images_per_step
         self._bar: Progress | None = None
-        self._mark = (0, 0.0)
+        self._first = 0
+        self._start = self._mark = (0, 0.0)
 
     def on_train_start(self, trainer: pl.Trainer, module: ManualModule) -> None:
         """Start the clock, and the bar where there is a terminal."""
-        self._mark = (trainer.global_step, time.perf_counter())
+        self._first = trainer.global_step
+        self._start = self._mark = (self._first, time.perf_counter())
         console = Console(stderr=True)
         if is_main() and console.is_terminal:
             self._bar = Progress(
@@ -51,12 +56,17 @@ class RunProgress(pl.Callback):
         step = trainer.global_step
         if self._bar:
             self._bar.update(self._task, completed=step)
-        if not logs_now(trainer):
-            return
-        (since, then), now = self._mark, time.perf_counter()
+        now = time.perf_counter()
+        if logs_now(trainer):
+            self._report(trainer, module, now)
+        if step == self._first + 1:
+            self._start = (step, now)
+
+    def _report(self, trainer: pl.Trainer, module: ManualModule, now: float) -> None:
+        step = trainer.global_step
+        left_s = (trainer.max_steps - step) / _steps_per_s(self._start, step, now)
+        steps_per_s = _steps_per_s(self._mark, step, now)
         self._mark = (step, now)
-        steps_per_s = (step - since) / max(now - then, 1e-9)
-        left_s = (trainer.max_steps - step) / max(steps_per_s, 1e-9)
         speed = {"train/images_per_s": steps_per_s * self.images_per_step, "train/time_left_s": left_s}
         for logger in trainer.loggers:
             logger.log_metrics(speed, step)
@@ -65,14 +75,8 @@ class RunProgress(pl.Callback):
         if self._bar:
             self._bar.update(self._task, status=status)
         elif is_main():
-            log.info(
-                "%s: step %d/%d, %s, %s left",
-                self.label,
-                step,
-                trainer.max_steps,
-                status,
-                readable_time(left_s),
-            )
+            left = f"{readable_time(left_s)} left" if step < trainer.max_steps else "the last step"
+            log.info("%s: step %d/%d, %s, %s", self.label, step, trainer.max_steps, status, left)
 
     def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         """Take the bar away."""
@@ -83,6 +87,11 @@ class RunProgress(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         """Take the bar away before the error is printed."""
         self.teardown(trainer, module, "fit")
+
+
+def _steps_per_s(since: tuple[int, float], step: int, now: float) -> float:
+    """Since an earlier step and its time."""
+    return (step - since[0]) / max(now - since[1], 1e-9)
 
 
 def readable_time(seconds: float) -> str:
