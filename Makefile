@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Exact versions that were tested, on the Python they were tested with; drop it with `make CONSTRAINTS=`.
 CONSTRAINTS ?= -c constraints.txt
 
+BESIDE := $(if $(AGAINST),--against $(AGAINST))
+
 .PHONY: demo test test-slow test-gpu check bench format clean help
 
 help:  ## what there is
@@ -40,13 +42,13 @@ check: $(VENV)/installed-dev  ## formatting, lint, types, layers, then the defau
 	$(BIN)/pytest
 
 bench: $(VENV)/installed-dev  ## measure beside the official code: make bench AGAINST=DIR; with CHECK=1 compare with the committed results
-	for script in stage1 stage2 autoencoder sampling solvers; do \
-		$(BIN)/python benchmarks/$$script.py $(if $(AGAINST),--against $(AGAINST)) $(if $(CHECK),--check) || exit 1; \
-	done
-	$(BIN)/python benchmarks/evaluation.py --images 300 --rounds 1 $(if $(CHECK),--check)
-	$(BIN)/python benchmarks/evaluation.py --extractor projection --rounds 5 $(if $(CHECK),--check)
-	$(BIN)/python benchmarks/data.py $(if $(CHECK),--check)
-	$(BIN)/python benchmarks/memory.py $(if $(CHECK),--check)
+	failed=; \
+	for run in "stage1 $(BESIDE)" "stage2 $(BESIDE)" "autoencoder $(BESIDE)" "sampling $(BESIDE)" "solvers $(BESIDE)" \
+		"evaluation --images 300 --rounds 1" "evaluation --extractor projection --rounds 5" data memory; do \
+		set -- $$run; script=$$1; shift; \
+		$(BIN)/python benchmarks/$$script.py "$$@" $(if $(CHECK),--check) || failed="$$failed $$script"; \
+	done; \
+	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 	$(if $(CHECK),,$(BIN)/python benchmarks/where_time_goes.py && $(BIN)/python benchmarks/report.py)
 
 format: $(VENV)/installed-dev  ## let ruff format and mend
