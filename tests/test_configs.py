@@ -483,12 +483,13 @@ def test_unknown_names_are_refused_by_name(overrides, cause):
 )
 def test_a_key_that_nothing_reads_cannot_be_added(key):
     first = key.removesuffix(".lr")  # the outermost that is new
-    with pytest.raises(ConfigError, match=rf"sets {re.escape(first)}, which nothing reads"):
+    with pytest.raises(ConfigError, match=rf"\+ adds {re.escape(first)}, which nothing reads"):
         compose(["experiment=rae_tiny", f"+{key}=3"])
 
 
-def test_an_argument_that_a_yaml_leaves_out_can_be_added():
-    data = compose(["experiment=rae_tiny", "+data.train_transform.flip_probability=0"])["data"]
+@pytest.mark.parametrize("added", [".flip_probability=0", "={flip_probability: 0}"])
+def test_an_argument_that_a_yaml_leaves_out_can_be_added(added):
+    data = compose(["experiment=rae_tiny", f"+data.train_transform{added}"])["data"]
     assert data["train_transform"]["flip_probability"] == 0
 
 

@@ -30,11 +30,19 @@ def test_an_override_may_name_its_part():
     }
 
 
+ADDED = "+data.train_transform.flip_probability=0"
+
+
 def test_groups_and_added_keys():
-    given = distribute(["model/decoder=vit_base", "data=synthetic", "+model.new=1", "dit:+model.other=2"])
-    assert given["rae"] == ["model/decoder=vit_base", "data=synthetic", "+model.new=1"]
-    assert given["encoder"] == ["data=synthetic", "+model.new=1"]
-    assert given["dit"] == ["data=synthetic", "+model.new=1", "+model.other=2"]
+    given = distribute(["model/decoder=vit_base", "data=synthetic", ADDED, f"dit:{ADDED}"])
+    assert given["rae"] == ["model/decoder=vit_base", "data=synthetic", ADDED]
+    assert given["encoder"] == ["data=synthetic", ADDED]
+    assert given["dit"] == ["data=synthetic", ADDED, ADDED]
+
+
+def test_an_added_key_goes_where_its_node_is():
+    given = distribute(["+model.discriminator.seed=1"])
+    assert [part for part in PARTS if given[part]] == ["rae", "random_encoder"]
 
 
 def test_nothing_given_is_nothing_composed():
@@ -44,6 +52,8 @@ def test_nothing_given_is_nothing_composed():
 @pytest.mark.parametrize(
     ("override", "said"),
     [
+        ("+model.dot.seed=1", r"no part of the demo has the key model\.dot\.seed"),
+        ("+seeds=1", "no part of the demo has the key seeds"),
         ("model.optimiser.lr=1", r"no part of the demo has the key model\.optimiser\.lr"),
         ("encoder:model.disc_weight=0", r"the part encoder \(mae_tiny\) lacks the key model\.disc_weight"),
         ("trainer.max_steps", "give key=value"),

@@ -65,7 +65,14 @@ def finish(cfg: Any, *, choices: dict[str, str | None], overrides: list[str]) ->
     known = OmegaConf.to_container(base, resolve=False)
     used = OmegaConf.to_container(cfg, resolve=False)
     added = [o.lstrip("+").split("=", 1)[0] for o in overrides if o.startswith("+")]
-    unknown = [key for key in _unknown_keys(used, known) if not _is_argument(key, used, added)]
+    unknown = [
+        key for key in _unknown_keys(used, known) if not (_is_added(key, added) and _is_argument(key, used))
+    ]
+    if by_hand := [key for key in unknown if _is_added(key, added)]:
+        raise ConfigError(
+            f"+ adds {', '.join(by_hand)}, which nothing reads: it adds arguments to nodes with _target_ alone. Is it "
+            "misspelt? To see the keys: python src/train.py experiment=NAME --cfg job"
+        )
     if unknown:
         raise ConfigError(
             f"experiment={choices.get('experiment')} sets {', '.join(unknown)}, which nothing reads; is it misspelt? "
@@ -93,10 +100,14 @@ def _unknown_keys(used: Any, known: Any, prefix: str = "") -> list[str]:
     return found
 
 
-def _is_argument(key: str, used: Any, added: list[str]) -> bool:
-    """Whether the command line adds it to a node that is built by a constructor."""
-    node = _at(used, key.rpartition(".")[0])
-    return "_target_" in node and any(f"{one}.".startswith(f"{key}.") for one in added)
+def _is_added(key: str, added: list[str]) -> bool:
+    """Whether the command line adds it, something in it, or a node that it is in."""
+    return any(f"{one}.".startswith(f"{key}.") or key.startswith(f"{one}.") for one in added)
+
+
+def _is_argument(key: str, used: Any) -> bool:
+    """Whether it lies in a node that is built by a constructor."""
+    return "_target_" in _at(used, key.rpartition(".")[0])
 
 
 def _changed_keys(used: Any, known: Any, prefix: str = "") -> list[str]:

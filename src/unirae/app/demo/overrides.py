@@ -11,7 +11,7 @@ from unirae.core.errors import ConfigError
 def distribute(overrides: Sequence[str]) -> dict[str, list[str]]:
     """The overrides of each part: those that name it (``dit:key=value``), and those whose key it has.
 
-    What adds a key (``+key=value``) goes to every part.
+    What adds a key (``+node.key=value``) goes to the parts that have the node.
 
     Raises:
         ConfigError: one that is not of this form, or whose key none of the parts that it is for has.
@@ -23,7 +23,8 @@ def distribute(overrides: Sequence[str]) -> dict[str, list[str]]:
     for override in overrides:
         part, key, text = _parse(override)
         parts = [part] if part else list(PARTS)
-        chosen = [p for p in parts if text.startswith("+") or _has(configs[PARTS[p]], key)]
+        wanted = key.rpartition(".")[0] or key if text.startswith("+") else key
+        chosen = [p for p in parts if _has(configs[PARTS[p]], wanted)]
         if not chosen:
             where = f"the part {part} ({PARTS[part]})" if part else "no part of the demo"
             raise ConfigError(

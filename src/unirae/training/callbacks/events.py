@@ -30,6 +30,12 @@ def publish_scores(trainer: pl.Trainer, module: pl.LightningModule, scores: dict
             callback.on_scores(trainer, module, scores)
 
 
+def announce_scoring(trainer: pl.Trainer, what: str) -> None:
+    """Say in the log what an evaluation begins with: it may take longer than many steps."""
+    if is_main():
+        log.info("step %d: scoring %s", trainer.global_step, what)
+
+
 def record_scores(trainer: pl.Trainer, module: pl.LightningModule, result: Scores, *, folder: Path) -> None:
     """Write an evaluation into its file of ``folder``, say it in the log, publish it as ``val/…``."""
     if is_main():

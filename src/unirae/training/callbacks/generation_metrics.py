@@ -7,8 +7,6 @@ from typing import Any
 import lightning.pytorch as pl
 
 from unirae.core.cache import cache_dir
-from unirae.core.distributed import is_main
-from unirae.core.log import get_logger
 from unirae.evaluation.generation import evaluate_generation
 from unirae.evaluation.image_sampler import ImageSampler, LabelRule
 from unirae.evaluation.reference import Reference, reference_from_data
@@ -17,10 +15,8 @@ from unirae.evaluation.sampling import SamplerSettings
 from unirae.evaluation.scores import Scores
 from unirae.metrics.set_metrics import SetMetric, needs
 from unirae.models.denoiser import Denoiser
-from unirae.training.callbacks.events import evaluation_data, is_due, record_scores
+from unirae.training.callbacks.events import announce_scoring, evaluation_data, is_due, record_scores
 from unirae.training.stage2 import Stage2
-
-log = get_logger(__name__)
 
 
 class GenerationMetrics(pl.Callback):
@@ -70,10 +66,9 @@ class GenerationMetrics(pl.Callback):
     def evaluate(self, trainer: pl.Trainer, module: Stage2) -> None:
         """Sample with the EMA weights and publish the scores."""
         module.guard.check(module.last_checkpoint)  # its message names the step and the terms
+        announce_scoring(trainer, f"{self.num_samples} samples")
         if self._reference is None:
             self._reference = self._compute_reference(trainer, module)
-        if is_main():
-            log.info("step %d: sampling %d images to score them", trainer.global_step, self.num_samples)
         with module.whole_average() as average:
             result = self._scores(trainer, module, average, self._reference)
         record_scores(trainer, module, result, folder=self.folder)

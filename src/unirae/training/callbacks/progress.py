@@ -1,11 +1,14 @@
 """How far, how fast, how long: a progress bar on a terminal, plain lines in a log file, numbers in the loggers."""
 
 import time
+from collections import deque
+from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import lightning.pytorch as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
@@ -18,33 +21,44 @@ log = get_logger(__name__)
 class RunProgress(pl.Callback):
     """Shows the step, the loss, images/s and the time left; logs ``train/images_per_s`` and ``train/time_left_s``.
 
-    Images/s are those since the last time. The time left is judged by all steps so far but the first, with what came
-    between them: samples and scores come again.
+    Both are judged anew every ``log_every_n_steps``: images/s by the steps since the last time, the time left by the
+    median of the last nine times. So a pause for samples or scores does not count, while a stage 1 whose GAN has begun
+    is believed to be slower after a few lines. The first step, for which workers start, counts only if it is logged.
 
     Args:
         label: what the bar says.
         images_per_step: the global batch size.
+        console: where the bar goes if it is a terminal; standard error without one.
+        clock: seconds.
     """
 
-    def __init__(self, *, label: str, images_per_step: int) -> None:
+    def __init__(
+        self,
+        *,
+        label: str,
+        images_per_step: int,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.label, self.images_per_step = label, images_per_step
+        self.console, self.clock = console or Console(stderr=True), clock
         self._bar: Progress | None = None
         self._first = 0
-        self._start = self._mark = (0, 0.0)
+        self._mark = (0, 0.0)
+        self._seconds_per_step: deque[float] = deque(maxlen=9)
 
     def on_train_start(self, trainer: pl.Trainer, module: ManualModule) -> None:
         """Start the clock, and the bar where there is a terminal."""
         self._first = trainer.global_step
-        self._start = self._mark = (self._first, time.perf_counter())
-        console = Console(stderr=True)
-        if is_main() and console.is_terminal:
+        self._mark = (self._first, self.clock())
+        self._seconds_per_step.clear()
+        if is_main() and self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("[bold]{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[status]}"),
-                TimeRemainingColumn(compact=True),
-                console=console,
+                console=self.console,
             )
             self._bar.start()
             self._task = self._bar.add_task(
@@ -56,27 +70,28 @@ class RunProgress(pl.Callback):
         step = trainer.global_step
         if self._bar:
             self._bar.update(self._task, completed=step)
-        now = time.perf_counter()
+        now = self.clock()
         if logs_now(trainer):
             self._report(trainer, module, now)
-        if step == self._first + 1:
-            self._start = (step, now)
+        elif step == self._first + 1:
+            self._mark = (step, now)
 
     def _report(self, trainer: pl.Trainer, module: ManualModule, now: float) -> None:
-        step = trainer.global_step
-        left_s = (trainer.max_steps - step) / _steps_per_s(self._start, step, now)
-        steps_per_s = _steps_per_s(self._mark, step, now)
+        (since, then), step = self._mark, trainer.global_step
         self._mark = (step, now)
-        speed = {"train/images_per_s": steps_per_s * self.images_per_step, "train/time_left_s": left_s}
+        seconds_per_step = max(now - then, 1e-9) / (step - since)
+        self._seconds_per_step.append(seconds_per_step)
+        left_s = (trainer.max_steps - step) * median(self._seconds_per_step)
+        speed = {"train/images_per_s": self.images_per_step / seconds_per_step, "train/time_left_s": left_s}
         for logger in trainer.loggers:
             logger.log_metrics(speed, step)
         loss = module.last_terms.get("loss", float("nan"))
-        status = f"loss {loss:.4f}, {speed['train/images_per_s']:.1f} images/s"
+        left = f"{readable_time(left_s)} left" if step < trainer.max_steps else "the last step"
+        status = f"loss {loss:.4f}, {speed['train/images_per_s']:.1f} images/s, {left}"
         if self._bar:
             self._bar.update(self._task, status=status)
         elif is_main():
-            left = f"{readable_time(left_s)} left" if step < trainer.max_steps else "the last step"
-            log.info("%s: step %d/%d, %s, %s", self.label, step, trainer.max_steps, status, left)
+            log.info("%s: step %d/%d, %s", self.label, step, trainer.max_steps, status)
 
     def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         """Take the bar away."""
@@ -87,11 +102,6 @@ class RunProgress(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         """Take the bar away before the error is printed."""
         self.teardown(trainer, module, "fit")
-
-
-def _steps_per_s(since: tuple[int, float], step: int, now: float) -> float:
-    """Since an earlier step and its time."""
-    return (step - since[0]) / max(now - since[1], 1e-9)
 
 
 def readable_time(seconds: float) -> str:

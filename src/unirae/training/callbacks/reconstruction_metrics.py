@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from unirae.evaluation.reading import describe_data
 from unirae.evaluation.reconstruction import ReconstructionMetrics as Metrics
 from unirae.evaluation.reconstruction import evaluate_reconstruction
-from unirae.training.callbacks.events import evaluation_data, is_due, record_scores
+from unirae.training.callbacks.events import announce_scoring, evaluation_data, is_due, record_scores
 from unirae.training.stage1 import Stage1
 
 
@@ -49,12 +49,14 @@ class ReconstructionMetrics(pl.Callback):
         if self._metrics is None:
             self._metrics = self.build_metrics(module)
         data = evaluation_data(trainer)
+        count = min(self.num_samples or len(data), len(data))
+        announce_scoring(trainer, f"{count} reconstructions")
         result = evaluate_reconstruction(
             module.ema_rae(),
             data,
             metrics=self._metrics,
             batch_size=self.batch_size,
-            num_samples=min(self.num_samples or len(data), len(data)),
+            num_samples=count,
             device=module.device,
             num_workers=trainer.datamodule.num_workers,  # pyright: ignore[reportAttributeAccessIssue]
             about={
