@@ -13,7 +13,8 @@ import torch
 
 pytest.importorskip("diffusers")
 from diffusers import AutoencoderRAE, DiffusionPipeline
-from tiny_diffusers import SHAPE, saved, theirs
+from omegaconf import OmegaConf
+from tiny_diffusers import SHAPE, mend_siglip, pictures, saved, theirs
 from tiny_models import tiny_decoder, tiny_rae
 
 from unirae.core.errors import ConfigError, UserError, WeightsError
@@ -21,8 +22,10 @@ from unirae.core.keyed_random import Stream, normal, sample_keys
 from unirae.evaluation.sampling import SamplerSettings, sample, sample_latents
 from unirae.models.denoiser import Denoiser
 from unirae.models.denoisers import build_denoiser
+from unirae.models.encoders.build import build_encoder
 from unirae.models.interop.diffusers_dit import dit_from_diffusers_pipeline, save_dit_pipeline
 from unirae.models.interop.diffusers_rae import rae_from_diffusers
+from unirae.models.interop.diffusers_rae_export import save_rae_as_diffusers
 from unirae.models.latent_stats import LatentStats
 from unirae.models.rae import RAE
 
@@ -36,7 +39,8 @@ NAMES = ["tench", "crane", "hen", "crane"]
 
 def dit(kind: str = "dit_dh", *, classes: int = 4, **options: Any) -> Denoiser:
     options = {"latent_stats": stats(eps=1e-3), "time_shift": 2.5, **SIZES[kind], **options}
-    denoiser = build_denoiser(kind, input_size=4, in_channels=64, num_classes=classes, **options)
+    options = {"input_size": 4, "in_channels": 64, **options}
+    denoiser = build_denoiser(kind, num_classes=classes, **options)
     generator = torch.Generator().manual_seed(0)
     for parameter in denoiser.parameters():
         parameter.data.normal_(std=0.15, generator=generator)
@@ -136,6 +140,82 @@ def test_trained_positions_are_kept(trained: RAE, tmp_path: Path, opened: Callab
     assert back.fingerprint == trained.fingerprint
     again = saved(tmp_path / "again", pipe.vae)
     assert torch.equal(rae_from_diffusers(again).decoder.positions, trained.decoder.positions)
+
+
+def own_encoder(kind: str, **architecture: Any) -> RAE:
+    """An autoencoder whose encoder diffusers would build of other sizes."""
+    generator = torch.Generator().manual_seed(6)
+    encoder = build_encoder(kind=kind, name="own", weights="random", architecture=architecture)
+    for parameter in encoder.parameters():
+        parameter.data.normal_(std=0.1, generator=generator)
+    patch, side = encoder.patch_size, 4 * encoder.patch_size
+    decoder = tiny_decoder(token_dim=encoder.width, width=32, patch_size=patch)
+    return RAE(encoder=encoder, decoder=decoder, encoder_input_size=side).eval().requires_grad_(False)
+
+
+def of_the_demo() -> dict[str, Any]:
+    file = Path(__file__).parents[2] / "configs/model/encoder/mae_tiny.yaml"
+    return OmegaConf.to_container(OmegaConf.load(file).architecture)  # pyright: ignore[reportReturnType]
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [
+        ("mae", of_the_demo()),
+        (
+            "dinov2",
+            {"model_type": "dinov2_with_registers", "hidden_size": 64, "num_attention_heads": 4}
+            | {"num_hidden_layers": 2, "mlp_ratio": 2, "image_size": 56, "patch_size": 14},
+        ),
+        ("siglip2", dict.fromkeys(["hidden_size", "intermediate_size", "image_size"], 64) | {"num_hidden_layers": 2}
+            | {"num_attention_heads": 4, "patch_size": 16}),
+    ],
+)  # fmt: skip
+def test_an_encoder_of_other_sizes_is_carried(
+    kind: str,
+    architecture: dict[str, Any],
+    tmp_path: Path,
+    opened: Callable[[Path], Any],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    mend_siglip(monkeypatch)
+    own = own_encoder(kind, **architecture)
+    denoiser = dit(latent_stats=None, in_channels=own.encoder.width)
+    pipe = opened(save_dit_pipeline(denoiser, own, tmp_path / "pipe"))
+    assert isinstance(pipe.vae, AutoencoderRAE)
+    assert pipe.vae.config.encoder_config["num_attention_heads"] == 4
+    made = pipe(LABELS, num_inference_steps=5, latents=noise(denoiser, 4), output_type="pt").images
+    torch.testing.assert_close(
+        made, sample(denoiser, own, labels=LABELS, num_steps=5, seed=3), atol=1e-4, rtol=0
+    )
+    images = pictures(own.encoder_input_size[0])
+    tokens = pipe.vae.encode(
+        images
+    ).latent  # which diffusers divides by 1 + 1e-5 where there are no statistics
+    torch.testing.assert_close(tokens * (1 + 1e-5), own.encode(images), atol=1e-4, rtol=0)
+    back = rae_from_diffusers(tmp_path / "pipe/vae")
+    state = own.encoder.backbone.state_dict()
+    assert all(
+        torch.equal(tensor, state[name]) for name, tensor in back.encoder.backbone.state_dict().items()
+    )
+    torch.testing.assert_close(back.encode(images), tokens, atol=1e-5, rtol=0)
+    with pytest.raises((ConfigError, WeightsError)):  # diffusers' own class cannot have it
+        save_rae_as_diffusers(own, tmp_path / "vae")
+
+
+def test_an_encoder_config_that_contradicts_the_rest_is_refused(tmp_path: Path):
+    own = own_encoder("mae", **of_the_demo())
+    folder = save_dit_pipeline(dit(latent_stats=None, in_channels=128), own, tmp_path / "pipe") / "vae"
+    config = json.loads((folder / "config.json").read_text())
+    wrong = config["encoder_config"] | {"hidden_size": 192}
+    for change, message in (
+        ({"encoder_config": wrong}, r"encoder_config\.hidden_size=192 must be 128"),
+        ({"encoder_config": [1]}, r"encoder_config=\[1\] must be keys and values"),
+        ({"_class_name": "AutoencoderRAE"}, "AutoencoderRAE has no encoder_config"),
+    ):
+        (folder / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ConfigError, match=message):
+            rae_from_diffusers(folder)
 
 
 @pytest.mark.parametrize("kind", SIZES)

@@ -22,7 +22,7 @@ class OldSiglip(nn.Module):
 
     def __init__(self, config: SiglipVisionConfig) -> None:
         super().__init__()
-        self.vision_model = SiglipVisionModel(config)
+        self.vision_model, self.config = SiglipVisionModel(config), config
 
     def forward(self, *args: Any, **options: Any) -> Any:
         return self.vision_model(*args, **options)

@@ -12,7 +12,8 @@ from unirae.core.io import read_json
 
 CLASS = "AutoencoderRAE"
 WITH_POSITIONS = "AutoencoderRAEWithPositions"
-"""Our subclass of it, inside the pipelines that we write: the positions are weights, as they are trained."""
+"""Our subclass of it, inside the pipelines that we write: the positions are weights, as they are trained, and the
+encoder may have other sizes than diffusers gives it."""
 
 DIFFUSERS_VERSION = "0.37.0"
 """The first with AutoencoderRAE; what the files that we write state."""
@@ -30,7 +31,12 @@ _ENCODERS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
-    """The arguments of diffusers' class, with its defaults."""
+    """The arguments of diffusers' class, with its defaults.
+
+    Attributes:
+        encoder_config: of our subclass alone: the encoder's transformers configuration, where it is not the one that
+            diffusers makes.
+    """
 
     encoder_type: str = "dinov2"
     encoder_hidden_size: int = 768
@@ -52,6 +58,7 @@ class AutoencoderConfig:
     reshape_to_2d: bool = True
     use_encoder_loss: bool = False
     scaling_factor: float = 1.0
+    encoder_config: dict[str, Any] | None = None
 
     @property
     def grid(self) -> int:
@@ -61,6 +68,11 @@ class AutoencoderConfig:
     @property
     def encoder_architecture(self) -> dict[str, Any]:
         """The transformers configuration of the encoder; what is not named here has transformers' default."""
+        return self.encoder_config or self.diffusers_architecture
+
+    @property
+    def diffusers_architecture(self) -> dict[str, Any]:
+        """The one that diffusers makes of width, depth and patch size."""
         return {
             **_ENCODERS[self.encoder_type],
             "hidden_size": self.encoder_hidden_size,
@@ -72,6 +84,8 @@ class AutoencoderConfig:
     def to_dict(self, class_name: str) -> dict[str, Any]:
         """As ``config.json`` has it."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.encoder_config is None:
+            del values["encoder_config"]
         return {"_class_name": class_name, "_diffusers_version": DIFFUSERS_VERSION, **values}
 
 
@@ -87,7 +101,8 @@ def read_autoencoder_config(folder: Path) -> tuple[AutoencoderConfig, str]:
     if class_name not in (CLASS, WITH_POSITIONS):
         raise WeightsError(f"{folder / 'config.json'} is of {class_name}, not of diffusers' {CLASS}")
     values = {key: value for key, value in content.items() if not key.startswith("_")}
-    if unknown := values.keys() - {field.name for field in fields(AutoencoderConfig)}:
+    known = {field.name for field in fields(AutoencoderConfig)}
+    if unknown := values.keys() - (known if class_name == WITH_POSITIONS else known - {"encoder_config"}):
         raise ConfigError(
             f"{folder / 'config.json'}: {CLASS} has no {', '.join(sorted(unknown))}. Was it written by a newer "
             "diffusers? What the key means is unknown here, so it is not ignored"
@@ -125,6 +140,8 @@ def _check(config: AutoencoderConfig, file: Path) -> None:
                 raise ConfigError(f"{file}: {field.name}={value} must be a whole number of at least 1")
         elif field.name in ("noise_tau", "scaling_factor") and not isinstance(value, int | float):
             raise ConfigError(f"{file}: {field.name}={value} must be a number")
+    if config.encoder_config is not None:
+        _check_encoder_config(config, file)
     if config.num_channels != 3:
         raise ConfigError(f"{file}: num_channels={config.num_channels}; images here are RGB, with 3 channels")
     if config.reshape_to_2d is not True:
@@ -134,7 +151,7 @@ def _check(config: AutoencoderConfig, file: Path) -> None:
         )
     if not 0 < config.scaling_factor < float("inf"):
         raise ConfigError(f"{file}: scaling_factor={config.scaling_factor} must be positive")
-    if config.encoder_hidden_size < HEAD_DIM:
+    if config.encoder_config is None and config.encoder_hidden_size < HEAD_DIM:
         raise ConfigError(
             f"{file}: encoder_hidden_size={config.encoder_hidden_size} leaves the encoder without heads: diffusers "
             f"makes one of every {HEAD_DIM} numbers"
@@ -144,3 +161,15 @@ def _check(config: AutoencoderConfig, file: Path) -> None:
         raise ConfigError(
             f"{file}: image_size={config.image_size} must be patch_size times the tokens' grid, {derived}"
         )
+
+
+def _check_encoder_config(config: AutoencoderConfig, file: Path) -> None:
+    """Refuse an encoder that is not of the kind, width, depth and patch size that the other keys say."""
+    own, said = config.encoder_config, config.diffusers_architecture
+    if not isinstance(own, dict):
+        raise ConfigError(f"{file}: encoder_config={own!r} must be keys and values, or null")
+    for key in ("model_type", "hidden_size", "patch_size", "num_hidden_layers"):
+        if own.get(key) != said[key]:
+            raise ConfigError(
+                f"{file}: encoder_config.{key}={own.get(key)!r} must be {said[key]!r}, as beside it"
+            )

@@ -47,8 +47,8 @@ def save_dit_pipeline(
 ) -> Path:
     """Write a folder for ``DiffusionPipeline.from_pretrained``; all of it, or nothing.
 
-    The autoencoder in it is diffusers' own AutoencoderRAE where that computes the decoder's positions, and else a
-    subclass that keeps them.
+    The autoencoder in it is diffusers' own AutoencoderRAE where that computes the decoder's positions and builds the
+    encoder, and else a subclass that keeps both.
 
     Args:
         rae: which decodes the latents; its statistics must be the denoiser's, or absent.
@@ -63,8 +63,9 @@ def save_dit_pipeline(
         UserError: the folder exists or cannot be written.
     """
     decoder = decoder_for(denoiser, rae)
-    vae_class = CLASS if has_diffusers_positions(decoder) else WITH_POSITIONS
-    vae_config = autoencoder_config(decoder)
+    vae_config = autoencoder_config(decoder, own_encoder=True)
+    as_theirs = has_diffusers_positions(decoder) and vae_config.encoder_config is None
+    vae_class = CLASS if as_theirs else WITH_POSITIONS
     index = {
         "_class_name": ["pipeline", PIPELINE],
         "_diffusers_version": DIFFUSERS_VERSION,

@@ -3,6 +3,7 @@
 What that class cannot express is refused before anything is written, with the reason (docs/diffusers.md).
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,8 +91,11 @@ def check_positions(rae: RAE) -> None:
     )
 
 
-def autoencoder_config(rae: RAE) -> AutoencoderConfig:
+def autoencoder_config(rae: RAE, *, own_encoder: bool = False) -> AutoencoderConfig:
     """The arguments that make diffusers build this autoencoder.
+
+    Args:
+        own_encoder: whether they are for our subclass, which builds encoders of other sizes, too.
 
     Raises:
         ConfigError: there are none; the message says what differs.
@@ -125,7 +129,7 @@ def autoencoder_config(rae: RAE) -> AutoencoderConfig:
         latents_std=None if std.numel() == 1 else _numbers(std),
         noise_tau=rae.noise_tau,
     )
-    _check_encoder(encoder, config)
+    config = _with_encoder(encoder, config, own_encoder=own_encoder)
     if rae.noise_tau and rae.noise_kind != "uniform":
         log.warning("noise_kind=%s: a decoder trained further in diffusers has uniform noise", rae.noise_kind)
     return config
@@ -172,26 +176,36 @@ def _check_square(rae: RAE) -> None:
         )
 
 
-def _check_encoder(encoder: HFEncoder, config: AutoencoderConfig) -> None:
-    """Compare the backbone's configuration with the one that diffusers would make."""
-    own = encoder.identity.config
-    if own["model_type"] != config.encoder_architecture["model_type"]:
+def _with_encoder(encoder: HFEncoder, config: AutoencoderConfig, *, own_encoder: bool) -> AutoencoderConfig:
+    """Compare the backbone's configuration with the one that diffusers would make; add it where they differ."""
+    own, kind = encoder.identity.config, config.encoder_type
+    theirs = config.diffusers_architecture
+    if own["model_type"] != theirs["model_type"]:
         raise ConfigError(
-            f"diffusers' {config.encoder_type} is a {config.encoder_architecture['model_type']}; this encoder is a "
-            f"{own['model_type']}"
+            f"diffusers' {kind} is a {theirs['model_type']}; this encoder is a {own['model_type']}"
         )
-    built = KINDS[config.encoder_type].configure(config.encoder_architecture).to_dict()
+    width, heads = encoder.width, theirs["num_attention_heads"]
+    if not heads or width % heads:
+        raise ConfigError(
+            f"diffusers cannot begin to build an encoder of width {width}: it makes width // {HEAD_DIM} heads, "
+            f"{heads}, which must divide the width"
+        )
+    built = KINDS[kind].configure(theirs).to_dict()
     different = {
         key: (value, built.get(key))
         for key, value in own.items()
         if key not in _NO_EFFECT and value != built.get(key)
     }
-    if different:
-        says = ", ".join(f"{key}={ours} (diffusers: {theirs})" for key, (ours, theirs) in different.items())
-        raise ConfigError(
-            f"diffusers cannot build this {config.encoder_type} encoder: {says}. It takes only width, depth and patch "
-            f"size, makes heads of {HEAD_DIM} numbers and leaves the rest at transformers' defaults"
-        )
+    if not different:
+        return config
+    if own_encoder and "num_register_tokens" not in different:  # diffusers cuts off four of them, always
+        return replace(config, encoder_config=own)
+    says = ", ".join(f"{key}={ours} (diffusers: {theirs})" for key, (ours, theirs) in different.items())
+    raise ConfigError(
+        f"diffusers cannot build this {kind} encoder: {says}. It takes only width, depth and patch "
+        f"size, makes heads of {HEAD_DIM} numbers and leaves the rest at transformers' defaults"
+        + ("" if own_encoder else "; the pipeline of a generator that was trained on it carries its own")
+    )
 
 
 def _unused_head(width: int, mlp_width: int) -> dict[str, Tensor]:
