@@ -2,11 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from unirae.flow.path import data_from_velocity, interpolate, noise_from_velocity, velocity_loss
+from unirae.flow.path import interpolate, velocity_loss
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sampling_ddt.safetensors"
 
@@ -40,22 +38,6 @@ def test_the_gradient_of_the_loss_in_any_layout(layout):
     assert found.is_contiguous(
         memory_format=layout
     )  # that of what it is the gradient of: nothing is transposed
-
-
-@given(st.integers(0, 2**31), st.sampled_from([(3,), (2, 4, 4), (2, 3, 4, 5)]))
-def test_a_velocity_leads_back_to_both_ends(seed, shape):
-    generator = torch.Generator().manual_seed(seed)
-    data, noise = torch.randn(2, 5, *shape, generator=generator, dtype=torch.float64)
-    t = torch.rand(5, generator=generator, dtype=torch.float64)
-    point = interpolate(data, noise, t)
-    torch.testing.assert_close(data_from_velocity(point.xt, point.velocity, t), data)
-    torch.testing.assert_close(noise_from_velocity(point.xt, point.velocity, t), noise)
-
-
-def test_one_time_for_all_samples_may_be_a_number():
-    xt, velocity = torch.randn(2, 3, 4, 2, 2)
-    for end in (data_from_velocity, noise_from_velocity):
-        torch.testing.assert_close(end(xt, velocity, 0.3), end(xt, velocity, torch.full((3,), 0.3)))
 
 
 def test_path_and_loss_are_computed_in_full_precision():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import integrate
 
 from unirae.core.errors import ConfigError
-from unirae.flow.path import data_from_velocity
+from unirae.flow.prediction import data_from_velocity
 from unirae.flow.solvers import (
     SOLVERS,
     counting,

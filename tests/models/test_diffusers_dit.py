@@ -127,6 +127,17 @@ def test_it_samples_what_our_sampler_samples(
     assert not call or float((made("latent") - latents).abs().max()) > 0.1
 
 
+def test_a_network_that_predicts_data_samples_alike_and_comes_back(
+    rae: RAE, tmp_path: Path, opened: Callable[[Path], Any]
+):
+    denoiser = dit(prediction="data")
+    pipe = opened(save_dit_pipeline(denoiser, rae, tmp_path / "pipe"))
+    made = pipe(LABELS, num_inference_steps=5, latents=noise(denoiser, 4), output_type="pt").images
+    wanted = sample(denoiser, rae, labels=LABELS, num_steps=5, seed=3)
+    torch.testing.assert_close(made, wanted, atol=1e-4, rtol=0)
+    assert dit_from_diffusers_pipeline(tmp_path / "pipe").prediction is denoiser.prediction
+
+
 def test_trained_positions_are_kept(trained: RAE, tmp_path: Path, opened: Callable[[Path], Any]):
     denoiser = dit()
     pipe = opened(save_dit_pipeline(denoiser, trained, tmp_path / "pipe"))

@@ -213,6 +213,19 @@ def test_a_new_network_predicts_zero(kind):
 
 @KINDS
 @torch.no_grad()
+def test_predicted_data_are_answered_as_the_velocity_towards_them(kind):
+    velocities, data = randomise(tiny_dit(kind)), randomise(tiny_dit(kind, prediction="data"))
+    data.load_state_dict(velocities.state_dict())
+    x, t, y = inputs()
+    output = data.predict(x, t, y)
+    assert torch.equal(output, velocities(x, t, y))
+    torch.testing.assert_close(data(x, t, y), (x - output) / t.view(-1, 1, 1, 1))
+    again = denoiser_from_description(describe_denoiser(data), data.state_dict())
+    assert torch.equal(again(x, t, y), data(x, t, y))
+
+
+@KINDS
+@torch.no_grad()
 def test_the_null_label_is_one_more_class(kind):
     model = randomise(tiny_dit(kind))
     assert model.null_label == CLASSES

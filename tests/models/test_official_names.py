@@ -4,8 +4,10 @@ import pytest
 import torch
 from tiny_models import tiny_decoder
 
-from unirae.core.errors import WeightsError
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.models.denoisers import build_denoiser
 from unirae.models.interop.official import decoder_from_official, decoder_to_official, split_rae
+from unirae.models.interop.official_dit import official_prediction
 
 
 def test_round_trip_of_our_decoder():
@@ -26,6 +28,20 @@ def test_a_whole_official_rae_is_split():
     for foreign in ("encoder.surprise", "decoder_norm.bias", "optimizer"):
         with pytest.raises(WeightsError, match=rf"x\.pt holds a whole autoencoder .* 1 tensors .* {foreign}"):
             split_rae(whole | {foreign: torch.ones(1)}, what="x.pt")
+
+
+def test_what_the_official_code_cannot_predict_is_refused():
+    sizes = {
+        "input_size": 4,
+        "in_channels": 4,
+        "num_classes": 2,
+        "hidden_size": 16,
+        "depth": 1,
+        "num_heads": 2,
+    }
+    assert official_prediction(build_denoiser("dit", **sizes)) == "velocity"
+    with pytest.raises(ConfigError, match="this network predicts data; the official RAE code"):
+        official_prediction(build_denoiser("dit", **sizes, prediction="data"))
 
 
 def test_foreign_keys_are_named():

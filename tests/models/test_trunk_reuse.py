@@ -22,10 +22,10 @@ class Counted(DiTDH):
         return super().run_trunk(x, time, y)
 
 
-def network(seed=0, kind=Counted):
+def network(seed=0, kind=Counted, prediction="velocity"):
     dit = kind(
         input_size=4, in_channels=16, num_classes=3, hidden_size=[16, 32], depth=[1, 1], num_heads=[2, 2],
-        time_shift=2.0,
+        time_shift=2.0, prediction=prediction,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     for parameter in dit.parameters():
@@ -69,6 +69,14 @@ def test_every_kth_trunk_is_a_loop_by_hand(every, computed):
         x = x + (times[step + 1] - times[step]) * dit.run_head(x, time, kept)
     torch.testing.assert_close(found, x, rtol=1e-5, atol=1e-6)
     assert not torch.allclose(found, sampled(dit, num_steps=6), atol=1e-3)
+
+
+def test_what_the_output_means_is_read_as_without_it():
+    """Of a network that predicts data: a trunk kept for one evaluation is the network's own."""
+    dit, t = network(prediction="data"), torch.tensor([0.3, 0.8])
+    reuse = reusing_trunk(dit, 2)
+    assert reuse is not dit
+    torch.testing.assert_close(reuse(NOISE, t, LABELS), dit(NOISE, t, LABELS))
 
 
 def test_heun_keeps_it_for_its_second_stage():

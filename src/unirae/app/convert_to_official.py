@@ -17,7 +17,7 @@ from unirae.models.denoiser import Denoiser
 from unirae.models.encoders.hf import HFEncoder, quiet_transformers
 from unirae.models.interop.official import DECODER_CONSTANTS, DECODER_SIZES, decoder_to_official
 from unirae.models.interop.official_config import DIT_TARGETS, ENCODERS
-from unirae.models.interop.official_dit import dit_to_official
+from unirae.models.interop.official_dit import dit_to_official, official_prediction
 from unirae.models.loading import find_checkpoint, rae_from_checkpoint, read_checkpoint
 from unirae.models.loading_dit import dit_from_checkpoint, rae_of_dit
 from unirae.models.rae import RAE
@@ -177,7 +177,11 @@ def _write_dit(folder: Path, final: Path, file: Path, dit: Denoiser, about: dict
     return {
         "stage_2": _write_network(folder, final, "stage2_model.pt", dit, about),
         "transport": {
-            "params": {"path_type": "Linear", "prediction": "velocity", "time_dist_type": "logit-normal_0_1"}
+            "params": {
+                "path_type": "Linear",
+                "prediction": official_prediction(dit),
+                "time_dist_type": "logit-normal_0_1",
+            }
         },
         "sampler": {"mode": "ODE", "params": _solver(sampling)},
         "guidance": {

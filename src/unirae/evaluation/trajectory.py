@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unirae.core.keyed_random import Stream, normal, sample_keys
 from unirae.evaluation.sampling import SamplerSettings, check_labels, guided_velocity
-from unirae.flow.path import data_from_velocity
+from unirae.flow.prediction import data_from_velocity
 from unirae.flow.solvers import Velocity, solve
 from unirae.models.denoiser import Denoiser
 

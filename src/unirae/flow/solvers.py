@@ -26,7 +26,7 @@ from torch import Tensor
 
 from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
-from unirae.flow.path import noise_from_velocity
+from unirae.flow.prediction import noise_from_velocity
 from unirae.flow.velocity import Counting, Velocity, counting
 
 __all__ = [

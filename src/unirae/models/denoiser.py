@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import fields
-from typing import Any
+from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int64
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unirae.core.errors import ConfigError
+from unirae.flow.prediction import Prediction
 from unirae.flow.times import time_shift as derived_time_shift
 from unirae.models.latent_stats import LatentStats
 from unirae.nn.embeddings import TimeEmbedding
@@ -17,7 +18,9 @@ from unirae.nn.modulation import BlockOptions, ModulatedBlock
 
 
 class Denoiser(nn.Module, ABC):
-    """A network from noised latents, times and labels to velocities; ``forward`` is all that it computes.
+    """A network from noised latents, times and labels to velocities.
+
+    A network implements :meth:`predict`, which answers what it was trained to; ``forward`` makes that a velocity.
 
     Args:
         latent_shape: (c, h, w) of the latents.
@@ -27,6 +30,7 @@ class Denoiser(nn.Module, ABC):
             size (RAE paper, section 4.2).
         latent_stats: of the latents that it was trained on; they travel with it.
         gradient_checkpointing: recompute each block in the backward pass: less memory, about a third slower.
+        prediction: what :meth:`predict` answers, ``velocity`` or ``data``.
 
     Networks also take ``label_init_std``, the spread of new label embeddings.
     """
@@ -43,6 +47,7 @@ class Denoiser(nn.Module, ABC):
         time_shift: float | None,
         latent_stats: LatentStats | None,
         gradient_checkpointing: bool,
+        prediction: Prediction | str,
     ) -> None:
         super().__init__()
         channels, *sides = latent_shape
@@ -60,17 +65,28 @@ class Denoiser(nn.Module, ABC):
         self.time_shift = derived_time_shift(latent_shape) if time_shift is None else float(time_shift)
         self.latent_stats = LatentStats() if latent_stats is None else latent_stats
         self.gradient_checkpointing = gradient_checkpointing
+        self.prediction = Prediction.named(prediction)
 
     @property
     def null_label(self) -> int:
         """The label that stands for no label."""
         return self.num_classes
 
-    @abstractmethod
+    @final
     def forward(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
-        """Velocity ε − x₀ at x_t, as a float32 or wider tensor; t = 0 is data, t = 1 noise."""
+        """Velocity ε − x₀ at x_t, as a float32 or wider tensor; t = 0 is data, t = 1 noise.
+
+        Of predicted data it is (x_t − x̂)/t, so t must be above 0 there.
+        """
+        return self.prediction.velocity(self.predict(x, t, y), x, t)
+
+    @abstractmethod
+    def predict(
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
+    ) -> Float[Tensor, "b c h w"]:
+        """The network's own output at x_t, as ``prediction`` says, as a float32 or wider tensor."""
 
     @abstractmethod
     def blocks_in_order(self) -> list[nn.Module]:

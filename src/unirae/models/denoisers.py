@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from unirae.core.errors import ConfigError
+from unirae.flow.prediction import Prediction
 from unirae.models.denoiser import Denoiser
 from unirae.models.dit import DiT
 from unirae.models.dit_dh import DiTDH
@@ -34,7 +35,12 @@ def build_denoiser(kind: str, **arguments: Any) -> Denoiser:
 def describe_denoiser(denoiser: Denoiser) -> dict[str, Any]:
     """Everything but tensors that :func:`denoiser_from_description` needs; plain values."""
     kind = next(kind for kind, cls in KINDS.items() if isinstance(denoiser, cls))
-    return {"kind": kind, "architecture": denoiser.architecture, "time_shift": denoiser.time_shift}
+    return {
+        "kind": kind,
+        "architecture": denoiser.architecture,
+        "time_shift": denoiser.time_shift,
+        "prediction": denoiser.prediction.value,
+    }
 
 
 def denoiser_from_description(
@@ -52,6 +58,7 @@ def denoiser_from_description(
         description["kind"],
         **description["architecture"],
         time_shift=description["time_shift"],
+        prediction=description.get("prediction", Prediction.VELOCITY),  # checkpoints of before had no other
         latent_stats=stats,
     )
     load_strictly(denoiser, state, what="DiT")

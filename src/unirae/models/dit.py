@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
+from unirae.flow.prediction import Prediction
 from unirae.models.denoiser import (
     Denoiser,
     block_options,
@@ -52,6 +53,7 @@ class DiT(Denoiser):
         latent_stats: LatentStats | None = None,
         gradient_checkpointing: bool = False,
         label_init_std: float = 0.02,
+        prediction: Prediction | str = Prediction.VELOCITY,
         **block: Any,
     ) -> None:
         super().__init__(
@@ -61,6 +63,7 @@ class DiT(Denoiser):
             time_shift=time_shift,
             latent_stats=latent_stats,
             gradient_checkpointing=gradient_checkpointing,
+            prediction=prediction,
         )
         for name, size in (("hidden_size", hidden_size), ("depth", depth), ("num_heads", num_heads)):
             if not isinstance(size, int):
@@ -115,10 +118,10 @@ class DiT(Denoiser):
         """The blocks' width."""
         return self.hidden_size
 
-    def forward(
+    def predict(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
-        """Velocity at x_t."""
+        """Velocity or data at x_t."""
         condition = (self.time_embed(t) + self.label_embed(y))[:, None]
         hidden = self.patch_embed(self.tokens(x)) + self.positions
         for block in self.blocks:

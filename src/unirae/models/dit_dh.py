@@ -1,7 +1,7 @@
 """DiT^DH: a diffusion transformer with a wide, shallow head (RAE paper, section 5; after DDT, Wang et al. 2025).
 
 The trunk, of moderate width, reads the noised latents and says what each token is about; the head, at least as wide as
-the tokens, predicts the velocity from the noised latents again, its layers modulated token by token by the trunk's
+the tokens, predicts from the noised latents again, its layers modulated token by token by the trunk's
 output. So the width that high-dimensional latents need is paid in two layers only.
 """
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
+from unirae.flow.prediction import Prediction
 from unirae.models.denoiser import (
     Denoiser,
     block_options,
@@ -59,6 +60,7 @@ class DiTDH(Denoiser):
         latent_stats: LatentStats | None = None,
         gradient_checkpointing: bool = False,
         label_init_std: float = 0.02,
+        prediction: Prediction | str = Prediction.VELOCITY,
         **block: Any,
     ) -> None:
         super().__init__(
@@ -68,6 +70,7 @@ class DiTDH(Denoiser):
             time_shift=time_shift,
             latent_stats=latent_stats,
             gradient_checkpointing=gradient_checkpointing,
+            prediction=prediction,
         )
         sizes = {"hidden_size": hidden_size, "depth": depth, "num_heads": num_heads}
         sizes = {name: _trunk_and_head(name, value) for name, value in sizes.items()}
@@ -137,10 +140,10 @@ class DiTDH(Denoiser):
         """The head's width: the trunk only conditions."""
         return self.hidden_size[1]
 
-    def forward(
+    def predict(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
-        """Velocity at x_t."""
+        """Velocity or data at x_t."""
         time = self.time_embed(t)
         return self.run_head(x, time, self.run_trunk(x, time, y))
 
@@ -160,7 +163,7 @@ class DiTDH(Denoiser):
     def run_head(
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b d"], trunk: Float[Tensor, "b n d"]
     ) -> Float[Tensor, "b c h w"]:
-        """The velocity at x_t; the trunk's output may be an earlier moment's (:mod:`~unirae.models.trunk_reuse`)."""
+        """The prediction at x_t; the trunk's output may be an earlier moment's (:mod:`~unirae.models.trunk_reuse`)."""
         condition = self.to_head(F.silu(time[:, None] + trunk))
         hidden = full_precision(self.head_embed(self.tokens(x)))
         for block in self.head:

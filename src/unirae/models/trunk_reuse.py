@@ -49,11 +49,11 @@ class TrunkReuse:
     def __call__(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
-        """Velocity at x_t."""
+        """Velocity at x_t: only where the trunk's output comes from differs from the network's own."""
         time = self._model.time_embed(t)
         kept = self._kept
         if kept is None or len(kept) != len(x) or self._uses == self._every:
             kept, self._uses = self._model.run_trunk(x, time, y), 0
             self._kept = kept
         self._uses += 1
-        return self._model.run_head(x, time, kept)
+        return self._model.prediction.velocity(self._model.run_head(x, time, kept), x, t)

@@ -16,12 +16,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from unirae.core.images import to_float
 from unirae.core.keyed_random import Stream, normal, uniform
 from unirae.core.sharding import gathered_parameters, shard_parameters
-from unirae.flow.path import interpolate, velocity_loss
+from unirae.flow.path import interpolate
+from unirae.flow.prediction import prediction_loss
 from unirae.flow.times import sample_times, shift_times
 from unirae.models.denoiser import Denoiser
 from unirae.models.denoisers import describe_denoiser
@@ -109,8 +110,8 @@ class Stage2(SingleNetwork):
         # channels last is how tokens lie in memory: the denoiser and the loss would transpose at every turn
         latents, noise = (x.contiguous(memory_format=torch.channels_last) for x in (part.latents, noise))
         sample = interpolate(latents, noise, times)
-        velocity = self.denoiser(sample.xt, times, self.drop_labels(part.labels, part.keys))
-        loss = velocity_loss(velocity, sample.velocity).mean()
+        output = self.denoiser.predict(sample.xt, times, self.drop_labels(part.labels, part.keys))
+        loss = prediction_loss(self.denoiser.prediction, output, sample, times).mean()
         terms.add(loss=loss)
         return loss
 
@@ -153,6 +154,7 @@ class Stage2(SingleNetwork):
         """Keep of the denoiser and its averages this process's part; FSDP gathers a block when it is its turn."""
         for block in (*self.denoiser.blocks_in_order(), self.denoiser):
             fully_shard(block, mesh=mesh)
+        register_fsdp_forward_method(self.denoiser, "predict")  # what a step calls
         for ema in self.averages:
             shard_parameters(ema.average, mesh)  # nothing runs it but evaluation, which wants it whole
 

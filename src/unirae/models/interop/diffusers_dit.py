@@ -33,7 +33,7 @@ from unirae.models.strict import load_strictly, raise_on_differences
 TRANSFORMER = "RAETransformer"
 _PARTS = "unirae.models.interop.diffusers_parts"
 _NETWORK, _STATISTICS = "network.", {"latents_mean": "mean", "latents_var": "var"}
-_TRANSFORMER_KEYS = {"kind", "architecture", "time_shift", "latent_stats"}
+_TRANSFORMER_KEYS = {"kind", "architecture", "time_shift", "latent_stats", "prediction"}
 
 
 def save_dit_pipeline(
@@ -117,7 +117,8 @@ def dit_from_diffusers_pipeline(folder: str | Path, *, variant: str | None = Non
         raise WeightsError(
             f"{where / 'config.json'} is of {found}; only a {TRANSFORMER}, as save_dit_pipeline writes it, is ours"
         )
-    values = {key: value for key, value in content.items() if not key.startswith("_")}
+    values: dict[str, Any] = {"prediction": "velocity"}  # which folders of before did not say
+    values |= {key: value for key, value in content.items() if not key.startswith("_")}
     if values.keys() != _TRANSFORMER_KEYS:
         different = ", ".join(sorted(values.keys() ^ _TRANSFORMER_KEYS))
         raise ConfigError(f"{where / 'config.json'}: missing or unknown {different}")
@@ -132,7 +133,11 @@ def dit_from_diffusers_pipeline(folder: str | Path, *, variant: str | None = Non
     )
     try:
         denoiser = build_denoiser(
-            values["kind"], **values["architecture"], time_shift=values["time_shift"], latent_stats=stats
+            values["kind"],
+            **values["architecture"],
+            time_shift=values["time_shift"],
+            prediction=values["prediction"],
+            latent_stats=stats,
         )
     except (ConfigError, TypeError, ValueError) as error:
         raise ConfigError(f"{where / 'config.json'} describes no network of ours: {error}") from None
@@ -145,6 +150,7 @@ def dit_from_diffusers_pipeline(folder: str | Path, *, variant: str | None = Non
 def _check_types(values: dict[str, Any], file: Path) -> None:
     for key, kinds, what in (
         ("kind", str, "a text"),
+        ("prediction", str, "velocity or data"),
         ("architecture", dict, "keys and values"),
         ("time_shift", int | float, "a number above 0"),
         ("latent_stats", dict | None, "keys and values, or null"),

@@ -11,7 +11,8 @@ import re
 import torch
 from torch import Tensor
 
-from unirae.core.errors import WeightsError
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.flow.prediction import Prediction
 from unirae.models.denoiser import Denoiser
 from unirae.models.dit_dh import DiTDH
 
@@ -60,6 +61,20 @@ def dit_from_official(
         rows = ours["label_embed.weight"]
         ours["label_embed.weight"] = torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
     return ours
+
+
+def official_prediction(denoiser: Denoiser) -> str:
+    """How ``transport.params.prediction`` of the official YAML says what the network predicts.
+
+    Raises:
+        ConfigError: If it predicts data, which that code cannot train or sample.
+    """
+    if denoiser.prediction is not Prediction.VELOCITY:
+        raise ConfigError(
+            f"this network predicts {denoiser.prediction.value}; the official RAE code knows networks that predict the "
+            "velocity only"
+        )
+    return "velocity"
 
 
 def dit_to_official(denoiser: Denoiser, *, has_null_label: bool = True) -> dict[str, Tensor]:

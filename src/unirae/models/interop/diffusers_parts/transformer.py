@@ -19,6 +19,7 @@ class RAETransformer(ModelMixin, ConfigMixin):
         kind: ``dit`` (one stack of blocks) or ``dit_dh`` (trunk and wide head).
         architecture: the network's arguments.
         time_shift: how times are shifted towards noise.
+        prediction: what the network answers inside, velocity or data; outside it is a velocity.
         latent_stats: shapes of ``mean`` and ``var``, and ``eps``: statistics of the latents that it was trained on.
             The autoencoder applies them; here they only travel.
     """
@@ -30,9 +31,10 @@ class RAETransformer(ModelMixin, ConfigMixin):
         architecture: dict[str, Any],
         time_shift: float,
         latent_stats: dict[str, Any] | None = None,
+        prediction: str = "velocity",
     ) -> None:
         super().__init__()
-        self.network = build_denoiser(kind, **architecture, time_shift=time_shift)
+        self.network = build_denoiser(kind, **architecture, time_shift=time_shift, prediction=prediction)
         for name in ("mean", "var"):
             shape = (latent_stats or {}).get(name)
             self.register_buffer(f"latents_{name}", None if shape is None else torch.ones(shape))
