@@ -48,7 +48,7 @@ def configure_logging(log_file: Path | None = None, *, rank: int = 0) -> None:
         handlers.append(logging.StreamHandler())
         if log_file is not None:
             log_file.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(logging.FileHandler(log_file))
+            handlers.append(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"))
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         root.addHandler(handler)

@@ -146,7 +146,8 @@ def evaluate(options: Options, source: "EncoderSource", settings: "ProbeSettings
             f"{options.encoder_checkpoint} does not say what to probe it on; choose with --data"
         )
     size = options.input_size or source.input_size or options.pixels_px
-    data = choose_data(options.data, options.data_dir, source.data or {}, split="train")
+    trained_on = (source.data or {}) if options.data is None else {}
+    data = choose_data(options.data, options.data_dir, trained_on, split="train")
     splits = [build_dataset(data, split=split, size=size, use="eval") for split in ("train", "val")]
     num_classes = check_classes(splits[0])
     about = {

@@ -58,7 +58,7 @@ def choose_data(
         data: None for the checkpoint's own; the name of a file in ``configs/data``; or a folder, all of whose
             images are meant unless it has a validation folder or split.
         data_dir: where the data lie, instead of where the configuration says.
-        trained_on: the checkpoint's data configuration.
+        trained_on: the checkpoint's data configuration; data read without labels are also read so elsewhere.
         split: the part that is wanted; "train" leaves a folder without a validation part its usual one.
 
     Raises:
@@ -76,6 +76,8 @@ def choose_data(
         group = data if data in known else _group_of_folder(Path(data), known)
         with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
             own = compose(f"data/{group}")
+        if "labels" in own.data and not trained_on.get("labels", True):
+            own.data.labels = False
         if data not in known:
             data_dir = Path(data)
             if split == "val":

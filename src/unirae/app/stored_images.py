@@ -105,7 +105,7 @@ def _folder(folder: Path, split: str | None) -> "tuple[Source, str, dict[str, An
                 f"{folder} holds {len(files)} samples, but its settings.json speaks of {record['num_samples']}: "
                 "sampling was interrupted. Repeat its command to complete it"
             )
-    source = FolderSource(split="train", data_dir=folder, val_fraction=0.0, files=files)
+    source = FolderSource(split="train", data_dir=folder, val_fraction=0.0, labels=False, files=files)
     if len(source) != len(files):
         raise ConfigError(
             f"{folder} holds {len(files)} images, of which {len(source)} lie where a data set has its training images. "

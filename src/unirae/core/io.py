@@ -53,7 +53,8 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Pat
 def write_json(path: str | Path, content: Any) -> Path:
     """Write readable JSON atomically."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    return write_atomically(path, lambda file: file.write(text.encode()))
+    # bytes of a file's name that are not UTF-8 are lone surrogates: escaped they are JSON, and read as they were
+    return write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def read_json(path: str | Path) -> Any:

@@ -1,5 +1,6 @@
 """Where ``prepare_data`` takes image files from: a folder or a tar (also a tar of tars, as ImageNet's)."""
 
+import posixpath
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +8,22 @@ from pathlib import Path
 from typing import Protocol
 
 from unirae.core.errors import DataError
-from unirae.data.listing import find_images, is_image_path
+from unirae.data.file_kinds import FileKinds, LeftOut, is_hidden, is_of_program
+from unirae.data.listing import find_files
+
+Stamp = list[int]
+"""What a file's change changes, without its contents: its size and the times of its changes."""
 
 
 class ImageFiles(Protocol):
     """Named image files; reading them in the order of ``paths`` is fastest."""
 
     paths: list[str]
+    left_out: LeftOut
+
+    def stamp(self, path: str) -> Stamp | None:
+        """A file's stamp; None where it cannot be asked, as for a link that leads nowhere."""
+        ...
 
     def read(self, path: str) -> bytes:
         """A file's bytes; ``OSError`` or ``tarfile.TarError`` where it cannot be read."""
@@ -25,7 +35,15 @@ class FolderFiles:
 
     def __init__(self, root: Path):
         self._root = root
-        self.paths = find_images(root)
+        self.paths, self.left_out = find_files(root)
+
+    def stamp(self, path: str) -> Stamp | None:
+        """Size and times; the time of the inode shows also a change that put the file's own time back."""
+        try:
+            found = (self._root / path).stat()
+        except OSError:
+            return None
+        return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
     def read(self, path: str) -> bytes:
         """A file's bytes."""
@@ -33,27 +51,70 @@ class FolderFiles:
 
 
 class TarFiles:
-    """Image files in a tar; a member ``n01440764.tar`` is opened as the folder ``n01440764``."""
+    """Image files in a tar; a member ``n01440764.tar`` is opened as the folder ``n01440764``.
 
-    def __init__(self, archive: tarfile.TarFile):
+    Of members of one name the last counts, as for tar. Links to files are read; a leading slash is dropped.
+    """
+
+    def __init__(self, archive: tarfile.TarFile, path: Path):
+        found = path.stat()
+        self._times = [found.st_mtime_ns, found.st_ctime_ns]
         self._members: dict[str, tuple[tarfile.TarFile, tarfile.TarInfo]] = {}
+        self.left_out, self._kinds, self._program_folders = LeftOut(), FileKinds(), set[str]()
+        self._links: dict[str, str] = {}
         self._add(archive, prefix="")
         self.paths = list(self._members)
+        for link, target in self._links.items():
+            leads_to_folder = any(path.startswith(f"{target}/") for path in self.paths)
+            (self.left_out.visited_links if leads_to_folder else self.left_out.dead_links).append(link)
 
     def _add(self, archive: tarfile.TarFile, prefix: str) -> None:
         for member in archive:
-            name = prefix + member.name.removeprefix("./")
-            if member.isfile() and name.endswith(".tar"):
-                inner = tarfile.open(fileobj=archive.extractfile(member))  # noqa: SIM115 -- lives as long as self
-                self._add(inner, prefix=name.removesuffix(".tar") + "/")
-            elif member.isfile() and is_image_path(name):
+            inner = posixpath.normpath(member.name.lstrip("/"))
+            name = prefix + inner
+            link = member.issym() or member.islnk()
+            if member.isdir() or self._is_hidden(name):
+                continue
+            if inner.split("/")[0] == "..":
+                self.left_out.outside.append(prefix + member.name)
+            elif member.isfile() and name.lower().endswith(".tar"):
+                opened = tarfile.open(fileobj=archive.extractfile(member))  # noqa: SIM115 -- lives as long as self
+                self._add(opened, prefix=name[: -len(".tar")] + "/")
+            elif (member.isfile() or link) and self._kinds.of(name) is None:
+                self._members.pop(name, None)  # so that the order stays that of reading
                 self._members[name] = (archive, member)
+            elif link:
+                base = posixpath.dirname(inner) if member.issym() else ""
+                self._links[name] = prefix + posixpath.normpath(posixpath.join(base, member.linkname))
+            else:
+                self.left_out.kinds[self._kinds.of(name) or "other files"] += 1
+
+    def _is_hidden(self, name: str) -> bool:
+        """Whether a member, or a folder that it lies in, is not meant to be seen; counts folders of programs."""
+        *folders, file = name.split("/")
+        for depth, folder in enumerate(folders):
+            where = "/".join(folders[: depth + 1])
+            if is_of_program(folder) and where not in self._program_folders:
+                self._program_folders.add(where)
+                self.left_out.program_folders[folder] += 1
+        hidden = any(is_of_program(folder) or (is_hidden(folder) and folder != "..") for folder in folders)
+        return hidden or is_hidden(file)
+
+    def stamp(self, path: str) -> Stamp | None:
+        """The member's size and time, and the archive's times."""
+        member = self._members[path][1]
+        return [member.size, int(member.mtime), *self._times]
 
     def read(self, path: str) -> bytes:
         """A member's bytes."""
         archive, member = self._members[path]
-        file = archive.extractfile(member)
-        return file.read() if file else b""
+        try:
+            file = archive.extractfile(member)
+        except (KeyError, RecursionError):
+            raise OSError(f"a link to {member.linkname}, which is not in the archive") from None
+        if file is None:
+            raise OSError(f"a link to {member.linkname}, which is no file")
+        return file.read()
 
 
 @contextmanager
@@ -61,7 +122,7 @@ def open_images(path: Path) -> Iterator[ImageFiles]:
     """A folder's or a tar's images.
 
     Raises:
-        DataError: it does not exist or is neither.
+        DataError: If it does not exist or is neither.
     """
     if path.is_dir():
         yield FolderFiles(path)
@@ -72,7 +133,7 @@ def open_images(path: Path) -> Iterator[ImageFiles]:
         raise DataError(f"cannot read {path}: {error}. Give a folder of images or a tar file.") from error
     with archive:
         try:
-            files = TarFiles(archive)
+            files = TarFiles(archive, path)
         except (OSError, EOFError, tarfile.TarError) as error:
             raise DataError(f"{path} is truncated or damaged: {error}. Copy it again.") from error
         yield files

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from unirae.core.errors import DataError
+from unirae.core.names import printable
 from unirae.data.decode import read_rgb
-from unirae.data.listing import EXPECTED_LAYOUT, arrange, find_images
+from unirae.data.listing import EXPECTED_LAYOUT, arrange, find_images, say_classes
 from unirae.data.source import Sample, Split, check_split, require_data_dir
 
 
@@ -22,18 +23,32 @@ class FolderSource:
         split: Split,
         data_dir: str | Path | None,
         val_fraction: float = 0.1,
+        labels: bool = True,
+        train_split: str | None = None,
+        val_split: str | None = None,
         files: Sequence[str] | None = None,
     ):
         """Find the images.
 
         Args:
             val_fraction: counts only without a validation folder; the files' names decide, not chance.
+            labels: false takes the images of a split without classes, wherever they lie in it.
+            train_split: the folder of the training split, where its name does not say so; "." for none.
+            val_split: the folder of the validation split, likewise.
             files: only these paths below ``data_dir``.
         """
         check_split(split)
         self._root = Path(require_data_dir(data_dir)).expanduser()
         paths = find_images(self._root) if files is None else files
-        listing = arrange(paths, val_fraction=val_fraction, where=str(self._root))
+        listing = arrange(
+            paths,
+            val_fraction=val_fraction,
+            where=str(self._root),
+            labels=labels,
+            train_split=train_split,
+            val_split=val_split,
+        )
+        say_classes(str(self._root), listing.class_names)
         self._entries = listing.train if split == "train" else listing.val
         if not self._entries:
             raise DataError(
@@ -45,14 +60,14 @@ class FolderSource:
         self.fingerprint: dict[str, Any] = {
             "source": self.name,
             "split": split,
-            "path": str(self._root),
+            "path": printable(str(self._root)),
             "count": len(self._entries),
             "names_sha256": hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest(),
         }
 
     def file_name(self, index: int) -> str:
-        """The path of an image below the folder."""
-        return self._entries[index].path
+        """The path of an image below the folder, as text."""
+        return printable(self._entries[index].path)
 
     def files_sha256(self) -> str:
         """Hash of the names, sizes and times of change of the files: it changes when one of them does."""

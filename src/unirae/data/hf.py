@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from unirae.core.errors import DataError
 from unirae.core.log import get_logger
 from unirae.data.decode import BadImageError, read_rgb
+from unirae.data.listing import say_classes
 from unirae.data.source import Sample, Split, check_split, require_data_dir
 from unirae.data.split import held_out
 
@@ -32,27 +33,30 @@ class HFSource:
         subset: str | None = None,
         image_column: str | None = None,
         label_column: str | None = None,
+        labels: bool = True,
         train_split: str = "train",
         val_split: str | None = None,
         val_fraction: float = 0.1,
     ):
         """``data_dir`` is a folder, a parquet file, or a hub name such as ``ILSVRC/imagenet-1k``.
 
-        Columns and the validation split are found by type and name unless given. Where there is no
-        validation split, ``val_fraction`` of the training rows is held out, by a hash of their numbers.
+        Columns and the validation split are found by type and name unless given; without ``labels`` no label
+        column is read. Where there is no validation split, ``val_fraction`` of the training rows is held out, by a
+        hash of their numbers.
         """
         check_split(split)
         self._where = str(require_data_dir(data_dir))
         splits = _load(self._where, subset, train_split)
         rows = _choose_split(splits, split, train_split, val_split, val_fraction, self._where)
         self._image_column = image_column or _find_image_column(rows, self._where)
-        self._label_column = label_column or _find_label_column(rows)
+        self._label_column = (label_column or _find_label_column(rows)) if labels else None
         for column in filter(None, (self._image_column, self._label_column)):
             if column not in rows.column_names:
                 raise DataError(
                     f"{self._where} has no column '{column}'; its columns are {rows.column_names}"
                 )
         self.class_names = _class_names(splits.get(train_split, rows), self._label_column, self._where)
+        say_classes(self._where, self.class_names)
         self._rows = _undecoded(rows, self._image_column)
         self.fingerprint: dict[str, Any] = {
             "source": self.name,

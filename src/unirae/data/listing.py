@@ -1,27 +1,32 @@
 """What a tree of image files means: which folder is a class, which a split. Paths only, nothing is opened."""
 
+import logging
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from unirae.core.errors import ConfigError, DataError
-from unirae.core.log import get_logger
+from unirae.core.log import get_logger, log_once
+from unirae.core.names import first_of, on_one_line, printable
+from unirae.data.file_kinds import OTHER, FileKinds, LeftOut, is_hidden, is_of_program
 from unirae.data.split import held_out
+from unirae.data.split_folders import ROOT, choose_splits, understood
 
 log = get_logger(__name__)
 
 EXPECTED_LAYOUT = (
     "expected CLASS/*.jpg, or train/CLASS/*.jpg beside val/CLASS/*.jpg, or a flat folder of images"
 )
-_SUFFIXES = ".jpg .jpeg .jfif .png .webp .avif .bmp .gif .tif .tiff .jp2 .ppm .pgm .pbm .tga".split()  # noqa: SIM905
-_TRAIN_NAMES = ("train", "training")
-_VAL_NAMES = ("val", "validation", "valid", "test")
+_STRAY = 0.01
+"""The part of the images that may lie outside of the class or split folders and be left out."""
+WITHOUT_LABELS = "labels=false (data.labels=false; prepare_data: --flat)"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file below the root, in POSIX form, and its class; -1 in a flat folder."""
+    """A file below the root, in POSIX form, and its class; -1 without labels."""
 
     path: str
     label: int
@@ -29,94 +34,279 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """Both splits of a tree. ``class_names`` is empty for a flat one."""
+    """Both splits of a tree.
+
+    Attributes:
+        class_names: empty where there are no labels.
+        strays: images outside of the class or split folders, which were left out.
+        other_folders: folders beside the splits that were left out, with their images.
+    """
 
     class_names: tuple[str, ...]
     train: tuple[Entry, ...]
     val: tuple[Entry, ...]
-
-
-def is_image_path(path: str) -> bool:
-    """Whether the name looks like an image that is meant to be seen."""
-    parts = PurePosixPath(path).parts
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts if part != ".")
-    return not hidden and PurePosixPath(path).suffix.lower() in _SUFFIXES
+    strays: tuple[str, ...] = ()
+    other_folders: dict[str, int] = field(default_factory=dict)
 
 
 def find_images(folder: str | Path) -> list[str]:
-    """Relative POSIX paths of all images below ``folder``, sorted.
+    """Relative POSIX paths of all images below ``folder``, sorted; a line of the log says what is left out.
 
     Raises:
-        DataError: it is missing or cannot be read.
+        DataError: If it is missing or cannot be read, or if all of its files are left out.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    paths, left_out = find_files(folder)
+    say_left_out(str(folder), left_out)
+    if not paths and left_out.summary():
+        raise DataError(
+            f"{folder} holds no images that are read; it has {left_out.summary()}; {EXPECTED_LAYOUT}"
+        )
+    return paths
+
+
+def find_files(folder: str | Path) -> tuple[list[str], LeftOut]:
+    """Relative POSIX paths of all images below ``folder``, sorted, and what else is there.
+
+    A folder is visited once, also where links lead to it, and rather by its own name than by a link's.
+
+    Raises:
+        DataError: If it is missing or cannot be read.
+    """
+    root = Path(folder)
+    if not root.is_dir():
         raise DataError(f"data folder {folder} does not exist or is not a folder; {EXPECTED_LAYOUT}")
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"cannot read {error.filename}: {error.strerror}. Check its permissions.") from error
-
+    left_out, kinds = LeftOut(), FileKinds()
     found = []
-    for root, _, files in os.walk(folder, onerror=refuse, followlinks=True):
-        below = Path(root).relative_to(folder)
-        found += [(below / name).as_posix() for name in files]
-    return sorted(path for path in found if is_image_path(path))
+    try:
+        for path in _walk(root, left_out, kinds):
+            kind = kinds.of(path)
+            if kind is None:
+                found.append(path)
+            else:
+                left_out.kinds[kind] += 1
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}. Check its permissions.") from error
+    return sorted(found), left_out
 
 
-def arrange(paths: Iterable[str], *, val_fraction: float, where: str) -> Listing:
+def say_left_out(where: str, left_out: LeftOut) -> None:
+    """Log in one line what is not read; a warning where a user may miss it."""
+    if left_out.summary():
+        level = logging.WARNING if left_out.matters else logging.INFO
+        log_once(log, level, f"{on_one_line(where)}: left out {left_out.summary()}")
+
+
+def _walk(root: Path, left_out: LeftOut, kinds: FileKinds) -> Iterator[str]:
+    """Relative paths of the files below ``root``; first those in real folders, then those behind links."""
+    visited = {_identity(folder) for folder in (root.resolve(), *root.resolve().parents)}
+    links: deque[str] = deque()
+    folders, behind_link = [""], False
+    while folders or links:
+        if not folders:
+            folders, behind_link = [links.popleft()], True
+        below = folders.pop()
+        if below:
+            identity = _identity(root / below)
+            if behind_link and identity in visited:
+                left_out.visited_links.append(below)
+                continue
+            visited.add(identity)
+        with os.scandir(root / below) as entries:
+            entries = sorted(entries, key=lambda entry: entry.name)
+        for entry in entries:
+            path = f"{below}/{entry.name}" if below else entry.name
+            if is_hidden(entry.name):
+                continue
+            kind = _kind_of_entry(entry)
+            if kind == "folder" and is_of_program(entry.name):
+                left_out.program_folders[entry.name] += 1
+            elif kind == "folder":
+                (links if entry.is_symlink() else folders).append(path)
+            elif kind == "dead link" and kinds.of(path) is not None:
+                left_out.dead_links.append(path)
+            elif kind == "special":
+                left_out.kinds[OTHER] += 1
+            else:
+                yield path
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _kind_of_entry(entry: "os.DirEntry[str]") -> str:
+    """``folder``, ``file``, ``dead link`` or ``special``: a pipe or device, which must not be opened."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "file"
+        return "dead link" if entry.is_symlink() and not os.path.exists(entry.path) else "special"
+    except OSError:  # links in a circle
+        return "dead link"
+
+
+def arrange(
+    paths: Iterable[str],
+    *,
+    val_fraction: float,
+    where: str,
+    labels: bool = True,
+    train_split: str | None = None,
+    val_split: str | None = None,
+) -> Listing:
     """Read classes and splits off the image paths of a folder or archive called ``where``.
 
     Without a validation folder the ``val_fraction`` of the paths with the smallest hash is held out.
 
+    Args:
+        labels: whether folders are classes; otherwise all images of a split are taken, wherever they lie in it.
+        train_split: the folder of the training split; None finds it by its name, "." says that no folder is a split.
+        val_split: the folder of the validation split; None finds it by its name.
+
     Raises:
-        DataError: there are no images, or validation has classes that training lacks.
+        ConfigError: If ``val_fraction`` is not in [0, 1].
+        DataError: If there are no images, if splits or classes cannot be told, if too many images lie outside of the
+            folders, or if validation has classes that training lacks.
     """
     if not 0 <= val_fraction <= 1:
         raise ConfigError(f"val_fraction={val_fraction} must be between 0 and 1")
     found = [PurePosixPath(path) for path in sorted(paths)]
     if not found:
         raise DataError(f"{where} holds no images; {EXPECTED_LAYOUT}")
-    depth = _wrapping_folders(found)
-    train_name, val_name = _split_folders(
-        {path.parts[depth] for path in found if len(path.parts) > depth + 1}
+    wanted = {name for name in (train_split, val_split) if name not in (None, ROOT)}
+    depth, inside, beside = _unwrapped(found, wanted)
+    folders = Counter(path.parts[depth] for path in inside if len(path.parts) > depth + 1)
+    train, val = choose_splits(folders, train=train_split, val=val_split, where=where)
+    if train is None:
+        _refuse_splits_below(inside, depth, where)
+        classes, entries, strays = _label(inside, depth, where, labels)
+        return _hold_out(Listing(classes, entries, (), _texts(beside, strays)), val_fraction)
+    loose = [path for path in inside if len(path.parts) == depth + 1]
+    _check_strays(
+        loose, len(inside), where, f"the split folders ({first_of([s for s in (train, val) if s])})"
     )
-    if val_name is None:
-        classes, entries = _label(found, depth, where)
-        val = held_out([entry.path for entry in entries], val_fraction)
-        train_entries = tuple(entry for i, entry in enumerate(entries) if i not in val)
-        return Listing(classes, train_entries, tuple(entries[i] for i in sorted(val)))
-    train_files, val_files = ([p for p in found if p.parts[depth] == n] for n in (train_name, val_name))
-    classes, train_entries = _label(train_files, depth + 1, where)
-    val_classes, val_entries = _label(val_files, depth + 1, where)
-    if not set(val_classes) <= set(classes) or bool(classes) != bool(val_classes):
-        unknown = sorted(set(val_classes) - set(classes))[:3] or "no class folders"
-        raise DataError(f"{where}/{val_name} has {unknown}, unlike {where}/{train_name}; {EXPECTED_LAYOUT}")
-    number = {val_label: classes.index(name) for val_label, name in enumerate(val_classes)}
-    relabelled = tuple(Entry(entry.path, number.get(entry.label, -1)) for entry in val_entries)
-    return Listing(classes, train_entries, relabelled)
+    others = {name: count for name, count in folders.items() if name not in (train, val)}
+    _say_splits(where, train, val, others)
+    parts = {name: [path for path in inside if path.parts[depth] == name] for name in folders}
+    classes, entries, strays = _label(parts[train], depth + 1, f"{where}/{train}", labels)
+    if val is None:
+        return _hold_out(Listing(classes, entries, (), _texts(beside, loose, strays), others), val_fraction)
+    val_classes, val_entries, val_strays = _label(parts[val], depth + 1, f"{where}/{val}", labels)
+    val_entries = _renumbered(val_entries, val_classes, classes, f"{where}/{val}", f"{where}/{train}")
+    return Listing(classes, entries, val_entries, _texts(beside, loose, strays, val_strays), others)
 
 
-def _wrapping_folders(paths: list[PurePosixPath]) -> int:
-    """How many leading folders merely wrap the tree: shared by all, with folders below."""
-    depth = 0
-    while all(len(p.parts) > depth + 2 for p in paths) and len({p.parts[depth] for p in paths}) == 1:
-        depth += 1
-    return depth
+def _texts(*groups: Iterable[PurePosixPath]) -> tuple[str, ...]:
+    return tuple(path.as_posix() for group in groups for path in group)
 
 
-def _split_folders(names: set[str]) -> tuple[str | None, str | None]:
-    train = next((name for name in _TRAIN_NAMES if name in names), None)
-    val = next((name for name in _VAL_NAMES if name in names), None)
-    return (train, val) if train and val else (None, None)
+def _hold_out(listing: Listing, fraction: float) -> Listing:
+    """The listing with a part of its training images as validation."""
+    entries = listing.train
+    val = held_out([entry.path for entry in entries], fraction)
+    train = tuple(entry for i, entry in enumerate(entries) if i not in val)
+    return replace(listing, train=train, val=tuple(entries[i] for i in sorted(val)))
 
 
-def _label(paths: list[PurePosixPath], depth: int, where: str) -> tuple[tuple[str, ...], tuple[Entry, ...]]:
-    """Class names and entries; the class is the folder at ``depth``."""
-    in_folders = [p for p in paths if len(p.parts) > depth + 1]
-    if not in_folders:
-        return (), tuple(Entry(p.as_posix(), -1) for p in paths)
-    if len(in_folders) < len(paths):
-        log.warning("%s: ignoring %d images outside of class folders", where, len(paths) - len(in_folders))
-    names = tuple(sorted({p.parts[depth] for p in in_folders}))
-    number = {name: i for i, name in enumerate(names)}
-    return names, tuple(Entry(p.as_posix(), number[p.parts[depth]]) for p in in_folders)
+def say_classes(where: str, class_names: tuple[str, ...]) -> None:
+    """Log the first dozen classes and their number, and how to do without where they look like shards."""
+    if not class_names:
+        return
+    line = f"{on_one_line(where)}: {len(class_names)} classes: {first_of(class_names, most=12)}"
+    widths = {len(name) for name in class_names}
+    if (
+        len(class_names) > 1
+        and all(name.isdecimal() for name in class_names)
+        and widths - {1, 2}
+        and len(widths) == 1
+    ):
+        line += f" (if these are no classes but shards: {WITHOUT_LABELS})"
+    log_once(log, logging.INFO, line)
+
+
+def _unwrapped(
+    paths: list[PurePosixPath], wanted: set[str]
+) -> tuple[int, list[PurePosixPath], list[PurePosixPath]]:
+    """How many leading folders merely wrap the tree, the images inside, and the few images beside.
+
+    A folder wraps if it is alone at its level and nearly all images lie in folders below it, unless it is ``wanted``.
+    """
+    depth, inside = 0, paths
+    while True:
+        here = {path.parts[depth] for path in inside if len(path.parts) > depth + 1}
+        deeper = [path for path in inside if len(path.parts) > depth + 2]
+        if len(here) != 1 or here & wanted or len(paths) - len(deeper) > _STRAY * len(paths) or not deeper:
+            taken = set(inside) if depth else ()
+            return depth, inside, [path for path in paths if path not in taken] if depth else []
+        depth, inside = depth + 1, deeper
+
+
+def _refuse_splits_below(paths: list[PurePosixPath], depth: int, where: str) -> None:
+    """Refuse ``cat/train/1.jpg`` beside ``cat/val/2.jpg``: validation images would be trained on."""
+    in_folders = [path for path in paths if len(path.parts) > depth + 1]
+    below = {path.parts[depth + 1] if len(path.parts) > depth + 2 else "" for path in in_folders}
+    if len(below) > 1 and all(understood(name) for name in below):
+        raise DataError(
+            f"{where}: {first_of(sorted(below))} lie below {first_of(sorted({p.parts[depth] for p in in_folders}))}; "
+            f"splits must lie above the classes; {EXPECTED_LAYOUT}"
+        )
+
+
+def _label(
+    paths: list[PurePosixPath], depth: int, where: str, labels: bool
+) -> tuple[tuple[str, ...], tuple[Entry, ...], tuple[PurePosixPath, ...]]:
+    """Class names, entries and the images outside; the class is the folder at ``depth``."""
+    in_folders = [path for path in paths if len(path.parts) > depth + 1]
+    if not labels or not in_folders:
+        return (), tuple(Entry(path.as_posix(), -1) for path in paths), ()
+    outside = [path for path in paths if len(path.parts) == depth + 1]
+    folders = sorted({path.parts[depth] for path in in_folders})
+    _check_strays(outside, len(paths), where, f"the class folders ({first_of(folders)})")
+    names = tuple(printable(folder) for folder in folders)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(
+            f"{where}: two folders would be the class '{twice}'; rename one, so that its name is UTF-8"
+        )
+    number = {folder: i for i, folder in enumerate(folders)}
+    return names, tuple(Entry(p.as_posix(), number[p.parts[depth]]) for p in in_folders), tuple(outside)
+
+
+def _check_strays(strays: list[PurePosixPath], total: int, where: str, folders: str) -> None:
+    """Leave a few images out with a line; more of them are a question."""
+    if not strays:
+        return
+    first = on_one_line(strays[0].as_posix())
+    if len(strays) > _STRAY * total:
+        raise DataError(
+            f"{on_one_line(where)}: {len(strays)} images lie outside of {folders}, which hold {total - len(strays)} "
+            f"({first} is the first outside). Move them into folders, or elsewhere; or take all without classes: "
+            f"{WITHOUT_LABELS}"
+        )
+    line = f"{on_one_line(where)}: left out {len(strays)} images outside of {folders}: {first}"
+    log_once(log, logging.WARNING, line + (" and so on" if len(strays) > 1 else ""))
+
+
+def _say_splits(where: str, train: str, val: str | None, others: dict[str, int]) -> None:
+    """Log which folders are the splits, and what lies beside them."""
+    splits = f"trains on {on_one_line(train)}" + (f", validates on {on_one_line(val)}" if val else "")
+    beside = ", ".join(f"{on_one_line(name)} ({count} images)" for name, count in sorted(others.items())[:6])
+    more = f" and {len(others) - 6} folders more" if len(others) > 6 else ""
+    rest = f"; left out {beside}{more}" if others else ""
+    log_once(log, logging.WARNING if others else logging.INFO, f"{on_one_line(where)}: {splits}{rest}")
+
+
+def _renumbered(
+    entries: tuple[Entry, ...], names: tuple[str, ...], classes: tuple[str, ...], val: str, train: str
+) -> tuple[Entry, ...]:
+    """Validation's entries with the numbers that its classes have in training."""
+    if not set(names) <= set(classes) or bool(names) != bool(classes):
+        unknown = sorted(set(names) - set(classes))[:3] or "no class folders"
+        raise DataError(
+            f"{val} has {unknown}, unlike {train}; {EXPECTED_LAYOUT}. To hold a part of {train} out instead, name that "
+            f"folder as the data; to take pictures without classes: {WITHOUT_LABELS}"
+        )
+    number = {label: classes.index(name) for label, name in enumerate(names)}
+    return tuple(Entry(entry.path, number.get(entry.label, -1)) for entry in entries)

@@ -1,0 +1,158 @@
+"""What a file's name says: a picture that is read, one that could be, or something else.
+
+Formats that Pillow does not read by itself are read where a package that teaches it is installed (:data:`READERS`).
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import PurePosixPath
+from typing import Any
+
+from unirae.core.names import first_of, on_one_line, printable
+
+_SUFFIXES = ".jpg .jpeg .jfif .png .webp .avif .bmp .gif .tif .tiff .jp2 .ppm .pgm .pbm .tga"
+_KINDS = {
+    "raw photographs": ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw "
+    ".rw2 .rwl .sr2 .srf .srw .x3f",
+    "svg": ".svg .svgz",
+    "psd": ".psd .psb",
+    "other pictures": ".ai .apng .dds .eps .exr .hdr .icns .ico .j2c .j2k .jpe .jpf .jpx .jxr .pcx .pfm .pnm .qoi .sgi "
+    ".wdp .xcf",
+    "videos": ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .webm .wmv",
+    "archives": ".7z .bz2 .gz .rar .tar .tgz .xz .zip .zst",
+}
+PICTURES = ("heic", "jxl", "raw photographs", "svg", "psd", "other pictures")
+"""Kinds that hold pictures which the user may miss."""
+OTHER = "other files"
+_OF_SYSTEMS = {"thumbs.db", "desktop.ini", "ehthumbs.db"}  # Windows puts them beside pictures
+_FOLDERS_OF_PROGRAMS = {
+    "@eadir",
+    "#recycle",
+    "#snapshot",
+    "@recycle",
+    "$recycle.bin",
+    "recycler",
+    "lost+found",
+    "__macosx",
+    "system volume information",
+    "network trash folder",
+    "temporary items",
+}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A package that teaches Pillow a format."""
+
+    kind: str
+    suffixes: frozenset[str]
+    package: str
+    module: str
+    register: str | None
+    """The module's function that does it; None where importing it is enough."""
+
+
+READERS = (
+    Reader(
+        "heic", frozenset({".heic", ".heif", ".hif"}), "pillow-heif", "pillow_heif", "register_heif_opener"
+    ),
+    Reader("jxl", frozenset({".jxl"}), "pillow-jxl-plugin", "pillow_jxl", None),
+)
+
+
+def installed_readers() -> list[Reader]:
+    """The readers whose package is here."""
+    return [reader for reader in READERS if find_spec(reader.module) is not None]
+
+
+@cache
+def register_readers() -> None:
+    """Teach Pillow what the installed packages can read; once in a process."""
+    for reader in installed_readers():
+        module = import_module(reader.module)
+        if reader.register is not None:
+            getattr(module, reader.register)()
+
+
+class FileKinds:
+    """Tells pictures from other files by their names, with the readers that are installed now."""
+
+    def __init__(self):
+        readers = installed_readers()
+        self._read = frozenset(_SUFFIXES.split()).union(*(reader.suffixes for reader in readers))
+        self._kinds = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes.split()}
+        self._kinds |= {suffix: reader.kind for reader in READERS for suffix in reader.suffixes}
+
+    def of(self, path: str) -> str | None:
+        """The kind of a file that is not read; None for a picture that is."""
+        suffix = PurePosixPath(path).suffix.lower()
+        return None if suffix in self._read else self._kinds.get(suffix, OTHER)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is not meant to be seen, or a system's own."""
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
+def is_of_program(name: str) -> bool:
+    """Whether a folder of that name holds a known program's thumbnails or trash."""
+    return name.lower() in _FOLDERS_OF_PROGRAMS or name.lower().endswith(".lrdata")
+
+
+@dataclass
+class LeftOut:
+    """What lies in a folder or archive and is not read.
+
+    Attributes:
+        kinds: files by kind; hidden ones do not count.
+        program_folders: folders of thumbnails and trash by name.
+        visited_links: links to folders that are read elsewhere.
+        dead_links: links that lead nowhere and are not named like pictures, which would count as unreadable.
+        outside: members of an archive whose names lead out of it.
+    """
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    program_folders: Counter[str] = field(default_factory=Counter)
+    visited_links: list[str] = field(default_factory=list)
+    dead_links: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+
+    @property
+    def matters(self) -> bool:
+        """Whether a user may miss some of it."""
+        return bool(self.visited_links or self.dead_links or self.outside or set(PICTURES) & set(self.kinds))
+
+    def summary(self) -> str:
+        """One line; empty where nothing was left out."""
+        parts = [self._of_kind(kind) for kind in (*PICTURES, "videos", "archives", OTHER) if self.kinds[kind]]
+        if self.program_folders:
+            names = ", ".join(on_one_line(name) for name in sorted(self.program_folders))
+            parts.append(f"{self.program_folders.total()} folders of thumbnails or trash ({names})")
+        for links, what in (
+            (self.visited_links, "links to folders that are visited already"),
+            (self.dead_links, "links that lead nowhere"),
+            (self.outside, "members whose names lead outside"),
+        ):
+            if links:
+                parts.append(f"{len(links)} {what} ({first_of(links)})")
+        return "; ".join(parts)
+
+    def _of_kind(self, kind: str) -> str:
+        reader = next((reader for reader in READERS if reader.kind == kind), None)
+        advice = (
+            f" (read where {reader.package} is installed: pip install {reader.package})" if reader else ""
+        )
+        return f"{self.kinds[kind]} {kind}{advice}"
+
+    def record(self) -> dict[str, Any]:
+        """For the report: ready for JSON."""
+        return {
+            "files_by_kind": dict(sorted(self.kinds.items())),
+            "thumbnail_and_trash_folders": dict(sorted(self.program_folders.items())),
+            "links_to_visited_folders": [printable(link) for link in self.visited_links],
+            "links_that_lead_nowhere": [printable(link) for link in self.dead_links],
+            "names_that_lead_outside": [printable(name) for name in self.outside],
+        }

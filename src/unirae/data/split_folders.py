@@ -1,0 +1,93 @@
+"""Which folders are the splits: the usual names in any case, also with a year or a size behind (``train2017``).
+
+Folders that look like splits but are not understood are asked about, and never taken for classes.
+"""
+
+import re
+from collections.abc import Mapping
+
+from unirae.core.errors import DataError
+from unirae.core.names import first_of, on_one_line
+
+_TRAIN = ("train", "training")
+_VAL = ("val", "validation", "valid", "dev", "eval", "evaluation", "holdout", "test", "testing")
+"""In the order in which they are preferred as the validation split."""
+_WORDS = frozenset(
+    (*_TRAIN, *_VAL, "trainset", "trainval", "valset", "devset", "testset", "traindata", "testdata")
+)
+_SUFFIX = re.compile(r"[\s_.-]*\d+([x×]\d+)?(px|k)?$")
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_CLASSES_PER_SPLIT_NAME = 3
+"""A name such as ``train`` among at least so many others is a class: CIFAR-100 and VOC have one."""
+ROOT = "."
+"""As ``train_split``: the folder itself, so that none of its folders is a split."""
+HOW = (
+    "data.source.train_split=NAME and data.source.val_split=NAME (prepare_data: --train_split, --val_split); "
+    f"train_split={ROOT} says that all of them are classes"
+)
+
+
+def understood(name: str) -> str | None:
+    """The split's word that a folder's name is; None if it is none."""
+    word = _SUFFIX.sub("", name.lower().strip())
+    return word if word in _TRAIN or word in _VAL else None
+
+
+def looks_like_split(name: str) -> bool:
+    """Whether a split's word is among the words of a name."""
+    return understood(name) is not None or any(word.lower() in _WORDS for word in _WORD.findall(name))
+
+
+def choose_splits(
+    folders: Mapping[str, int], *, train: str | None, val: str | None, where: str
+) -> tuple[str | None, str | None]:
+    """The folders of the training and the validation split; (None, None) where folders are classes.
+
+    A training split without a validation split has a part held out.
+
+    Args:
+        folders: the number of images below each folder.
+        train: the user's choice, or None to find it; likewise ``val``.
+
+    Raises:
+        DataError: If a chosen folder is not there, or if it cannot be told which folders are splits.
+    """
+    if train == ROOT and val is None:
+        return None, None
+    for given in filter(None, (train, val)):
+        if given not in folders:
+            raise DataError(
+                f"{where} has no folder '{on_one_line(given)}' with images; it has {first_of(sorted(folders), most=12)}"
+            )
+    if train is not None and val is not None:
+        return train, val
+    words = {name: understood(name) for name in folders}
+    trains = [train] if train else [name for name in folders if words[name] in _TRAIN]
+    vals = [val] if val else [name for name in folders if words[name] in _VAL and name != train]
+    if not val:
+        vals = _preferred(vals, words)
+    plain = [name for name in folders if not looks_like_split(name) and name not in (train, val)]
+    if len(trains) == len(vals) == 1:
+        used, beside = folders[trains[0]] + folders[vals[0]], sum(folders[name] for name in plain)
+        if train or val or beside <= used:
+            return trains[0], vals[0]
+    if train and not vals:
+        return train, None
+    split_like = len(folders) - len(plain)
+    if not split_like or (not (train or val) and len(plain) >= _CLASSES_PER_SPLIT_NAME * split_like):
+        return None, None
+    if len(folders) == 1 and words[next(iter(folders))] is not None:
+        return next(iter(folders)), None
+    raise DataError(_question(where, folders, plain))
+
+
+def _preferred(names: list[str], words: Mapping[str, str | None]) -> list[str]:
+    """Those with the first word of the list, ``val`` before ``test``."""
+    first = next((word for word in _VAL if any(words[name] == word for name in names)), None)
+    return [name for name in names if words[name] == first]
+
+
+def _question(where: str, folders: Mapping[str, int], plain: list[str]) -> str:
+    splits = first_of(sorted(set(folders) - set(plain)), most=6)
+    beside = f", beside {first_of(sorted(plain))}" if plain else ""
+    return f"{where}: folders that look like splits ({splits}{beside}) are not understood; say which is which by {HOW}"
