@@ -1,6 +1,7 @@
 """Samples and scores while training stage 2: fixed noise, EMA weights, one reference."""
 
 import json
+import logging
 import warnings
 
 import numpy as np
@@ -18,8 +19,8 @@ from unirae.training.callbacks import generation_metrics
 from unirae.training.csv_logger import read_metrics
 
 
-def train(folder, *overrides, steps=3):
-    config = tiny_config(f"trainer.max_steps={steps}", *overrides, output_dir=folder, stage="stage2")
+def train(folder, *overrides, steps=3, stage="stage2"):
+    config = tiny_config(f"trainer.max_steps={steps}", *overrides, output_dir=folder, stage=stage)
     config["changed_keys"] = []  # a checkpoint's shapes are not those of the tiny configuration
     run = assemble(config, experiment="tiny", checkpoint=None)
     with warnings.catch_warnings():
@@ -94,6 +95,20 @@ def test_scores_are_written_published_and_complete(finished):
     assert logged == pytest.approx({2: contents[0]["metrics"][name], 3: last["metrics"][name]}, rel=1e-5)
     assert run.scores[f"val/{name}"] == last["metrics"][name]
     assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("stage", "callback"), [("stage1", "reconstruction_metrics"), ("stage2", "generation_metrics")]
+)
+def test_no_more_is_scored_than_the_split_has(stage, callback, tmp_path, caplog):
+    key = f"callbacks.{callback}.num_samples"
+    few = ["data.source.val_count=5", f"{key}=185"]
+    with caplog.at_level(logging.INFO, logger="unirae"):
+        train(tmp_path, *few, steps=1, stage=stage)
+    (file,) = (tmp_path / "eval").iterdir()
+    assert json.loads(file.read_text())["count"] == 5
+    line = f"{key}=185, but the validation split has 5 images: 5 are scored"
+    assert caplog.messages.count(line) == 1
 
 
 def test_the_same_weights_give_the_same_pictures_and_scores(tmp_path):

@@ -1,6 +1,7 @@
 """The health check of a training run: it warns of one that goes wrong, once; where curves do not apply it says so."""
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -78,6 +79,20 @@ def test_where_the_curves_do_not_apply_it_says_why_and_nothing_more(curves, tmp_
         "key0=1 (reference: 2), key1=1 (reference: 2), key2=1 (reference: 2) and 2 more"
     )
     assert summary(["a", "b"]) == "a, b"
+
+
+@pytest.mark.parametrize(
+    "key", ["data.source._target_", "model.rae.pretrained_decoder_path:data.source._target_"]
+)
+def test_on_other_data_nobody_is_told_unless_asked(curves, tmp_path, caplog, key):
+    check = HealthCheck(
+        curves=curves, obstacles=["trainer.max_steps=1 (reference: 2)", f"{key}=mine (reference: theirs)"]
+    )
+    assert warnings_of(caplog, config_of(tmp_path, 3), check) == []
+    with caplog.at_level(logging.DEBUG, logger="unirae"):
+        check.on_train_start(*[SimpleNamespace()] * 2)
+    (said,) = caplog.messages[-1:]
+    assert said.startswith("health: not compared with the curves of tiny")
 
 
 def test_scores_are_watched_too(caplog):

@@ -3,12 +3,14 @@
 import io
 import logging
 import re
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from unirae.app import cli
 from unirae.training.callbacks.progress import RunProgress
 
 
@@ -54,3 +56,47 @@ def test_steps_that_become_slower_for_good_are_believed_within_five_lines(caplog
 
 def test_a_first_step_that_is_logged_tells_what_it_can(caplog):
     assert ends(lines_of(caplog, [2.0] + [1.0] * 19, every=1))[0] == "38 s left"
+
+
+def screen(written: str) -> list[str]:
+    """The lines that a terminal shows after that text, with the few control sequences that rich uses."""
+    lines, row, column = [""], 0, 0
+    for command, argument, character in re.findall(r"\x1b\[(?:(\d*[ABK])|([\d;?]*[mhl]))|(.|\n)", written):
+        if command.endswith("A"):
+            row -= int(command[:-1] or 1)
+        elif command.endswith("K"):
+            lines[row] = ""
+        elif character == "\r":
+            column = 0
+        elif character == "\n":
+            row, column = row + 1, 0
+            lines += [""] * (row + 1 - len(lines))
+        elif not argument and character:
+            lines[row] = lines[row][:column].ljust(column) + character + lines[row][column + 1 :]
+            column += 1
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def test_log_lines_stand_above_the_bar_of_a_terminal(monkeypatch, caplog):
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    terminal = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    cli.configure_logging()  # before the bar, as every command does
+    trainer: Any = SimpleNamespace(global_step=0, max_steps=4, log_every_n_steps=1, loggers=[])
+    shown = RunProgress(
+        label="run", images_per_step=10, console=Console(stderr=True, force_terminal=True, width=100)
+    )
+    module: Any = SimpleNamespace(last_terms={"loss": 0.5})
+    shown.on_train_start(trainer, module)
+    for step in (1, 2, 3, 4):
+        trainer.global_step = step
+        shown.on_train_batch_end(trainer, module)
+        logging.getLogger("unirae.test").info("scores of step %d", step)
+    assert screen(terminal.getvalue())[-1].startswith("run"), "the bar is still the last line"
+    shown.teardown(trainer, module, "fit")
+    logging.getLogger("unirae.test").info("the end")
+    *lines, bar, end = [re.sub(r"^[\d:]{8} ", "", line) for line in screen(terminal.getvalue())]
+    assert lines == [f"scores of step {step}" for step in (1, 2, 3, 4)]
+    assert re.fullmatch(r"run ━+ 4/4 loss 0\.5000, [\d.]+ images/s, the last step", bar)
+    assert end == "the end"

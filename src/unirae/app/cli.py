@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from unirae.core.errors import RunInterrupted, UserError
 
@@ -37,6 +37,19 @@ def run(command: Callable[[], Any]) -> int:
     return 0
 
 
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what ``sys.stderr`` is at that moment.
+
+    A progress bar of rich puts itself there while it is shown, to write lines above it; a stream that was kept from
+    before would write across the bar.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def configure_logging(log_file: Path | None = None, *, rank: int = 0) -> None:
     """Package log to stderr (first process only) and to a file; other libraries from WARNING up."""
     root = logging.getLogger()
@@ -45,7 +58,7 @@ def configure_logging(log_file: Path | None = None, *, rank: int = 0) -> None:
         handler.close()
     handlers: list[logging.Handler] = []
     if rank == 0:
-        handlers.append(logging.StreamHandler())
+        handlers.append(_Stderr())
         if log_file is not None:
             log_file.parent.mkdir(parents=True, exist_ok=True)
             handlers.append(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"))

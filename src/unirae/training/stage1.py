@@ -203,7 +203,7 @@ class Stage1(ManualModule):
             return []
         return [
             f"this run ends after {max_steps} steps, the GAN loss begins at step {self.adversary.gan_start_step}: "
-            "nothing adversarial is trained (model.disc_start_epoch, model.disc_upd_start_epoch)"
+            "nothing adversarial is trained (model.disc_start_step or model.disc_start_epoch says when it begins)"
         ]
 
     def ema_rae(self) -> RAE:

@@ -60,6 +60,20 @@ def evaluation_data(trainer: pl.Trainer) -> ImageDataset:
     return trainer.datamodule.eval_dataset  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def count_within_split(trainer: pl.Trainer, wanted: int | None, *, key: str) -> int:
+    """How many images an evaluation takes: ``wanted`` or all, and never more than the evaluation split has.
+
+    Args:
+        key: of the configuration, for a line in the log where ``wanted`` is too many.
+    """
+    there = len(evaluation_data(trainer))
+    if wanted is None or wanted <= there:
+        return there if wanted is None else wanted
+    if is_main():
+        log.info("%s=%d, but the validation split has %d images: %d are scored", key, wanted, there, there)
+    return there
+
+
 def logs_now(trainer: pl.Trainer) -> bool:
     """Whether the step that just ended is one that is logged: every ``log_every_n_steps``, and the last."""
     every: int = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]

@@ -15,7 +15,13 @@ from unirae.evaluation.sampling import SamplerSettings
 from unirae.evaluation.scores import Scores
 from unirae.metrics.set_metrics import SetMetric, needs
 from unirae.models.denoiser import Denoiser
-from unirae.training.callbacks.events import announce_scoring, evaluation_data, is_due, record_scores
+from unirae.training.callbacks.events import (
+    announce_scoring,
+    count_within_split,
+    evaluation_data,
+    is_due,
+    record_scores,
+)
 from unirae.training.stage2 import Stage2
 
 
@@ -30,7 +36,8 @@ class GenerationMetrics(pl.Callback):
             missing weights do not show after hours.
         folder: where the JSON files go.
         every_n_steps: interval in steps; null means at the end only.
-        num_samples: images to sample; labels go round the classes.
+        num_samples: images to sample; labels go round the classes. Never more than the split has: a Fréchet distance
+            says most at equal counts.
         batch_size: images at a time.
         num_steps: points of the sampler's time grid.
         cfg_scale: strength of classifier-free guidance; 1 is without.
@@ -55,6 +62,8 @@ class GenerationMetrics(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: Stage2) -> None:
         """Load what is needed, or say what is missing."""
+        key = "callbacks.generation_metrics.num_samples"
+        self.num_samples = count_within_split(trainer, self.num_samples, key=key)
         self._metrics = self.build_metrics(module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Stage2, *args: Any) -> None:

@@ -1,5 +1,6 @@
 """A word in the log when a run leaves the band of healthy ones."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,8 +23,8 @@ class HealthCheck(pl.Callback):
 
     Args:
         curves: of the experiment.
-        obstacles: why they do not apply to this run (settings that differ). Then it says so at the start, and nothing
-            is compared.
+        obstacles: why they do not apply to this run (settings that differ). Then nothing is compared, and it says so
+            at the start; of a run on other data, where nobody would expect them to apply, only to whoever debugs.
     """
 
     def __init__(self, *, curves: Curves, obstacles: Sequence[str]) -> None:
@@ -35,7 +36,8 @@ class HealthCheck(pl.Callback):
         if not is_main():
             return
         if self.obstacles:
-            log.info(
+            log.log(
+                logging.DEBUG if any(map(_of_data, self.obstacles)) else logging.INFO,
                 "health: not compared with the curves of %s, whose settings differ: %s",
                 self.curves.name,
                 summary(self.obstacles),
@@ -66,6 +68,11 @@ class HealthCheck(pl.Callback):
                     judged,
                     usual_causes(column, above=not judged.value < judged.low),
                 )
+
+
+def _of_data(obstacle: str) -> bool:
+    """Whether a setting that differs says where images come from: this run's, or its autoencoder's."""
+    return "data.source." in obstacle.partition("=")[0]
 
 
 def summary(items: Sequence[str], limit: int = 3) -> str:

@@ -9,7 +9,13 @@ import lightning.pytorch as pl
 from unirae.evaluation.reading import describe_data
 from unirae.evaluation.reconstruction import ReconstructionMetrics as Metrics
 from unirae.evaluation.reconstruction import evaluate_reconstruction
-from unirae.training.callbacks.events import announce_scoring, evaluation_data, is_due, record_scores
+from unirae.training.callbacks.events import (
+    announce_scoring,
+    count_within_split,
+    evaluation_data,
+    is_due,
+    record_scores,
+)
 from unirae.training.stage1 import Stage1
 
 
@@ -37,6 +43,11 @@ class ReconstructionMetrics(pl.Callback):
         self.every_n_steps, self.num_samples, self.batch_size = every_n_steps, num_samples, batch_size
         self._metrics: Metrics | None = None
 
+    def on_train_start(self, trainer: pl.Trainer, module: Stage1) -> None:
+        """Count what there is to score."""
+        key = "callbacks.reconstruction_metrics.num_samples"
+        self.num_samples = count_within_split(trainer, self.num_samples, key=key)
+
     def on_train_batch_end(self, trainer: pl.Trainer, module: Stage1, *args: Any) -> None:
         """Evaluate when due, and after the last step."""
         step = trainer.global_step
@@ -49,14 +60,13 @@ class ReconstructionMetrics(pl.Callback):
         if self._metrics is None:
             self._metrics = self.build_metrics(module)
         data = evaluation_data(trainer)
-        count = min(self.num_samples or len(data), len(data))
-        announce_scoring(trainer, f"{count} reconstructions")
+        announce_scoring(trainer, f"{self.num_samples} reconstructions")
         result = evaluate_reconstruction(
             module.ema_rae(),
             data,
             metrics=self._metrics,
             batch_size=self.batch_size,
-            num_samples=count,
+            num_samples=self.num_samples,
             device=module.device,
             num_workers=trainer.datamodule.num_workers,  # pyright: ignore[reportAttributeAccessIssue]
             about={
