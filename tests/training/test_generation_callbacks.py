@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from app.tiny_checkpoint import write_checkpoint
@@ -73,6 +74,30 @@ def test_tensorboard_has_them(finished):
     run, _ = finished
     events = EventAccumulator(str(output(run) / "tensorboard"), size_guidance={"images": 0}).Reload()
     assert [event.step for event in events.Images("val/samples")] == [1, 2, 3]
+
+
+def test_tensorboard_has_the_settings(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    run, _ = finished
+    folder = output(run) / "tensorboard"
+    events = EventAccumulator(str(folder)).Reload()
+    assert "hp_metric" not in events.Tags()["scalars"]
+    read = {
+        tag.removeprefix("_hparams_/"): HParamsPluginData.FromString(content)
+        for tag, content in events.PluginTagToContent("hparams").items()
+    }
+    (metric,) = read["experiment"].experiment.metric_infos
+    assert metric.name.tag == "train/loss"
+    assert metric.name.tag in events.Tags()["scalars"]
+    settings = read["session_start_info"].session_start_info.hparams
+    assert settings["model.optimizer.lr"].number_value == 2e-3
+    assert settings["trainer.max_steps"].number_value == 3
+    assert settings["model.dit.hidden_size"].string_value == "[16, 48]"
+    assert settings["data.fast_resize"].string_value == "true"
+    assert settings["data.latent_cache"].string_value == "null"
+    assert yaml.safe_load((folder / "hparams.yaml").read_text())["model"]["optimizer"]["lr"] == 2e-3
 
 
 def test_scores_are_written_published_and_complete(finished):

@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 
 from unirae.app.builders import Config
 from unirae.app.run_dir import git_commit
@@ -44,6 +44,7 @@ from unirae.training.csv_logger import MetricsCsv
 from unirae.training.datamodule import TrainingData
 from unirae.training.precision import ManualMixedPrecision
 from unirae.training.strategy import GradientAveraging, Sharding
+from unirae.training.tensorboard import TensorBoard
 
 log = get_logger(__name__)
 
@@ -92,7 +93,7 @@ def build_loggers(settings: Config, output_dir: Path) -> list[Logger]:
     if settings["csv"]:
         loggers.append(MetricsCsv(output_dir / "csv/metrics.csv"))
     if settings["tensorboard"]:
-        loggers.append(TensorBoardLogger(output_dir, name="tensorboard", version=""))
+        loggers.append(TensorBoard(output_dir))
     if settings["wandb"]:
         try:
             from lightning.pytorch.loggers import WandbLogger

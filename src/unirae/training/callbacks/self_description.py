@@ -1,4 +1,4 @@
-"""Checkpoints describe themselves: what was trained, by which configuration, version and commit."""
+"""Checkpoints describe themselves: what was trained, by which configuration, version and commit; so do loggers."""
 
 from typing import Any
 
@@ -9,10 +9,18 @@ from unirae.training.manual import ManualModule
 
 
 class SelfDescription(pl.Callback):
-    """Adds ``checkpoint["unirae"]``, which is all that sampling and evaluation need beside the weights."""
+    """Adds ``checkpoint["unirae"]``, which is all that sampling and evaluation need beside the weights.
+
+    Loggers that show settings (TensorBoard, W&B) get the configuration.
+    """
 
     def __init__(self, *, config: dict[str, Any], commit: str | None) -> None:
         self.config, self.commit = config, commit
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Hand the configuration to the loggers."""
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.config)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, module: ManualModule, checkpoint: dict[str, Any]
