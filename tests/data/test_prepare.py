@@ -75,7 +75,7 @@ def test_file_names_that_are_not_text(tmp_path):
                 SYNTHETIC[0].image.save(file, "PNG")
     report = prepare(source=tmp_path / "in", output=tmp_path / "out", val_fraction=0)
     assert report["images"] == {"train": 2}
-    assert [bad["path"] for bad in report["unreadable"]] == ["bad?.png"]
+    assert [bad["path"] for bad in report["unreadable"]] == ["bad\\xe9.png"]
 
 
 def test_one_picture_is_not_held_out_without_a_word(tmp_path):
@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_no_output(images, tmp_path, monkeypatch):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("unirae.data.prepare.write_arrow", full)
+    monkeypatch.setattr("unirae.data.prepared_shards.write_arrow", full)
     with pytest.raises(UserError, match="No space left"):
         prepare(source=images, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -13,8 +13,8 @@ class Options:
     """Convert a folder or tar of images to a Hugging Face dataset for data=imagenet.
 
     Class folders become labels; train/ and val/ folders become the splits. The original encoded bytes are
-    kept. A run that was interrupted continues when started again; unreadable images are left out and listed
-    in OUTPUT/report.json.
+    kept. A run that was interrupted continues when started again, and an output whose input has changed is made
+    anew; OUTPUT/report.json says what was left out: unreadable images by name, other files by kind.
     """
 
     input: Path
@@ -23,6 +23,12 @@ class Options:
     """Folder to write; it appears when it is complete."""
     val_fraction: float = 0.1
     """Part held out for validation where the input has no validation folder."""
+    flat: bool = False
+    """Take all images without classes, in whatever folders they lie."""
+    train_split: str | None = None
+    """The folder of the training split, where its name does not say so; . where no folder is a split."""
+    val_split: str | None = None
+    """The folder of the validation split, likewise."""
     shard_images: int = 1000
     """Images in a file; also what an interrupt can cost."""
     num_workers: int | None = None
@@ -49,6 +55,9 @@ def convert(options: Options) -> dict[str, Any]:
             source=options.input,
             output=options.output,
             val_fraction=options.val_fraction,
+            labels=not options.flat,
+            train_split=options.train_split,
+            val_split=options.val_split,
             shard_images=options.shard_images,
             num_workers=options.num_workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),

@@ -1,57 +1,72 @@
 """From image files to a Hugging Face ``save_to_disk`` folder, in shards that survive an interrupt.
 
-Work happens in ``.NAME.partial`` beside the output. A shard is written to a temporary file and renamed, then
-its record (rows, unreadable files) is; a second run keeps every shard that has a record. Only the complete
-folder gets the output's name. Images keep their original encoded bytes.
+Work happens in ``.NAME.partial`` beside the output. A shard is written to a temporary file and renamed, then its
+record is (:mod:`unirae.data.prepared_shards`); a second run keeps every shard whose files are what its record says.
+Only the complete folder gets the output's name. Images keep their original encoded bytes. The records stay in the
+output: by them a later run sees whether the input has changed, and converts it anew.
 """
 
-import hashlib
-import json
 import os
-import tarfile
-from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+import shutil
+from collections import Counter
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from unirae.core.errors import ConfigError, DataError
-from unirae.core.io import read_json, write_atomically, write_json
+from unirae.core.errors import ConfigError, DataError, UserError
+from unirae.core.file_lock import locked
+from unirae.core.io import read_json, write_json
 from unirae.core.log import get_logger
+from unirae.core.names import on_one_line, printable
 from unirae.data.archive import ImageFiles, open_images
-from unirae.data.decode import BadImageError, read_rgb
-from unirae.data.hf_writer import features_for, write_arrow, write_split_metadata
-from unirae.data.listing import Entry, Listing, arrange
-
-if TYPE_CHECKING:
-    from datasets import Features
+from unirae.data.hf_writer import features_for, write_split_metadata
+from unirae.data.listing import Listing, arrange, say_classes, say_left_out
+from unirae.data.prepared_shards import (
+    INPUTS,
+    Progress,
+    Shard,
+    ShardRecord,
+    cut,
+    report_unreadable,
+    rows_sha256,
+    write_shards,
+)
 
 log = get_logger(__name__)
 
-Progress = Callable[[int, int], None]
-"""Called with (images done, images in all)."""
-
 REPORT = "report.json"
+_PLAN = "plan.json"
+_DATASET = "dataset_dict.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """How the input is read (:func:`~unirae.data.listing.arrange`), and cut into files."""
+
+    val_fraction: float
+    labels: bool
+    train_split: str | None
+    val_split: str | None
+    shard_images: int
 
 
 @dataclass(frozen=True)
-class Shard:
-    """A run of files of one split that becomes one Arrow file."""
+class _Conversion:
+    """An input, how it is read, and where it goes."""
 
-    folder: Path
-    name: str
-    entries: tuple[Entry, ...]
-
-    @property
-    def data(self) -> Path:
-        """The Arrow file."""
-        return self.folder / f"{self.name}.arrow"
+    source: Path
+    layout: _Layout
+    output: Path
 
     @property
-    def record(self) -> Path:
-        """Its existence says that the shard is complete."""
-        return self.folder / f"{self.name}.json"
+    def plan(self) -> dict[str, Any]:
+        """What makes two runs the same conversion, if the files do not change."""
+        return {"source": printable(str(self.source.resolve())), "options": asdict(self.layout)}
+
+    def beside(self, kind: str) -> Path:
+        """A path beside the output that belongs to it."""
+        return self.output.with_name(f".{self.output.name}.{kind}")
 
 
 def prepare(
@@ -59,70 +74,164 @@ def prepare(
     source: Path,
     output: Path,
     val_fraction: float = 0.1,
+    labels: bool = True,
+    train_split: str | None = None,
+    val_split: str | None = None,
     shard_images: int = 1000,
     num_workers: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Convert ``source`` (a folder or tar) to a DatasetDict in ``output``; continue where a run was cut.
 
+    An output of the same conversion whose files have changed since is made anew and then replaced. ``val_fraction``,
+    ``labels`` and the splits are those of :func:`~unirae.data.listing.arrange`; ``shard_images`` are in one Arrow file.
+
     Returns:
-        The report, also written to ``report.json``: counts, classes and unreadable files with the reason.
+        The report, also written to ``report.json``: counts, classes, unreadable files with the reason, and what was
+        left out.
 
     Raises:
-        DataError: there is nothing to convert, nothing is readable, or ``output`` is something else.
+        ConfigError: If ``shard_images`` or ``val_fraction`` cannot be.
+        DataError: If there is nothing to convert, nothing of a split is readable, or ``output`` is something else.
+        UserError: If another process writes the same output, or the disk refuses.
     """
     if shard_images < 1:
         raise ConfigError(f"shard_images={shard_images} must be at least 1")
+    layout = _Layout(
+        val_fraction=val_fraction,
+        labels=labels,
+        train_split=train_split,
+        val_split=val_split,
+        shard_images=shard_images,
+    )
+    conversion = _Conversion(source, layout, output)
     with open_images(source) as files:
-        listing = arrange(files.paths, val_fraction=val_fraction, where=str(source))
-        if not listing.train and val_fraction < 1:
-            raise DataError(
-                f"{source}: all of its images ({len(listing.val)}) would be held out for validation and none be left "
-                f"to train on; give more images, or hold none out with --val_fraction 0"
-            )
-        plan = _plan_hash(listing, shard_images)
-        if output.exists():
-            return _finished(output, plan)
-        work = _open_work_folder(output, plan)
-        splits = _cut(_in_reading_order(listing, files), work, shard_images)
-        _write_shards(files, splits, listing.class_names, num_workers or os.cpu_count() or 1, progress)
-    report = _finish(work, splits, listing.class_names, plan)
-    os.replace(work, output)
-    return report
+        listing = _list(files, conversion)
+        complete = _complete_report(conversion, listing, files)
+        if complete is not None:
+            return complete
+        busy = f"another process is writing {output}; wait for it, or choose another name"
+        with locked(conversion.beside("lock"), busy=busy):
+            return _convert(conversion, listing, files, num_workers or os.cpu_count() or 1, progress)
 
 
-def _plan_hash(listing: Listing, shard_images: int) -> str:
-    """What makes two runs the same conversion: files, classes, splits and shards."""
-    parts = [[(e.path, e.label) for e in entries] for entries in (listing.train, listing.val)]
-    text = json.dumps([listing.class_names, *parts, shard_images])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _finished(output: Path, plan: str) -> dict[str, Any]:
-    """The report of an output that is already complete."""
-    report = read_json(output / REPORT) if (output / REPORT).is_file() else {}
-    if report.get("plan_sha256") != plan:
+def _list(files: ImageFiles, conversion: _Conversion) -> Listing:
+    """The input's classes and splits; the log says what is taken and what is not."""
+    source, layout = conversion.source, conversion.layout
+    say_left_out(str(source), files.left_out)
+    if not files.paths and files.left_out.summary():
+        raise DataError(f"{source} holds no images that are read; it has {files.left_out.summary()}")
+    listing = arrange(
+        files.paths,
+        val_fraction=layout.val_fraction,
+        where=str(source),
+        labels=layout.labels,
+        train_split=layout.train_split,
+        val_split=layout.val_split,
+    )
+    say_classes(str(source), listing.class_names)
+    if not listing.train and layout.val_fraction < 1:
         raise DataError(
-            f"{output} exists and is not the result of this conversion: remove it or choose another name"
+            f"{source}: all of its images ({len(listing.val)}) would be held out for validation and none be left "
+            f"to train on; give more images, or hold none out with --val_fraction 0"
         )
-    log.info("%s is already complete", output)
+    return listing
+
+
+def _complete_report(conversion: _Conversion, listing: Listing, files: ImageFiles) -> dict[str, Any] | None:
+    """The report of an output that is complete and holds what the input holds; None where it is to be made (anew).
+
+    Raises:
+        DataError: If the output is there and is not the result of this conversion.
+    """
+    output = conversion.output
+    if not output.exists():
+        return None
+    report = read_json(output / REPORT) if (output / REPORT).is_file() else {}
+    report = report if isinstance(report, dict) else {}
+    remedy = "remove it or choose another name"
+    if "plan_sha256" in report:
+        raise DataError(
+            f"{output} was made by an earlier version, which did not record what the files were, so that changes "
+            f"cannot be seen: {remedy}"
+        )
+    if report.get("options") != conversion.plan["options"]:
+        raise DataError(f"{output} exists and is not the result of this conversion: {remedy}")
+    changes = _changes(output, listing, files)
+    if not changes:
+        log.info("%s is already complete", output)
+        return report
+    if report.get("source") != conversion.plan["source"]:
+        raise DataError(f"{output} exists and holds other files, of {report.get('source')}: {remedy}")
+    log.warning("%s: of %s, %s since it was made: converting anew", output, conversion.source, changes)
+    return None
+
+
+def _changes(output: Path, listing: Listing, files: ImageFiles) -> str:
+    """How many files of the input are not what the output was made from, in words; empty where all are."""
+    now = {
+        entry.path: _class_of(listing.class_names, entry.label) for entry in (*listing.train, *listing.val)
+    }
+    listed, count = set(now), Counter[str]()
+    for path in sorted((output / INPUTS).glob("*.json")):
+        record = ShardRecord.read(path)
+        if record is None:
+            continue
+        stamps = [file.stamp for file in record.files]
+        for file in record.files:
+            same = now.pop(file.path, None) == _class_of(record.class_names, file.label)
+            if file.path not in listed:
+                count["are gone"] += 1
+            elif not same or not file.still_holds(files):
+                count["have changed"] += 1
+        if stamps != [file.stamp for file in record.files]:
+            with suppress(UserError):  # equal contents with other times: spares reading them again
+                record.write(path)
+    count["are new"] = len(now)
+    return ", ".join(f"{number} files {what}" for what, number in count.items() if number)
+
+
+def _class_of(class_names: Any, label: int) -> str:
+    return class_names[label] if label >= 0 else ""
+
+
+def _convert(
+    conversion: _Conversion, listing: Listing, files: ImageFiles, num_workers: int, progress: Progress
+) -> dict[str, Any]:
+    """Write the shards and what joins them, then give the folder its name."""
+    output, replaced = conversion.output, conversion.beside("replaced")
+    if replaced.exists() and not output.exists():  # killed while one took the other's place
+        os.rename(replaced, output)
+    shutil.rmtree(replaced, ignore_errors=True)
+    if output.exists():  # perhaps by a process that has just ended
+        complete = _complete_report(conversion, listing, files)
+        if complete is not None:
+            return complete
+    work = _open_work_folder(conversion)
+    shards = cut(_in_reading_order(listing, files), work, conversion.layout.shard_images)
+    write_shards(files, shards, listing.class_names, num_workers=num_workers, progress=progress)
+    report = _finish(conversion, work, shards, listing, files)
+    if output.exists():
+        os.rename(output, replaced)
+    os.rename(work, output)
+    shutil.rmtree(replaced, ignore_errors=True)
     return report
 
 
-def _open_work_folder(output: Path, plan: str) -> Path:
-    work = output.with_name(f".{output.name}.partial")
-    plan_file = work / "plan.json"
+def _open_work_folder(conversion: _Conversion) -> Path:
+    work = conversion.beside("partial")
+    plan_file = work / _PLAN
     if plan_file.exists():
-        if read_json(plan_file) != plan:
+        if read_json(plan_file) != conversion.plan:
             raise DataError(
                 f"{work} was begun with other files or options. Repeat those, or remove it to start anew."
             )
         log.info("continuing the conversion in %s", work)
-    write_json(plan_file, plan)
+    write_json(plan_file, conversion.plan)
     return work
 
 
-def _in_reading_order(listing: Listing, files: ImageFiles) -> dict[str, list[Entry]]:
+def _in_reading_order(listing: Listing, files: ImageFiles) -> dict[str, list[Any]]:
     """Entries of each split in the order that the input is read fastest."""
     position = {path: i for i, path in enumerate(files.paths)}
     splits = {"train": listing.train, "validation": listing.val}
@@ -131,117 +240,58 @@ def _in_reading_order(listing: Listing, files: ImageFiles) -> dict[str, list[Ent
     }
 
 
-def _cut(splits: dict[str, list[Entry]], work: Path, size: int) -> dict[str, list[Shard]]:
-    shards: dict[str, list[Shard]] = {}
-    for split, entries in splits.items():
-        count = -(-len(entries) // size)
-        shards[split] = [
-            Shard(work / split, f"data-{i:05d}-of-{count:05d}", tuple(entries[i * size : (i + 1) * size]))
-            for i in range(count)
-        ]
-    return shards
-
-
-def _write_shards(
-    files: ImageFiles,
-    splits: dict[str, list[Shard]],
-    class_names: tuple[str, ...],
-    num_workers: int,
-    progress: Progress,
-) -> None:
-    features = features_for(class_names)
-    shards = [shard for of_split in splits.values() for shard in of_split]
-    total, done = sum(len(shard.entries) for shard in shards), 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        progress(done, total)
-
-    with ThreadPoolExecutor(num_workers) as pool:  # Pillow decodes without holding the interpreter's lock
-        for shard in shards:
-            if shard.record.exists():
-                advance(len(shard.entries))
-            else:
-                _write_shard(files, shard, features, pool, advance)
-
-
-def _write_shard(
-    files: ImageFiles, shard: Shard, features: "Features", pool: Executor, advance: Callable[[int], None]
-) -> None:
-    """Read, check and store a shard's files; the record comes last."""
-    contents = [_read(files, entry.path) for entry in shard.entries]
-    problems = []
-    for problem in pool.map(_problem, contents):
-        problems.append(problem)
-        advance(1)
-    unreadable = [
-        {"path": _printable(entry.path), "reason": problem}
-        for entry, problem in zip(shard.entries, problems, strict=True)
-        if problem
-    ]
-    rows = [
-        {"image": {"bytes": content, "path": _printable(entry.path)}, "label": entry.label}
-        for entry, content, problem in zip(shard.entries, contents, problems, strict=True)
-        if not problem
-    ]
-    if rows:
-        write_atomically(shard.data, partial(write_arrow, rows=rows, features=features))
-    write_json(shard.record, {"rows": len(rows), "unreadable": unreadable})
-
-
-def _read(files: ImageFiles, path: str) -> bytes | Exception:
-    try:
-        return files.read(path)
-    except (OSError, EOFError, tarfile.TarError) as error:
-        return error
-
-
-def _printable(path: str) -> str:
-    """A path as text; bytes of a file name that are not UTF-8 become question marks."""
-    return path.encode(errors="replace").decode()
-
-
-def _problem(content: bytes | Exception) -> str | None:
-    """Why a file is not a readable image; None if it is one."""
-    if isinstance(content, Exception):
-        return f"{type(content).__name__}: {content}"
-    try:
-        read_rgb(content)
-    except BadImageError as error:
-        return str(error)
-    return None
-
-
 def _finish(
-    work: Path, splits: dict[str, list[Shard]], class_names: tuple[str, ...], plan: str
+    conversion: _Conversion, work: Path, shards: list[Shard], listing: Listing, files: ImageFiles
 ) -> dict[str, Any]:
     """Write what makes the folder a DatasetDict, and the report; remove the traces of the work."""
-    records = {split: [read_json(shard.record) for shard in shards] for split, shards in splits.items()}
-    counts = {split: sum(record["rows"] for record in of_split) for split, of_split in records.items()}
-    unreadable = [bad for of_split in records.values() for record in of_split for bad in record["unreadable"]]
+    records = {shard: _written(shard) for shard in shards}
+    unreadable = report_unreadable(records.values())
+    counts: dict[str, int] = {}
+    for split in dict.fromkeys(shard.split for shard in shards):
+        of_split = {shard: record for shard, record in records.items() if shard.split == split}
+        counts[split] = sum(record.rows for record in of_split.values())
+        fingerprint = rows_sha256(listing.class_names, of_split.values())[:16]
+        used = [shard.data.name for shard, record in of_split.items() if record.rows]
+        if used:
+            write_split_metadata(work / split, split, used, fingerprint, features_for(listing.class_names))
     empty = [split for split, count in counts.items() if count == 0]
     if empty:
         raise DataError(
-            f"no readable image for {' and '.join(empty)}: {unreadable[0]['path']} is {unreadable[0]['reason']}, "
-            f"and so on ({len(unreadable)} in all; {work} has the records)"
+            f"no readable image for {' and '.join(empty)}: {on_one_line(unreadable[0]['path'])} is "
+            f"{unreadable[0]['reason']}, and so on ({len(unreadable)} in all; {work} has the records)"
         )
-    for split, shards in splits.items():
-        fingerprint = hashlib.sha256(f"{plan}/{split}".encode()).hexdigest()[:16]
-        used = [
-            shard.data.name for shard, record in zip(shards, records[split], strict=True) if record["rows"]
-        ]
-        write_split_metadata(work / split, split, used, fingerprint, features_for(class_names))
-    write_json(work / "dataset_dict.json", {"splits": list(splits)})
+    write_json(work / _DATASET, {"splits": list(counts)})
     report = {
-        "plan_sha256": plan,
+        **conversion.plan,
         "images": counts,
-        "classes": list(class_names),
+        "classes": list(listing.class_names),
         "unreadable_count": len(unreadable),
         "unreadable": unreadable,
+        "left_out": {
+            **files.left_out.record(),
+            "images_outside_of_folders": [printable(path) for path in listing.strays],
+            "images_in_other_folders": {
+                printable(name): n for name, n in sorted(listing.other_folders.items())
+            },
+        },
     }
     write_json(work / REPORT, report)
-    for leftover in [*work.rglob(".*.tmp"), *(s.record for shards in splits.values() for s in shards)]:
-        leftover.unlink(missing_ok=True)
-    (work / "plan.json").unlink(missing_ok=True)
+    _remove_leftovers(work, shards)
     return report
+
+
+def _written(shard: Shard) -> ShardRecord:
+    record = ShardRecord.read(shard.record)
+    assert record is not None
+    return record
+
+
+def _remove_leftovers(work: Path, shards: list[Shard]) -> None:
+    """Remove temporary files of a kill, shards that were cut otherwise, and the plan."""
+    ours = {path for shard in shards for path in (shard.data, shard.record)}
+    for pattern in ("*/data-*.arrow", f"{INPUTS}/*.json", "**/.*.tmp"):
+        for path in set(work.glob(pattern)) - ours:
+            path.unlink(missing_ok=True)
+    for split in {"train", "validation"} - {shard.split for shard in shards}:
+        shutil.rmtree(work / split, ignore_errors=True)
+    (work / _PLAN).unlink(missing_ok=True)

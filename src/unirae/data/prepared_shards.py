@@ -1,0 +1,227 @@
+"""The shards of a conversion by ``prepare_data``: each an Arrow file, and a record of the files that it was made from.
+
+A record comes after its shard and says of every file its stamp and the hash of its contents, so that a later run knows
+whether the shard still holds what the input holds.
+"""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unirae.core.errors import UserError
+from unirae.core.io import read_json, write_atomically
+from unirae.core.names import printable
+from unirae.data.archive import ImageFiles, Stamp
+from unirae.data.decode import BadImageError, read_rgb
+from unirae.data.hf_writer import features_for, write_arrow
+from unirae.data.listing import Entry
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+
+INPUTS = "inputs"
+"""The folder of the records."""
+
+
+@dataclass
+class FileRecord:
+    """What a file was when it was read.
+
+    Attributes:
+        stamp: None where it could not be asked.
+        sha256: of its bytes; None where they could not be read.
+        problem: why it is not a readable image; None if it is one.
+    """
+
+    path: str
+    label: int
+    stamp: Stamp | None
+    sha256: str | None
+    problem: str | None
+
+    def still_holds(self, files: ImageFiles) -> bool:
+        """Whether the file has these contents still; reads them only where its stamp is another one, and notes that."""
+        now = files.stamp(self.path)
+        if now == self.stamp:
+            return True
+        content = _read(files, self.path)
+        if isinstance(content, Exception) or hashlib.sha256(content).hexdigest() != self.sha256:
+            return False
+        self.stamp = now
+        return True
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """A complete shard: its classes and its files."""
+
+    class_names: list[str]
+    files: list[FileRecord]
+
+    @property
+    def rows(self) -> int:
+        """Readable images."""
+        return sum(file.problem is None for file in self.files)
+
+    @classmethod
+    def read(cls, path: Path) -> "ShardRecord | None":
+        """A record; None where there is none, or none that this version understands."""
+        try:
+            content = read_json(path)
+            return cls(content["class_names"], [FileRecord(**file) for file in content["files"]])
+        except (UserError, KeyError, TypeError):
+            return None
+
+    def write(self, path: Path) -> None:
+        """Write it, a line for each file."""
+        lines = ",\n".join(json.dumps(asdict(file)) for file in self.files)
+        text = f'{{"class_names": {json.dumps(self.class_names)}, "files": [\n{lines}\n]}}\n'
+        write_atomically(path, lambda file: file.write(text.encode()))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A run of files of one split that becomes one Arrow file."""
+
+    root: Path
+    split: str
+    name: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def data(self) -> Path:
+        """The Arrow file."""
+        return self.root / self.split / f"{self.name}.arrow"
+
+    @property
+    def record(self) -> Path:
+        """Its existence says that the shard is complete."""
+        return self.root / INPUTS / f"{self.split}-{self.name}.json"
+
+    def is_complete(self, files: ImageFiles, class_names: tuple[str, ...]) -> bool:
+        """Whether it is written, of just these files, and none of them has changed since."""
+        record = ShardRecord.read(self.record)
+        return (
+            record is not None
+            and record.class_names == list(class_names)
+            and [(file.path, file.label) for file in record.files]
+            == [(e.path, e.label) for e in self.entries]
+            and (record.rows == 0 or self.data.exists())
+            and all(file.still_holds(files) for file in record.files)
+        )
+
+
+def cut(splits: dict[str, list[Entry]], root: Path, size: int) -> list[Shard]:
+    """The shards of all splits, ``size`` files in each."""
+    shards = []
+    for split, entries in splits.items():
+        count = -(-len(entries) // size)
+        shards += [
+            Shard(root, split, f"data-{i:05d}-of-{count:05d}", tuple(entries[i * size : (i + 1) * size]))
+            for i in range(count)
+        ]
+    return shards
+
+
+def write_shards(
+    files: ImageFiles,
+    shards: list[Shard],
+    class_names: tuple[str, ...],
+    *,
+    num_workers: int,
+    progress: Progress,
+) -> None:
+    """Write the shards that are not complete yet."""
+    total, done = sum(len(shard.entries) for shard in shards), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, total)
+
+    with ThreadPoolExecutor(num_workers) as pool:  # Pillow decodes without holding the interpreter's lock
+        for shard in shards:
+            if shard.is_complete(files, class_names):
+                advance(len(shard.entries))
+            else:
+                _write_shard(files, shard, class_names, pool, advance)
+
+
+def rows_sha256(class_names: tuple[str, ...], records: Iterable[ShardRecord]) -> str:
+    """Hash of what a split's rows hold: names, labels, classes and contents, whatever the shards are."""
+    digest = hashlib.sha256(json.dumps(class_names).encode())
+    for record in records:
+        for file in record.files:
+            if file.problem is None:
+                digest.update(json.dumps([file.path, file.label, file.sha256]).encode())
+    return digest.hexdigest()
+
+
+def _write_shard(
+    files: ImageFiles,
+    shard: Shard,
+    class_names: tuple[str, ...],
+    pool: Executor,
+    advance: Callable[[int], None],
+) -> None:
+    """Read, check and store a shard's files; the record comes last."""
+    shard.record.unlink(missing_ok=True)
+    stamps = [
+        files.stamp(entry.path) for entry in shard.entries
+    ]  # before reading: a change meanwhile will show
+    contents = [_read(files, entry.path) for entry in shard.entries]
+    record = ShardRecord(list(class_names), [])
+    for entry, stamp, (sha256, problem) in zip(
+        shard.entries, stamps, pool.map(_examine, contents), strict=True
+    ):
+        record.files.append(FileRecord(entry.path, entry.label, stamp, sha256, problem))
+        advance(1)
+    rows = [
+        {"image": {"bytes": content, "path": printable(file.path)}, "label": file.label}
+        for file, content in zip(record.files, contents, strict=True)
+        if file.problem is None
+    ]
+    features: Features = features_for(class_names)
+    if rows:
+        write_atomically(shard.data, partial(write_arrow, rows=rows, features=features))
+    else:
+        shard.data.unlink(missing_ok=True)
+    record.write(shard.record)
+
+
+def _read(files: ImageFiles, path: str) -> bytes | Exception:
+    try:
+        return files.read(path)
+    except (OSError, EOFError, tarfile.TarError) as error:
+        return error
+
+
+def _examine(content: bytes | Exception) -> tuple[str | None, str | None]:
+    """The hash of a file's bytes, and why they are not a readable image; None if they are one."""
+    if isinstance(content, Exception):
+        return None, f"{type(content).__name__}: {printable(str(content))}"
+    sha256 = hashlib.sha256(content).hexdigest()
+    try:
+        read_rgb(content)
+    except BadImageError as error:
+        return sha256, str(error)
+    return sha256, None
+
+
+def report_unreadable(records: Iterable[ShardRecord]) -> list[dict[str, Any]]:
+    """The unreadable files with the reason of each."""
+    return [
+        {"path": printable(file.path), "reason": file.problem}
+        for record in records
+        for file in record.files
+        if file.problem is not None
+    ]
