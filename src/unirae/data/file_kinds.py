@@ -3,6 +3,7 @@
 Formats that Pillow does not read by itself are read where a package that teaches it is installed (:data:`READERS`).
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,7 +12,10 @@ from importlib.util import find_spec
 from pathlib import PurePosixPath
 from typing import Any
 
+from unirae.core.log import get_logger
 from unirae.core.names import first_of, on_one_line, printable
+
+log = get_logger(__name__)
 
 _SUFFIXES = ".jpg .jpeg .jfif .png .webp .avif .bmp .gif .tif .tiff .jp2 .ppm .pgm .pbm .tga"
 _KINDS = {
@@ -53,13 +57,27 @@ class Reader:
     module: str
     register: str | None
     """The module's function that does it; None where importing it is enough."""
+    signature: re.Pattern[bytes]
+    """How such a file begins."""
 
 
 READERS = (
     Reader(
-        "heic", frozenset({".heic", ".heif", ".hif"}), "pillow-heif", "pillow_heif", "register_heif_opener"
+        kind="heic",
+        suffixes=frozenset({".heic", ".heif", ".hif"}),
+        package="pillow-heif",
+        module="pillow_heif",
+        register="register_heif_opener",
+        signature=re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL),
     ),
-    Reader("jxl", frozenset({".jxl"}), "pillow-jxl-plugin", "pillow_jxl", None),
+    Reader(
+        kind="jxl",
+        suffixes=frozenset({".jxl"}),
+        package="pillow-jxl-plugin",
+        module="pillow_jxl",
+        register=None,
+        signature=re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "),
+    ),
 )
 
 
@@ -72,9 +90,19 @@ def installed_readers() -> list[Reader]:
 def register_readers() -> None:
     """Teach Pillow what the installed packages can read; once in a process."""
     for reader in installed_readers():
-        module = import_module(reader.module)
+        try:
+            module = import_module(reader.module)
+        except (ImportError, OSError) as error:  # a library of the system that it needs
+            log.warning("%s files cannot be read: %s does not load (%s)", reader.kind, reader.package, error)
+            continue
         if reader.register is not None:
             getattr(module, reader.register)()
+
+
+def missing_reader(start: bytes) -> Reader | None:
+    """The reader that is not installed and could read a file that begins so."""
+    here = installed_readers()
+    return next((reader for reader in READERS if reader.signature.match(start) and reader not in here), None)
 
 
 class FileKinds:
