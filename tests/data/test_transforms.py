@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torchvision import transforms as tv
 
 from unirae.core.errors import ConfigError
-from unirae.data.transforms import AdmCenterCrop, AdmCropFlip, ScaleShift, Stage1Transform, to_tensor
+from unirae.data.resize import bicubic
+from unirae.data.transforms import LONGEST, AdmCenterCrop, AdmCropFlip, ScaleShift, Stage1Transform, to_tensor
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden/adm_center_crop.safetensors")
 MAKERS = [Stage1Transform, AdmCenterCrop, AdmCropFlip, ScaleShift]
@@ -116,3 +117,40 @@ def test_scale_shift_fills_with_white_and_stays_near():
 def test_impossible_settings_are_refused(make):
     with pytest.raises(ConfigError):
         make()
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("shape", [(3000, 1), (1, 3000), (20, 4000)])
+def test_very_long_pictures_cost_no_more_than_others(make, shape, fast, caplog, monkeypatch):
+    """Resized whole they would have 442 million pixels and take seconds and gigabytes for one crop."""
+    largest = 0
+
+    def resize(image, size, *, fast):
+        nonlocal largest
+        largest = max(largest, size[0] * size[1])
+        return bicubic(image, size, fast=fast)
+
+    monkeypatch.setattr("unirae.data.transforms.bicubic", resize)
+    monkeypatch.setattr("unirae.core.log._SAID", set())
+    transform = make(size=256, fast=fast)
+    for _ in range(2):
+        assert transform(noise(*shape), generator()).shape == (3, 256, 256)
+    assert largest <= 384 * 384 * LONGEST
+    assert len(caplog.records) == (make is not ScaleShift)
+
+
+@pytest.mark.parametrize("transform", [AdmCenterCrop(size=8), Stage1Transform(size=(8, 12))])
+@pytest.mark.parametrize("shape", [(10, 100), (100, 10), (9, 96)])
+def test_long_pictures_are_used_whole(transform, shape, monkeypatch):
+    """Up to ten times as long as wide, and more, nothing is different from what it was without the limit."""
+    limited = transform(noise(*shape), generator())
+    monkeypatch.setattr("unirae.data.transforms.LONGEST", 10**6)
+    assert torch.equal(limited, transform(noise(*shape), generator()))
+
+
+def test_the_middle_of_a_very_long_picture_is_what_the_whole_gives(monkeypatch):
+    image = noise(300, 3)
+    limited = AdmCenterCrop(size=8)(image)
+    monkeypatch.setattr("unirae.data.transforms.LONGEST", 10**6)
+    assert torch.equal(limited, AdmCenterCrop(size=8)(image))

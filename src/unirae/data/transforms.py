@@ -6,6 +6,7 @@ for a square or (height, width). A :class:`ViewTransform` has so few results tha
 how pictures are resized (:mod:`unirae.data.resize`).
 """
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,11 +19,16 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from unirae.core.errors import ConfigError
+from unirae.core.log import get_logger, log_once
 from unirae.data.resize import bicubic
+
+log = get_logger(__name__)
 
 Size = int | Sequence[int]
 _MARGIN = 2
 """How many times larger than what a picture is resized to it stays where it is decoded at a smaller size."""
+LONGEST = 16
+"""The longest picture that is used whole: its length in crops."""
 
 
 class Transform(Protocol):
@@ -101,6 +107,24 @@ def _uniform(low: float, high: float, generator: Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
+def not_too_long(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture, or its middle where it is more than :data:`LONGEST` times as long as a crop of its short side.
+
+    To cover (height, width) a picture of 1×3000 px would become one of 442 million.
+    """
+    height, width = size
+    most_wide = max(1, LONGEST * image.height * width // height)
+    most_high = max(1, LONGEST * image.width * height // width)
+    if image.width <= most_wide and image.height <= most_high:
+        return image
+    log_once(
+        log, logging.WARNING, f"of pictures more than {LONGEST} times as long as wide only the middle is used"
+    )
+    new_w, new_h = min(image.width, most_wide), min(image.height, most_high)
+    left, top = (image.width - new_w) // 2, (image.height - new_h) // 2
+    return image.crop((left, top, left + new_w, top + new_h))
+
+
 class Stage1Transform:
     """Stage-1 training (RAE code): bicubic resize to cover ``resize``, random crop, no flip."""
 
@@ -115,6 +139,7 @@ class Stage1Transform:
 
     def __call__(self, image: Image.Image, generator: Generator) -> UInt8[Tensor, "3 H W"]:
         """A random crop."""
+        image = not_too_long(image, self.resize)
         image = bicubic(image, self._covering(image.size), fast=self.fast)
         height, width = self.size
         top = _randint(image.height - height + 1, generator)
@@ -152,6 +177,7 @@ class AdmCenterCrop(ViewTransform):
     def crop(self, image: Image.Image) -> Image.Image:
         """The crop as a picture."""
         height, width = self.size
+        image = not_too_long(image, self.size)
         while image.width >= 2 * width and image.height >= 2 * height:
             image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
         scale = max(width / image.width, height / image.height)
