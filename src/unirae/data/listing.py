@@ -86,6 +86,8 @@ def find_files(folder: str | Path) -> tuple[list[str], LeftOut]:
                 left_out.kinds[kind] += 1
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror}. Check its permissions.") from error
+    left_out.visited_links.sort()
+    left_out.dead_links.sort()
     return sorted(found), left_out
 
 

@@ -74,7 +74,8 @@ def choose_splits(
     if train and not vals:
         return train, None
     split_like = len(folders) - len(plain)
-    if not split_like or (not (train or val) and len(plain) >= _CLASSES_PER_SPLIT_NAME * split_like):
+    may_be_classes = not (train or val or (trains and vals))
+    if not split_like or (may_be_classes and len(plain) >= _CLASSES_PER_SPLIT_NAME * split_like):
         return None, None
     if len(folders) == 1 and words[next(iter(folders))] is not None:
         return next(iter(folders)), None
