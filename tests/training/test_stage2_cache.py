@@ -78,7 +78,7 @@ def test_a_complete_cache_needs_no_encoder(tmp_path, rae):
 def test_a_stale_cache_is_refused(tmp_path, rae):
     cache = f"data.latent_cache={tmp_path / 'cache'}"
     losses(tmp_path / "first", rae, cache)
-    with pytest.raises(ConfigError, match=r"holds other latents: .*data\.count is 32 there and 24 here"):
+    with pytest.raises(ConfigError, match=r"is of other images.*the number of images \(32 there, 24 here\)"):
         losses(tmp_path / "second", rae, cache, "data.source.train_count=24")
 
 

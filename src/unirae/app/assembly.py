@@ -9,6 +9,7 @@ import torch
 
 from unirae.app import builders
 from unirae.app.builders import Config
+from unirae.app.labels import check_labels
 from unirae.app.run_dir import write_run_files
 from unirae.app.stage2 import assemble_stage2
 from unirae.app.trainer import (
@@ -123,7 +124,9 @@ def _linear_probe(
     config: Config, trainer: pl.Trainer, checkpoint: Path | None
 ) -> tuple[ManualModule, TrainingData]:
     data = builders.build_data(config, size=config["model"]["image_size"], trainer=trainer)
-    return builders.build_linear_probe(config, data), data
+    module = builders.build_linear_probe(config, data)
+    check_labels(checkpoint, module.class_names, accept=config["ckpt_other_labels"])
+    return module, data
 
 
 STAGES = {"mae": _stage0, "stage1": _stage1, "stage2": assemble_stage2, "linear_probe": _linear_probe}

@@ -75,12 +75,15 @@ def build_data(
     size: int | tuple[int, int],
     trainer: pl.Trainer,
     train_dataset: TrainingSet | None = None,
+    eval_dataset: ImageDataset | None = None,
 ) -> TrainingData:
     """The data module: training images at ``size`` (or what is given), evaluation on the validation split."""
     data = cfg["data"]
     return TrainingData(
         train_dataset=training_images(cfg, size=size) if train_dataset is None else train_dataset,
-        eval_dataset=build_dataset(data, split="val", size=size, use="eval"),
+        eval_dataset=build_dataset(data, split="val", size=size, use="eval")
+        if eval_dataset is None
+        else eval_dataset,
         global_batch_size=data["global_batch_size"],
         overfit_batches=data["overfit_batches"],
         world_size=trainer.world_size,
@@ -145,7 +148,9 @@ def build_linear_probe(cfg: Config, data: TrainingData) -> LinearProbe:
         DataError: the data have no labels, or one class.
     """
     model = cfg["model"]
-    check_classes(data.eval_dataset)
+    for dataset in (data.train_dataset, data.eval_dataset):
+        assert isinstance(dataset, ImageDataset)
+        check_classes(dataset)
     encoder = build_encoder(**{**model["encoder"], "seed": cfg["seed"]})
     token_grid(
         model["image_size"], encoder.patch_size

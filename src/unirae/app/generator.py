@@ -55,6 +55,7 @@ def open_generator(
         ConfigError: options or labels that do not fit the model.
         WeightsError: a checkpoint is missing, damaged, or of another kind or model.
     """
+    from unirae.app.labels import parse_labels
     from unirae.evaluation.image_sampler import ImageSampler, LabelRule
     from unirae.models.loading import find_checkpoint, read_checkpoint
     from unirae.models.loading_dit import dit_from_checkpoint, rae_of_dit
@@ -68,7 +69,7 @@ def open_generator(
     rae = rae_of_dit(
         content, file=file, rae=options.rae, encoder_weights=encoder_weights, with_encoder=with_encoder
     ).to(device)
-    guide, guide_identity = _open_guide(_guide_of(options, file, about), dit, device)
+    guide, guide_identity = _open_guide(_guide_of(options, file, about), dit, device, about["class_names"])
     given = parse_labels(labels, about["class_names"], num_classes=dit.num_classes) if labels else ()
     sampler = ImageSampler(
         dit=dit,
@@ -157,40 +158,6 @@ def identity(file: Path, about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def parse_labels(text: str, class_names: Sequence[str], *, num_classes: int) -> tuple[int, ...]:
-    """Labels from numbers and class names; ``num_classes`` itself stands for no label.
-
-    A name is a class's whole name or one of its comma-separated synonyms, in any case.
-
-    Raises:
-        ConfigError: the model has no labels, or a word is no label of it, or one of several.
-    """
-    if num_classes == 0:
-        raise ConfigError(f"--labels {text}: this model was trained without labels; leave the option out")
-    named: dict[str, list[int]] = {}
-    for number, name in enumerate(class_names):
-        for synonym in {name.casefold(), *(part.strip().casefold() for part in name.split(","))}:
-            named.setdefault(synonym, []).append(number)
-    return tuple(_label(word.strip(), named, num_classes) for word in text.split(","))
-
-
-def _label(word: str, named: dict[str, list[int]], num_classes: int) -> int:
-    found = named.get(word.casefold(), [])
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ConfigError(
-            f"--labels: {word!r} is the name of classes {', '.join(map(str, found))}; give the number"
-        )
-    if word.isdecimal() and int(word) <= num_classes:
-        return int(word)
-    names = f", or a name: {', '.join(list(named)[:12])}{' …' if len(named) > 12 else ''}" if named else ""
-    raise ConfigError(
-        f"--labels: {word!r} is no class of this model; give a number from 0 to {num_classes - 1} "
-        f"({num_classes} for no label){names}"
-    )
-
-
 def _guide_of(options: "SamplerOptions", file: Path, about: dict[str, Any]) -> Path | None:
     """The option, or the guide that the checkpoint names beside itself; ``none`` takes none."""
     if options.guide_checkpoint is not None:
@@ -200,8 +167,9 @@ def _guide_of(options: "SamplerOptions", file: Path, about: dict[str, Any]) -> P
 
 
 def _open_guide(
-    path: Path | None, dit: "Denoiser", device: "torch.device"
+    path: Path | None, dit: "Denoiser", device: "torch.device", class_names: Sequence[str]
 ) -> "tuple[Denoiser | None, dict[str, Any] | None]":
+    from unirae.core.records import different_classes
     from unirae.models.loading import find_checkpoint, read_checkpoint
     from unirae.models.loading_dit import dit_from_checkpoint
 
@@ -214,6 +182,12 @@ def _open_guide(
         raise WeightsError(
             f"the guide {file} was trained on latents normalised by other statistics than the model's; a guide must "
             "be trained on the same latents"
+        )
+    named = content["unirae"]["class_names"]
+    if len(named) == len(class_names) and list(named) != list(class_names):
+        raise WeightsError(
+            f"the guide {file} was trained with other classes than the model: {different_classes(named, class_names)}; "
+            "a guide must be trained on the same labels"
         )
     return guide, identity(file, content["unirae"])
 

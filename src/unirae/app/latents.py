@@ -9,10 +9,12 @@ import lightning.pytorch as pl
 from unirae.app.builders import Config
 from unirae.app.inference import progress_bar
 from unirae.app.rae_source import RaeSource
-from unirae.core.distributed import is_distributed, is_main, join_group
-from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.distributed import gather, is_distributed, is_main, join_group
+from unirae.core.errors import ConfigError, DataError, WeightsError
 from unirae.core.io import load_tensors, save_tensors
 from unirae.core.log import get_logger
+from unirae.core.records import differences
+from unirae.data.content import changes, content_of
 from unirae.data.dataset import ImageDataset
 from unirae.data.latent_cache import CachedLatents
 from unirae.data.views import AllViews
@@ -49,20 +51,27 @@ def statistics_of_data(
 ) -> LatentStats:
     """Over the training data: computed once, and kept inside the latent cache or else in the run's folder.
 
-    So every process and every restart uses the same. Other data, views or settings are computed anew.
+    So every process and every restart uses the same. For other data, views or settings they are computed anew.
+
+    Raises:
+        DataError: If the images change meanwhile.
     """
     cache, settings = cfg["data"]["latent_cache"], cfg["model"]["latent_stats"]
     file = Path(cache) / ".latent_stats.pt" if cache else Path(cfg["paths"]["output_dir"]) / "latent_stats.pt"
     wanted = {
         "rae": rae.fingerprint,
-        "data": dataset.source.fingerprint,
+        "data": content_of(dataset.source),
         "views": AllViews(dataset).description,
         "seed": cfg["seed"],
         **settings,
     }
-    if file.is_file() and (kept := load_tensors(file))["for"] == wanted:
-        log.info("latent statistics: from %s", file)
-        return LatentStats(**kept["latent_stats"])
+    if file.is_file():
+        kept = load_tensors(file)
+        other = _differences(kept["for"], wanted, trust=bool(cache) and cfg["data"]["latent_cache_trust"])
+        if not other:
+            log.info("latent statistics: from %s", file)
+            return LatentStats(**kept["latent_stats"])
+        log.info("the latent statistics in %s are not taken; they differ in: %s", file, "; ".join(other))
     join_processes(trainer)
     log.info("the autoencoder has no latent statistics: computing them over %d images", len(dataset))
     encoder = source.load() if isinstance(rae.encoder, AbsentEncoder) else rae
@@ -75,9 +84,21 @@ def statistics_of_data(
             seed=cfg["seed"],
             progress=progress,
         )
+    if any(gather(content_of(dataset.source, anew=True) != wanted["data"])):
+        raise DataError(
+            "the images changed while the statistics of their latents were computed; start again when nothing writes "
+            "to the data"
+        )
     if is_main():
         save_tensors(file, {"for": wanted, "latent_stats": stats.to_dict()})
     return stats
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any], *, trust: bool) -> list[str]:
+    """What statistics that are kept were computed of otherwise; of trusted images their contents do not count."""
+    images = [] if trust else changes(there["data"], here["data"])
+    others = [d.name for d in differences({**there, "data": None}, {**here, "data": None})]
+    return [*images, *others]
 
 
 def cached_latents(
@@ -92,6 +113,7 @@ def cached_latents(
             open_encoder=source.load,
             dataset=images,
             dtype=cfg["data"]["latent_cache_dtype"],
+            trust=cfg["data"]["latent_cache_trust"],
             **_reading(cfg, trainer),
             progress=progress,
         )

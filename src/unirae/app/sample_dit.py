@@ -30,7 +30,8 @@ class Options(SamplerOptions):
     num_samples: int | None = None
     """Number of images. Default: the number of --labels, or 64."""
     labels: str | None = None
-    """Class numbers or names, comma-separated; they are cycled through. Default: see --label_sampling."""
+    """Class numbers or names, comma-separated; they are cycled through. name=1 is the class of that name, number=1 the
+    second class, where a word could be both. Default: see --label_sampling."""
     output_dir: Path = Path("outputs/samples")
     """Where the images go: a new folder, or one of the same settings to continue."""
     npz: Flag = False

@@ -6,10 +6,12 @@ import lightning.pytorch as pl
 import torch
 
 from unirae.app import builders
+from unirae.app.labels import check_labels
 from unirae.app.latents import cached_latents, statistics_of_data, statistics_of_run
 from unirae.app.rae_source import RaeSource, find_rae
 from unirae.core.errors import ConfigError
 from unirae.data.dataset import ImageDataset
+from unirae.evaluation.latent_cache import check_cached_images
 from unirae.models.denoiser import Denoiser, pair
 from unirae.models.denoisers import build_denoiser
 from unirae.models.rae import RAE
@@ -30,7 +32,11 @@ def assemble_stage2(
         )
     rae = source.load(with_encoder=cache is None)
     images = builders.training_images(cfg, size=rae.output_size, exact=True)  # for statistics and the cache
+    validation = builders.build_dataset(cfg["data"], split="val", size=rae.output_size, use="eval")
     _check_guidance(cfg, num_classes=images.source.num_classes)
+    check_labels(checkpoint, images.source.class_names, accept=cfg["ckpt_other_labels"])
+    if cache is not None:
+        check_cached_images(cache, images, trust=cfg["data"]["latent_cache_trust"])
     if checkpoint is not None:
         rae = rae.with_stats(statistics_of_run(checkpoint, rae))
     elif rae.stats.shape is None:
@@ -39,7 +45,9 @@ def assemble_stage2(
         trained_on = builders.training_images(cfg, size=rae.output_size, source=images.source)
     else:
         trained_on = cached_latents(cfg, source, rae, images, trainer)
-    data = builders.build_data(cfg, size=rae.output_size, trainer=trainer, train_dataset=trained_on)
+    data = builders.build_data(
+        cfg, size=rae.output_size, trainer=trainer, train_dataset=trained_on, eval_dataset=validation
+    )
     return build_stage2(cfg, source, rae, images, steps_per_epoch=data.steps_per_epoch), data
 
 

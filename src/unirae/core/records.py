@@ -1,5 +1,6 @@
 """Records of settings, as nested plain values: in what two of them differ."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,25 @@ def differences(first: Any, second: Any, *, missing: Any = None, name: str = "")
             )
         ]
     return [] if first == second else [Difference(name=name, first=first, second=second)]
+
+
+def different_classes(there: Sequence[str], here: Sequence[str]) -> str:
+    """Two lists of class names, shortened, and in what they differ.
+
+    Examples: ``a, b, c there, c, a, b here (class 0 is a there and c here)``.
+    """
+
+    def listed(names: Sequence[str]) -> str:
+        shown = ", ".join(shortened(name, 24) for name in names[:6]) or "none"
+        return f"{shown} … ({len(names)} in all)" if len(names) > 6 else shown
+
+    reasons = []
+    if len(there) != len(here):
+        reasons.append(f"{len(there)} classes there, {len(here)} here")
+    pairs = enumerate(zip(there, here, strict=False))
+    if first := next(((i, a, b) for i, (a, b) in pairs if a != b), None):
+        reasons.append(f"class {first[0]} is {shortened(first[1])} there and {shortened(first[2])} here")
+    return f"{listed(there)} there, {listed(here)} here ({'; '.join(reasons)})"
 
 
 def shortened(value: Any, length: int = 40) -> str:

@@ -20,6 +20,11 @@ import numpy as np
 
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.io import read_json
+from unirae.core.log import get_logger
+from unirae.core.records import different_classes
+from unirae.data.content import changes
+
+log = get_logger(__name__)
 
 PLAN, INDEX, SAMPLES = "plan.json", "index.json", "samples.npy"
 
@@ -86,13 +91,18 @@ def shard_files(folder: Path, shard: int) -> tuple[Path, Path]:
     return folder / f"{shard:05d}.npy", folder / f"{shard:05d}.json"
 
 
-def check_key(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def check_key(folder: Path, found: dict[str, Any], wanted: dict[str, Any], *, trust: bool = False) -> None:
     """Refuse a cache of something else.
 
+    Args:
+        trust: its images need not be shown to be the wanted ones.
+
     Raises:
-        ConfigError: the keys differ; the message says in what.
+        ConfigError: If the keys differ; the message says in what.
     """
-    one, other = _flat(found), _flat(wanted)
+    if not trust:
+        check_images(folder, found, wanted.get("data", {}))
+    one, other = (_flat({k: v for k, v in key.items() if k != "data"}) for key in (found, wanted))
     differences = [
         f"{name} is {_short(one.get(name))} there and {_short(other.get(name))} here"
         for name in dict.fromkeys([*one, *other])
@@ -102,6 +112,46 @@ def check_key(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> No
         raise ConfigError(
             f"the latent cache in {folder} holds other latents: {'; '.join(differences)}. Choose another folder for "
             "data.latent_cache, or remove this one and it will be made again"
+        )
+
+
+def check_images(
+    folder: Path, found: dict[str, Any], content: dict[str, Any], *, trust: bool = False
+) -> None:
+    """Refuse a cache of other images, or of images that it cannot show to be these.
+
+    Args:
+        found: the cache's key.
+        content: of the images that are wanted.
+        trust: take it all the same, with a warning.
+
+    Raises:
+        ConfigError: If the contents differ; the message says in what.
+    """
+    if not (changed := changes(found.get("data", {}), content)):
+        return
+    if trust:
+        log.warning(
+            "%s: taken as latents of these images, although they differ in: %s", folder, "; ".join(changed)
+        )
+        return
+    raise ConfigError(
+        f"the latent cache in {folder} is of other images, or cannot show that it is of these; they differ in: "
+        f"{'; '.join(changed)}. Choose another folder for data.latent_cache, or remove this one and it will be made "
+        "again; if you know that the images are the same, data.latent_cache_trust=true"
+    )
+
+
+def check_classes(folder: Path, there: tuple[str, ...], here: tuple[str, ...]) -> None:
+    """Refuse a cache whose labels mean something else.
+
+    Raises:
+        ConfigError: If the class names or their order differ.
+    """
+    if there != here:
+        raise ConfigError(
+            f"the latent cache in {folder} has other classes: {different_classes(there, here)}. Choose another folder "
+            "for data.latent_cache, or remove this one and it will be made again"
         )
 
 

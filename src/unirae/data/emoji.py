@@ -49,6 +49,14 @@ class EmojiSource:
         """The emoji as text, in order."""
         return list(self._rows["emoji"])
 
+    def content(self, *, anew: bool = False) -> dict[str, Any]:
+        """The fingerprint, which decides every picture."""
+        return self.fingerprint
+
+    def name_of(self, index: int) -> str | None:
+        """Pictures have no names."""
+        return None
+
     def __len__(self) -> int:
         """Pictures of this split."""
         return len(self._rows)

@@ -7,6 +7,7 @@ from typing import Any
 
 from unirae.core.errors import DataError
 from unirae.core.names import printable
+from unirae.data.content import content_of_files, labels_sha256
 from unirae.data.decode import read_rgb
 from unirae.data.listing import EXPECTED_LAYOUT, arrange, find_images, say_classes
 from unirae.data.source import Sample, Split, check_split, require_data_dir
@@ -27,6 +28,7 @@ class FolderSource:
         train_split: str | None = None,
         val_split: str | None = None,
         files: Sequence[str] | None = None,
+        verify_contents: bool = False,
     ):
         """Find the images.
 
@@ -36,6 +38,7 @@ class FolderSource:
             train_split: the folder of the training split, where its name does not say so; "." for none.
             val_split: the folder of the validation split, likewise.
             files: only these paths below ``data_dir``.
+            verify_contents: what is kept of these images is found again only by all bytes of their files.
         """
         check_split(split)
         self._root = Path(require_data_dir(data_dir)).expanduser()
@@ -56,6 +59,7 @@ class FolderSource:
                 f"{EXPECTED_LAYOUT}"
             )
         self.class_names = listing.class_names
+        self._verify_contents, self._content = verify_contents, None
         names = "\n".join(entry.path for entry in self._entries)
         self.fingerprint: dict[str, Any] = {
             "source": self.name,
@@ -65,18 +69,19 @@ class FolderSource:
             "names_sha256": hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest(),
         }
 
-    def file_name(self, index: int) -> str:
+    def name_of(self, index: int) -> str:
         """The path of an image below the folder, as text."""
         return printable(self._entries[index].path)
 
-    def files_sha256(self) -> str:
-        """Hash of the names, sizes and times of change of the files: it changes when one of them does."""
-        digest = hashlib.sha256()
-        for entry in self._entries:
-            found = (self._root / entry.path).stat()
-            line = f"{entry.path}|{found.st_size}|{found.st_mtime_ns}\n"
-            digest.update(line.encode(errors="surrogateescape"))
-        return digest.hexdigest()
+    def content(self, *, anew: bool = False) -> dict[str, Any]:
+        """The fingerprint, the labels, and the files' sizes and bytes, or times and some of the bytes."""
+        if anew or self._content is None:
+            files = [(entry.path, self._root / entry.path) for entry in self._entries]
+            self._content = {
+                "labels_sha256": labels_sha256(self.class_names, (entry.label for entry in self._entries)),
+                **content_of_files(files, whole=self._verify_contents),
+            }
+        return {**self.fingerprint, **self._content}
 
     @property
     def num_classes(self) -> int:

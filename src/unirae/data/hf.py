@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from unirae.core.errors import DataError
 from unirae.core.log import get_logger
+from unirae.data.content import File, content_of_files, labels_sha256
 from unirae.data.decode import BadImageError, read_rgb
+from unirae.data.hf_labels import Labels, read_labels
 from unirae.data.listing import say_classes
 from unirae.data.source import Sample, Split, check_split, require_data_dir
 from unirae.data.split import held_out
@@ -37,17 +39,22 @@ class HFSource:
         train_split: str = "train",
         val_split: str | None = None,
         val_fraction: float = 0.1,
+        verify_contents: bool = False,
     ):
         """``data_dir`` is a folder, a parquet file, or a hub name such as ``ILSVRC/imagenet-1k``.
 
         Columns and the validation split are found by type and name unless given; without ``labels`` no label
         column is read. Where there is no validation split, ``val_fraction`` of the training rows is held out, by a
         hash of their numbers.
+        ``verify_contents``: what is kept of these images is found again only by all bytes of their files.
+
+        Raises:
+            DataError: there are no such data, splits or columns, no rows, or a class that the training split lacks.
         """
         check_split(split)
         self._where = str(require_data_dir(data_dir))
         splits = _load(self._where, subset, train_split)
-        rows = _choose_split(splits, split, train_split, val_split, val_fraction, self._where)
+        chosen, rows = _choose_split(splits, split, train_split, val_split, val_fraction, self._where)
         self._image_column = image_column or _find_image_column(rows, self._where)
         self._label_column = (label_column or _find_label_column(rows)) if labels else None
         for column in filter(None, (self._image_column, self._label_column)):
@@ -55,20 +62,45 @@ class HFSource:
                 raise DataError(
                     f"{self._where} has no column '{column}'; its columns are {rows.column_names}"
                 )
-        self.class_names = _class_names(splits.get(train_split, rows), self._label_column, self._where)
+        found = Labels(class_names=(), numbers=[0] * len(rows))
+        if self._label_column is not None:
+            training = splits.get(train_split, rows)
+            what = f"split '{chosen}'"
+            found = read_labels(rows, training, self._label_column, what=what, where=self._where)
+        self.class_names, self._labels = found.class_names, found.numbers
         say_classes(self._where, self.class_names)
-        self._rows = _undecoded(rows, self._image_column)
+        rows = rows if found.rows is None else rows.select(found.rows)
+        self._files = _files_of(rows, self._image_column)
+        self._rows = _undecoded(rows, self._image_column).select_columns([self._image_column])
+        saved = _is_saved(Path(self._where).expanduser())  # others are named by when their cache was written
+        self._saved_as = splits[chosen]._fingerprint if saved else None
+        self._verify_contents, self._content = verify_contents, None
         self.fingerprint: dict[str, Any] = {
             "source": self.name,
             "split": split,
             "path": self._where,
             "count": len(self._rows),
-            "hf_fingerprint": rows._fingerprint,
         }
+
+    def content(self, *, anew: bool = False) -> dict[str, Any]:
+        """The fingerprint, the labels, and the Arrow files' sizes and bytes, or times and some of the bytes.
+
+        Where only some are read, the name counts too that ``save_to_disk`` or prepare_data.py gave to the contents.
+        """
+        if anew or self._content is None:
+            found = content_of_files(self._files, whole=self._verify_contents)
+            if self._saved_as is not None and found["bytes_read"] != "all":
+                found["hf_fingerprint"] = self._saved_as
+            self._content = {"labels_sha256": labels_sha256(self.class_names, self._labels), **found}
+        return {**self.fingerprint, **self._content}
+
+    def name_of(self, index: int) -> str | None:
+        """Rows have no names."""
+        return None
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; 0 without a label column."""
+        """Number of classes; 0 without labels."""
         return len(self.class_names)
 
     def __len__(self) -> int:
@@ -81,14 +113,13 @@ class HFSource:
 
     def reduced(self, index: int, at_least: tuple[int, int] | None) -> Sample:
         """Decode one row, perhaps at a smaller size."""
-        row = self._rows[index]
-        value = row[self._image_column]
+        value = self._rows[index][self._image_column]
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if not value:
             raise BadImageError(f"row {index} of {self._where} holds no image")
         image = read_rgb(value, at_least=at_least)
-        return Sample(image, row[self._label_column] if self._label_column else 0)
+        return Sample(image, self._labels[index])
 
 
 def split_names(where: str, subset: str | None = None) -> list[str]:
@@ -111,7 +142,7 @@ def _open(where: str, subset: str | None) -> Any:
     path = Path(where).expanduser()
     try:
         if path.is_dir():
-            if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+            if _is_saved(path):
                 return load_from_disk(str(path))
             if any(path.rglob("*.parquet")):
                 return load_dataset(str(path), name=subset)
@@ -119,11 +150,20 @@ def _open(where: str, subset: str | None) -> Any:
             return load_dataset("parquet", data_files=str(path))
         elif not path.exists() and where.count("/") <= 1 and not where.startswith((".", "/", "~")):
             return load_dataset(where, name=subset)
+    except IndexError:  # how load_from_disk says that there is nothing
+        raise DataError(
+            f"{where} holds no rows, so there is nothing to read; give data with images"
+        ) from None
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
         raise DataError(f"cannot read the dataset {where}: {reason}. {_expected()}") from error
     problem = "does not exist" if not path.exists() else "is not a Hugging Face dataset"
     raise DataError(f"{where} {problem}. {_expected()}")
+
+
+def _is_saved(path: Path) -> bool:
+    """Whether ``save_to_disk`` wrote it, or something that writes the same."""
+    return (path / "dataset_dict.json").exists() or (path / "state.json").exists()
 
 
 def _expected() -> str:
@@ -135,7 +175,8 @@ def _expected() -> str:
 
 def _choose_split(
     splits: "DatasetDict", split: Split, train: str, val: str | None, val_fraction: float, where: str
-) -> "Dataset":
+) -> tuple[str, "Dataset"]:
+    """The name of a split, and its rows or the part of them that this source has."""
     val = val or next((name for name in _VAL_NAMES if name in splits and name != train), None)
     wanted = val if split == "val" and val is not None else train
     if wanted not in splits:
@@ -143,11 +184,13 @@ def _choose_split(
             f"{where} has no split '{wanted}', only {sorted(splits)}: set data.source.{split}_split"
         )
     rows = splits[wanted]
+    if len(rows) == 0:
+        raise DataError(f"split '{wanted}' of {where} holds no rows; give data with images, or another split")
     if val is None and not (split == "train" and val_fraction == 0):
         held = held_out([str(i) for i in range(len(rows))], val_fraction)
         log.info("%s has no validation split: %d rows of '%s' are held out", where, len(held), train)
         rows = rows.select([i for i in range(len(rows)) if (i in held) == (split == "val")])
-    return rows
+    return wanted, rows
 
 
 def _find_image_column(rows: "Dataset", where: str) -> str:
@@ -173,18 +216,20 @@ def _find_label_column(rows: "Dataset") -> str | None:
     return typed[0] if len(typed) == 1 else next((n for n in _LABEL_NAMES if n in rows.column_names), None)
 
 
-def _class_names(rows: "Dataset", column: str | None, where: str) -> tuple[str, ...]:
-    """The names of a ClassLabel column; of plain integers, the numbers."""
-    from datasets import ClassLabel, Value
+def _files_of(rows: "Dataset", column: str) -> list[File]:
+    """The files that hold the images: Arrow files, and those that rows name instead of holding them."""
+    import pyarrow as pa
 
-    if column is None:
-        return ()
-    feature = rows.features[column]
-    if isinstance(feature, ClassLabel):
-        return tuple(feature.names)
-    if isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")):
-        return tuple(str(number) for number in range(max(rows.unique(column), default=-1) + 1))
-    raise DataError(f"label column '{column}' of {where} must be ClassLabel or an integer, not {feature}")
+    arrow = [(Path(file["filename"]).name, Path(file["filename"])) for file in rows.cache_files]
+    stored = rows.data.column(column)
+    if pa.types.is_struct(stored.type):
+        parts = dict(zip((field.name for field in stored.type), stored.flatten(), strict=True))
+        if not {"bytes", "path"} <= set(parts) or parts["bytes"].null_count == 0:
+            return arrow
+        stored = parts["path"].filter(parts["bytes"].is_null())
+    if not pa.types.is_string(stored.type) or len(stored) == 0:
+        return arrow
+    return arrow + [(name, Path(name)) for name in dict.fromkeys(stored.to_pylist()) if name]
 
 
 def _undecoded(rows: "Dataset", column: str) -> "Dataset":

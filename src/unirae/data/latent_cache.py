@@ -29,18 +29,19 @@ class LatentCache:
 
     Args:
         expected_key: what ``unirae.evaluation.latent_cache.cache_key`` says for this run.
+        trust: take the cache although its images cannot be shown to be this run's.
 
     Raises:
         DataError: there is no finished cache, or a file of it is missing or cut off.
         ConfigError: it holds other latents.
     """
 
-    def __init__(self, folder: str | Path, expected_key: dict[str, Any]) -> None:
+    def __init__(self, folder: str | Path, expected_key: dict[str, Any], *, trust: bool = False) -> None:
         self.folder = Path(folder)
         if not is_complete(self.folder):
             raise DataError(f"{self.folder} holds no finished latent cache (there is no {INDEX})")
         self.plan = CachePlan.read(self.folder / INDEX)
-        check_key(self.folder, self.plan.key, expected_key)
+        check_key(self.folder, self.plan.key, expected_key, trust=trust)
         if missing := self._missing():
             raise DataError(
                 f"the latent cache in {self.folder} is damaged: {len(missing)} of its files are missing or cut off, "

@@ -55,6 +55,14 @@ class NpzSource:
             "conversions": conversions,
         }
 
+    def content(self, *, anew: bool = False) -> dict[str, Any]:
+        """The fingerprint, with the hash of the file as it was opened."""
+        return self.fingerprint
+
+    def name_of(self, index: int) -> str | None:
+        """Pictures have no names."""
+        return None
+
     def __len__(self) -> int:
         """Number of images."""
         return len(self._images)

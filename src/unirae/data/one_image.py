@@ -3,9 +3,11 @@
 Random draws in training are keyed by a sample's number, so each of its copies gets noise and a time of its own.
 """
 
+import hashlib
 from typing import Any
 
 from unirae.core.errors import ConfigError
+from unirae.data.content import without_times
 from unirae.data.emoji import EmojiSource
 from unirae.data.source import Sample, Source, Split, check_split
 
@@ -23,7 +25,7 @@ class OneImageSource:
             raise ConfigError(f"data.source.index={index}: {of.name} has pictures 0 to {len(of) - 1}")
         if count < 1:
             raise ConfigError(f"data.source.count={count} must be at least 1")
-        self._sample, self._count = of[index], count
+        self._sample, self._count, self._of = of[index], count, without_times(of.content())
         self.class_names = of.class_names
         self.fingerprint: dict[str, Any] = {
             "source": self.name,
@@ -36,6 +38,16 @@ class OneImageSource:
     def num_classes(self) -> int:
         """As many as the source has."""
         return len(self.class_names)
+
+    def content(self, *, anew: bool = False) -> dict[str, Any]:
+        """The fingerprint, with the pixels of the picture: it is in memory, whatever becomes of its file."""
+        image = self._sample.image
+        pixels = f"{image.size}".encode() + image.tobytes()
+        return {**self.fingerprint, "of": self._of, "sha256": hashlib.sha256(pixels).hexdigest()}
+
+    def name_of(self, index: int) -> str | None:
+        """Pictures have no names."""
+        return None
 
     def __len__(self) -> int:
         """Copies."""

@@ -4,6 +4,7 @@ A photo is a class. Training crops come from its first three quarters, along the
 from the last quarter: the regions do not touch.
 """
 
+import hashlib
 from importlib import resources
 from importlib.util import find_spec
 from typing import Any
@@ -64,6 +65,17 @@ class PhotosSource:
     def num_classes(self) -> int:
         """One class for each photo."""
         return len(self.class_names)
+
+    def content(self, *, anew: bool = False) -> dict[str, Any]:
+        """The fingerprint and the pixels of the photos: another version of a wheel may have others."""
+        digest = hashlib.sha256()
+        for region in self._regions:
+            digest.update(f"{region.size}".encode() + region.tobytes())
+        return {**self.fingerprint, "photos_sha256": digest.hexdigest()}
+
+    def name_of(self, index: int) -> str | None:
+        """Pictures have no names."""
+        return None
 
     def __len__(self) -> int:
         """Crops of this split."""

@@ -29,7 +29,7 @@ class Source(Protocol):
     class_names: tuple[str, ...]
     """Empty where pictures have no labels."""
     fingerprint: dict[str, Any]
-    """JSON-able: path, hash or count; two sources with equal fingerprints hold the same pictures."""
+    """JSON-able: which data were asked for: path, split, count. What they hold, :meth:`content` says."""
 
     @property
     def num_classes(self) -> int:
@@ -42,6 +42,18 @@ class Source(Protocol):
 
     def __getitem__(self, index: int) -> Sample:
         """Decode one picture."""
+        ...
+
+    def content(self, *, anew: bool = False) -> dict[str, Any]:
+        """The fingerprint and an identity of the pictures themselves, JSON-able (:mod:`unirae.data.content`).
+
+        Args:
+            anew: look at the files again; else what was seen at the first call will do.
+        """
+        ...
+
+    def name_of(self, index: int) -> str | None:
+        """A picture's file below its folder; None where pictures have no names."""
         ...
 
 

@@ -9,7 +9,6 @@ from torch.utils.data import Dataset
 
 from unirae.core.errors import DataError
 from unirae.data.decode import BadImageError
-from unirae.data.folder import FolderSource
 from unirae.data.source import Sample, Source
 from unirae.data.transforms import to_tensor
 
@@ -79,15 +78,12 @@ class StoredImages(Dataset[dict[str, Any]]):
 
     def name_of(self, index: int) -> str:
         """What a picture is called: its file below a folder, else its number."""
-        if isinstance(self.source, FolderSource):
-            return self.source.file_name(index)
-        return f"{self.source.name}, image {index}"
+        return self.source.name_of(index) or f"{self.source.name}, image {index}"
 
     def stem_of(self, index: int) -> str | None:
         """A file's path below its folder without its suffix; None where pictures have no names."""
-        if isinstance(self.source, FolderSource):
-            return self.source.file_name(index).rsplit(".", 1)[0]
-        return None
+        name = self.source.name_of(index)
+        return None if name is None else name.rsplit(".", 1)[0]
 
     def _sample(self, index: int) -> Sample:
         try:

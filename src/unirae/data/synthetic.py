@@ -50,6 +50,14 @@ class SyntheticSource:
         """Number of classes; 0 if unlabelled."""
         return len(self.class_names)
 
+    def content(self, *, anew: bool = False) -> dict[str, Any]:
+        """The fingerprint, which decides every picture."""
+        return self.fingerprint
+
+    def name_of(self, index: int) -> str | None:
+        """Pictures have no names."""
+        return None
+
     def __len__(self) -> int:
         """As configured for this split."""
         return self._count

@@ -25,6 +25,7 @@ from unirae.data.resize import bicubic
 log = get_logger(__name__)
 
 Size = int | Sequence[int]
+_DERIVED = ("fast", "least_size")
 _MARGIN = 2
 """How many times larger than what a picture is resized to it stays where it is decoded at a smaller size."""
 LONGEST = 16
@@ -78,6 +79,15 @@ class ViewTransform(ABC):
     def __call__(self, image: Image.Image, generator: Generator) -> UInt8[Tensor, "3 H W"]:
         """The view that is drawn."""
         return self.render(image, self.view(generator))
+
+
+def settings_of(transform: Any) -> dict[str, Any]:
+    """What a transform's results depend on beside its class, ready for JSON."""
+    if isinstance(transform, ViewTransform):
+        return transform.settings
+    plain = (bool, int, float, str, tuple, list)
+    own = {key: value for key, value in vars(transform).items() if isinstance(value, plain)}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in own.items() if key not in _DERIVED}
 
 
 def height_width(size: Size, name: str = "size") -> tuple[int, int]:

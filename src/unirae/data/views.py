@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 
 from unirae.data.dataset import ImageDataset
 from unirae.data.sampler import SampleKey
-from unirae.data.transforms import ViewTransform
+from unirae.data.transforms import ViewTransform, settings_of
 
 
 class AllViews(Dataset[dict[str, Any]]):
@@ -32,6 +32,7 @@ class AllViews(Dataset[dict[str, Any]]):
         resizing = {"fast": True} if transform.fast else {}
         return {
             "name": type(transform).__name__,
+            **settings_of(transform),
             **resizing,
             **decoding,
             "drawn_with_seed": self._dataset.seed,

@@ -17,12 +17,23 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from unirae.core.distributed import barrier, is_main, rank, world_size
+from unirae.core.distributed import barrier, gather, is_main, rank, world_size
 from unirae.core.errors import ConfigError, DataError, NonFiniteError
 from unirae.core.exact import NETWORK_CHUNK
 from unirae.core.io import read_json, write_atomically, write_json
 from unirae.core.log import get_logger
-from unirae.data.cache_plan import INDEX, PLAN, SAMPLES, CachePlan, check_key, is_complete, shard_files
+from unirae.data.cache_plan import (
+    INDEX,
+    PLAN,
+    SAMPLES,
+    CachePlan,
+    check_classes,
+    check_images,
+    check_key,
+    is_complete,
+    shard_files,
+)
+from unirae.data.content import changes, content_of
 from unirae.data.dataset import ImageDataset
 from unirae.data.latent_cache import CachedLatents, LatentCache, require_views
 from unirae.data.views import AllViews
@@ -55,10 +66,23 @@ def cache_key(rae: RAE, dataset: ImageDataset, *, dtype: CacheDtype) -> dict[str
         "latent_shape": list(rae.latent_shape),
         "statistics": rae.stats.sha256 if rae.stats.shape else None,
         "transform": require_views(dataset.transform).settings,
-        "data": dataset.source.fingerprint,
+        "data": content_of(dataset.source),
         **({"fast_decode": True} if dataset.fast_decode else {}),
         "dtype": dtype,
     }
+
+
+def check_cached_images(folder: str | Path, dataset: ImageDataset, *, trust: bool) -> None:
+    """Refuse a cache, finished or begun, of other images than those of ``dataset``, before anything costs time.
+
+    Raises:
+        ConfigError: If their contents differ; with ``trust``, which is for finished ones, that is a warning.
+    """
+    file = Path(folder) / (INDEX if is_complete(folder) else PLAN)
+    if file.is_file():
+        found = CachePlan.read(file)
+        check_images(Path(folder), found.key, content_of(dataset.source), trust=trust and is_complete(folder))
+        check_classes(Path(folder), found.class_names, tuple(dataset.source.class_names))
 
 
 def ensure_latent_cache(
@@ -68,6 +92,7 @@ def ensure_latent_cache(
     open_encoder: Callable[[], RAE],
     dataset: ImageDataset,
     dtype: CacheDtype,
+    trust: bool = False,
     device: torch.device | str = "cpu",
     num_workers: int = 0,
     progress: Progress | None = None,
@@ -77,6 +102,7 @@ def ensure_latent_cache(
     Args:
         rae: with the latent statistics of the run; its encoder may be absent.
         open_encoder: gives the same RAE with its encoder; called only if something is missing.
+        trust: take a finished cache although its images cannot be shown to be those of ``dataset``.
 
     Raises:
         ConfigError: the folder holds other latents, or the transform is random beyond counting.
@@ -93,7 +119,13 @@ def ensure_latent_cache(
             num_workers=num_workers,
             progress=progress,
         )
-    cache = LatentCache(folder, key)
+    cache = LatentCache(folder, key, trust=trust)
+    check_classes(Path(folder), cache.plan.class_names, tuple(dataset.source.class_names))
+    if len(cache) != len(dataset):
+        raise ConfigError(
+            f"the latent cache in {folder} holds the latents of {len(cache)} images, and the data have {len(dataset)}. "
+            "Choose another folder for data.latent_cache, or remove this one and it will be made again"
+        )
     log.info("latents: from the cache in %s", folder)
     return CachedLatents(cache=cache, transform=dataset.transform, seed=dataset.seed)
 
@@ -118,7 +150,7 @@ def write_latent_cache(
 
     Raises:
         ConfigError: the folder holds other latents or other files.
-        DataError: the disk is too small.
+        DataError: the disk is too small, or the images changed meanwhile.
         NonFiniteError: a latent is NaN, or too large for 16 bits.
     """
     folder, device = Path(folder), torch.device(device)
@@ -136,6 +168,7 @@ def write_latent_cache(
     for shard in own:
         _write_shard(folder, shard, plan, islice(chunks, -(-len(plan.shards[shard]) // NETWORK_CHUNK)))
     barrier()
+    _check_unchanged(folder, plan, dataset)
     if is_main():
         _finish(folder, plan)
     barrier()
@@ -161,6 +194,16 @@ def _plan(folder: Path, key: dict[str, Any], dataset: ImageDataset, *, shard_ima
     )
     fitting = max(1, _SHARD_BYTES // plan.image_bytes)
     return replace(plan, shard_images=shard_images or fitting)
+
+
+def _check_unchanged(folder: Path, plan: CachePlan, dataset: ImageDataset) -> None:
+    """Refuse to call a cache whole whose images changed while they were encoded; every process comes here."""
+    changed = changes(plan.key["data"], content_of(dataset.source, anew=True))
+    if any(gather(bool(changed))):
+        raise DataError(
+            f"the images changed while they were encoded ({'; '.join(changed) or 'as another process saw'}): remove "
+            f"{folder} and start again when nothing writes to the data"
+        )
 
 
 def _check_space(folder: Path, plan: CachePlan, missing: list[int]) -> None:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from unirae.core.distributed import own_batches
 from unirae.core.errors import DataError, UserError
 from unirae.core.exact import NETWORK_CHUNK, rechunk
+from unirae.data.content import recorded
 from unirae.data.source import Source
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -53,7 +54,7 @@ def choose_indices(available: int, num_samples: int | None, seed: int) -> list[i
 
 def describe_data(dataset: DescribedData) -> dict[str, Any]:
     """What identifies the evaluated images, for ``settings``."""
-    return {"data": dataset.source.name, "fingerprint": dataset.source.fingerprint}
+    return {"data": dataset.source.name, "fingerprint": recorded(dataset.source)}
 
 
 def own_positions(count: int, chunk: int) -> list[int]:

@@ -18,6 +18,7 @@ from unirae.core.errors import DataError
 from unirae.core.io import sha256_of_text
 from unirae.core.log import get_logger
 from unirae.data.content import content_of
+from unirae.data.transforms import settings_of
 from unirae.evaluation.reference import Purpose, Reference, ReferenceData, selection
 from unirae.evaluation.reference_file import FORMAT, read_reference, write_reference
 from unirae.evaluation.scoring import Needs
@@ -53,10 +54,20 @@ def cached_reference(
         # The file's own name and hash say nothing that its content does not; and the images may have moved since.
         identity = {key: value for key, value in kept.identity.items() if key not in ("file", "sha256")}
         return replace(kept, identity={**identity, **selection(dataset, indices, seed=seed)})
+    if is_main():
+        log.info("no reference of these images, as they are now, is kept in %s: it is computed", folder)
     reference = compute()
+    if any(gather(_changed(dataset))):
+        log.warning("the reference is not kept: the images changed while it was computed")
+        return reference
     if keep_in_cache(lambda: write_reference(file, reference), "the reference") and is_main():
         log.info("reference kept in the cache: %s", file)
     return reference
+
+
+def _changed(dataset: ReferenceData) -> bool:
+    """Whether the images are others than when they were first looked at."""
+    return content_of(dataset.source) != content_of(dataset.source, anew=True)
 
 
 def _kept(file: Path) -> Reference | None:
@@ -79,6 +90,7 @@ def cache_key(
         "versions": {"format": FORMAT, "unirae": __version__},
         "selection": chosen,
         "size": list(transform.size),
+        "transform": settings_of(transform),
         "purpose": purpose,
         "extractors": {
             extractor.name: [

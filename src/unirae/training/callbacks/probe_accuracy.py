@@ -10,6 +10,7 @@ from unirae import __version__
 from unirae.core.distributed import is_main
 from unirae.core.io import write_json
 from unirae.core.log import get_logger
+from unirae.data.content import recorded
 from unirae.data.dataset import ImageDataset
 from unirae.evaluation.linear_probe import accuracies
 from unirae.evaluation.probe_features import Features, extract_features
@@ -73,7 +74,7 @@ def describe(trainer: pl.Trainer, module: LinearProbe) -> dict[str, Any]:
         "input_size_px": module.input_size[0],
         "crop": f"{crop.__module__}.{crop.__qualname__}",
         "data": validation.source.name,
-        "fingerprints": {"train": training.source.fingerprint, "val": validation.source.fingerprint},
+        "fingerprints": {"train": recorded(training.source), "val": recorded(validation.source)},
         "training_images": len(training),
         "num_classes": len(module.class_names),
         "feature_width": module.network.width,

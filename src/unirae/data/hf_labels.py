@@ -1,0 +1,140 @@
+"""The label column of a Hugging Face data set: one numbering of the classes for all of its splits.
+
+Classes are those of the training split, in its order; another split's labels are matched by the class's name, because a
+split may number the same names otherwise. None and -1 mean "no label", as in the data sets that keep the labels of
+their test split to themselves.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from unirae.core.errors import DataError
+from unirae.core.log import get_logger
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+log = get_logger(__name__)
+
+NO_LABEL = -1
+_MOST_UNUSED = 1000
+"""Plain integers are class numbers as they are unless they need more classes than this, and twice those in use."""
+
+Value = int | str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """The classes of the rows that are used.
+
+    Attributes:
+        class_names: empty where no row has a label.
+        numbers: the class of each used row; 0 where there are no classes.
+        rows: which rows are used; None for all.
+    """
+
+    class_names: tuple[str, ...]
+    numbers: list[int]
+    rows: list[int] | None = None
+
+
+def read_labels(rows: "Dataset", training: "Dataset", column: str, *, what: str, where: str) -> Labels:
+    """The labels of ``rows``, numbered as those of ``training``.
+
+    Args:
+        training: the training split, or the part of it that ``rows`` are; it decides names and order of the classes.
+        what: the rows are called, for messages.
+
+    Raises:
+        DataError: the column holds no labels, or a class of ``rows`` is none of the training split's.
+    """
+    values = _values(rows, column, where)
+    if _without_labels(values):
+        log.warning(
+            "%s: no image of %s has a label (column '%s'): it is read without labels", where, what, column
+        )
+        return Labels(class_names=(), numbers=[0] * len(values))
+    names = _names(training, column, where)
+    if not names:
+        log.warning(
+            "%s: no image of the training split has a label (column '%s'): %s is read without labels, too",
+            *(where, column, what),
+        )
+        return Labels(class_names=(), numbers=[0] * len(values))
+    number = {name: i for i, name in enumerate(names)}
+    named = [None if value is None else str(value) for value in values]
+    if unknown := sorted({name for name in named if name is not None and name not in number}):
+        raise DataError(
+            f"{where}: {what} has images of {_listed(unknown)} (column '{column}'), which the training split does not "
+            f"have; its classes are {_listed(names)}. Take those images out, or name another split"
+        )
+    labelled = [i for i, name in enumerate(named) if name is not None]
+    numbers = [number[name] for name in named if name is not None]
+    if len(labelled) == len(values):
+        return Labels(class_names=names, numbers=numbers)
+    log.warning(
+        "%s: %d of the %d images of %s have no label (None, -1 or a number without a class, column '%s'); they are "
+        "left out",
+        *(where, len(values) - len(labelled), len(values), what, column),
+    )
+    return Labels(class_names=names, numbers=numbers, rows=labelled)
+
+
+def _without_labels(values: Sequence[Value]) -> bool:
+    return all(value is None for value in values)
+
+
+def _values(rows: "Dataset", column: str, where: str) -> list[Value]:
+    """Each row's class by name or plain number; None without a label."""
+    from datasets import ClassLabel
+    from datasets import Value as Plain
+
+    feature = rows.features[column]
+    table: Any = rows.select_columns([column]).with_format("arrow")[:]
+    stored = table.column(column).to_pylist()
+    if isinstance(feature, ClassLabel):
+        names: Mapping[int, str] = dict(enumerate(feature.names))
+        return [names.get(value) for value in stored]
+    dtype = feature.dtype if isinstance(feature, Plain) else ""
+    if dtype.startswith(("int", "uint")):
+        return [None if value == NO_LABEL else value for value in stored]
+    if dtype in ("string", "large_string"):
+        return [value or None for value in stored]
+    raise DataError(
+        f"label column '{column}' of {where} must be ClassLabel, integers or names, not {feature}; choose another one "
+        "with data.source.label_column, or read the images without labels (data.labels=false)"
+    )
+
+
+def _names(training: "Dataset", column: str, where: str) -> tuple[str, ...]:
+    """The classes in the order of their numbers: of a ClassLabel its names, of integers 0 to the largest."""
+    from datasets import ClassLabel
+
+    values = _values(training, column, where)
+    if isinstance(feature := training.features[column], ClassLabel):
+        return () if _without_labels(values) else tuple(feature.names)
+    used = {value for value in values if value is not None}
+    if texts := sorted(value for value in used if isinstance(value, str)):
+        if len(texts) > max(_MOST_UNUSED, len(values) // 2):
+            raise DataError(
+                f"label column '{column}' of {where} holds {len(texts)} different texts in {len(values)} rows, which "
+                "are no classes; choose another one with data.source.label_column, or read the images without labels (data.labels=false)"
+            )
+        return tuple(texts)
+    numbers = sorted(value for value in used if isinstance(value, int))
+    if not numbers:
+        return ()
+    if numbers[0] >= 0 and numbers[-1] < max(_MOST_UNUSED, 2 * len(numbers)):
+        return tuple(map(str, range(numbers[-1] + 1)))
+    log.warning(
+        "%s: the labels in column '%s' are %d different numbers from %d to %d; they are numbered anew, 0 to %d, and "
+        "keep their numbers as names",
+        *(where, column, len(numbers), numbers[0], numbers[-1], len(numbers) - 1),
+    )
+    return tuple(map(str, numbers))
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(map(repr, names[:most]))
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
