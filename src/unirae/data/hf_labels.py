@@ -119,7 +119,8 @@ def _names(training: "Dataset", column: str, where: str) -> tuple[str, ...]:
         if len(texts) > max(_MOST_UNUSED, len(values) // 2):
             raise DataError(
                 f"label column '{column}' of {where} holds {len(texts)} different texts in {len(values)} rows, which "
-                "are no classes; choose another one with data.source.label_column, or read the images without labels (data.labels=false)"
+                "are no classes; choose another one with data.source.label_column, or read the images without labels "
+                "(data.labels=false)"
             )
         return tuple(texts)
     numbers = sorted(value for value in used if isinstance(value, int))
