@@ -53,7 +53,7 @@ def test_of_small_data_times_and_places_are_not_part(folder, tmp_path):
     before = held(folder)
     os.utime(folder / "a/1.bmp", ns=(0, 0))
     moved = shutil.move(folder, tmp_path / "moved")
-    assert changes(before, held(moved)) == [] and held(moved) == before
+    assert held(moved) == before
 
 
 @pytest.mark.usefixtures("large")
@@ -119,15 +119,11 @@ def test_hugging_face_data_are_known_by_their_files(folder, tmp_path):
 
 
 def test_one_image_is_known_by_its_pixels(folder):
-    one = [
-        content_of(
+    def one():
+        return content_of(
             OneImageSource(split="train", of=FolderSource(split="train", data_dir=folder, val_fraction=0))
         )
-    ]
+
+    before = one()
     invert(folder / "a/1.bmp", keep_time=True)
-    one += [
-        content_of(
-            OneImageSource(split="train", of=FolderSource(split="train", data_dir=folder, val_fraction=0))
-        )
-    ]
-    assert one[0]["sha256"] != one[1]["sha256"] and one[0]["index"] == one[1]["index"] == 0
+    assert before["sha256"] != one()["sha256"]

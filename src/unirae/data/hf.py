@@ -152,7 +152,7 @@ def _open(where: str, subset: str | None) -> Any:
             return load_dataset(where, name=subset)
     except IndexError:  # how load_from_disk says that there is nothing
         raise DataError(
-            f"{where} holds no rows, so there is nothing to read; give data with images"
+            f"{where}: the data set, or a split of it, holds no rows; give one with images"
         ) from None
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
