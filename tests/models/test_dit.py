@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.tiny_models import relative_l2
-from unirae.core.errors import ConfigError
+from unirae.core.errors import ConfigError, InputError
 from unirae.models.denoisers import build_denoiser, denoiser_from_description, describe_denoiser
 from unirae.models.latent_stats import LatentStats
 
@@ -232,7 +232,7 @@ def test_the_null_label_is_one_more_class(kind):
     x, t, _ = inputs()
     labels = [torch.full((3,), label) for label in (0, CLASSES)]
     assert relative_l2(model(x, t, labels[1]), model(x, t, labels[0])) > 1e-3
-    with pytest.raises(IndexError):
+    with pytest.raises(InputError, match=r"labels \[6\].*0 to 4, and 5 for no label"):
         model(x, t, labels[1] + 1)
 
 
@@ -421,5 +421,5 @@ def test_a_type_error_inside_the_network_is_not_taken_for_the_users(monkeypatch)
 
 def test_latents_of_another_shape_are_refused():
     x, t, y = inputs()
-    with pytest.raises(ConfigError, match=re.escape("this DiT reads latents (3, 4, 6), not (3, 6, 4)")):
+    with pytest.raises(InputError, match=re.escape("this DiT reads latents (3, 4, 6), not (3, 6, 4)")):
         tiny_dit("dit")(x.transpose(2, 3), t, y)

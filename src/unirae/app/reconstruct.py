@@ -144,7 +144,7 @@ def _pairs(rae: "RAE", originals: "Tensor") -> "Tensor":
     from unirae.core.images import to_float, to_uint8
 
     with torch.no_grad():
-        reconstructed = rae.reconstruct(to_float(originals).to(rae.encoder.mean.device))
+        reconstructed = rae(to_float(originals).to(rae.encoder.mean.device))
     return torch.stack([originals, to_uint8(reconstructed).cpu()], dim=1)
 
 

@@ -12,6 +12,10 @@ class ConfigError(UserError):
     """A configuration value that cannot work."""
 
 
+class InputError(UserError, ValueError):
+    """A tensor or an argument, given from Python, that is of another type, shape or range than is understood."""
+
+
 class DataError(UserError):
     """A data source that is missing, empty or unreadable."""
 

@@ -239,7 +239,7 @@ def _chunks(
     ]
     total, done = sum(map(len, shards)), 0
     for batch in DataLoader(AllViews(dataset), batch_sampler=batches, num_workers=num_workers):
-        latents = torch.stack(encode_views(rae.encode, batch["images"], device=device), dim=1)
+        latents = torch.stack(encode_views(rae.latents, batch["images"], device=device), dim=1)
         done += len(latents)
         if progress is not None:
             progress(done, total)

@@ -29,6 +29,7 @@ from unirae.evaluation.scores import Scores, is_frechet
 from unirae.evaluation.scoring import Collected, SetCollector, compute_scores, program, settings_of
 from unirae.metrics.base import Estimate, PairMetric
 from unirae.metrics.set_metrics import SetMetric, needs
+from unirae.models.rae import RAE
 
 PREFIX = "r"
 """Of reconstructions' scores against the originals: ``rfid``."""
@@ -197,8 +198,10 @@ def _reconstruct(
 ) -> UInt8[Tensor, "b 3 H W"]:
     dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     context = nullcontext() if dtype is None else torch.autocast(original.device.type, dtype=dtype)
+    # what calling an RAE does is its reconstruct without a look at the values, which would wait for the GPU
+    network = reconstructor if isinstance(reconstructor, RAE) else reconstructor.reconstruct
     with context:
-        result = in_chunks(reconstructor.reconstruct, to_float(original), NETWORK_CHUNK)
+        result = in_chunks(network, to_float(original), NETWORK_CHUNK)
     if result.shape != original.shape:
         (height, width), (out_height, out_width) = original.shape[-2:], result.shape[-2:]
         raise ConfigError(

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from unirae.core.errors import ConfigError
 from unirae.flow.prediction import Prediction
 from unirae.flow.times import time_shift as derived_time_shift
+from unirae.models.inputs import check_step
 from unirae.models.latent_stats import LatentStats
 from unirae.nn.embeddings import TimeEmbedding
 from unirae.nn.modulation import BlockOptions, ModulatedBlock
@@ -76,9 +77,17 @@ class Denoiser(nn.Module, ABC):
     def forward(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
-        """Velocity ε − x₀ at x_t, as a float32 or wider tensor; t = 0 is data, t = 1 noise.
+        """Velocity ε − x₀ at x_t, as a float32 or wider tensor.
 
         Of predicted data it is (x_t − x̂)/t, so t must be above 0 there.
+
+        Args:
+            x: noised latents of :attr:`latent_shape`.
+            t: a time in [0, 1] for each; 0 is data, 1 is noise.
+            y: a label for each, 0 … :attr:`null_label`.
+
+        Raises:
+            InputError: one of them has another type, shape or, where it lies on the CPU, range.
         """
         return self.prediction.velocity(self.predict(x, t, y), x, t)
 
@@ -86,7 +95,14 @@ class Denoiser(nn.Module, ABC):
     def predict(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
-        """The network's own output at x_t, as ``prediction`` says, as a float32 or wider tensor."""
+        """The network's own output at x_t, as ``prediction`` says, as a float32 or wider tensor.
+
+        Begins with :meth:`check`.
+        """
+
+    def check(self, x: Tensor, t: Tensor, y: Tensor) -> None:
+        """Refuse what :meth:`forward` and :meth:`predict` cannot read; costs no wait for a GPU."""
+        check_step(x, t, y, latent_shape=self.latent_shape, num_classes=self.num_classes)
 
     @abstractmethod
     def blocks_in_order(self) -> list[nn.Module]:
@@ -115,8 +131,6 @@ class Denoiser(nn.Module, ABC):
     def tokens(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """Latents as tokens, row by row; a patch is laid out (c p q)."""
         p, (rows, columns) = self.patch_size, self.grid
-        if tuple(x.shape[1:]) != self.latent_shape:
-            raise ConfigError(f"this DiT reads latents {self.latent_shape}, not {tuple(x.shape[1:])}")
         if p == 1:
             return x.flatten(2).transpose(1, 2)
         patches = x.unflatten(3, (columns, p)).unflatten(2, (rows, p)).permute(0, 2, 4, 1, 3, 5)

@@ -122,6 +122,7 @@ class DiT(Denoiser):
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
         """Velocity or data at x_t."""
+        self.check(x, t, y)
         condition = (self.time_embed(t) + self.label_embed(y))[:, None]
         hidden = self.patch_embed(self.tokens(x)) + self.positions
         for block in self.blocks:

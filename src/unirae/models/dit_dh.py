@@ -144,6 +144,7 @@ class DiTDH(Denoiser):
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
         """Velocity or data at x_t."""
+        self.check(x, t, y)
         time = self.time_embed(t)
         return self.run_head(x, time, self.run_trunk(x, time, y))
 

@@ -21,6 +21,7 @@ from unirae.models.encoders.absent import AbsentEncoder
 from unirae.models.encoders.base import Encoder, check_divisible
 from unirae.models.encoders.build import encoder_from_identity
 from unirae.models.encoders.identity import EncoderIdentity
+from unirae.models.inputs import check_images, check_latents, looks_like_rgb, warn_of_range
 from unirae.models.latent_stats import LatentStats
 from unirae.models.strict import load_strictly
 
@@ -60,6 +61,7 @@ class RAE(nn.Module):
         self.encoder_input_size = as_size(encoder_input_size)
         self.latent_shape = (encoder.width, *token_grid(encoder_input_size, encoder.patch_size))
         self.noise_tau, self.noise_kind = noise_tau, noise_kind
+        self._has_warned = False
         self.encoder, self.decoder = encoder, decoder
         self.stats = LatentStats() if stats is None else stats
         if not self.stats.fit(self.latent_shape):
@@ -75,7 +77,15 @@ class RAE(nn.Module):
 
     @torch.no_grad()
     def tokens(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
-        """RGB in [0, 1] of any size to the encoder's tokens: no noise, not normalised, no gradient."""
+        """RGB in [0, 1] of any size to the encoder's tokens: no noise, not normalised, no gradient.
+
+        Images in another floating-point type are converted to the encoder's.
+
+        Raises:
+            InputError: images are no floating-point tensor of shape [b, 3, height, width].
+        """
+        check_images(images)
+        images = images.to(self.encoder.mean.dtype)
         if images.shape[-2:] != self.encoder_input_size:
             images = F.interpolate(images, self.encoder_input_size, mode="bicubic", align_corners=False)
         return self.encoder(images)
@@ -97,20 +107,51 @@ class RAE(nn.Module):
         """Un-normalised tokens to RGB in [0, 1], at least float32, not clamped."""
         return full_precision(self.decoder(tokens)) * self.encoder.std + self.encoder.mean
 
-    @torch.no_grad()
     def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
-        """RGB in [0, 1] to normalised latents, float32."""
+        """RGB in [0, 1] of any size to normalised latents, float32.
+
+        Values outside [−0.5, 1.5] are of another convention and warned of, once; :meth:`latents` is the same without
+        that look at the values.
+
+        Raises:
+            InputError: images are no floating-point tensor of shape [b, 3, height, width].
+        """
+        self._look_at(images, "encode")
+        return self.latents(images)
+
+    @torch.no_grad()
+    def latents(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        """RGB in [0, 1] to normalised latents, float32: :meth:`encode` for loops, which must not wait for a GPU."""
         return self.stats.normalise(self.tokens(images))
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        """Normalised latents to RGB in [0, 1], float32, not clamped."""
+        """Normalised latents to RGB in [0, 1], float32, not clamped.
+
+        Raises:
+            InputError: latents are no floating-point tensor of shape [b, *latent_shape].
+        """
+        check_latents(latents, self.latent_shape)
         return self.decode_tokens(self.stats.denormalise(latents))
 
-    def reconstruct(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
-        """RGB in [0, 1] there and back, without noise."""
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        """RGB in [0, 1] there and back, without noise: :meth:`reconstruct` for loops, as :meth:`latents` is."""
         return self.decode_tokens(self.tokens(images))  # the statistics would cancel
 
-    forward = reconstruct
+    def reconstruct(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        """RGB in [0, 1] of any size there and back, without noise, not clamped; warns of values as :meth:`encode` does.
+
+        Raises:
+            InputError: images are no floating-point tensor of shape [b, 3, height, width].
+        """
+        self._look_at(images, "reconstruct")
+        return self(images)
+
+    def _look_at(self, images: Tensor, caller: str) -> None:
+        """Warn of values that are no RGB in [0, 1], once for each autoencoder."""
+        check_images(images)
+        if not self._has_warned and not looks_like_rgb(images):
+            self._has_warned = True
+            warn_of_range(images, caller)
 
     def with_decoder(self, decoder: ViTDecoder) -> "RAE":
         """The same RAE with another decoder (its EMA, say); encoder and statistics are shared, not copied."""

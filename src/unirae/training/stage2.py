@@ -100,7 +100,7 @@ class Stage2(SingleNetwork):
     def split(self, batch: dict[str, Tensor]) -> Iterator[LatentBatch]:
         """Latents from a cache as they are, images through the encoder."""
         for part, keys in self.parts(batch):
-            latents = part["latent"] if "latent" in part else self.rae.encode(to_float(part["image"]))
+            latents = part["latent"] if "latent" in part else self.rae.latents(to_float(part["image"]))
             yield LatentBatch(latents.to(self.dtype), part["label"], keys)
 
     def loss(self, part: LatentBatch, terms: MeanTerms) -> Float[Tensor, ""]:

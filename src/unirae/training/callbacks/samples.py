@@ -43,5 +43,5 @@ class ReconstructionSamples(pl.Callback):
         data = evaluation_data(trainer)
         count = min(self.count, len(data))
         originals = torch.stack([data[i * len(data) // count]["image"] for i in range(count)])
-        reconstructed = to_uint8(module.ema_rae().reconstruct(to_float(originals.to(module.device)))).cpu()
+        reconstructed = to_uint8(module.ema_rae()(to_float(originals.to(module.device)))).cpu()
         return image_grid(torch.cat([originals, reconstructed]), columns=count)
