@@ -1,8 +1,8 @@
-"""What a user may hand to an autoencoder or a diffusion transformer: mistakes become one line instead of odd numbers.
+"""What a user may hand to an autoencoder or a diffusion transformer: mistakes become one line, not odd numbers.
 
-Shapes and types are known to the host, so looking at them costs nothing. Values are not: looking at those of a GPU waits
-for it, so only the public entry points do (``RAE.encode``, ``RAE.reconstruct``), and of a network's times and labels
-only where they lie on the CPU.
+Shapes and types are known to the host, so looking at them costs nothing. Values are not: looking at those of a GPU
+waits for it. So only the public entry points do (``RAE.encode``, ``RAE.reconstruct``), and of a network's times and
+labels only where they lie on the CPU.
 """
 
 import warnings
