@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
+from torch import nn
 
 from unirae.app import builders
 from unirae.app.builders import Config
@@ -21,7 +23,7 @@ from unirae.app.trainer import (
     resolve_float32_matmul,
     resolve_precision,
 )
-from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.errors import ConfigError, InputError, WeightsError
 from unirae.core.io import load_tensors
 from unirae.core.log import get_logger
 from unirae.evaluation.metric_set import (
@@ -31,6 +33,7 @@ from unirae.evaluation.metric_set import (
     encoder_extractor,
 )
 from unirae.evaluation.reconstruction import ReconstructionMetrics
+from unirae.losses.perceptual import GivenLoss
 from unirae.metrics.set_metrics import SetMetric
 from unirae.models.encoders.absent import AbsentEncoder
 from unirae.training.callbacks.events import callbacks_of
@@ -39,6 +42,9 @@ from unirae.training.datamodule import TrainingData
 from unirae.training.manual import ManualModule
 from unirae.training.stage1 import Stage1
 from unirae.training.stage2 import Stage2
+
+if TYPE_CHECKING:
+    from unirae.app.from_python import PerceptualLoss
 
 log = get_logger(__name__)
 
@@ -59,10 +65,21 @@ class Run:
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint)
 
 
-def assemble(config: dict[str, Any], *, experiment: str, checkpoint: Path | None) -> Run:
-    """Build everything, show what will happen, write the run's files."""
+def assemble(
+    config: dict[str, Any],
+    *,
+    experiment: str,
+    checkpoint: Path | None,
+    perceptual: "PerceptualLoss | None" = None,
+) -> Run:
+    """Build everything, show what will happen, write the run's files.
+
+    Args:
+        perceptual: stage 1's perceptual loss in place of the configured one.
+    """
     output_dir = Path(config["paths"]["output_dir"])
     stage = config["model"]["stage"]
+    parts = {} if perceptual is None else {"perceptual": _own_loss(perceptual, config, experiment)}
     if checkpoint is not None:
         check_checkpoint(checkpoint, stage)
     config["trainer"]["precision"] = resolve_precision(config["trainer"], checkpoint)
@@ -74,7 +91,7 @@ def assemble(config: dict[str, Any], *, experiment: str, checkpoint: Path | None
 
     if stage not in STAGES:
         raise ConfigError(f"model.stage={stage} is unknown; choose one of {', '.join(STAGES)}")
-    module, data = STAGES[stage](config, trainer, checkpoint)
+    module, data = STAGES[stage](config, trainer, checkpoint, **parts)
     max_steps = builders.total_steps(config["trainer"], steps_per_epoch=data.steps_per_epoch)
     limit(trainer, max_steps=max_steps)
     config["trainer"]["compile"] = resolve_compile(config["trainer"], trainer, max_steps=max_steps)
@@ -110,14 +127,20 @@ def _stage0(
 
 
 def _stage1(
-    config: Config, trainer: pl.Trainer, checkpoint: Path | None
+    config: Config,
+    trainer: pl.Trainer,
+    checkpoint: Path | None,
+    *,
+    perceptual: nn.Module | None = None,
 ) -> tuple[ManualModule, TrainingData]:
     model = config["model"]
     if checkpoint is not None:  # which replaces all weights: where they once started from may be gone
         model = {**model, "pretrained_decoder_path": None}
     rae = builders.build_rae(model, seed=config["seed"])
     data = builders.build_data(config, size=rae.output_size, trainer=trainer)
-    return builders.build_stage1(config, rae, steps_per_epoch=data.steps_per_epoch), data
+    return builders.build_stage1(
+        config, rae, steps_per_epoch=data.steps_per_epoch, perceptual=perceptual
+    ), data
 
 
 def _linear_probe(
@@ -130,6 +153,27 @@ def _linear_probe(
 
 
 STAGES = {"mae": _stage0, "stage1": _stage1, "stage2": assemble_stage2, "linear_probe": _linear_probe}
+
+
+def _own_loss(loss: "PerceptualLoss", config: dict[str, Any], experiment: str) -> nn.Module:
+    """A user's perceptual loss as a module, with its name in the configuration that the run keeps.
+
+    Raises:
+        InputError: it cannot be called, or this run has no place for it.
+    """
+    if config["model"]["stage"] != "stage1":
+        raise InputError(
+            f"perceptual= is a loss of stage 1; experiment={experiment} trains {config['model']['stage']}"
+        )
+    if not callable(loss):
+        raise InputError(f"perceptual={loss!r} must be a function of (reconstruction, target)")
+    if not config["model"]["perceptual_weight"]:
+        raise InputError(
+            "perceptual= would not be used: model.perceptual_weight is 0; set it to the loss's weight"
+        )
+    what = loss if isinstance(loss, type | FunctionType) else type(loss)
+    config["model"]["perceptual"] = {"_target_": f"{what.__module__}.{what.__qualname__}"}
+    return GivenLoss(loss)
 
 
 def check_checkpoint(checkpoint: Path, stage: str) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import lightning.pytorch as pl
+from torch import nn
 
 from unirae.app.config import build
 from unirae.core.errors import ConfigError
@@ -113,12 +114,16 @@ def build_rae(model: Config, *, seed: int) -> RAE:
     )
 
 
-def build_stage1(cfg: Config, rae: RAE, *, steps_per_epoch: int) -> Stage1:
-    """The training module of stage 1."""
+def build_stage1(
+    cfg: Config, rae: RAE, *, steps_per_epoch: int, perceptual: nn.Module | None = None
+) -> Stage1:
+    """The training module of stage 1; with another perceptual loss than the configured one, if one is given."""
     model = cfg["model"]
+    if perceptual is None and model["perceptual_weight"]:
+        perceptual = build(model["perceptual"], encoder=rae.encoder)
     return Stage1(
         rae=rae,
-        perceptual=build(model["perceptual"], encoder=rae.encoder) if model["perceptual_weight"] else None,
+        perceptual=perceptual,
         perceptual_weight=model["perceptual_weight"],
         adversary=build_adversary(model, steps_per_epoch=steps_per_epoch) if model["disc_weight"] else None,
         optimizer=OptimizerSettings(**model["optimizer"]),

@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unirae.app import cli
 from unirae.app.config import config_dir, experiments
 from unirae.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unirae.app.from_python import PerceptualLoss
 
 _HELP = """\
 usage: python src/train.py experiment=NAME [key=value …]
@@ -54,33 +57,69 @@ def train_composed(cfg: Any) -> float | None:
     from hydra.types import RunMode
 
     from unirae.app.composition import finish
-    from unirae.app.run_dir import resolve_resume
 
     hydra_cfg = HydraConfig.get()
-    choices = dict(hydra_cfg.runtime.choices)
-    config = finish(cfg, choices=choices, overrides=list(hydra_cfg.overrides.task))
-    experiment = choices["experiment"]
+    choices, overrides = dict(hydra_cfg.runtime.choices), list(hydra_cfg.overrides.task)
+    config = finish(cfg, choices=choices, overrides=overrides)
     made_by_hydra = Path(hydra_cfg.runtime.output_dir)
     multirun = hydra_cfg.mode == RunMode.MULTIRUN
-    checkpoint, output_dir = resolve_resume(
+    scores = train_resolved(
+        config,
+        experiment=choices["experiment"],
+        overrides=overrides,
+        output_dir=made_by_hydra if multirun else None,
+        made_by_hydra=made_by_hydra,
+    )
+    metric = config["optimized_metric"]
+    if metric and metric not in scores:
+        raise ConfigError(f"optimized_metric={metric}: this run has the scores {', '.join(sorted(scores))}")
+    return scores[metric] if metric else None
+
+
+def train_resolved(
+    config: dict[str, Any],
+    *,
+    experiment: str,
+    overrides: list[str],
+    output_dir: Path | None = None,
+    made_by_hydra: Path | None = None,
+    perceptual: "PerceptualLoss | None" = None,
+) -> dict[str, float]:
+    """Find out where to begin and where to write, then :func:`train`; the folder is then in ``config``.
+
+    Args:
+        overrides: what the user set, to tell a wished folder from a default one.
+        output_dir: where to write, if not where ``config`` says.
+        made_by_hydra: a folder to remove where it is not the run's and empty.
+    """
+    from unirae.app.run_dir import resolve_resume
+
+    checkpoint, folder = resolve_resume(
         config["ckpt_path"],
-        output_dir=made_by_hydra if multirun else Path(config["paths"]["output_dir"]),
-        output_dir_given=_names_output_dir(config, hydra_cfg.overrides.task),
+        output_dir=output_dir or Path(config["paths"]["output_dir"]),
+        output_dir_given=_names_output_dir(config, overrides),
         experiment=experiment,
     )
-    if made_by_hydra.resolve() != output_dir.resolve() and not any(made_by_hydra.iterdir()):
+    if made_by_hydra and made_by_hydra.resolve() != folder.resolve() and not any(made_by_hydra.iterdir()):
         made_by_hydra.rmdir()
-    config["paths"]["output_dir"] = str(output_dir)
-    return train(config, experiment=experiment, checkpoint=checkpoint)
+    config["paths"]["output_dir"] = str(folder)
+    return train(config, experiment=experiment, checkpoint=checkpoint, perceptual=perceptual)
 
 
-def train(config: dict[str, Any], *, experiment: str, checkpoint: Path | None = None) -> float | None:
-    """Train a resolved configuration.
+def train(
+    config: dict[str, Any],
+    *,
+    experiment: str,
+    checkpoint: Path | None = None,
+    perceptual: "PerceptualLoss | None" = None,
+) -> dict[str, float]:
+    """Train a resolved configuration; returns the newest scores by name.
 
     Args:
         config: as composed, without interpolations.
         experiment: its name, for the log and for ``ckpt_path=last``.
         checkpoint: to continue from; None starts afresh.
+        perceptual: stage 1's perceptual loss in place of the configured one.
     """
     output_dir = Path(config["paths"]["output_dir"])
     cli.configure_logging(output_dir / "train.log", rank=_launch_rank())
@@ -91,15 +130,10 @@ def train(config: dict[str, Any], *, experiment: str, checkpoint: Path | None = 
 
     cli.quiet_libraries()
     with weights_of_run(config["weights_dir"], experiment=experiment):
-        run = assemble(config, experiment=experiment, checkpoint=checkpoint)
+        run = assemble(config, experiment=experiment, checkpoint=checkpoint, perceptual=perceptual)
         map_large_blocks()
         run.fit()
-    metric = config["optimized_metric"]
-    if metric and metric not in run.scores:
-        raise ConfigError(
-            f"optimized_metric={metric}: this run has the scores {', '.join(sorted(run.scores))}"
-        )
-    return run.scores[metric] if metric else None
+    return run.scores
 
 
 def _names_output_dir(config: dict[str, Any], overrides: list[str]) -> bool:

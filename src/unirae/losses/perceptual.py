@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unirae.core.errors import ConfigError
+from unirae.core.errors import ConfigError, InputError
 from unirae.core.precision import full_precision
 
 FeatureMaps = Callable[[Float[Tensor, "b 3 H W"]], Sequence[Float[Tensor, "b c h w"]]]
@@ -86,3 +86,29 @@ class NoPerceptualLoss(nn.Module):
     def forward(self, recon: Float[Tensor, "b 3 H W"], target: Float[Tensor, "b 3 H W"]) -> Float[Tensor, ""]:
         """A constant zero, in full precision."""
         return full_precision(recon.new_zeros(()))
+
+
+class GivenLoss(nn.Module):
+    """A function or module of the user's own, which must be what a training step can use."""
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.loss = loss  # a module moves with this one, and is as frozen
+        self.eval().requires_grad_(False)
+
+    def forward(self, recon: Float[Tensor, "b 3 H W"], target: Float[Tensor, "b 3 H W"]) -> Float[Tensor, ""]:
+        """The loss of RGB images in [0, 1].
+
+        Raises:
+            InputError: it is no scalar, or no gradient flows through it.
+        """
+        found = self.loss(recon, target)
+        if not isinstance(found, Tensor) or found.shape != ():
+            what = f"shape {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(f"the perceptual loss must give a scalar tensor, got {what}; take its mean()")
+        if recon.requires_grad and torch.is_grad_enabled() and not found.requires_grad:
+            raise InputError(
+                "no gradient flows through the perceptual loss to its first argument, the reconstruction: is it under "
+                "torch.no_grad(), detached, or rounded?"
+            )
+        return found

@@ -155,6 +155,11 @@ def adapter(kind: str) -> type[Any]:
     return KINDS[kind]
 
 
+def register_encoder(kind: str, cls: type[Encoder]) -> None:
+    """Make ``model.encoder.kind=KIND`` mean an encoder class of your own, in this process."""
+    KINDS[kind] = cls
+
+
 def _seeded_skeleton(cls: type[Any], architecture: Mapping[str, Any], seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs for good
