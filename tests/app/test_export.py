@@ -1,6 +1,7 @@
 """Folders for inference: whole, the same networks, a card that says what they are; and the hub, with a stand-in."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,10 @@ import torch
 from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 
 import unirae
+from tiny_training import tiny_config
 from unirae.app import sample_dit
+from unirae.app.assembly import assemble
+from unirae.app.card_words import data_in_words, generator_in_words
 from unirae.app.export import Options, run
 from unirae.app.generator import open_generator
 from unirae.app.sampler_options import SamplerOptions
@@ -99,7 +103,81 @@ def test_the_card_has_scores_and_picture(stage2, tmp_path):
     assert generator.settings["weights"] == "raw"
     assert "![What the model makes](samples.png)" in card
     assert (folder / "samples.png").is_file()
-    assert "hidden_size | [16, 32]" in card
+    assert "| fid@64 | 3.25 | 64 | samples: euler, unguided | images |" in card
+
+
+def test_the_card_speaks_in_words(stage2, stage1, tmp_path):
+    def rows(checkpoint):
+        folder = run(Options(checkpoint=checkpoint, output=tmp_path / f"card-{checkpoint.name}"))
+        lines = [line for line in (folder / "README.md").read_text().splitlines() if line.startswith("| ")]
+        return dict(line.strip("| ").split(" | ", 1) for line in lines if not line.startswith("| |"))
+
+    generator = rows(stage2)
+    assert generator["network"] == (
+        "DiT^DH: a trunk of 1 blocks of width 16, 2 heads; a head of 1 blocks of width 32, 2 heads"
+    )
+    assert generator["latents"] == "4×4 of 16 numbers"
+    assert generator["classes"].startswith("2: ")
+    autoencoder = rows(stage1)
+    assert autoencoder["encoder"] == "tiny (MAE)"
+    assert autoencoder["it reads"] == autoencoder["it makes"] == "32×32 px"
+    assert autoencoder["latents"] == "4×4 tokens of 16 numbers"
+    assert generator["data"] == autoencoder["data"] == "synthetic pictures: gradients with polygons"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"_target_": "unirae.data.emoji.EmojiSource"}, "the emoji that come with UniRAE (Noto Color Emoji, 64 px)"),
+        ({"_target_": "x.HFSource", "data_dir": "a/b"}, "a data set in the Hugging Face format: a/b"),
+        ({"_target_": "x.FolderSource", "data_dir": "/home/me/cats"}, "a folder of images: cats"),
+        ({"_target_": "mine.Scans"}, "Scans"),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_data_in_words(source, words):
+    assert data_in_words({"source": source}) == words
+
+
+def test_classes_in_words():
+    dit = {"kind": "dit", "time_shift": 2.0}
+    dit["architecture"] = {
+        "hidden_size": 8,
+        "depth": 2,
+        "num_heads": 1,
+        "in_channels": 3,
+        "input_size": [4, 6],
+    }
+
+    def classes(count, names):
+        sizes = dit["architecture"] | {"num_classes": count}
+        return generator_in_words({**dit, "architecture": sizes}, names)["classes"]
+
+    assert classes(0, []) == "none: unconditional"
+    assert classes(2, ["cat", "dog"]) == "2: cat, dog"
+    assert classes(3, []) == "3"
+    assert classes(30, [f"c{n}" for n in range(30)]).endswith("c18, c19, …")
+
+
+def test_scores_of_the_run_itself_reach_the_card(tmp_path):
+    """Training scores before there is a file to name: its results are known by their step."""
+    trained = tmp_path / "run"
+    config = tiny_config("trainer.max_steps=2", output_dir=trained)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assemble(config, experiment="tiny", checkpoint=None).fit()
+    result = json.loads((trained / "eval/step-0000002.json").read_text())
+    earlier = json.loads(json.dumps(result))
+    earlier["settings"]["images"]["step"] = 1
+    earlier["metrics"]["psnr"] = 77.5
+    (trained / "eval/step-0000001.json").write_text(json.dumps(earlier))
+    card = (run(Options(checkpoint=trained, output=tmp_path / "out")) / "README.md").read_text()
+    psnr = f"{result['metrics']['psnr']:.5g}"
+    of = f"the originals, validation split of {result['settings']['images']['data']}"
+    assert f"| psnr | {psnr} | {result['count']} | reconstructions | {of} |" in card
+    assert "77.5" not in card
+    raw = run(Options(checkpoint=trained, output=tmp_path / "raw", weights="model"))
+    assert "None were recorded of these weights." in (raw / "README.md").read_text()
 
 
 def test_the_card_takes_the_runs_own_samples_alone(stage2, tmp_path):

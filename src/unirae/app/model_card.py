@@ -4,6 +4,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from unirae.app.card_words import (
+    autoencoder_in_words,
+    data_in_words,
+    generator_in_words,
+    optimizer_in_words,
+)
 from unirae.core.errors import UserError
 from unirae.core.io import file_sha256, write_atomically
 from unirae.core.log import get_logger
@@ -51,7 +57,7 @@ def write_card(
     if picture is not None:
         parts.append(f"![What the model makes]({picture})")
     parts += [_table("The model", _model(about)), _table("Training", _training(about))]
-    parts += [_scores(run, about.get("exported_weights", "ema")), f"## Use\n\n{_use(about)}"]
+    parts += [_scores(run, about), f"## Use\n\n{_use(about)}"]
     if license is None:
         parts.append(
             "**Licence: not stated.** The encoder's licence applies to its weights and features as well."
@@ -97,37 +103,22 @@ def _run_folder(checkpoint: Path) -> Path:
 
 def _model(about: dict[str, Any]) -> dict[str, Any]:
     if about["kind"] == "stage1":
-        spec = about["rae"]
-        decoder = spec["decoder"]
-        return {
-            "encoder": f"{spec['encoder']['name']} ({spec['encoder']['kind']})",
-            "latents": "×".join(map(str, spec.get("latent_shape") or ["?"])),
-            "decoder": f"width {decoder['width']}, {decoder['depth']} blocks, {decoder['num_heads']} heads, patch "
-            f"{decoder['patch_size']}",
-            "encoder's input, px": "×".join(map(str, spec["rae"]["encoder_input_size"])),
-        }
-    sizes = about["dit"]["architecture"]
-    names = ("hidden_size", "depth", "num_heads", "in_channels", "input_size", "num_classes")
-    return {
-        "network": about["dit"]["kind"],
-        **{name: sizes[name] for name in names},
-        "time shift": about["dit"]["time_shift"],
-    }
+        return autoencoder_in_words(about["rae"])
+    return generator_in_words(about["dit"], list(about.get("class_names") or []))
 
 
 def _training(about: dict[str, Any]) -> dict[str, Any]:
     recorded = about["config"]
-    source = (recorded.get("data") or {}).get("source", {})
     rows: dict[str, Any] = {
-        "data": source.get("data_dir") or str(source.get("_target_", "not recorded")).rpartition(".")[2],
-        "weights": "averaged" if about.get("exported_weights", "ema") == "ema" else "raw",
+        "data": data_in_words(recorded.get("data") or {}) or "not recorded",
+        "weights": "averaged (EMA)" if about.get("exported_weights", "ema") == "ema" else "raw",
         "steps": about["step"],
         "unirae": about["version"],
         "commit": about["commit"],
     }
     model = recorded.get("model") or {}
     if "optimizer" in model:
-        rows["optimizer"] = ", ".join(f"{k} {v}" for k, v in model["optimizer"].items())
+        rows["optimizer"] = optimizer_in_words(model["optimizer"])
         rows["batch"] = (recorded.get("data") or {}).get("global_batch_size")
     if origin := about.get("origin"):
         rows["converted from"] = origin.get("program", "a recipe")
@@ -138,14 +129,14 @@ def _training(about: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in rows.items() if value is not None}
 
 
-def _scores(checkpoint: Path, weights: str) -> str:
+def _scores(checkpoint: Path, about: dict[str, Any]) -> str:
     """Of this very checkpoint with these weights, from ``eval/`` of its run's folder."""
     files = sorted((_run_folder(checkpoint) / "eval").glob("*.json"))
     sha256 = file_sha256(checkpoint) if files else ""
-    results = [result for file in files if (result := _result(file)) and _is_of(result, sha256, weights)]
+    results = [result for file in files if (result := _result(file)) and _is_of(result, sha256, about)]
     if not results:
         return "## Scores\n\nNone were recorded of these weights."
-    lines = ["## Scores", "", "| score | value | images | settings |", "|---|---|---|---|"]
+    lines = ["## Scores", "", "| score | value | images | of | compared with |", "|---|---|---|---|---|"]
     return "\n".join([*lines, *(line for result in results for line in _lines(result))])
 
 
@@ -157,23 +148,51 @@ def _result(file: Path) -> Result | None:
         return None
 
 
-def _is_of(result: Result, sha256: str, weights: str) -> bool:
+def _is_of(result: Result, sha256: str, about: dict[str, Any]) -> bool:
+    """By the checkpoint's hash; by the step where training itself scored, before there was a file to hash."""
     said = result.images | result.sampler
-    raw = said.get("weights") == "raw"
-    return said.get("checkpoint_sha256") == sha256 and raw == (weights == "model")
+    if (said.get("weights") == "raw") != (about.get("exported_weights", "ema") == "model"):
+        return False
+    if result.file.name == f"step-{about['step']:07d}.json" and "checkpoint_sha256" not in said:
+        return said.get("step") == about["step"]
+    return said.get("checkpoint_sha256") == sha256
 
 
 def _lines(result: Result) -> list[str]:
-    sampler = ", ".join(
-        f"{k} {result.sampler[k]}" for k in ("solver", "num_steps", "cfg_scale") if k in result.sampler
-    )
     return [
-        f"| {result.labels.get(name, name)} | {value:.5g} | {result.count} | {sampler} |"
+        f"| {result.labels.get(name, name)} | {value:.5g} | {result.count} | {_scored(result)} | {_against(result)} |"
         for name, value in result.metrics.items()
     ]
 
 
+def _scored(result: Result) -> str:
+    """What was scored, and how it was made."""
+    if not (sampler := result.sampler):
+        return {"reconstruction": "reconstructions"}.get(result.images.get("kind", ""), "images")
+    points = f", {sampler['num_steps']} points" if "num_steps" in sampler else ""
+    scale = sampler.get("cfg_scale", 1)
+    guidance = f", guidance {scale:g}" if scale != 1 else ", unguided"
+    return f"samples: {sampler.get('solver', '')}{points}{guidance}"
+
+
+def _against(result: Result) -> str:
+    reference = result.reference
+    if result.images.get("kind") == "reconstruction":
+        return f"the originals, {_images_in_words(reference)}"
+    if file := reference.get("file"):
+        return Path(file).name
+    count = reference.get("count")
+    return f"{count} images: {_images_in_words(reference)}" if count else _images_in_words(reference)
+
+
+def _images_in_words(reference: dict[str, Any]) -> str:
+    """The data's name, without the folder that it lay in, and the split."""
+    name = Path(str(reference.get("data") or "images")).name
+    split = (reference.get("fingerprint") or {}).get("split")
+    splits = {"train": "training", "val": "validation"}
+    return f"{splits.get(split, split)} split of {name}" if split else name
+
+
 def _table(title: str, rows: dict[str, Any]) -> str:
-    return "\n".join(
-        [f"## {title}", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
-    )
+    cells = (f"| {name} | {str(value).replace('|', '&#124;')} |" for name, value in rows.items())
+    return "\n".join([f"## {title}", "", "| | |", "|---|---|", *cells])
