@@ -15,6 +15,7 @@ from torch import nn
 from unirae.app import builders
 from unirae.app.composition import compose
 from unirae.app.config import build, config_dir, experiments, locate
+from unirae.app.inference import choose_data
 from unirae.app.rae_source import find_rae
 from unirae.app.stage2 import build_stage2, denoiser_for
 from unirae.core.errors import ConfigError, WeightsError
@@ -427,6 +428,15 @@ def test_data_dir_comes_from_the_environment(monkeypatch):
     assert compose(["experiment=rae_dino"])["data"]["source"]["data_dir"] == "/somewhere"
     given = compose(["experiment=rae_dino", "data.data_dir=/else"])["data"]
     assert given["data_dir"] == given["source"]["data_dir"] == "/else"
+
+
+def test_hf_and_imagenet_are_the_same_data(tmp_path):
+    def composed(name):
+        return compose(["experiment=rae_dino", f"data={name}", f"data.data_dir={tmp_path}"])["data"]
+
+    assert composed("hf") == composed("imagenet")
+    assert composed("hf")["source"]["_target_"] == "unirae.data.hf.HFSource"
+    assert choose_data("hf", tmp_path, {}) == choose_data("imagenet", tmp_path, {})
 
 
 def test_every_data_set_has_the_same_keys():

@@ -109,7 +109,7 @@ def walk(request, trained, tmp_path_factory) -> Walk:
     pictures = write_pictures(root / "pictures", case)
     options = prepare_data.Options(input=pictures, output=root / "dataset", val_fraction=HELD_OUT / COUNT)
     report = prepare_data.convert(options)
-    data = ("data=imagenet", f"data.data_dir={root / 'dataset'}")
+    data = ("data=hf", f"data.data_dir={root / 'dataset'}")
 
     size = "model.image_size=[{},{}]".format(*case.size)
     stage1 = train("stage1", root / "rae", *data, size, f"model.pretrained_decoder_path={trained}")

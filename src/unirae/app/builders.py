@@ -48,7 +48,7 @@ def build_dataset(
     if data["data_dir"] is not None and "data_dir" not in data["source"]:
         raise ConfigError(
             f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
-            "choose data=image_folder or data=imagenet"
+            "choose data=image_folder or data=hf"
         )
     resizing = {} if exact else {"fast": data["fast_resize"]}
     return ImageDataset(

@@ -25,7 +25,7 @@ class Options:
     output: Path
     """The new checkpoint; it must not exist yet."""
     data: str | None = None
-    """emoji, photos, imagenet, image_folder, synthetic (the training split), or a folder. Default: what the
+    """emoji, photos, hf, image_folder, synthetic (the training split), or a folder. Default: what the
     checkpoint was trained on."""
     data_dir: Path | None = None
     """Where the data lie, if not where the configuration says."""

@@ -32,7 +32,7 @@ class ScoringOptions:
     split: Literal["train", "val"] | None = None
     """The part of the data that is the reference, where --reference is data. Default: train."""
     data: str | None = None
-    """Reference data: emoji, photos, imagenet, image_folder, synthetic, or a folder. Default: what the checkpoint
+    """Reference data: emoji, photos, hf, image_folder, synthetic, or a folder. Default: what the checkpoint
     was trained on."""
     data_dir: Path | None = None
     """Where the data lie, if not where the configuration says."""

@@ -32,7 +32,7 @@ class Options:
     """A checkpoint of stage 1 or 2 or its run's folder; a folder with config.json and model.safetensors, such as
     outputs/demo/encoder; a name on the Hugging Face hub; with --kind timm a model of timm; or: pixels."""
     data: str | None = None
-    """emoji, photos, imagenet, image_folder, synthetic, or a folder. Default: what the encoder's run was trained on."""
+    """emoji, photos, hf, image_folder, synthetic, or a folder. Default: what the encoder's run was trained on."""
     data_dir: Path | None = None
     """Where the data lie, if not where the configuration says."""
     pooling: Literal["avg", "cls", "both"] = "avg"

@@ -24,7 +24,7 @@ class Options:
     checkpoint: Path
     """A stage-1 checkpoint, or the folder of a run."""
     data: str | None = None
-    """emoji, photos, imagenet, image_folder, synthetic (the validation split), or a folder, all of whose
+    """emoji, photos, hf, image_folder, synthetic (the validation split), or a folder, all of whose
     images are taken unless it has a validation part. Default: what the checkpoint was trained on."""
     data_dir: Path | None = None
     """Where the data lie, if not where the configuration says."""

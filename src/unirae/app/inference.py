@@ -96,7 +96,7 @@ def _group_of_folder(folder: Path, known: list[str]) -> str:
     if not folder.is_dir():
         raise ConfigError(f"--data {folder}: neither a folder nor one of {', '.join(known)}")
     written_by_datasets = any((folder / name).exists() for name in ("dataset_dict.json", "dataset_info.json"))
-    return "imagenet" if written_by_datasets or any(folder.rglob("*.parquet")) else "image_folder"
+    return "hf" if written_by_datasets or any(folder.rglob("*.parquet")) else "image_folder"
 
 
 @contextmanager

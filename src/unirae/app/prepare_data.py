@@ -10,7 +10,7 @@ from unirae.app.options import parse
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Convert a folder or tar of images to a Hugging Face dataset for data=imagenet.
+    """Convert a folder or tar of images to a Hugging Face dataset for data=hf.
 
     Class folders become labels; train/ and val/ folders become the splits. The original encoded bytes are
     kept. A run that was interrupted continues when started again, and an output whose input has changed is made
@@ -69,5 +69,5 @@ def convert(options: Options) -> dict[str, Any]:
         log.warning(
             "%d unreadable images were left out; they are listed in %s", report["unreadable_count"], where
         )
-    log.info("train on it with: data=imagenet data.data_dir=%s", options.output)
+    log.info("train on it with: data=hf data.data_dir=%s", options.output)
     return report
