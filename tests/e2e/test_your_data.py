@@ -24,6 +24,7 @@ from unirae.app import (
 from unirae.app.assembly import assemble
 from unirae.app.composition import compose
 from unirae.core.io import load_tensors, read_json
+from unirae.data.split import held_out
 from unirae.training.csv_logger import read_metrics
 
 COUNT, HELD_OUT, SAMPLES = 36, 7, 7
@@ -223,3 +224,15 @@ def test_scores_against_an_own_reference_agree_however_they_are_made(walk):
         said = read_json(walk.root / f"{name}.json")["settings"]["reference"]
         assert (said["file"], said["count"]) == ("train.npz", COUNT - HELD_OUT)
         assert said["size_px"] == list(walk.case.size)
+
+
+@pytest.mark.parametrize(("experiment", "enough"), [("rae_tiny", 36), ("dit_tiny", 71)])
+def test_the_guide_knows_how_many_pictures_a_batch_needs(experiment, enough):
+    batch = compose([f"experiment={experiment}", "data=hf"])["data"]["global_batch_size"]
+
+    def trained_on(count: int) -> int:
+        names = [f"{number:06d}.jpg" for number in range(count)]
+        return count - len(held_out(names, 0.1))
+
+    assert trained_on(enough) >= batch > trained_on(enough - 1)
+    assert str(enough) in (Path(__file__).parents[2] / "docs/your-data.md").read_text()
