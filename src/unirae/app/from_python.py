@@ -57,18 +57,13 @@ def train(overrides: Sequence[str], *, perceptual: PerceptualLoss | None = None)
         raise InputError(
             f"overrides={overrides!r} must be a list of key=value texts, such as ['experiment=rae_tiny']"
         )
-    from hydra.core.hydra_config import HydraConfig
-
-    from unirae.app.composition import compose
-    from unirae.app.train import train_resolved
+    from unirae.app.composition import compose_run
+    from unirae.app.train import train_composed
 
     with process_left_as_it_was():
-        config = compose(list(overrides))
-        experiment = HydraConfig.get().runtime.choices["experiment"]
-        scores = train_resolved(
-            config, experiment=experiment, overrides=list(overrides), perceptual=perceptual
-        )
-        return TrainedRun(folder=Path(config["paths"]["output_dir"]), scores=scores)
+        composition = compose_run(overrides)
+        scores = train_composed(composition, perceptual=perceptual)
+        return TrainedRun(folder=Path(composition.config["paths"]["output_dir"]), scores=scores)
 
 
 @contextmanager

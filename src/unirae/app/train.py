@@ -1,14 +1,16 @@
 """``python src/train.py experiment=NAME [key=value …]``: train one experiment, from the first step or a later one."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unirae.app import cli
-from unirae.app.config import config_dir, experiments
+from unirae.app.config import experiments
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from unirae.app.composition import Composition
     from unirae.app.from_python import PerceptualLoss
 
 _HELP = """\
@@ -26,84 +28,67 @@ The files of configs/experiment start with what they do and cost.
 
 
 def main() -> int:
-    """Compose the configuration with Hydra and train."""
+    """Compose the configuration with Hydra and train; 2 after a mistake in the command."""
     if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra's own would need an experiment first
         sys.stdout.write(_HELP.format(experiments=", ".join(experiments())))
         return 0
-    if not any(word.startswith("-") for word in sys.argv[1:]):  # a plain run: its mistakes are one line each
-        from unirae.app.composition import compose
+    status: list[int] = []
+    return max(cli.run(lambda: _start(sys.argv[1:], status)), *status, 0)
 
-        if status := cli.run(lambda: compose(sys.argv[1:])):
-            return status
-    import hydra
-    from omegaconf import DictConfig
 
-    status = 0
+def _start(arguments: list[str], status: list[int]) -> None:
+    """Train what the command line says; the mistakes of a sweep's runs go to ``status``."""
+    from unirae.app.composition import compose_run
+    from unirae.app.hydra_shell import check_sweep, read_arguments, run_hydra
 
-    @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")
-    def compose_and_train(cfg: DictConfig) -> float | None:
-        nonlocal status
+    request = read_arguments(arguments)
+    if request.asks_hydra:
+        return run_hydra(arguments, None)
+    if request.multirun:
+        check_sweep(request.overrides)
+    else:
+        composition = compose_run(request.overrides)
+        if not request.shows and not composition.multirun:
+            scored(composition)
+            return None
+
+    def one_of_many(composition: "Composition", folder: Path) -> float | None:
         score: dict[str, float | None] = {}
-        status = max(status, cli.run(lambda: score.update(value=train_composed(cfg))))
+        status.append(cli.run(lambda: score.update(value=scored(composition, folder=folder))))
         return score.get("value")
 
-    compose_and_train()
-    return status
+    return run_hydra(request.for_hydra, one_of_many)
 
 
-def train_composed(cfg: Any) -> float | None:
-    """Train a configuration that Hydra composed; returns the score named by ``optimized_metric``."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    from unirae.app.composition import finish
-
-    hydra_cfg = HydraConfig.get()
-    choices, overrides = dict(hydra_cfg.runtime.choices), list(hydra_cfg.overrides.task)
-    config = finish(cfg, choices=choices, overrides=overrides)
-    made_by_hydra = Path(hydra_cfg.runtime.output_dir)
-    multirun = hydra_cfg.mode == RunMode.MULTIRUN
-    scores = train_resolved(
-        config,
-        experiment=choices["experiment"],
-        overrides=overrides,
-        output_dir=made_by_hydra if multirun else None,
-        made_by_hydra=made_by_hydra,
-    )
-    metric = config["optimized_metric"]
+def scored(composition: "Composition", *, folder: Path | None = None) -> float | None:
+    """Train what a command line composes to; returns the score named by ``optimized_metric``."""
+    scores = train_composed(composition, folder=folder)
+    metric = composition.config["optimized_metric"]
     if metric and metric not in scores:
         raise ConfigError(f"optimized_metric={metric}: this run has the scores {', '.join(sorted(scores))}")
     return scores[metric] if metric else None
 
 
-def train_resolved(
-    config: dict[str, Any],
-    *,
-    experiment: str,
-    overrides: list[str],
-    output_dir: Path | None = None,
-    made_by_hydra: Path | None = None,
-    perceptual: "PerceptualLoss | None" = None,
+def train_composed(
+    composition: "Composition", *, folder: Path | None = None, perceptual: "PerceptualLoss | None" = None
 ) -> dict[str, float]:
-    """Find out where to begin and where to write, then :func:`train`; the folder is then in ``config``.
+    """Find out where to begin and where to write, then :func:`train`; the folder is then in the configuration.
 
     Args:
-        overrides: what the user set, to tell a wished folder from a default one.
-        output_dir: where to write, if not where ``config`` says.
-        made_by_hydra: a folder to remove where it is not the run's and empty.
+        folder: of a sweep's run, in place of ``paths.output_dir``.
+        perceptual: as for :func:`train`.
     """
     from unirae.app.run_dir import resolve_resume
 
-    checkpoint, folder = resolve_resume(
+    config = composition.config
+    checkpoint, output_dir = resolve_resume(
         config["ckpt_path"],
-        output_dir=output_dir or Path(config["paths"]["output_dir"]),
-        output_dir_given=_names_output_dir(config, overrides),
-        experiment=experiment,
+        output_dir=folder or Path(config["paths"]["output_dir"]),
+        output_dir_given=_names_output_dir(config, composition.overrides),
+        experiment=composition.experiment,
     )
-    if made_by_hydra and made_by_hydra.resolve() != folder.resolve() and not any(made_by_hydra.iterdir()):
-        made_by_hydra.rmdir()
-    config["paths"]["output_dir"] = str(folder)
-    return train(config, experiment=experiment, checkpoint=checkpoint, perceptual=perceptual)
+    config["paths"]["output_dir"] = str(output_dir)
+    return train(config, experiment=composition.experiment, checkpoint=checkpoint, perceptual=perceptual)
 
 
 def train(
@@ -136,7 +121,7 @@ def train(
     return run.scores
 
 
-def _names_output_dir(config: dict[str, Any], overrides: list[str]) -> bool:
+def _names_output_dir(config: dict[str, Any], overrides: Sequence[str]) -> bool:
     """Whether the command line or the experiment says where the run goes; else it is a new default folder."""
     from unirae.app.run_dir import RUNS
 

@@ -1,0 +1,205 @@
+"""What a configuration key or an option may hold: its kind and range, written as an annotation.
+
+``Annotated[int, Range(1)]`` is a whole number from 1 up, ``PathText | None`` a path or null. :func:`read` turns a value
+into one of that kind, :func:`describe` says in words what is meant, for errors.
+"""
+
+import math
+import os
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+
+class Mismatch(Exception):
+    """A value is not of the kind that is meant."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from ``low`` to ``high``, both included unless open; None: without end."""
+
+    low: float | None = None
+    high: float | None = None
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        if not math.isfinite(value):
+            return False
+        above = self.low is None or (value > self.low if self.open_low else value >= self.low)
+        below = self.high is None or (value < self.high if self.open_high else value <= self.high)
+        return above and below
+
+    def __str__(self) -> str:
+        low = (
+            None
+            if self.low is None
+            else f"above {self.low:.12g}"
+            if self.open_low
+            else f"from {self.low:.12g}"
+        )
+        if self.high is None:
+            return f"{low} up" if low and not self.open_low else low or ""
+        high = f"below {self.high:.12g}" if self.open_high else f"{self.high:.12g}"
+        if low is None:
+            return high if self.open_high else f"up to {high}"
+        return f"{low} and {high}" if self.open_low and self.open_high else f"{low} to {high}"
+
+
+class IsPath:
+    """Marks text that names a file or a folder; a ``~`` in front of it is the home folder."""
+
+
+LEFT_OUT: Any = object()
+"""The default of a key that its YAML leaves out: an argument of the node's constructor."""
+
+_LARGE = 10**9
+"""More than anything that is counted here; larger numbers are slips of the keyboard, and some overflow."""
+
+Count = Annotated[int, Range(1, _LARGE)]
+CountOrZero = Annotated[int, Range(0, _LARGE)]
+"""A count that may be 0."""
+Pixels = Annotated[int, Range(1, 16384)]
+Size = Pixels | tuple[Pixels, Pixels]
+"""Pixels of a square, or (height, width)."""
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+Positive = Annotated[float, Range(0, open_low=True)]
+NotNegative = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+Decay = Annotated[float, Range(0, 1, open_high=True)]
+"""Of an average: the share that stays."""
+PathText = Annotated[str, IsPath()]
+
+_TRUE, _FALSE = ("true", "yes", "on", "y", "1"), ("false", "no", "off", "n", "0")
+
+
+def read(value: Any, kind: Any) -> Any:
+    """The value as one of that kind: ``1e3`` is the whole number 1000, ``off`` is false, ``~/x`` lies in the home.
+
+    Text that spells a number counts as one where a number is meant; a number where text is meant is refused, since
+    YAML has already lost how it was written (``2024_01`` is 202401).
+
+    Raises:
+        Mismatch: If it is none.
+    """
+    origin = get_origin(kind)
+    if origin is Annotated:
+        base, *marks = get_args(kind)
+        return _marked(read(value, base), marks)
+    if origin in (Union, types.UnionType):
+        return _read_any(value, get_args(kind))
+    if origin is Literal:
+        return _expect(value, isinstance(value, str) and value in get_args(kind))
+    if origin in (list, tuple):
+        return _read_items(value, get_args(kind), fixed=origin is tuple)
+    if kind is bool:
+        return _read_bool(value)
+    if kind in (int, float):
+        return _read_number(value, kind)
+    if kind is type(None):
+        return _expect(value, value is None)
+    if kind is dict:
+        return _expect(value, isinstance(value, Mapping))
+    return _expect(value, isinstance(value, kind))
+
+
+def describe(kind: Any) -> str:
+    """What is meant, in words that go after "give"."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        base, *marks = get_args(kind)
+        ranges = [str(mark) for mark in marks if isinstance(mark, Range)]
+        return (
+            "a path"
+            if any(isinstance(mark, IsPath) for mark in marks)
+            else " ".join([describe(base), *ranges])
+        )
+    if origin in (Union, types.UnionType):
+        parts = [describe(part) for part in get_args(kind)]
+        return f"{', '.join(parts[:-1])} or {parts[-1]}"
+    if origin is Literal:
+        *most, last = get_args(kind)
+        return f"{', '.join(most)} or {last}" if most else last
+    if origin is tuple and Ellipsis not in get_args(kind):
+        parts = get_args(kind)
+        return f"a list [{', '.join('abcdefgh'[: len(parts)])}], each {describe(parts[0])}"
+    if origin in (list, tuple):
+        return f"a list [a, b, …], each {describe(get_args(kind)[0])}"
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        dict: "keys with values",
+    }
+    return "null" if kind is type(None) else names[kind]
+
+
+def is_text(kind: Any) -> bool:
+    """Whether nothing but text (or null) is meant, so that ``2024_01`` and ``a=b`` are to be taken as they stand."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return is_text(get_args(kind)[0])
+    if origin in (Union, types.UnionType):
+        return all(is_text(part) or part is type(None) for part in get_args(kind))
+    return origin is Literal or kind is str
+
+
+def _expect(value: Any, fits: bool) -> Any:
+    if not fits:
+        raise Mismatch
+    return value
+
+
+def _marked(value: Any, marks: list[Any]) -> Any:
+    for mark in marks:
+        if isinstance(mark, Range) and value not in mark:
+            raise Mismatch
+        if isinstance(mark, IsPath):
+            if not value.strip() or "\0" in value:
+                raise Mismatch
+            value = os.path.expanduser(value)
+    return value
+
+
+def _read_any(value: Any, kinds: tuple[Any, ...]) -> Any:
+    for kind in kinds:
+        try:
+            return read(value, kind)
+        except Mismatch:
+            continue
+    raise Mismatch
+
+
+def _read_items(value: Any, kinds: tuple[Any, ...], *, fixed: bool) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise Mismatch
+    if not fixed or Ellipsis in kinds:
+        kinds = kinds[:1] * len(value)
+    if len(value) != len(kinds):
+        raise Mismatch
+    return [read(item, kind) for item, kind in zip(value, kinds, strict=True)]
+
+
+def _read_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).lower() if isinstance(value, int | str) else ""
+    if word not in _TRUE + _FALSE:
+        raise Mismatch
+    return word in _TRUE
+
+
+def _read_number(value: Any, kind: type) -> int | float:
+    if isinstance(value, str):
+        try:
+            value = int(value) if value.strip().lstrip("+-").isdecimal() else float(value)
+        except ValueError:
+            raise Mismatch from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise Mismatch
+    if kind is int and value != int(value):
+        raise Mismatch
+    return int(value) if kind is int else value
