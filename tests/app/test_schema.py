@@ -75,7 +75,9 @@ def nodes_of(config: dict[str, Any], cls: type) -> list[Any]:
         if one is None:
             return []
         found = [node] if one is cls else []
-        return found + [n for name, inner in _hints(one).items() if name in node for n in below(node[name], inner)]
+        return found + [
+            n for name, inner in _hints(one).items() if name in node for n in below(node[name], inner)
+        ]
 
     return below(config, table.Config | table.Stage2Config)
 
