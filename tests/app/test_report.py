@@ -10,18 +10,16 @@ import torch
 from PIL import Image
 
 from unirae.app.report import draw_reconstructions, write_report
-from unirae.app.report.drawing import row
-from unirae.app.report.generation_pictures import (
-    ClassRow,
-    DenoisingStrip,
-    GuidanceRow,
-    NearestBlock,
+from unirae.app.report.drawing import strip
+from unirae.app.report.pictures import (
+    choose_moments,
     draw_classes,
     draw_denoising,
+    draw_growth,
     draw_guidance,
+    draw_learning,
     draw_nearest,
 )
-from unirae.app.report.pictures import choose_moments, draw_growth, draw_learning
 from unirae.app.report.plots import LIGHT, Curve, Panel, draw_panel, read_curve, smooth
 from unirae.app.report.scores import ScoredModel, compare
 from unirae.core.errors import UserError
@@ -137,6 +135,11 @@ def add_generation(folder, *, copies=None, **samples):
         draw_reconstructions(folder / f"pictures/{name}.png", [(name, solid(1, 2))])
 
 
+def page_of(folder):
+    """The report, with every run of white space as one space."""
+    return " ".join(write_report(folder).read_text(encoding="utf-8").split())
+
+
 class Checker(HTMLParser):
     """Collects what a page loads, and that its tags nest."""
 
@@ -164,14 +167,16 @@ class Checker(HTMLParser):
 def test_one_complete_file(demo_dir):
     path = write_report(demo_dir)
     assert path == demo_dir / "report.html"
-    page = path.read_text(encoding="utf-8")
+    page = page_of(demo_dir)
     check = Checker(page)
     assert len(check.loaded) >= 2 + 3 * 2  # two pictures, three panels in light and dark
     assert all(uri.startswith("data:image/png;base64,iVBOR") for uri in check.loaded)
     assert all(check.alts)
     assert check.links == {f"#{anchor}" for anchor in check.anchors}
     assert "url(" not in page
-    assert "$" not in re.sub(r"data:image/png;base64,[\w+/=]*", "", page)
+    assert not re.search(
+        r"[{]{2}|[}]{2}|[{]%|[{]#|None", re.sub(r"data:image/png;base64,[\w+/=]*|<style>.*</style>", "", page)
+    )
     for text in ("186 held-out", "21.31", "0.842", "PSNR&nbsp;↑", "Fréchet distance&nbsp;↓", "never with a"):
         assert text in page
     for text in ("5 min 35 s", "50 × 64", "3 min 24 s", "630 images/s", "3.01 M", "about step 40", "EMA"):
@@ -185,15 +190,15 @@ def test_one_complete_file(demo_dir):
 
 def test_what_is_missing_has_no_section(tmp_path):
     write_scores(tmp_path)
-    check = Checker(write_report(tmp_path).read_text(encoding="utf-8"))
+    check = Checker(page_of(tmp_path))
     assert check.anchors == {"scores", "what", "cost", "next"}
     assert not check.loaded
 
 
 def test_the_generator_has_its_sections(demo_dir):
-    before = Checker(write_report(demo_dir).read_text(encoding="utf-8"))
+    before = Checker(page_of(demo_dir))
     add_generation(demo_dir)
-    page = write_report(demo_dir).read_text(encoding="utf-8")
+    page = page_of(demo_dir)
     check = Checker(page)
     new = {"samples", "guidance", "denoising", "nearest", "generation-scores"}
     assert check.anchors - before.anchors == new
@@ -220,7 +225,7 @@ def test_the_generator_has_its_sections(demo_dir):
 
 def test_what_the_page_says_of_samples_follows_the_numbers(demo_dir):
     add_generation(demo_dir)
-    page = write_report(demo_dir).read_text(encoding="utf-8")
+    page = page_of(demo_dir)
     assert (
         "<b>72%</b> of the samples and in 76% of real pictures: 0.95 of its accuracy, at least the 90%"
         in page
@@ -231,10 +236,10 @@ def test_what_the_page_says_of_samples_follows_the_numbers(demo_dir):
     assert "0.111 to 0.157" in page
     assert "<td>76<small>± 3</small></td>" in page
 
-    assert "More than of real pictures" not in page
+    assert "That is more than of real pictures" not in page
 
     add_generation(demo_dir, classified=0.9)
-    assert "More than of real pictures" in write_report(demo_dir).read_text(encoding="utf-8")
+    assert "That is more than of real pictures" in page_of(demo_dir)
 
     add_generation(
         demo_dir,
@@ -242,7 +247,7 @@ def test_what_the_page_says_of_samples_follows_the_numbers(demo_dir):
         fd_mae_within_class=6.0,
         copies={"samples_as_near_as_copies": 0.3, "median_of_samples": 55.0},
     )
-    page = write_report(demo_dir).read_text(encoding="utf-8")
+    page = page_of(demo_dir)
     assert "0.52 of its accuracy, short of the 90% aimed at" in page
     assert page.count("nearer to real pictures than to any baseline") == 1
     assert "not nearer to real pictures than to <i>the mislabelled</i>" in page
@@ -252,46 +257,76 @@ def test_what_the_page_says_of_samples_follows_the_numbers(demo_dir):
 
 def test_confusion_is_a_table_of_counts(demo_dir):
     add_generation(demo_dir)
-    page = write_report(demo_dir).read_text(encoding="utf-8")
+    page = page_of(demo_dir)
     assert re.search(r"1 Food &amp; Drink</th><td class=\"best\">70</td><td>30</td>", page)
     assert re.search(r"2 Flags</th><td>10</td><td class=\"best\">75</td>", page)
+
+
+def test_strange_names_are_text(demo_dir):
+    add_generation(demo_dir)
+    scores = json.loads((demo_dir / "scores.json").read_text())
+    scores["generation"]["class_names"] = ["<script>alert(1)</script>", "\"Q\" & 'A' {{ 7 * 7 }}"]
+    scores["generation"]["rows"][3]["name"] = "<i>wrong"
+    scores["generation"]["rows"][3]["scores"]["fd_mae_within_class"] = 2.5
+    scores["rows"][1]["name"] = "<b>random"
+    (demo_dir / "scores.json").write_text(json.dumps(scores))
+    page = page_of(demo_dir)
+    Checker(page)  # no script, and every tag is closed
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 2
+    assert page.count("&#34;Q&#34; &amp; &#39;A&#39; {{ 7 * 7 }}</th>") == 2
+    assert "--labels &#39;&#34;Q&#34; &amp; " in page  # for the shell, then for the page
+    assert "not nearer to real pictures than to <i>&lt;i&gt;wrong</i>" in page
+    assert "Compared with <i>&lt;b&gt;random</i>" in page
 
 
 def test_samples_without_a_run_are_shown_all_the_same(demo_dir):
     add_generation(demo_dir)
     for file in (demo_dir / "dit/csv").iterdir():
         file.unlink()
-    page = write_report(demo_dir).read_text(encoding="utf-8")
+    page = page_of(demo_dir)
     assert {"samples", "generation-scores"} <= Checker(page).anchors
     assert "two small networks" in page
 
 
 def test_best_of_each_column_is_marked(demo_dir):
     write_scores(demo_dir, random={**RANDOM, "psnr": 21.92})
-    page = write_report(demo_dir).read_text(encoding="utf-8")
+    page = page_of(demo_dir)
     assert re.findall(r'class="best">([\d.]+)<', page) == ["0.842", "0.412", "21.92"]
 
 
 def test_conclusions_follow_the_numbers(demo_dir):
-    winning = write_report(demo_dir).read_text(encoding="utf-8")
+    winning = page_of(demo_dir)
     assert "worse in" not in winning
     assert "Where the random encoder is ahead" not in winning
     write_scores(demo_dir, random={**RANDOM, "psnr": 21.92})
-    losing = write_report(demo_dir).read_text(encoding="utf-8")
-    assert "worse in PSNR (21.31 against 21.92 dB)" in losing
+    losing = page_of(demo_dir)
+    assert (
+        "is better in SSIM (0.842 against 0.801) and Fréchet distance (0.412 against 1.932); "
+        "worse in PSNR (21.31 against 21.92 dB).</li>" in losing
+    )
     assert "Where the random encoder is ahead" in losing
 
 
 def test_compare_knows_directions_and_ties():
     one = ScoredModel(name="a", key="a", scores={"psnr": 20.0, "ssim": 0.50004, "rfd_mae": 2.0, "new": 1.0})
     other = ScoredModel(name="b", key="b", scores={"psnr": 19.0, "ssim": 0.50001, "rfd_mae": 1.0, "new": 2.0})
-    assert compare(one, other) == (
-        "better in PSNR (20.00 against 19.00 dB); worse in Fréchet distance (2.000 against 1.000); "
-        "equal in SSIM (0.500)"
-    )
+    assert compare(one, other) == {
+        "better": ["PSNR (20.00 against 19.00 dB)"],
+        "worse": ["Fréchet distance (2.000 against 1.000)"],
+        "equal": ["SSIM (0.500)"],
+    }
 
 
-@pytest.mark.parametrize("content", ["{", '{"rows": []}', '{"data": {}, "count": 1, "rows": [{"nom": 1}]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"rows": []}',
+        '{"data": {}, "count": 1, "rows": [{"nom": 1}]}',
+        '{"count": 1, "rows": [], "seconds": {}, "generation": {"rows": []}}',
+    ],
+)
 def test_bad_scores_are_one_line(tmp_path, content):
     (tmp_path / "scores.json").write_text(content)
     with pytest.raises(UserError, match=r"scores\.json"):
@@ -326,20 +361,21 @@ def greys(path):
 
 
 def test_generation_pictures_hold_every_image(tmp_path):
-    rows = [ClassRow(name="a", samples=solid(0, 40), real=solid(80)) for _ in range(2)]
+    rows = [("a", solid(0, 40), solid(80)) for _ in range(2)]
     assert {0, 40, 80} <= greys(draw_classes(tmp_path / "a.png", rows))
-    guided = [GuidanceRow(scale=s, groups=[solid(g), solid(g + 1)]) for s, g in ((1, 50), (2, 60))]
+    guided = {scale: [solid(grey), solid(grey + 1)] for scale, grey in ((1.0, 50), (2.0, 60))}
     assert {50, 51, 60, 61} <= greys(draw_guidance(tmp_path / "b.png", guided, ["a", "b"]))
-    strip = DenoisingStrip(name="a", states=solid(70, 80), expected=solid(90, 100))
-    assert {70, 80, 90, 100} <= greys(draw_denoising(tmp_path / "c.png", [1.0, 0.001], [strip]))
-    block = NearestBlock(title="t", samples=solid(110), neighbours=[solid(120), solid(130)])
+    sample = ("a", solid(70, 80), solid(90, 100))
+    assert {70, 80, 90, 100} <= greys(draw_denoising(tmp_path / "c.png", [1.0, 0.001], [sample]))
+    block = ("t", solid(110), [solid(120), solid(130)])
     assert {110, 120, 130} <= greys(draw_nearest(tmp_path / "d.png", [block]))
 
 
-def test_a_row_tells_where_its_groups_begin():
-    picture, starts = row(solid(0, 1), solid(2), gap_px=5)
-    assert starts == [0, 2 * 10 + 2 + 5]
-    assert picture.getpixel((starts[1] + 4, 4)) == (2, 2, 2)
+def test_labels_stand_where_their_groups_begin():
+    lines, picture = strip(("left", "right"), "all", groups=[solid(0, 1), solid(2)], gap_px=5)
+    start = 2 * 10 + 2 + 5
+    assert lines == [[(0, "left"), (start, "right")], [(0, "all")]]
+    assert picture.getpixel((start + 4, 4)) == (2, 2, 2)
 
 
 def test_growth_shows_the_first_row_of_each_grid(tmp_path):
@@ -358,9 +394,12 @@ def test_learning_needs_samples(tmp_path):
 
 
 def test_moments_are_denser_early():
-    steps = {step: f"{step}.png" for step in [1, *range(100, 1801, 100)]}
-    assert list(choose_moments(steps, 5)) == [1, 100, 500, 1000, 1800]
-    assert list(choose_moments({1: "a", 5: "b"}, 5)) == [1, 5]
+    assert choose_moments([1, *range(100, 1801, 100)], 5) == [1, 100, 500, 1000, 1800]
+    assert choose_moments([5, 1], 5) == [1, 5]
+    for count in range(6, 40):
+        chosen = choose_moments(range(count), 5)
+        assert len(set(chosen)) == 5
+        assert (chosen[0], chosen[-1]) == (0, count - 1)
 
 
 def test_curves_skip_what_was_not_logged():
@@ -377,7 +416,7 @@ def test_smoothing_keeps_ends_and_lines():
 
 def test_a_panel_draws_zeros_too(tmp_path):
     curve = Curve(label="zero", steps=(1, 2), values=(0.0, 1.0))
-    panel = Panel(name="p", title="t", ylabel="y", caption="", curves=(curve,))
+    panel = Panel(name="p", ylabel="y", curves=(curve,))
     (tmp_path / "p.png").write_bytes(draw_panel(panel, LIGHT))
     with Image.open(tmp_path / "p.png") as picture:
         assert picture.size == (1024, 640)

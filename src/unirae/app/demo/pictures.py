@@ -63,13 +63,13 @@ def _of_class(data: "LabelledImages", label: int, count: int, *, spread: bool = 
 
 
 def _draw_classes(trained: Trained) -> None:
-    from unirae.app.report.generation_pictures import ClassRow, draw_classes
+    from unirae.app.report.pictures import draw_classes
 
     rows = [
-        ClassRow(
-            name=trained.class_names[label],
-            samples=_of_class(trained.samples, label, _SAMPLES),
-            real=_of_class(trained.held_out, label, _REAL, spread=True),
+        (
+            trained.class_names[label],
+            _of_class(trained.samples, label, _SAMPLES),
+            _of_class(trained.held_out, label, _REAL, spread=True),
         )
         for label in _shown_classes(trained, _CLASSES)
     ]
@@ -78,7 +78,7 @@ def _draw_classes(trained: Trained) -> None:
 
 def _draw_nearest(trained: Trained) -> None:
     """The first sample of each class, and those of all samples that come nearest to a training image."""
-    from unirae.app.report.generation_pictures import NearestBlock, draw_nearest
+    from unirae.app.report.pictures import draw_nearest
     from unirae.evaluation.nearest import find_nearest, token_vectors
 
     bank = token_vectors(trained.rae, trained.train.images)
@@ -87,10 +87,10 @@ def _draw_nearest(trained: Trained) -> None:
     closest = found.distances[:, 0].argsort()[: len(first)]
     titles = {"the first sample of each class": first, "the samples nearest to any training picture": closest}
     blocks = [
-        NearestBlock(
-            title=title,
-            samples=trained.samples.images[chosen],
-            neighbours=[trained.train.images[found.indices[chosen, rank]] for rank in range(2)],
+        (
+            title,
+            trained.samples.images[chosen],
+            [trained.train.images[found.indices[chosen, rank]] for rank in range(2)],
         )
         for title, chosen in titles.items()
     ]
@@ -103,14 +103,14 @@ def _draw_guidance(trained: Trained) -> None:
 
     import torch
 
-    from unirae.app.report.generation_pictures import GuidanceRow, draw_guidance
+    from unirae.app.report.pictures import draw_guidance
     from unirae.evaluation.image_sampler import LabelRule
 
     present = _shown_classes(trained, _CLASSES)
     shown, sampler = dict.fromkeys((present[0], present[-1])), trained.generator.sampler
     given = tuple(label for label in shown for _ in range(_NOISES))
     numbers = torch.arange(len(given))
-    rows = []
+    rows = {}
     for scale in _SCALES:
         one = replace(
             sampler,
@@ -118,7 +118,7 @@ def _draw_guidance(trained: Trained) -> None:
             labels=LabelRule(num_classes=sampler.dit.num_classes, given=given),
             batch_size=len(given),
         )
-        rows.append(GuidanceRow(scale=scale, groups=one(numbers).split(_NOISES)))
+        rows[scale] = one(numbers).split(_NOISES)
     draw_guidance(
         trained.folder / "pictures/guidance.png", rows, [trained.class_names[label] for label in shown]
     )
@@ -128,7 +128,7 @@ def _draw_denoising(trained: Trained) -> None:
     """Some samples of different classes at moments spread over the sampler's steps."""
     import torch
 
-    from unirae.app.report.generation_pictures import DenoisingStrip, draw_denoising
+    from unirae.app.report.pictures import draw_denoising
     from unirae.evaluation.encoding import inference_context
     from unirae.evaluation.trajectory import sample_moments
 
@@ -145,10 +145,10 @@ def _draw_denoising(trained: Trained) -> None:
         states = [_decode(sampler, moment.xt) for moment in moments]
         expected = [_decode(sampler, moment.expected) for moment in moments]
     strips = [
-        DenoisingStrip(
-            name=trained.class_names[int(labels[i])],
-            states=torch.stack([images[i] for images in states]),
-            expected=torch.stack([images[i] for images in expected]),
+        (
+            trained.class_names[int(labels[i])],
+            torch.stack([images[i] for images in states]),
+            torch.stack([images[i] for images in expected]),
         )
         for i in range(len(labels))
     ]

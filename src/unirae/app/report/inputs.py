@@ -1,4 +1,4 @@
-"""What the report reads from the demo's folder: scores, logged curves, configurations, samples."""
+"""What the report reads from the demo's folder: ``scores.json``, and of each run its curves, settings and samples."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,8 @@ from unirae.app.report.plots import Rows
 from unirae.app.report.scores import ScoredModel
 from unirae.core.errors import UserError
 from unirae.core.io import read_json
+
+RUNS = ("encoder", "rae", "random_encoder", "dit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,138 +27,68 @@ class Run:
         return int(self.rows[-1]["step"])
 
     @property
-    def batch_size(self) -> int:
-        """Images per step."""
-        return int(self.config.data.global_batch_size)
-
-    @property
     def samples(self) -> list[Path]:
         """``samples/step-*.png``, oldest first."""
-        return sorted((self.folder / "samples").glob("step-*.png"))
+        return sorted((self.folder / "samples").glob("step-[0-9]*.png"))
+
+    def setting(self, key: str) -> Any:
+        """The value of a configuration key such as ``data.global_batch_size``; None if there is none."""
+        from omegaconf import OmegaConf
+
+        return OmegaConf.select(self.config, key)
 
     def first_step(self, column: str) -> int | None:
         """The first step at which a column was logged."""
         return next((int(row["step"]) for row in self.rows if row.get(column)), None)
 
     def typical(self, column: str) -> float | None:
-        """The median of a logged column: robust against other programs on the machine."""
+        """The median of a logged column, which other programs on the machine hardly move."""
         values = sorted(float(row[column]) for row in self.rows if row.get(column))
         return values[len(values) // 2] if values else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generation:
-    """What was measured of the samples."""
-
-    count: int
-    """Images of each candidate."""
-    class_names: tuple[str, ...]
-    candidates: tuple[ScoredModel, ...]
-    """``real``, ``reconstructed``, ``samples``, ``noise``, ``mislabelled``."""
-    by_chance: dict[str, list[float]]
-    """Fréchet scores of real pictures in other random splits."""
-    standard_errors: dict[str, float]
-    """Of the shares that the classifier assigned to the wanted class."""
-    confusion: dict[str, list[list[int]]]
-    """Of ``real`` and ``samples``: ``[wanted][assigned]``."""
-    copies: dict[str, float]
-    sampler: dict[str, Any]
-    settings: dict[str, Any]
-    """Everything else that was recorded."""
-
-    def score(self, key: str, name: str) -> float | None:
-        """A candidate's score, if it was measured."""
-        return next((one.scores.get(name) for one in self.candidates if one.key == key), None)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Demo:
-    """Everything on the page comes from here."""
+    """The content of the demo's folder."""
 
     folder: Path
-    data: dict[str, Any]
-    count: int
-    """Held-out images behind every score."""
-    models: tuple[ScoredModel, ...]
-    """The first is the demo's RAE; the others stand beside it for comparison."""
-    settings: dict[str, Any]
-    seconds: dict[str, float]
-    parameters: dict[str, int]
-    machine: dict[str, Any]
+    scores: dict[str, Any]
+    """The content of ``scores.json``, with its ``rows`` and those of ``generation`` as :class:`ScoredModel`."""
     runs: dict[str, Run]
-    """By folder name: encoder, rae, random_encoder, dit."""
-    generation: Generation | None
-
-    @property
-    def pictures(self) -> Path:
-        """Where the PNGs lie."""
-        return self.folder / "pictures"
-
-    def model(self, key: str) -> ScoredModel | None:
-        """The scored model with this key, if it was measured."""
-        return next((model for model in self.models if model.key == key), None)
-
-
-RUNS = ("encoder", "rae", "random_encoder", "dit")
+    """By folder name, those of ``RUNS`` that are there."""
 
 
 def read_demo(folder: Path) -> Demo:
     """Read the folder; a run that is not there is left out.
 
     Raises:
-        UserError: ``scores.json`` is missing or incomplete.
+        UserError: If ``scores.json`` is missing or lacks its rows, or a run's metrics have no rows.
     """
-    scores = read_json(folder / "scores.json")
+    file = folder / "scores.json"
+    scores = read_json(file)
     try:
-        return Demo(
-            folder=folder,
-            data=scores["data"],
-            count=scores["count"],
-            models=tuple(ScoredModel(**row) for row in scores["rows"]),
-            settings=scores["settings"],
-            seconds=scores["seconds"],
-            parameters=scores.get("parameters", {}),
-            machine=scores["machine"],
-            runs={name: _read_run(folder / name) for name in RUNS if _is_run(folder / name)},
-            generation=_read_generation(scores["generation"]) if scores.get("generation") else None,
-        )
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder / 'scores.json'} is not what `unirae demo` writes ({error}); remove it and run it again"
-        ) from None
+        for part in (scores, scores["generation"]) if scores.get("generation") else (scores,):
+            part["rows"] = [ScoredModel(**row) for row in part["rows"]]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise incomplete(file, error) from None
+    runs = {name: run for name in RUNS if (run := _read_run(folder / name))}
+    return Demo(folder=folder, scores=scores, runs=runs)
 
 
-def _read_generation(content: dict[str, Any]) -> Generation:
-    classifier = dict(content["classifier"])
-    return Generation(
-        count=content["count"],
-        class_names=tuple(content["class_names"]),
-        candidates=tuple(ScoredModel(**row) for row in content["rows"]),
-        by_chance=content["by_chance"],
-        standard_errors=classifier.pop("standard_errors"),
-        confusion=classifier.pop("confusion"),
-        copies=content["copies"],
-        sampler=content["sampler"],
-        settings={
-            "class_counts": content["class_counts"],
-            "classifier": classifier,
-            "generator": content["generator"],
-            "features": content["extractor"],
-            "reference": content["reference"],
-        },
-    )
+def incomplete(file: Path, reason: Exception) -> UserError:
+    """The error about a file of scores in which something is missing."""
+    return UserError(f"{file} is not what `unirae demo` writes ({reason}); remove it and run it again")
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / "csv/metrics.csv").is_file() and (folder / "config.yaml").is_file()
-
-
-def _read_run(folder: Path) -> Run:
+def _read_run(folder: Path) -> Run | None:
     from omegaconf import OmegaConf
 
     from unirae.training.csv_logger import read_metrics
 
-    rows = read_metrics(folder / "csv/metrics.csv")
+    metrics, config = folder / "csv/metrics.csv", folder / "config.yaml"
+    if not (metrics.is_file() and config.is_file()):
+        return None
+    rows = read_metrics(metrics)
     if not rows:
-        raise UserError(f"{folder / 'csv/metrics.csv'} has no rows; remove {folder} and run the demo again")
-    return Run(folder=folder, rows=rows, config=OmegaConf.load(folder / "config.yaml"))
+        raise UserError(f"{metrics} has no rows; remove {folder} and run the demo again")
+    return Run(folder=folder, rows=rows, config=OmegaConf.load(config))

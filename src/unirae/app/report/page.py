@@ -1,58 +1,90 @@
-"""Writes ``report.html``: the sections that have something to show, in one file that loads nothing else."""
+"""Writes ``report.html``: the template, filled with what the demo's folder holds."""
 
-import html
-from importlib import resources
+import base64
+import shlex
 from pathlib import Path
-from string import Template
+from typing import Any
 
-import unirae
-from unirae.app.report.inputs import Demo, read_demo
-from unirae.app.report.sections import SECTIONS
+from unirae.app.report.inputs import Demo, incomplete, read_demo
+from unirae.app.report.pictures import draw_growth, draw_learning
 from unirae.core.io import write_atomically
-
-_TITLE = "A representation autoencoder, trained on this machine"
-_TITLE_WITH_GENERATOR = "New pictures from a representation autoencoder and a diffusion transformer"
 
 
 def write_report(demo_dir: Path) -> Path:
     """Write ``demo_dir/report.html``, and into ``demo_dir/pictures/`` the PNGs on it that are made here.
 
     Raises:
-        UserError: ``scores.json`` is missing or incomplete.
+        UserError: If ``scores.json`` is missing or incomplete, or a run's metrics have no rows.
     """
-    page = render(read_demo(demo_dir))
+    from jinja2 import UndefinedError
+
+    demo = read_demo(demo_dir)
+    try:
+        page = render(demo)
+    except UndefinedError as error:
+        raise incomplete(demo_dir / "scores.json", error) from None
     return write_atomically(demo_dir / "report.html", lambda file: file.write(page.encode()))
 
 
 def render(demo: Demo) -> str:
-    """The page as HTML."""
-    bodies = {section: section.body(demo) for section in SECTIONS}
-    shown = {section: body for section, body in bodies.items() if body}
-    template = resources.files("unirae.app.report").joinpath("template.html").read_text(encoding="utf-8")
-    return Template(template).substitute(
-        title=_TITLE_WITH_GENERATOR if "dit" in demo.runs else _TITLE,
-        lede=_lede(demo),
-        navigation="".join(f'<a href="#{s.anchor}">{html.escape(s.title)}</a>' for s in shown),
-        sections="\n".join(
-            f'<section id="{s.anchor}"><h2>{html.escape(s.title)}</h2>\n{body}</section>'
-            for s, body in shown.items()
-        ),
-        footer=f"Written by UniRAE {unirae.__version__}. Everything is inside this file; it loads nothing.",
-    )
+    """Fill the template; the page loads nothing from outside."""
+    from jinja2 import Environment, StrictUndefined
 
-
-def _lede(demo: Demo) -> str:
+    import unirae
+    from unirae.app.report.scores import best, compare, known_scores, score_of
     from unirae.training.callbacks.progress import readable_time
 
-    parts = ("encoder", "rae", "dit") if "dit" in demo.runs else ("encoder", "rae")
-    spent = [demo.seconds[name] for name in parts if name in demo.seconds]
-    took = f"In {readable_time(sum(spent))} of training" if len(spent) == len(parts) else "From nothing"
-    what = (
-        "three small networks learned on this machine to turn pictures into tokens, to paint pictures from tokens, and "
-        "to invent tokens of pictures that never existed. Nothing was downloaded for it. Below are the pictures, and "
-        "how good they are."
-        if "dit" in demo.runs
-        else "two small networks learned on this machine to turn pictures into tokens and back. Nothing was downloaded "
-        "for it. Below is what they do with pictures they had never seen."
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return f"{took}, {what}"
+    environment.filters |= {"duration": readable_time, "shell": _shell, "yaml": _yaml}
+    environment.globals |= {
+        "best": best,
+        "compare": compare,
+        "known_scores": known_scores,
+        "score_of": score_of,
+        "pictures": _pictures(demo),
+        "panels": _panels(demo),
+        "version": unirae.__version__,
+    }
+    template = Path(__file__).with_name("template.html").read_text(encoding="utf-8")
+    return environment.from_string(template).render(folder=demo.folder, scores=demo.scores, runs=demo.runs)
+
+
+def _pictures(demo: Demo) -> dict[str, str]:
+    """The pictures that are there by name, as data URIs; those of the training are drawn here."""
+    folder = demo.folder / "pictures"
+    files: list[Path | None] = [folder / "reconstructions.png"]
+    if demo.scores.get("generation"):
+        files += [folder / f"{name}.png" for name in ("samples", "guidance", "denoising", "nearest")]
+    for name, run, draw in (("learning", "rae", draw_learning), ("growth", "dit", draw_growth)):
+        if run in demo.runs:
+            files.append(draw(folder / f"{name}.png", demo.runs[run].samples))
+    return {file.stem: _data_uri(file.read_bytes()) for file in files if file and file.is_file()}
+
+
+def _panels(demo: Demo) -> dict[str, dict[str, Any]]:
+    """Curves by name, for light and for dark pages; the light ones are also written to ``pictures/``."""
+    from unirae.app.report.panels import build_panels
+    from unirae.app.report.plots import DARK, LIGHT, draw_panel
+
+    drawn = {}
+    for panel in build_panels(demo):
+        light, dark = draw_panel(panel, LIGHT), draw_panel(panel, DARK)
+        write_atomically(demo.folder / f"pictures/{panel.name}.png", lambda file, png=light: file.write(png))
+        drawn[panel.name] = {"panel": panel, "light": _data_uri(light), "dark": _data_uri(dark)}
+    return drawn
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _yaml(content: Any) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(content))
+
+
+def _shell(argument: object) -> str:
+    return shlex.quote(str(argument))

@@ -8,13 +8,15 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Rows = list[dict[str, str]]
 """Rows of ``csv/metrics.csv``; an empty string is a value that was not logged at that step."""
+
+_LINE_STYLES = ("-", "--", "-.", ":")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +29,10 @@ class Theme:
     curves: tuple[str, ...]
 
 
-LIGHT = Theme(
-    paper="#ffffff", ink="#24292f", grid="#d8dee4", curves=("#0072B2", "#D55E00", "#00795A", "#9C4B82")
-)
-DARK = Theme(
-    paper="#1c2128", ink="#d5dbe3", grid="#3b434d", curves=("#56B4E9", "#E69F00", "#35C99A", "#E79CC6")
-)
-
-_LINE_STYLES = ("-", "--", "-.", ":")
+_LIGHT_CURVES = ("#0072B2", "#D55E00", "#00795A", "#9C4B82")
+_DARK_CURVES = ("#56B4E9", "#E69F00", "#35C99A", "#E79CC6")
+LIGHT = Theme(paper="#ffffff", ink="#24292f", grid="#d8dee4", curves=_LIGHT_CURVES)
+DARK = Theme(paper="#1c2128", ink="#d5dbe3", grid="#3b434d", curves=_DARK_CURVES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +50,7 @@ class Panel:
     """One set of axes over training steps, and where something happened."""
 
     name: str
-    title: str
     ylabel: str
-    caption: str
     curves: tuple[Curve, ...]
     log: bool = True
     events: tuple[tuple[int, str], ...] = ()
@@ -74,36 +70,30 @@ def read_curve(rows: Rows, column: str, label: str) -> Curve | None:
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
     """Centred running mean, as wide as fits near the ends."""
-    half = window // 2
-    result = []
-    for i in range(len(values)):
-        reach = min(half, i, len(values) - 1 - i)
-        part = values[i - reach : i + reach + 1]
-        result.append(sum(part) / len(part))
-    return result
+    last = len(values) - 1
+    reaches = [min(window // 2, i, last - i) for i in range(len(values))]
+    return [sum(values[i - reach : i + reach + 1]) / (2 * reach + 1) for i, reach in enumerate(reaches)]
 
 
 def draw_panel(panel: Panel, theme: Theme) -> bytes:
-    """The panel as PNG, 6.4 × 4 inches at 160 dpi."""
+    """Draw the panel as a PNG of 6.4 × 4 inches at 160 dpi."""
+    import matplotlib
     from matplotlib.figure import Figure  # without pyplot a figure draws with Agg and leaves no global state
 
-    with _style(theme):
+    inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
+    with matplotlib.rc_context({"font.size": 14, **dict.fromkeys(inked, theme.ink)}):
         figure = Figure(figsize=(6.4, 4.0), dpi=160, layout="constrained", facecolor=theme.paper)
         axes = figure.add_subplot(facecolor=theme.paper)
         for i, curve in enumerate(panel.curves):
             _draw_curve(axes, curve, theme.curves[i % len(theme.curves)], _LINE_STYLES[i % len(_LINE_STYLES)])
-        _draw_marks(axes, panel, theme)
+        for step, what in panel.events:
+            axes.axvline(step, color=theme.ink, lw=1, ls=":", label=what)
+        for value, what in panel.levels:
+            axes.axhline(value, color=theme.ink, lw=1.4, ls=(0, (1, 1.5)), label=what)
         _dress(axes, panel, theme)
         png = io.BytesIO()
         figure.savefig(png, format="png")
     return png.getvalue()
-
-
-def _style(theme: Theme) -> Any:
-    import matplotlib
-
-    colours = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
-    return matplotlib.rc_context({"font.size": 14, **dict.fromkeys(colours, theme.ink)})
 
 
 def _draw_curve(axes: "Axes", curve: Curve, colour: str, line_style: str) -> None:
@@ -113,13 +103,6 @@ def _draw_curve(axes: "Axes", curve: Curve, colour: str, line_style: str) -> Non
     axes.plot(curve.steps, curve.values, color=colour, alpha=0.3, lw=1)
     mean = smooth(curve.values, window=max(3, len(curve.values) // 20))
     axes.plot(curve.steps, mean, line_style, color=colour, lw=2.2, label=curve.label)
-
-
-def _draw_marks(axes: "Axes", panel: Panel, theme: Theme) -> None:
-    for step, what in panel.events:
-        axes.axvline(step, color=theme.ink, lw=1, ls=":", label=what)
-    for value, what in panel.levels:
-        axes.axhline(value, color=theme.ink, lw=1.4, ls=(0, (1, 1.5)), label=what)
 
 
 def _dress(axes: "Axes", panel: Panel, theme: Theme) -> None:

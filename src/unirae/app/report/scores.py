@@ -1,27 +1,19 @@
-"""What the scores mean, which way is better, and sentences that say no more than the numbers do."""
+"""Scores: which way is better, how they are printed, and what may be said of them in words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoredModel:
-    """A reconstructor and its scores on the held-out images."""
-
-    name: str
-    key: str
-    scores: dict[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
 class ScoreKind:
-    """How a score is called, printed and read."""
+    """How a score is called and printed, and which way is better."""
 
+    key: str
+    """Of its meaning on the page."""
     label: str
-    unit: str
-    higher_is_better: bool
     digits: int
-    meaning: str
+    higher_is_better: bool = False
+    unit: str = ""
     factor: float = 1.0
     """From the value in ``scores.json`` to the printed one."""
 
@@ -35,95 +27,44 @@ class ScoreKind:
         return a > b if self.higher_is_better else a < b
 
 
-_KINDS = {
-    "psnr": ScoreKind(
-        label="PSNR",
-        unit="dB",
-        higher_is_better=True,
-        digits=2,
-        meaning="how close the pixels are, on a logarithmic scale: 3 dB more is half the squared error. "
-        "It forgives blur and punishes a detail in the wrong place.",
-    ),
-    "ssim": ScoreKind(
-        label="SSIM",
-        unit="",
-        higher_is_better=True,
-        digits=3,
-        meaning="how alike the local structure is: 1 is identical, about 0 is unrelated.",
-    ),
-    "lpips": ScoreKind(
-        label="LPIPS",
-        unit="",
-        higher_is_better=False,
-        digits=3,
-        meaning="how different two pictures are to a network tuned on people's judgements: 0 is identical.",
-    ),
-    "rfid": ScoreKind(
-        label="rFID",
-        unit="",
-        higher_is_better=False,
-        digits=2,
-        meaning="how different the reconstructions as a whole are from the originals, in Inception's "
-        "features: 0 is identical. Few images bias it upward: never compare it with a published rFID.",
-    ),
-}
-
-_FRECHET = ScoreKind(
-    label="Fréchet distance",
-    unit="",
-    higher_is_better=False,
-    digits=3,
-    meaning="how different the reconstructions as a whole are from the originals, by the means and "
-    "covariances of their features: 0 is identical. The features are those of the demo's own pretrained "
-    "encoder, which favours the RAE that was trained with it, and the images are few: compare it only "
-    "within this page, never with a published rFID.",
-)
-
-_FRECHET_ALL = ScoreKind(
-    label="Fréchet distance",
-    unit="",
-    higher_is_better=False,
-    digits=3,
-    meaning="how different the pictures of a row as a whole are from the training pictures, by the means and "
-    "covariances of their features (the demo's encoder's): 0 is identical. With so few pictures even real ones "
-    "do not reach 0, so the first row is what to aim at. It does not see whether a picture shows what it should.",
-)
-
-_FRECHET_WITHIN_CLASS = ScoreKind(
-    label="Fréchet distance by class",
-    unit="",
-    higher_is_better=False,
-    digits=3,
-    meaning="the same between the pictures of a class and the training pictures of that class, averaged. It rests "
-    "on a dozen pictures a class and is therefore high for all rows; only their order counts.",
-)
-
-_CLASSIFIED = ScoreKind(
-    label="recognised",
-    unit="%",
-    higher_is_better=True,
-    digits=0,
-    factor=100.0,
-    meaning="the part of the pictures in which a classifier sees the class that they should show. It is a small "
-    "network of its own, trained on the pixels of the training pictures, and errs on real pictures too: the first "
-    "row is its accuracy there.",
+_KINDS = (
+    ScoreKind(key="psnr", label="PSNR", unit="dB", higher_is_better=True, digits=2),
+    ScoreKind(key="ssim", label="SSIM", higher_is_better=True, digits=3),
+    ScoreKind(key="lpips", label="LPIPS", digits=3),
+    ScoreKind(key="rfid", label="rFID", digits=2),
+    ScoreKind(key="rfd", label="Fréchet distance", digits=3),
+    ScoreKind(key="fd_within_class", label="Fréchet distance by class", digits=3),
+    ScoreKind(key="fd", label="Fréchet distance", digits=3),
+    ScoreKind(key="classified", label="recognised", unit="%", higher_is_better=True, digits=0, factor=100.0),
 )
 
 
 def score_kind(name: str) -> ScoreKind | None:
     """The kind of a score by its name in ``scores.json``; None if this page does not know it."""
-    if name.startswith("rfd_"):
-        return _FRECHET
-    if name.startswith("fd_"):
-        return _FRECHET_WITHIN_CLASS if name.endswith("_within_class") else _FRECHET_ALL
-    return _CLASSIFIED if name == "classified" else _KINDS.get(name)
+    family, _, rest = name.partition("_")
+    if family in ("rfd", "fd") and rest:  # their names go on with the features, such as fd_mae
+        name = "fd_within_class" if family == "fd" and rest.endswith("_within_class") else family
+    return next((kind for kind in _KINDS if kind.key == name), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredModel:
+    """A reconstructor, or a source of samples, and its scores."""
+
+    name: str
+    key: str
+    scores: dict[str, float]
 
 
 def known_scores(models: Sequence[ScoredModel]) -> dict[str, ScoreKind]:
     """The scores that at least one model has, in the order of the file."""
     names = dict.fromkeys(name for model in models for name in model.scores)
-    kinds = {name: score_kind(name) for name in names}
-    return {name: kind for name, kind in kinds.items() if kind is not None}
+    return {name: kind for name in names if (kind := score_kind(name))}
+
+
+def score_of(models: Sequence[ScoredModel], key: str, name: str) -> float | None:
+    """The score of the model with this key, if it was measured."""
+    return next((model.scores.get(name) for model in models if model.key == key), None)
 
 
 def best(models: Sequence[ScoredModel], name: str) -> str:
@@ -133,29 +74,13 @@ def best(models: Sequence[ScoredModel], name: str) -> str:
     return kind.show(max(values) if kind.higher_is_better else min(values))
 
 
-def compare(one: ScoredModel, other: ScoredModel) -> str:
-    """``better in PSNR (21.30 against 14.21 dB); worse in …``: where ``one`` stands beside ``other``."""
-    verdicts: dict[str, list[str]] = {"better in": [], "worse in": [], "equal in": []}
+def compare(one: ScoredModel, other: ScoredModel) -> dict[str, list[str]]:
+    """Where ``one`` is better, worse, equal; one of them as ``{"better": ["PSNR (21.30 against 14.21 dB)"]}``."""
+    verdicts: dict[str, list[str]] = {"better": [], "worse": [], "equal": []}
     for name, kind in known_scores([one, other]).items():
-        if name not in one.scores or name not in other.scores:
-            continue
-        a, b = one.scores[name], other.scores[name]
-        verdict = "better in" if kind.better(a, b) else "worse in" if kind.better(b, a) else "equal in"
-        numbers = (
-            kind.show(a, unit=True)
-            if verdict == "equal in"
-            else f"{kind.show(a)} against {kind.show(b, unit=True)}"
-        )
-        verdicts[verdict].append(f"{kind.label} ({numbers})")
-    return "; ".join(f"{verdict} {_listed(items)}" for verdict, items in verdicts.items() if items)
-
-
-def worse_in(one: ScoredModel, other: ScoredModel) -> list[str]:
-    """The scores in which ``one`` does not reach ``other``."""
-    kinds = known_scores([one, other])
-    shared = [name for name in kinds if name in one.scores and name in other.scores]
-    return [name for name in shared if kinds[name].better(other.scores[name], one.scores[name])]
-
-
-def _listed(items: Sequence[str]) -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+        if name in one.scores and name in other.scores:
+            a, b = one.scores[name], other.scores[name]
+            verdict = "better" if kind.better(a, b) else "worse" if kind.better(b, a) else "equal"
+            against = "" if verdict == "equal" else f"{kind.show(a)} against "
+            verdicts[verdict].append(f"{kind.label} ({against}{kind.show(b, unit=True)})")
+    return {verdict: scores for verdict, scores in verdicts.items() if scores}
