@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from unirae.app.from_python import train
     from unirae.evaluation.sampling import sample
     from unirae.metrics.score import score
+    from unirae.models.condition import Condition
     from unirae.models.encoders.build import register_encoder
     from unirae.models.hub import from_hub, push_to_hub
     from unirae.models.loading import load_rae
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Condition",
     "__version__",
     "from_hub",
     "load_dit",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Condition": "unirae.models.condition",
     "from_hub": "unirae.models.hub",
     "push_to_hub": "unirae.models.hub",
     "load_rae": "unirae.models.loading",

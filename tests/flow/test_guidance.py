@@ -13,6 +13,19 @@ X = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([1, 7, 3])
 
 
+class Batch:
+    """All that guidance knows of a condition: two can be joined."""
+
+    def __init__(self, labels: torch.Tensor) -> None:
+        self.labels = labels
+
+    def cat(self, other: "Batch") -> "Batch":
+        return Batch(torch.cat([self.labels, other.labels]))
+
+
+GIVEN, NONE = Batch(LABELS), Batch(torch.full((3,), NULL))
+
+
 class Model:
     """A denoiser whose answer shows its sample, time and label, and that remembers its batches."""
 
@@ -20,7 +33,8 @@ class Model:
         self.gain, self.dtype = gain, dtype
         self.batches: list[list[int]] = []
 
-    def __call__(self, x, t, y):
+    def __call__(self, x, t, condition):
+        y = condition.labels
         assert t.shape == y.shape == x.shape[:1]
         assert t.dtype == x.dtype
         self.batches.append(y.tolist())
@@ -66,7 +80,7 @@ def test_an_interval_up_to_noise_guides_the_first_step_whatever_the_shift(shift)
 
 def test_classifier_free_guidance_of_both_passes_in_one_batch():
     model = Model()
-    velocity = classifier_free(model, LABELS, NULL, scale=2.5, interval=(0.2, 0.8))
+    velocity = classifier_free(model, GIVEN, NONE, scale=2.5, interval=(0.2, 0.8))
     wanted, null = model.of(0.5, LABELS), model.of(0.5, torch.full((3,), NULL))
     torch.testing.assert_close(velocity(X, 0.5), null + 2.5 * (wanted - null))
     torch.testing.assert_close(velocity(X, 0.9), model.of(0.9, LABELS))
@@ -75,14 +89,14 @@ def test_classifier_free_guidance_of_both_passes_in_one_batch():
 
 def test_classifier_free_guidance_at_scale_1_never_sees_the_null_label():
     model = Model()
-    velocity = classifier_free(model, LABELS, NULL, scale=1.0)
-    torch.testing.assert_close(velocity(X, 0.5), conditional(model, LABELS)(X, 0.5))
+    velocity = classifier_free(model, GIVEN, NONE, scale=1.0)
+    torch.testing.assert_close(velocity(X, 0.5), conditional(model, GIVEN)(X, 0.5))
     assert model.batches == [[1, 7, 3], [1, 7, 3]]
 
 
 def test_autoguidance_asks_the_guide_only_inside():
     model, guide = Model(), Model(gain=0.5)
-    velocity = autoguidance(model, guide, LABELS, scale=1.42, interval=(0.0, 0.5))
+    velocity = autoguidance(model, guide, GIVEN, scale=1.42, interval=(0.0, 0.5))
     torch.testing.assert_close(
         velocity(X, 0.5),
         guide.of(0.5, LABELS) + 1.42 * (model.of(0.5, LABELS) - guide.of(0.5, LABELS)),
@@ -93,7 +107,7 @@ def test_autoguidance_asks_the_guide_only_inside():
 
 def test_guidance_does_not_amplify_half_precision_twice():
     model = Model(dtype=torch.bfloat16)
-    found = classifier_free(model, LABELS, NULL, scale=7.0)(X, 0.5)
+    found = classifier_free(model, GIVEN, NONE, scale=7.0)(X, 0.5)
     assert found.dtype == torch.float32
     wanted = model.of(0.5, LABELS).bfloat16().double()
     null = model.of(0.5, torch.full((3,), NULL)).bfloat16().double()
@@ -104,4 +118,4 @@ def test_guidance_does_not_amplify_half_precision_twice():
 def test_an_impossible_interval_is_refused_at_every_scale(interval):
     for scale in (1.0, 2.0):
         with pytest.raises(ConfigError, match=r"0 <= low <= high <= 1"):
-            classifier_free(Model(), LABELS, NULL, scale=scale, interval=interval)
+            classifier_free(Model(), GIVEN, NONE, scale=scale, interval=interval)

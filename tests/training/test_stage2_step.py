@@ -11,6 +11,7 @@ from unirae.app.stage2 import denoiser_for
 from unirae.core.images import to_float
 from unirae.core.keyed_random import Stream, normal, sample_keys, uniform
 from unirae.flow.times import logit_normal_times
+from unirae.models.condition import Condition
 
 STEPS = 4
 
@@ -145,5 +146,9 @@ def test_labels_are_dropped_at_the_stated_rate(tmp_path):
     module = trained(tmp_path, "model.label_dropout=0.25", double=False).module
     keys = sample_keys(0, 3, torch.arange(20_000))
     labels = torch.ones(20_000, dtype=torch.int64)
-    dropped = (module.drop_labels(labels, keys) == module.denoiser.null_label).float().mean()
+    dropped = (
+        (module.drop_conditions(Condition.of(labels), keys).labels == module.denoiser.null_label)
+        .float()
+        .mean()
+    )
     assert float(dropped) == pytest.approx(0.25, abs=0.01)

@@ -22,6 +22,7 @@ from unirae.evaluation.reading import Precision, Progress
 from unirae.flow.guidance import autoguidance, classifier_free, conditional
 from unirae.flow.solvers import Velocity, counting, solve
 from unirae.flow.times import time_grid
+from unirae.models.condition import Condition
 from unirae.models.denoiser import Denoiser
 from unirae.models.pairing import decoder_for
 from unirae.models.rae import RAE
@@ -109,9 +110,10 @@ def sample_latents(
 
 
 def guided_velocity(
-    dit: Denoiser, labels: Int64[Tensor, " b"], settings: SamplerSettings, guide: Denoiser | None
+    dit: Denoiser, condition: Condition | Tensor, settings: SamplerSettings, guide: Denoiser | None
 ) -> Velocity:
     """The velocity function that the settings mean, for one solution: it may remember."""
+    condition = Condition.of(condition)
     scale, interval = settings.cfg_scale, settings.guidance_interval
     if settings.trunk_every > 1 and settings.solver == "dopri5":
         raise ConfigError(
@@ -125,14 +127,15 @@ def guided_velocity(
                 f"{dit.latent_shape} of {dit.num_classes}; a guide must be trained on the same latents and labels"
             )
         reference = reusing_trunk(guide, settings.trunk_every)
-        return autoguidance(model, reference, labels, scale=scale, interval=interval)
+        return autoguidance(model, reference, condition, scale=scale, interval=interval)
     if scale != 1.0:
         if dit.num_classes == 0:
             raise ConfigError(
                 f"cfg_scale={scale} needs a model with labels; this one was trained without. Use 1, or a guide"
             )
-        return classifier_free(model, labels, dit.null_label, scale=scale, interval=interval)
-    return conditional(model, labels)
+        null = dit.null_condition(len(condition), condition.device)
+        return classifier_free(model, condition, null, scale=scale, interval=interval)
+    return conditional(model, condition)
 
 
 def check_labels(labels: Int64[Tensor, " b"], dit: Denoiser) -> None:

@@ -1,23 +1,33 @@
 """Guidance as a wrapper of velocities: away from a reference that knows less.
 
-v = v_ref + w·(v − v_ref). With the null label's velocity as the reference this is classifier-free guidance (Ho
+v = v_ref + w·(v − v_ref). With the null condition's velocity as the reference this is classifier-free guidance (Ho
 and Salimans, arXiv 2207.12598); with a smaller or earlier model's it is autoguidance (Karras et al., arXiv
 2406.02507), which RAE uses. Both only within an interval of times (Kynkäänniemi et al., arXiv 2404.07724).
 Departs from DiT's code, which guides three channels only: here all channels.
 """
 
 from collections.abc import Callable
+from typing import Any, Protocol, Self
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
 from unirae.flow.velocity import Velocity
 
-VelocityModel = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""A DiT: ``model(x, t, y)`` → velocity, with t "b" in [0, 1] and labels y "b"."""
+VelocityModel = Callable[[Tensor, Tensor, Any], Tensor]
+"""A DiT: ``model(x, t, condition)`` → velocity, with t "b" in [0, 1] and a condition of as many samples."""
+
+
+class Joinable(Protocol):
+    """A batch of conditions, whatever they are."""
+
+    def cat(self, other: Self) -> Self:
+        """The samples of both, one after the other."""
+        ...
+
 
 ALWAYS = (0.0, 1.0)
 """The interval of all times."""
@@ -61,41 +71,41 @@ def guided(
     return velocity
 
 
-def conditional(model: VelocityModel, labels: Int64[Tensor, " b"]) -> Velocity:
-    """The velocity of ``model`` for ``labels``, without guidance."""
+def conditional(model: VelocityModel, condition: Any) -> Velocity:
+    """The velocity of ``model`` for a condition, without guidance."""
 
     def velocity(x: Float[Tensor, "b ..."], t: float) -> Float[Tensor, "b ..."]:
-        return model(x, x.new_full((len(x),), t), labels)
+        return model(x, x.new_full((len(x),), t), condition)
 
     return velocity
 
 
 def classifier_free(
     model: VelocityModel,
-    labels: Int64[Tensor, " b"],
-    null_label: int,
+    condition: Joinable,
+    null: Joinable,
     *,
     scale: float,
     interval: tuple[float, float] = ALWAYS,
 ) -> Velocity:
-    """Guidance away from ``model`` with the null label, both passes as one doubled batch."""
-    doubled = conditional(model, torch.cat([labels, torch.full_like(labels, null_label)]))
+    """Guidance away from ``model`` with the null condition of each sample, both passes as one doubled batch."""
+    doubled = conditional(model, condition.cat(null))
 
     def both(x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         wanted, reference = doubled(torch.cat([x, x]), t).chunk(2)
         return wanted, reference
 
-    return guided(conditional(model, labels), both, scale=scale, interval=interval)
+    return guided(conditional(model, condition), both, scale=scale, interval=interval)
 
 
 def autoguidance(
     model: VelocityModel,
     guide: VelocityModel,
-    labels: Int64[Tensor, " b"],
+    condition: Any,
     *,
     scale: float,
     interval: tuple[float, float] = ALWAYS,
 ) -> Velocity:
-    """Guidance away from ``guide``, a smaller or earlier model, for the same labels."""
-    plain, reference = conditional(model, labels), conditional(guide, labels)
+    """Guidance away from ``guide``, a smaller or earlier model, for the same condition."""
+    plain, reference = conditional(model, condition), conditional(guide, condition)
     return guided(plain, lambda x, t: (plain(x, t), reference(x, t)), scale=scale, interval=interval)

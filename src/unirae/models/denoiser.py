@@ -5,13 +5,14 @@ from dataclasses import fields
 from typing import Any, final
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from unirae.core.errors import ConfigError
+from unirae.core.errors import ConfigError, InputError
 from unirae.flow.prediction import Prediction
 from unirae.flow.times import time_shift as derived_time_shift
+from unirae.models.condition import Condition
 from unirae.models.inputs import check_step
 from unirae.models.latent_stats import LatentStats
 from unirae.nn.embeddings import TimeEmbedding
@@ -19,7 +20,7 @@ from unirae.nn.modulation import BlockOptions, ModulatedBlock
 
 
 class Denoiser(nn.Module, ABC):
-    """A network from noised latents, times and labels to velocities.
+    """A network from noised latents, times and a condition to velocities.
 
     A network implements :meth:`predict`, which answers what it was trained to; ``forward`` makes that a velocity.
 
@@ -75,7 +76,7 @@ class Denoiser(nn.Module, ABC):
 
     @final
     def forward(
-        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
     ) -> Float[Tensor, "b c h w"]:
         """Velocity ε − x₀ at x_t, as a float32 or wider tensor.
 
@@ -84,7 +85,7 @@ class Denoiser(nn.Module, ABC):
         Args:
             x: noised latents of :attr:`latent_shape`.
             t: a time in [0, 1] for each; 0 is data, 1 is noise.
-            y: a label for each, 0 … :attr:`null_label`.
+            y: a condition of as many samples; a plain tensor is one of labels, 0 … :attr:`null_label`.
 
         Raises:
             InputError: one of them has another type, shape or, where it lies on the CPU, range.
@@ -93,7 +94,7 @@ class Denoiser(nn.Module, ABC):
 
     @abstractmethod
     def predict(
-        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
     ) -> Float[Tensor, "b c h w"]:
         """The network's own output at x_t, as ``prediction`` says, as a float32 or wider tensor.
 
@@ -103,6 +104,21 @@ class Denoiser(nn.Module, ABC):
     def check(self, x: Tensor, t: Tensor, y: Tensor) -> None:
         """Refuse what :meth:`forward` and :meth:`predict` cannot read; costs no wait for a GPU."""
         check_step(x, t, y, latent_shape=self.latent_shape, num_classes=self.num_classes)
+
+    def labels_of(self, condition: Condition | Tensor) -> Tensor:
+        """The labels of a condition, which is all that this network reads.
+
+        Raises:
+            InputError: If it has none.
+        """
+        labels = condition.labels if isinstance(condition, Condition) else condition
+        if labels is None:
+            raise InputError("this DiT is conditioned on labels, and was given tokens")
+        return labels
+
+    def null_condition(self, count: int, device: torch.device | str | None = None) -> Condition:
+        """What stands for no condition, ``count`` times."""
+        return Condition(labels=torch.full((count,), self.null_label, device=device))
 
     @abstractmethod
     def blocks_in_order(self) -> list[nn.Module]:

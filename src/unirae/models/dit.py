@@ -6,12 +6,13 @@ baseline: to fit high-dimensional latents its width must be at least theirs (sec
 
 from typing import Any
 
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
 from unirae.flow.prediction import Prediction
+from unirae.models.condition import Condition
 from unirae.models.denoiser import (
     Denoiser,
     block_options,
@@ -119,13 +120,14 @@ class DiT(Denoiser):
         return self.hidden_size
 
     def predict(
-        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
     ) -> Float[Tensor, "b c h w"]:
         """Velocity or data at x_t."""
-        self.check(x, t, y)
-        condition = (self.time_embed(t) + self.label_embed(y))[:, None]
+        labels = self.labels_of(y)
+        self.check(x, t, labels)
+        steering = (self.time_embed(t) + self.label_embed(labels))[:, None]
         hidden = self.patch_embed(self.tokens(x)) + self.positions
         for block in self.blocks:
             assert isinstance(block, ModulatedBlock)
-            hidden = self.run(block, hidden, condition, self.rotary)
-        return full_precision(self.latents(self.output(hidden, condition)))
+            hidden = self.run(block, hidden, steering, self.rotary)
+        return full_precision(self.latents(self.output(hidden, steering)))

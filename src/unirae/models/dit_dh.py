@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
 from unirae.flow.prediction import Prediction
+from unirae.models.condition import Condition
 from unirae.models.denoiser import (
     Denoiser,
     block_options,
@@ -141,18 +142,18 @@ class DiTDH(Denoiser):
         return self.hidden_size[1]
 
     def predict(
-        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
     ) -> Float[Tensor, "b c h w"]:
         """Velocity or data at x_t."""
-        self.check(x, t, y)
+        self.check(x, t, self.labels_of(y))
         time = self.time_embed(t)
         return self.run_head(x, time, self.run_trunk(x, time, y))
 
     def run_trunk(
-        self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b d"], y: Int64[Tensor, " b"]
+        self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b d"], y: Condition | Tensor
     ) -> Float[Tensor, "b n d"]:
         """What each token is about at x_t; ``time`` is t embedded."""
-        steering = F.silu(time + self.label_embed(y))[:, None]
+        steering = F.silu(time + self.label_embed(self.labels_of(y)))[:, None]
         hidden = full_precision(self.trunk_embed(self.tokens(x)))
         if self.positions is not None:
             hidden = hidden + self.positions

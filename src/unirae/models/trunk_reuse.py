@@ -6,11 +6,12 @@ and t of the moment, does the rest. Departs from DDT's code, whose kept output i
 
 from typing import final
 
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from unirae.core.errors import ConfigError
 from unirae.flow.guidance import VelocityModel
+from unirae.models.condition import Condition
 from unirae.models.denoiser import Denoiser
 from unirae.models.dit_dh import DiTDH
 
@@ -47,7 +48,7 @@ class TrunkReuse:
         self._uses = 0
 
     def __call__(
-        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int64[Tensor, " b"]
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
     ) -> Float[Tensor, "b c h w"]:
         """Velocity at x_t: only where the trunk's output comes from differs from the network's own."""
         time = self._model.time_embed(t)

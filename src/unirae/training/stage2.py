@@ -24,6 +24,7 @@ from unirae.core.sharding import gathered_parameters, shard_parameters
 from unirae.flow.path import interpolate
 from unirae.flow.prediction import prediction_loss
 from unirae.flow.times import sample_times, shift_times
+from unirae.models.condition import Condition
 from unirae.models.denoiser import Denoiser
 from unirae.models.denoisers import describe_denoiser
 from unirae.models.rae import RAE
@@ -40,7 +41,7 @@ class LatentBatch:
 
     latents: Float[Tensor, "b c h w"]
     """Normalised."""
-    labels: Int64[Tensor, " b"]
+    condition: Condition
     keys: Int64[Tensor, " b"]
     """One key per sample for this step's random draws."""
 
@@ -101,7 +102,7 @@ class Stage2(SingleNetwork):
         """Latents from a cache as they are, images through the encoder."""
         for part, keys in self.parts(batch):
             latents = part["latent"] if "latent" in part else self.rae.latents(to_float(part["image"]))
-            yield LatentBatch(latents.to(self.dtype), part["label"], keys)
+            yield LatentBatch(latents.to(self.dtype), Condition(labels=part["label"]), keys)
 
     def loss(self, part: LatentBatch, terms: MeanTerms) -> Float[Tensor, ""]:
         """Flow matching at random times (RAE paper, equation 2)."""
@@ -110,7 +111,7 @@ class Stage2(SingleNetwork):
         # channels last is how tokens lie in memory: the denoiser and the loss would transpose at every turn
         latents, noise = (x.contiguous(memory_format=torch.channels_last) for x in (part.latents, noise))
         sample = interpolate(latents, noise, times)
-        output = self.denoiser.predict(sample.xt, times, self.drop_labels(part.labels, part.keys))
+        output = self.denoiser.predict(sample.xt, times, self.drop_conditions(part.condition, part.keys))
         loss = prediction_loss(self.denoiser.prediction, output, sample, times).mean()
         terms.add(loss=loss)
         return loss
@@ -120,10 +121,10 @@ class Stage2(SingleNetwork):
         drawn = sample_times(self.time_distribution, uniform(keys, (), Stream.TIME)).to(self.dtype)
         return shift_times(drawn, self.denoiser.time_shift)
 
-    def drop_labels(self, labels: Int64[Tensor, " b"], keys: Int64[Tensor, " b"]) -> Int64[Tensor, " b"]:
-        """The null label in place of some labels (Ho and Salimans 2022)."""
+    def drop_conditions(self, condition: Condition, keys: Int64[Tensor, " b"]) -> Condition:
+        """The null condition in place of some (Ho and Salimans 2022)."""
         dropped = uniform(keys, (), Stream.LABEL_DROPOUT) < self.label_dropout
-        return torch.where(dropped, self.denoiser.null_label, labels)
+        return self.denoiser.null_condition(len(condition), condition.device).where(dropped, condition)
 
     # ------------------------------------------------------------------ Lightning's hooks and the checkpoint
 

@@ -13,6 +13,7 @@ from unirae.core.errors import ConfigError
 from unirae.flow.guidance import classifier_free, conditional
 from unirae.flow.times import time_grid as grid_of_times
 from unirae.flow.velocity import Velocity
+from unirae.models.condition import Condition
 
 _DEFAULTS = {
     "num_inference_steps": 50,
@@ -128,17 +129,18 @@ class RAEDiTPipeline(DiffusionPipeline):
             )
 
     def _velocity(self, labels: Tensor, scale: float, interval: tuple[float, float]) -> Velocity:
-        def model(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-            return self.transformer(x, timestep=t, class_labels=y, return_dict=False)[0]
+        def model(x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+            return self.transformer(x, timestep=t, class_labels=condition.labels, return_dict=False)[0]
 
-        null_label = self.transformer.network.null_label
+        network, condition = self.transformer.network, Condition.of(labels)
         if scale == 1:
-            return conditional(model, labels)
-        if null_label == 0:
+            return conditional(model, condition)
+        if network.num_classes == 0:
             raise ConfigError(
                 f"guidance_scale={scale} needs a model with labels; this one was trained without"
             )
-        return classifier_free(model, labels, null_label, scale=scale, interval=interval)
+        null = network.null_condition(len(labels), labels.device)
+        return classifier_free(model, condition, null, scale=scale, interval=interval)
 
     def _noise(self, count: int, generator: Any, latents: Tensor | None) -> Float[Tensor, "b c h w"]:
         shape = (count, *self.transformer.network.latent_shape)
