@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unirae.app import cli
-from unirae.app.options import parse
+from unirae.app.options import Flag, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Options:
     """Folder to write; it appears when it is complete."""
     val_fraction: float = 0.1
     """Part held out for validation where the input has no validation folder."""
-    flat: bool = False
+    flat: Flag = False
     """Take all images without classes, in whatever folders they lie."""
     train_split: str | None = None
     """The folder of the training split, where its name does not say so; . where no folder is a split."""

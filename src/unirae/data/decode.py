@@ -68,7 +68,8 @@ def _reason(error: Exception, source: str | os.PathLike[str] | bytes | Image.Ima
     if isinstance(error, Image.DecompressionBombError):
         return f"too large, make it smaller ({printable(str(error)).split(',')[0]})"
     if not isinstance(error, UnidentifiedImageError):  # whose message is the address of a buffer
-        return f"{type(error).__name__}: {' '.join(printable(str(error)).split())}"
+        said = getattr(error, "strerror", None) or str(error)  # without the file's name, which stands before
+        return f"{type(error).__name__}: {' '.join(printable(said).split())}"
     start = b""
     if isinstance(source, bytes):
         start = source[:_START]
