@@ -242,7 +242,7 @@ def test_names_that_are_not_utf8(odd_names, tmp_path, caplog):
     assert sorted(train.class_names) == sorted(NAMES)
     assert len(train) + len(val) == 24
     assert {train[i].label for i in range(len(train))} == set(range(8))
-    names = [train.file_name(i) for i in range(len(train))]
+    names = [train.name_of(i) for i in range(len(train))]
     assert len(set(names)) == len(train)
     for text in (*names, *train.class_names, json.dumps(train.fingerprint, ensure_ascii=False), caplog.text):
         text.encode()
