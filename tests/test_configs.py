@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from unirae.app import builders
@@ -528,6 +529,26 @@ def test_targets_that_are_not_ours_are_never_called(target):
 def test_a_folder_for_data_that_are_not_read_from_one_is_refused():
     data = compose(["experiment=rae_tiny", "data.data_dir=/mine"])["data"]
     with pytest.raises(ConfigError, match="is not read from a folder; choose data=image_folder"):
+        builders.build_dataset(data, split="val", size=64, use="eval")
+
+
+def test_labels_are_switched_off_where_a_source_can(tmp_path):
+    for i in range(4):
+        (tmp_path / f"0000{i % 2}").mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / f"0000{i % 2}/{i}.png")
+    asked = ["experiment=dit_tiny", "data=image_folder", f"data.data_dir={tmp_path}"]
+    for labels, classes in (("true", 2), ("false", 0)):
+        data = compose([*asked, f"data.labels={labels}"])["data"]
+        images = builders.build_dataset(data, split="train", size=8, use="eval")
+        assert images.source.num_classes == classes
+        elsewhere = choose_data(str(tmp_path), None, data, split="train")  # as it was trained
+        assert (
+            builders.build_dataset(elsewhere, split="train", size=8, use="eval").source.num_classes == classes
+        )
+    data = compose(["experiment=rae_tiny", "data.labels=false"])["data"]
+    with pytest.raises(
+        ConfigError, match=r"data\.labels=false: this data .*EmojiSource.* choose data=image_folder"
+    ):
         builders.build_dataset(data, split="val", size=64, use="eval")
 
 

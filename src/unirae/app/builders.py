@@ -43,12 +43,17 @@ def build_dataset(
         source: of that split, if it is open already.
 
     Raises:
-        ConfigError: a folder is given for data that are not read from one.
+        ConfigError: a folder is given for data that are not read from one, or labels are switched off likewise.
     """
     if data["data_dir"] is not None and "data_dir" not in data["source"]:
         raise ConfigError(
             f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
             "choose data=image_folder or data=hf"
+        )
+    if "labels" in data and not data["labels"] and "labels" not in data["source"]:
+        raise ConfigError(
+            f"data.labels=false: this data ({data['source']['_target_']}) is not read from a folder or a Hugging Face "
+            "dataset; choose data=image_folder or data=hf"
         )
     resizing = {} if exact else {"fast": data["fast_resize"]}
     return ImageDataset(

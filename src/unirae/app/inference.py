@@ -76,7 +76,7 @@ def choose_data(
         group = data if data in known else _group_of_folder(Path(data), known)
         with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
             own = compose(f"data/{group}")
-        if "labels" in own.data and not trained_on.get("labels", True):
+        if "labels" in own.data.source and not trained_on.get("labels", True):
             own.data.labels = False
         if data not in known:
             data_dir = Path(data)
