@@ -122,11 +122,15 @@ Transform = Stage1Transform | AdmCropFlip | AdmCenterCrop | ScaleShift
 
 
 @dataclass(frozen=True)
-class _Common:
+class Data:
+    """Keys of every data set (configs/data/default.yaml)."""
+
+    source: Emoji | Folder | HuggingFace | OneImage | Photos | Synthetic
     train_transform: Transform
     stage2_transform: Transform
     eval_transform: Transform
     data_dir: PathText | None
+    labels: bool
     global_batch_size: Count
     num_workers: Annotated[int, Range(0, 1024)] | None
     fast_resize: bool
@@ -137,18 +141,3 @@ class _Common:
     latent_cache_dtype: Literal["float16", "float32"]
     latent_cache_trust: bool
     verify_contents: bool
-
-
-@dataclass(frozen=True)
-class Data(_Common):
-    """Images that come with their labels (configs/data)."""
-
-    source: Emoji | OneImage | Photos | Synthetic
-
-
-@dataclass(frozen=True)
-class DataFromFiles(_Common):
-    """Images of the user's, whose labels may be left out (configs/data)."""
-
-    source: Folder | HuggingFace
-    labels: bool

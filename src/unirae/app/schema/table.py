@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from unirae.app.schema.data import Data, DataFromFiles
+from unirae.app.schema.data import Data
 from unirae.app.schema.kinds import Count, NotNegative, PathText, Positive, Range, Seed
 from unirae.app.schema.models import LinearProbe, Mae, Stage1, Stage2
 
@@ -136,7 +136,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class _Common:
-    data: Data | DataFromFiles
+    data: Data
     trainer: Trainer
     callbacks: Callbacks
     logger: Logger
