@@ -90,7 +90,7 @@ def test_the_process_is_left_as_it_was(tmp_path):
             "handlers": list(root.handlers),
             "levels": (root.level, logging.getLogger("unirae").level, logging.getLogger("httpx").level),
             "filters": list(warnings.filters),
-            "signals": [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)],
+            "signals": [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)],
             "environment": dict(os.environ),
             "torch": torch.get_rng_state().tolist(),
             "python": random.getstate(),
@@ -215,5 +215,5 @@ def test_a_loss_that_cannot_work_is_refused(loss, more, message, tmp_path):
 
 
 def test_a_loss_for_another_stage_is_refused(tmp_path):
-    with pytest.raises(InputError, match="loss of stage 1; experiment=dit_tiny trains stage2"):
+    with pytest.raises(InputError, match="perceptual= is for stage1; experiment=dit_tiny trains stage2"):
         unirae.train(overrides(tmp_path, stage="stage2"), perceptual=lambda a, b: (a - b).mean())

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -12,6 +11,7 @@ from torch import nn
 from unirae.app import builders
 from unirae.app.builders import Config
 from unirae.app.labels import check_labels
+from unirae.app.own_parts import OwnParts
 from unirae.app.run_dir import write_run_files
 from unirae.app.stage2 import assemble_stage2
 from unirae.app.trainer import (
@@ -23,7 +23,7 @@ from unirae.app.trainer import (
     resolve_float32_matmul,
     resolve_precision,
 )
-from unirae.core.errors import ConfigError, InputError, WeightsError
+from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import load_tensors
 from unirae.core.log import get_logger
 from unirae.evaluation.metric_set import (
@@ -33,18 +33,15 @@ from unirae.evaluation.metric_set import (
     encoder_extractor,
 )
 from unirae.evaluation.reconstruction import ReconstructionMetrics
-from unirae.losses.perceptual import GivenLoss
 from unirae.metrics.set_metrics import SetMetric
 from unirae.models.encoders.absent import AbsentEncoder
+from unirae.models.encoders.base import Encoder
 from unirae.training.callbacks.events import callbacks_of
 from unirae.training.csv_logger import MetricsCsv
 from unirae.training.datamodule import TrainingData
 from unirae.training.manual import ManualModule
 from unirae.training.stage1 import Stage1
 from unirae.training.stage2 import Stage2
-
-if TYPE_CHECKING:
-    from unirae.app.from_python import PerceptualLoss
 
 log = get_logger(__name__)
 
@@ -70,16 +67,16 @@ def assemble(
     *,
     experiment: str,
     checkpoint: Path | None,
-    perceptual: "PerceptualLoss | None" = None,
+    own: OwnParts | None = None,
 ) -> Run:
     """Build everything, show what will happen, write the run's files.
 
     Args:
-        perceptual: stage 1's perceptual loss in place of the configured one.
+        own: parts in place of configured ones.
     """
     output_dir = Path(config["paths"]["output_dir"])
     stage = config["model"]["stage"]
-    parts = {} if perceptual is None else {"perceptual": _own_loss(perceptual, config, experiment)}
+    parts = (own or OwnParts()).of_run(config, experiment)
     if checkpoint is not None:
         check_checkpoint(checkpoint, stage)
     config["trainer"]["precision"] = resolve_precision(config["trainer"], checkpoint)
@@ -131,12 +128,13 @@ def _stage1(
     trainer: pl.Trainer,
     checkpoint: Path | None,
     *,
+    encoder: Encoder | None = None,
     perceptual: nn.Module | None = None,
 ) -> tuple[ManualModule, TrainingData]:
     model = config["model"]
     if checkpoint is not None:  # which replaces all weights: where they once started from may be gone
         model = {**model, "pretrained_decoder_path": None}
-    rae = builders.build_rae(model, seed=config["seed"])
+    rae = builders.build_rae(model, seed=config["seed"], encoder=encoder)
     data = builders.build_data(config, size=rae.output_size, trainer=trainer)
     return builders.build_stage1(
         config, rae, steps_per_epoch=data.steps_per_epoch, perceptual=perceptual
@@ -144,36 +142,15 @@ def _stage1(
 
 
 def _linear_probe(
-    config: Config, trainer: pl.Trainer, checkpoint: Path | None
+    config: Config, trainer: pl.Trainer, checkpoint: Path | None, *, encoder: Encoder | None = None
 ) -> tuple[ManualModule, TrainingData]:
     data = builders.build_data(config, size=config["model"]["image_size"], trainer=trainer)
-    module = builders.build_linear_probe(config, data)
+    module = builders.build_linear_probe(config, data, encoder=encoder)
     check_labels(checkpoint, module.class_names, accept=config["ckpt_other_labels"])
     return module, data
 
 
 STAGES = {"mae": _stage0, "stage1": _stage1, "stage2": assemble_stage2, "linear_probe": _linear_probe}
-
-
-def _own_loss(loss: "PerceptualLoss", config: dict[str, Any], experiment: str) -> nn.Module:
-    """A user's perceptual loss as a module, with its name in the configuration that the run keeps.
-
-    Raises:
-        InputError: it cannot be called, or this run has no place for it.
-    """
-    if config["model"]["stage"] != "stage1":
-        raise InputError(
-            f"perceptual= is a loss of stage 1; experiment={experiment} trains {config['model']['stage']}"
-        )
-    if not callable(loss):
-        raise InputError(f"perceptual={loss!r} must be a function of (reconstruction, target)")
-    if not config["model"]["perceptual_weight"]:
-        raise InputError(
-            "perceptual= would not be used: model.perceptual_weight is 0; set it to the loss's weight"
-        )
-    what = loss if isinstance(loss, type | FunctionType) else type(loss)
-    config["model"]["perceptual"] = {"_target_": f"{what.__module__}.{what.__qualname__}"}
-    return GivenLoss(loss)
 
 
 def check_checkpoint(checkpoint: Path, stage: str) -> None:

@@ -12,6 +12,7 @@ from unirae.data.source import Source
 from unirae.evaluation.probe_features import PooledEncoder, check_classes
 from unirae.losses.adversarial import discriminator_loss
 from unirae.models.decoder_weights import initialise_decoder
+from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder
 from unirae.models.rae import RAE, as_size, token_grid
 from unirae.training.adversary import Adversary
@@ -100,9 +101,13 @@ def build_data(
     )
 
 
-def build_rae(model: Config, *, seed: int) -> RAE:
-    """Encoder and decoder, new or from a file of weights; the decoder's shapes follow from the encoder's."""
-    encoder = build_encoder(**{**model["encoder"], "seed": seed})
+def build_rae(model: Config, *, seed: int, encoder: Encoder | None = None) -> RAE:
+    """Encoder and decoder, new or from a file of weights; the decoder's shapes follow from the encoder's.
+
+    Args:
+        encoder: in place of the configured one.
+    """
+    encoder = encoder or build_encoder(**{**model["encoder"], "seed": seed})
     decoder = build(
         model["decoder"],
         token_dim=encoder.width,
@@ -151,8 +156,8 @@ def build_mae(cfg: Config, *, steps_per_epoch: int) -> MaePretraining:
     )
 
 
-def build_linear_probe(cfg: Config, data: TrainingData) -> LinearProbe:
-    """The training module of the linear probe.
+def build_linear_probe(cfg: Config, data: TrainingData, *, encoder: Encoder | None = None) -> LinearProbe:
+    """The training module of the linear probe, of the configured encoder or of the one that is given.
 
     Raises:
         DataError: the data have no labels, or one class.
@@ -161,7 +166,7 @@ def build_linear_probe(cfg: Config, data: TrainingData) -> LinearProbe:
     for dataset in (data.train_dataset, data.eval_dataset):
         assert isinstance(dataset, ImageDataset)
         check_classes(dataset)
-    encoder = build_encoder(**{**model["encoder"], "seed": cfg["seed"]})
+    encoder = encoder or build_encoder(**{**model["encoder"], "seed": cfg["seed"]})
     token_grid(
         model["image_size"], encoder.patch_size
     )  # refuses a size that does not divide, before it costs time

@@ -102,7 +102,6 @@ def _found_kind(source: str, option: str) -> str:
 
 def _of_weights(source: str, path: Path, kind: str, model_name: str | None) -> EncoderSource:
     from unirae.models.encoders.build import build_encoder
-    from unirae.models.encoders.discover import usual_input_size
 
     if model_name is not None and (kind != "timm" or not path.is_file()):
         raise ConfigError("--encoder_name names the timm model of a file of weights; leave it out here")
@@ -117,7 +116,7 @@ def _of_weights(source: str, path: Path, kind: str, model_name: str | None) -> E
     local = path.is_dir()
     return EncoderSource(
         encoder=encoder,
-        input_size=usual_input_size(encoder),
+        input_size=encoder.usual_size,
         data=_data_of_run(path) if local else None,
         folder=path if local else Path("outputs/linear_probe"),
         name=path.stem if path.exists() else source.replace("/", "_"),

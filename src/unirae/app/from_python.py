@@ -10,17 +10,14 @@ import random
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
+from unirae.app.own_parts import OwnParts, PerceptualLoss
 from unirae.core.errors import InputError
-
-PerceptualLoss = Callable[[Tensor, Tensor], Tensor]
-"""From reconstruction and target, both [b, 3, H, W] and RGB in [0, 1], to a scalar."""
+from unirae.models.encoders.base import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +33,23 @@ class TrainedRun:
     scores: dict[str, float]
 
 
-def train(overrides: Sequence[str], *, perceptual: PerceptualLoss | None = None) -> TrainedRun:
+def train(
+    overrides: Sequence[str], *, encoder: Encoder | None = None, perceptual: PerceptualLoss | None = None
+) -> TrainedRun:
     """Train an experiment, as ``src/train.py`` with the same words does; in this process, on one device.
 
     Args:
         overrides: ``["experiment=rae_tiny", "model.optimizer.lr=5e-4", …]``, one ``key=value`` each, without the quotes
             that a shell takes away.
+        encoder: an encoder of your own in place of the configured one, for stage 1 and the linear probe. Make its class
+            known with ``unirae.register_encoder`` before you open the checkpoint.
         perceptual: a loss of your own in place of the configured one, for stage 1: a function or module from
             (reconstruction, target), both [b, 3, H, W] and RGB in [0, 1], to a scalar that gradients flow through. It
             is weighted by ``model.perceptual_weight``; a module is frozen and put into eval mode. A checkpoint holds
             its name, not the loss itself: give it again to continue.
 
     Raises:
-        InputError: ``overrides`` is no list of texts, or the experiment has no place for ``perceptual``.
+        InputError: ``overrides`` is no list of texts, a part is none, or the experiment has no place for it.
         ConfigError: an unknown experiment or key, or a value that cannot work.
         UserError: whatever else ends a run of the command with one line: data, weights, numbers that are not finite.
         RunInterrupted: after ctrl-C; the message says where everything is saved.
@@ -62,7 +63,7 @@ def train(overrides: Sequence[str], *, perceptual: PerceptualLoss | None = None)
 
     with process_left_as_it_was():
         composition = compose_run(overrides)
-        scores = train_composed(composition, perceptual=perceptual)
+        scores = train_composed(composition, own=OwnParts(encoder=encoder, perceptual=perceptual))
         return TrainedRun(folder=Path(composition.config["paths"]["output_dir"]), scores=scores)
 
 
@@ -119,7 +120,8 @@ def _logging() -> Iterator[None]:
 
 def _signals() -> Iterator[None]:
     """Only the main thread can set handlers; Lightning leaves ctrl-C ignored where it ends a run."""
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if is_main else ()
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield

@@ -11,7 +11,7 @@ from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from unirae.app.composition import Composition
-    from unirae.app.from_python import PerceptualLoss
+    from unirae.app.own_parts import OwnParts
 
 _HELP = """\
 usage: python src/train.py experiment=NAME [key=value …]
@@ -70,7 +70,7 @@ def scored(composition: "Composition", *, folder: Path | None = None) -> float |
 
 
 def train_composed(
-    composition: "Composition", *, folder: Path | None = None, perceptual: "PerceptualLoss | None" = None
+    composition: "Composition", *, folder: Path | None = None, own: "OwnParts | None" = None
 ) -> dict[str, float]:
     """Find out where to begin and where to write, then :func:`train`; the folder is then in the configuration.
 
@@ -88,7 +88,7 @@ def train_composed(
         experiment=composition.experiment,
     )
     config["paths"]["output_dir"] = str(output_dir)
-    return train(config, experiment=composition.experiment, checkpoint=checkpoint, perceptual=perceptual)
+    return train(config, experiment=composition.experiment, checkpoint=checkpoint, own=own)
 
 
 def train(
@@ -96,7 +96,7 @@ def train(
     *,
     experiment: str,
     checkpoint: Path | None = None,
-    perceptual: "PerceptualLoss | None" = None,
+    own: "OwnParts | None" = None,
 ) -> dict[str, float]:
     """Train a resolved configuration; returns the newest scores by name.
 
@@ -104,7 +104,7 @@ def train(
         config: as composed, without interpolations.
         experiment: its name, for the log and for ``ckpt_path=last``.
         checkpoint: to continue from; None starts afresh.
-        perceptual: stage 1's perceptual loss in place of the configured one.
+        own: parts in place of configured ones.
     """
     output_dir = Path(config["paths"]["output_dir"])
     cli.configure_logging(output_dir / "train.log", rank=_launch_rank())
@@ -115,7 +115,7 @@ def train(
 
     cli.quiet_libraries()
     with weights_of_run(config["weights_dir"], experiment=experiment):
-        run = assemble(config, experiment=experiment, checkpoint=checkpoint, perceptual=perceptual)
+        run = assemble(config, experiment=experiment, checkpoint=checkpoint, own=own)
         map_large_blocks()
         run.fit()
     return run.scores

@@ -1,6 +1,6 @@
 """The place of an encoder that was not loaded: training on cached latents and decoding samples need none."""
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -28,8 +28,13 @@ class AbsentEncoder(Encoder):
             "load_rae(path) instead of load_rae(path, with_encoder=False)"
         )
 
-    def _last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> NoReturn:
+    @classmethod
+    def skeleton(cls, architecture: dict[str, Any]) -> nn.Module:
+        """Nothing: it has no network."""
+        return nn.Identity()
+
+    def last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> NoReturn:
         self.forward(pixels)
 
-    def _block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> NoReturn:
+    def block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> NoReturn:
         self.forward(pixels)

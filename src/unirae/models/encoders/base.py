@@ -1,16 +1,27 @@
-"""What every encoder is to the rest of the house: frozen, and images in [0, 1] to a grid of tokens."""
+"""What every encoder is to the rest of the house: frozen, and images in [0, 1] to a grid of tokens.
+
+What one of your own must have is marked ``abstractmethod``: :meth:`Encoder.skeleton` and :meth:`Encoder.last_tokens`.
+The rest has a meaning that suits a module of torch whose weights lie in a folder (docs/encoders.md).
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unirae.core.errors import ConfigError
-from unirae.core.io import state_sha256
-from unirae.models.encoders.identity import EncoderIdentity
+from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.io import load_safetensors, read_json, state_sha256
+from unirae.models.encoders.identity import EncoderIdentity, Rgb
+from unirae.models.strict import load_strictly
+
+_USUAL_GRID = 16
 
 
 def check_divisible(name: str, value: int, patch_size: int) -> None:
@@ -24,15 +35,34 @@ def check_divisible(name: str, value: int, patch_size: int) -> None:
     )
 
 
+class Backbone(NamedTuple):
+    """A network and the statistics of its pixels, of RGB in [0, 1]."""
+
+    network: nn.Module
+    mean: Rgb
+    std: Rgb
+
+
 class Encoder(nn.Module, ABC):
     """A frozen ViT: patch tokens after its final LayerNorm without affine, prefix tokens dropped.
 
     It owns its pixel mean and std, stays in eval mode whatever its parent does, and has no trainable
     parameters. Gradients still flow through it to the images, which a perceptual loss needs.
+
+    A subclass is built as ``cls(backbone=…, identity=…)`` and tells this constructor width and patch size.
+
+    Args:
+        backbone: what :meth:`skeleton` gives; normalised pixels go in.
+        width: numbers in a token.
+        patch_size: side in pixels of the square that becomes one token.
+        identity: what a checkpoint writes down of it.
     """
 
     mean: Tensor
     std: Tensor
+    default_mean: ClassVar[Rgb] = IMAGENET_MEAN
+    default_std: ClassVar[Rgb] = IMAGENET_STD
+    """Of RGB in [0, 1], where neither the configuration nor the weights say others."""
 
     def __init__(
         self, *, backbone: nn.Module, width: int, patch_size: int, identity: EncoderIdentity
@@ -45,6 +75,91 @@ class Encoder(nn.Module, ABC):
         self.register_buffer("mean", torch.tensor(identity.pixel_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(identity.pixel_std).view(3, 1, 1), persistent=False)
         self.eval()
+
+    # ------------------------------------------------------------------ from a configuration to a network
+
+    @classmethod
+    @abstractmethod
+    def skeleton(cls, architecture: dict[str, Any]) -> nn.Module:
+        """The backbone with fresh weights, drawn from torch's global generator.
+
+        Args:
+            architecture: ``model.encoder.architecture``, plain values; a checkpoint keeps them.
+        """
+
+    @classmethod
+    def pretrained(cls, source: str, *, name: str, architecture: dict[str, Any]) -> Backbone:
+        """The backbone with its weights.
+
+        By default from a folder with ``config.json``, the arguments of :meth:`skeleton`, and ``model.safetensors``, the
+        ``state_dict()`` of what that gives.
+
+        Args:
+            source: a folder, or where the class knows a hub its name there.
+            name: ``model.encoder.name``.
+            architecture: ``model.encoder.architecture``, or what a checkpoint kept of it.
+
+        Raises:
+            WeightsError: they are not there, or do not fit.
+        """
+        network, weights = cls.without_weights(source, name=name).network, Path(source) / "model.safetensors"
+        if not weights.is_file():
+            raise WeightsError(f"there is no {weights}, the tensors of a {cls.__name__}")
+        load_strictly(network, load_safetensors(weights), what=f"encoder ({source})")
+        return Backbone(network, cls.default_mean, cls.default_std)
+
+    @classmethod
+    def without_weights(cls, source: str, *, name: str, local_only: bool = False) -> Backbone:
+        """What :meth:`pretrained` gives but for the weights: enough to know all shapes.
+
+        Args:
+            source, name: as there.
+            local_only: do not ask a hub.
+
+        Raises:
+            WeightsError: no configuration is there.
+        """
+        file = Path(source) / "config.json"
+        if not file.is_file():
+            raise WeightsError(
+                f"there is no {file}: the folder of a {cls.__name__} holds config.json, the arguments of its skeleton, "
+                "and model.safetensors"
+            )
+        return Backbone(cls.described(read_json(file)), cls.default_mean, cls.default_std)
+
+    @classmethod
+    def described(cls, architecture: Mapping[str, Any]) -> nn.Module:
+        """:meth:`skeleton`, whose arguments the network remembers for :meth:`describe`.
+
+        Raises:
+            ConfigError: the arguments are not those that it takes.
+        """
+        arguments = dict(architecture)
+        try:
+            network = cls.skeleton(dict(arguments))
+        except TypeError as error:
+            if "argument" not in str(error):
+                raise
+            raise ConfigError(f"the architecture of a {cls.__name__}: {error}") from error
+        network.unirae_architecture = arguments  # pyright: ignore[reportArgumentType]
+        return network
+
+    @classmethod
+    def describe(cls, backbone: Any) -> dict[str, Any]:
+        """The ``architecture`` that :meth:`skeleton` rebuilds this backbone from, ready for JSON."""
+        return backbone.unirae_architecture
+
+    @classmethod
+    def hub_repository(cls, name: str) -> str | None:
+        """``owner/name`` on the Hugging Face hub of a model's name; None where this class knows no hub."""
+        return None
+
+    @property
+    def usual_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that the encoder was made for; by default those of 16 × 16 tokens."""
+        return _USUAL_GRID * self.patch_size, _USUAL_GRID * self.patch_size
+
+    # ------------------------------------------------------------------ from images to tokens
 
     def train(self, mode: bool = True) -> "Encoder":
         """Stay in eval mode: the encoder is frozen."""
@@ -71,13 +186,13 @@ class Encoder(nn.Module, ABC):
         """Class and register tokens in front of the patches, counted on an image of four patches."""
         side = 2 * self.patch_size
         with torch.no_grad():
-            tokens = self._last_tokens(torch.zeros(1, 3, side, side, device=self.mean.device))
+            tokens = self.last_tokens(torch.zeros(1, 3, side, side, device=self.mean.device))
         return tokens.shape[1] - 4
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """RGB in [0, 1] to tokens: neither noised nor normalised by latent statistics."""
         grid = self.grid(images)
-        return _to_grid(self._last_tokens(self._pixels(images)), grid)
+        return _to_grid(self.last_tokens(self._pixels(images)), grid)
 
     @property
     def has_class_token(self) -> bool:
@@ -93,7 +208,7 @@ class Encoder(nn.Module, ABC):
             ConfigError: this encoder has no class token.
         """
         grid = self.grid(images)
-        tokens = self._last_tokens(self._pixels(images))
+        tokens = self.last_tokens(self._pixels(images))
         patches = _to_grid(tokens, grid)
         if not self.has_class_token or tokens.shape[1] == grid[0] * grid[1]:
             raise ConfigError(
@@ -105,7 +220,7 @@ class Encoder(nn.Module, ABC):
     def feature_maps(self, images: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b c h w"]]:
         """RGB in [0, 1] to the patch tokens after each block, before the final norm."""
         grid = self.grid(images)
-        return [_to_grid(tokens, grid) for tokens in self._block_tokens(self._pixels(images))]
+        return [_to_grid(tokens, grid) for tokens in self.block_tokens(self._pixels(images))]
 
     def grid(self, images: Float[Tensor, "b 3 H W"]) -> tuple[int, int]:
         """(rows, columns) of the tokens of such images."""
@@ -118,12 +233,22 @@ class Encoder(nn.Module, ABC):
         return (images - self.mean) / self.std
 
     @abstractmethod
-    def _last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
-        """Tokens after the final norm, prefix tokens still in front."""
+    def last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
+        """Normalised pixels to one token per patch, row by row, after the final norm.
 
-    @abstractmethod
-    def _block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
-        """Tokens after each block, prefix tokens still in front."""
+        Class and register tokens may still stand in front; :meth:`forward` drops them.
+        """
+
+    def block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
+        """Normalised pixels to the tokens after each block; for :meth:`feature_maps`, which a perceptual loss may use.
+
+        Raises:
+            ConfigError: this encoder does not give them.
+        """
+        raise ConfigError(
+            f"the encoder {self._identity.name} ({self._identity.kind}) does not give its blocks' tokens "
+            "(block_tokens), so no loss can look through them: choose model/perceptual=lpips or none"
+        )
 
 
 def _to_grid(tokens: Float[Tensor, "b n c"], grid: tuple[int, int]) -> Float[Tensor, "b c h w"]:
@@ -141,3 +266,9 @@ def plain_norm(norm: nn.Module, width: int) -> nn.LayerNorm:
     """``norm`` without its affine part (RAE paper, section 3): latents then have unit scale per token."""
     eps = norm.eps if isinstance(norm, nn.LayerNorm) else 1e-6
     return nn.LayerNorm(width, eps=eps, elementwise_affine=False)
+
+
+def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """A side or (height, width) in pixels as (height, width)."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)

@@ -1,5 +1,6 @@
 """Building encoders: from a hub, a folder, a seed, or what a checkpoint says."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,16 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.errors import ConfigError, InputError, WeightsError
 from unirae.core.log import get_logger
 from unirae.core.weights import carried_folder, command
-from unirae.models.encoders.base import Encoder
+from unirae.models.encoders.base import Backbone, Encoder
 from unirae.models.encoders.dinov2 import Dinov2Encoder
 from unirae.models.encoders.generic_hf import GenericHFEncoder
+from unirae.models.encoders.hf import HFEncoder
 from unirae.models.encoders.identity import EncoderIdentity
 from unirae.models.encoders.mae import MaeEncoder
 from unirae.models.encoders.siglip2 import Siglip2Encoder
-from unirae.models.encoders.timm import TimmEncoder, repository
+from unirae.models.encoders.timm import TimmEncoder
 from unirae.models.strict import load_strictly
 
 log = get_logger(__name__)
@@ -29,6 +31,8 @@ KINDS: dict[str, type[Any]] = {
     "generic_hf": GenericHFEncoder,
     "timm": TimmEncoder,
 }
+"""With what :func:`register_encoder` added."""
+_OF_UNIRAE = frozenset(KINDS)
 
 TRAINED_HERE = "unirae.json"
 """Lies in the folder of an encoder that was trained by this package; such weights travel in checkpoints."""
@@ -67,25 +71,25 @@ def build_encoder(
             raise ConfigError(
                 f"model.encoder.weights=random needs model.encoder.architecture for kind={kind}"
             )
-        backbone = _seeded_skeleton(cls, architecture, seed)
-        pixel_mean, pixel_std, source = cls.default_mean, cls.default_std, name
+        backbone = Backbone(_seeded_skeleton(cls, architecture, seed), cls.default_mean, cls.default_std)
+        source = name
     else:
         of_hub = weights == "hub" and not Path(name).exists()
         source = name if of_hub else _existing(name, weights, remedy)
         place = _place(kind, name) if of_hub else source
-        backbone, pixel_mean, pixel_std = _pretrained(cls, name, place, architecture, remedy)
+        backbone = _pretrained(cls, name, place, architecture, remedy)
     origin = "random" if weights == "random" else "path" if Path(source).is_absolute() else "hub"
     identity = EncoderIdentity(
         kind=kind,
         name=name,
         source=source,
         weights=origin,
-        config=cls.describe(backbone),
-        pixel_mean=_rgb("mean", mean or pixel_mean),
-        pixel_std=_rgb("std", std or pixel_std),
+        config=cls.describe(backbone.network),
+        pixel_mean=_rgb("mean", mean or backbone.mean),
+        pixel_std=_rgb("std", std or backbone.std),
         embedded=origin == "random" or (Path(source) / TRAINED_HERE).is_file(),
     )
-    return cls(backbone=backbone, identity=identity)
+    return cls(backbone=backbone.network, identity=identity)
 
 
 def encoder_from_identity(
@@ -117,8 +121,8 @@ def encoder_from_identity(
             source = _existing(identity.name, source, None)
         elif identity.weights == "hub":
             source = _place(identity.kind, source)
-        backbone, _, _ = _pretrained(cls, identity.name, source, identity.config, None)
-        encoder = cls(backbone=backbone, identity=identity)
+        backbone = _pretrained(cls, identity.name, source, identity.config, None)
+        encoder = cls(backbone=backbone.network, identity=identity)
     if identity.sha256 and encoder.weights_sha256 != identity.sha256:
         raise WeightsError(
             f"the encoder at {weights_override or identity.source} is not the one that this checkpoint was "
@@ -128,8 +132,8 @@ def encoder_from_identity(
 
 
 def hub_repository(kind: str, name: str) -> str | None:
-    """``owner/name`` on the Hugging Face hub of an encoder's name; None for a timm model that does not lie there."""
-    return repository(name) if kind == "timm" else name
+    """``owner/name`` on the Hugging Face hub of an encoder's name; None for one that does not lie there."""
+    return adapter(kind).hub_repository(name)
 
 
 def _place(kind: str, name: str) -> str:
@@ -151,19 +155,39 @@ def adapter(kind: str) -> type[Any]:
         ConfigError: there is none of that name.
     """
     if kind not in KINDS:
-        raise ConfigError(f"model.encoder.kind={kind!r} is unknown; choose one of {', '.join(KINDS)}")
+        raise ConfigError(
+            f"the encoder kind {kind!r} is unknown; choose one of {', '.join(KINDS)}, or make one of your own known "
+            f"before by unirae.register_encoder({kind!r}, CLASS)"
+        )
     return KINDS[kind]
 
 
 def register_encoder(kind: str, cls: type[Encoder]) -> None:
-    """Make ``model.encoder.kind=KIND`` mean an encoder class of your own, in this process."""
+    """Make an encoder class of your own known to this process as ``model.encoder.kind=KIND``.
+
+    Call it before training with it, and before opening checkpoints of models that have it: those hold the kind, the
+    architecture and, where they exist nowhere else, the weights, but no code. docs/encoders.md has an example.
+
+    Args:
+        kind: a new word; registering it again replaces the class.
+        cls: see :class:`~unirae.models.encoders.base.Encoder` for what it must have.
+
+    Raises:
+        InputError: the kind is one of this package's, or the class is none or lacks a method.
+    """
+    if kind in _OF_UNIRAE:
+        raise InputError(f"kind={kind!r} is one of unirae's encoders; give yours another name")
+    if not (isinstance(cls, type) and issubclass(cls, Encoder)):
+        raise InputError(f"{cls!r} must be a subclass of unirae.models.encoders.base.Encoder")
+    if inspect.isabstract(cls):
+        raise InputError(f"{cls.__name__} lacks {', '.join(sorted(cls.__abstractmethods__))}")
     KINDS[kind] = cls
 
 
 def _seeded_skeleton(cls: type[Any], architecture: Mapping[str, Any], seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs for good
-        return cls.skeleton(dict(architecture))
+        return cls.described(architecture)
 
 
 def _existing(name: str, weights: str, remedy: str | None) -> str:
@@ -175,18 +199,18 @@ def _existing(name: str, weights: str, remedy: str | None) -> str:
 
 def _pretrained(
     cls: type[Any], name: str, source: str, architecture: Mapping[str, Any] | None, remedy: str | None
-) -> tuple[Any, Any, Any]:
+) -> Backbone:
     log.info("loading the encoder from %s", source)
     try:
-        if cls is TimmEncoder:
-            return TimmEncoder.pretrained(name, source, dict(architecture or {}))
-        return cls.pretrained(source)
+        return cls.pretrained(source, name=name, architecture=dict(architecture or {}))
     except WeightsError as error:
-        raise WeightsError(f"{error}. {remedy or _usual_remedy(name, timm=cls is TimmEncoder)}") from None
+        raise WeightsError(f"{error}. {remedy or _usual_remedy(name, cls)}") from None
 
 
-def _usual_remedy(name: str, *, timm: bool = False) -> str:
-    model = (repository(name) if timm and not Path(name).exists() else None) or name
+def _usual_remedy(name: str, cls: type[Any] = HFEncoder) -> str:
+    if not issubclass(cls, HFEncoder | TimmEncoder):
+        return f"Set model.encoder.weights to its folder, or to random ({cls.__name__} has no hub)"
+    model = (None if Path(name).exists() else cls.hub_repository(name)) or name
     return (
         f"Fetch it where there is a network (`hf download {model} --local-dir DIR`) and set "
         f"model.encoder.weights=DIR; or fetch all that a run needs (`{command()}`) and set weights_dir=DIR, for other "

@@ -5,6 +5,9 @@ from typing import Any, ClassVar
 from unirae.core.errors import WeightsError
 from unirae.models.encoders.hf import HFEncoder
 
+_USUAL_SIZE = 224
+"""Its configuration names 518 px, where its training ended; scores and autoencoders use 224."""
+
 
 class Dinov2Encoder(HFEncoder):
     """Which of the two it is follows from the configuration; both interpolate their positions themselves."""
@@ -19,3 +22,8 @@ class Dinov2Encoder(HFEncoder):
                 f"kind=dinov2 got a {config.model_type} checkpoint; use kind=generic_hf for it"
             )
         return config
+
+    @property
+    def usual_size(self) -> tuple[int, int]:
+        """As in scores and autoencoders."""
+        return _USUAL_SIZE, _USUAL_SIZE

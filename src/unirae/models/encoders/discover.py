@@ -1,13 +1,11 @@
-"""What weights that nobody described are: which adapter reads them, and at which size their encoder works."""
+"""What weights that nobody described are: which adapter reads them."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 from unirae.core.errors import WeightsError
 from unirae.core.hub import hub_problem
 from unirae.core.weights import carried_folder
-from unirae.models.encoders.base import Encoder
 
 _KINDS = {
     "dinov2": "dinov2",
@@ -16,8 +14,6 @@ _KINDS = {
     "siglip_vision_model": "siglip2",
     "vit_mae": "mae",
 }
-_DINOV2_SIZE = 224
-"""DINOv2's configuration names 518 px, where its training ended; scores and autoencoders use 224."""
 
 
 def find_kind(source: str, *, option: str = "--kind") -> str:
@@ -35,17 +31,6 @@ def find_kind(source: str, *, option: str = "--kind") -> str:
     except (ValueError, KeyError, TypeError):
         raise WeightsError(f"{file} names no model_type: it is not a configuration of transformers") from None
     return _KINDS.get(model_type, "generic_hf")
-
-
-def usual_input_size(encoder: Encoder) -> tuple[int, int]:
-    """(height, width) in pixels that the encoder was made for, by its own configuration."""
-    kind = encoder.identity_without_hash.kind
-    if kind == "dinov2":
-        return _DINOV2_SIZE, _DINOV2_SIZE
-    backbone: Any = encoder.backbone
-    size = backbone.patch_embed.img_size if kind == "timm" else backbone.config.image_size
-    height, width = (size, size) if isinstance(size, int) else size
-    return int(height), int(width)
 
 
 def config_file(source: str, option: str = "--kind") -> Path:

@@ -45,5 +45,5 @@ class GenericHFEncoder(HFEncoder):
             options["interpolate_pos_encoding"] = True
         return self.backbone(pixels, **options)
 
-    def _last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
-        return F.layer_norm(super()._last_tokens(pixels), (self.width,), eps=1e-6)
+    def last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
+        return F.layer_norm(super().last_tokens(pixels), (self.width,), eps=1e-6)

@@ -12,11 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.hub import hub_problem
 from unirae.core.log import get_logger
-from unirae.models.encoders.base import Encoder, plain_norm
+from unirae.models.encoders.base import Backbone, Encoder, as_pair, plain_norm
 from unirae.models.encoders.hf_attention import use_our_attention
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
 from unirae.models.strict import raise_on_differences
@@ -30,8 +29,6 @@ class HFEncoder(Encoder):
     """An encoder whose backbone is a transformers model; subclasses say what is particular about theirs."""
 
     default_model_type: ClassVar[str | None] = None
-    default_mean: ClassVar[Rgb] = IMAGENET_MEAN
-    default_std: ClassVar[Rgb] = IMAGENET_STD
     norm_names: ClassVar[tuple[str, ...]] = ("layernorm",)
     ignored_prefixes: ClassVar[tuple[str, ...]] = ()
     """Parts of a published checkpoint that are no part of the encoder, left out knowingly."""
@@ -95,9 +92,26 @@ class HFEncoder(Encoder):
             )
 
     @classmethod
-    def pretrained(cls, source: str) -> tuple[Any, Rgb, Rgb]:
-        """Backbone, pixel mean and pixel std from a folder or a hub name."""
+    def pretrained(cls, source: str, *, name: str, architecture: dict[str, Any]) -> Backbone:
+        """The backbone from a folder or a hub name; it says its architecture itself."""
         return _here_first(source, partial(cls._load, source))
+
+    @classmethod
+    def without_weights(cls, source: str, *, name: str, local_only: bool = False) -> Backbone:
+        """The backbone from the configuration alone."""
+        network = cls.skeleton_of(cls.published_config(source, local_only=local_only))
+        return Backbone(network, *cls.pixel_statistics(source, local_only=local_only))
+
+    @classmethod
+    def hub_repository(cls, name: str) -> str | None:
+        """Its name is the hub's."""
+        return name
+
+    @property
+    def usual_size(self) -> tuple[int, int]:
+        """By its own configuration."""
+        backbone: Any = self.backbone
+        return as_pair(backbone.config.image_size)
 
     @classmethod
     def published_config(cls, source: str, *, local_only: bool = False) -> Any:
@@ -110,7 +124,7 @@ class HFEncoder(Encoder):
         return _here_first(source, load, local_only=local_only)
 
     @classmethod
-    def _load(cls, source: str, *, local_files_only: bool) -> tuple[Any, Rgb, Rgb]:
+    def _load(cls, source: str, *, local_files_only: bool) -> Backbone:
         from safetensors import SafetensorError
         from transformers import AutoConfig
 
@@ -140,8 +154,7 @@ class HFEncoder(Encoder):
             unexpected={key for key in info["unexpected_keys"] if not key.startswith(cls.ignored_prefixes)},
             mismatched={str(key) for key in info["mismatched_keys"]},
         )
-        mean, std = cls.pixel_statistics(source)
-        return backbone, mean, std
+        return Backbone(backbone, *cls.pixel_statistics(source))
 
     @classmethod
     def pixel_statistics(
@@ -191,10 +204,10 @@ class HFEncoder(Encoder):
         """Run the backbone; overridden where it wants more than pixels."""
         return self.backbone(pixels, **options)
 
-    def _last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
+    def last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
         return self._call(pixels).last_hidden_state
 
-    def _block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
+    def block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
         return list(self._call(pixels, output_hidden_states=True).hidden_states[1:])  # [0]: the embeddings
 
 

@@ -10,16 +10,11 @@ from typing import Any
 
 import torch
 
-from unirae.core.errors import WeightsError
-from unirae.core.hub import hub_problem
 from unirae.core.weights import carried_folder
 from unirae.flow.times import time_shift
-from unirae.models.encoders.base import Encoder, check_divisible
-from unirae.models.encoders.build import KINDS, adapter, hub_repository
-from unirae.models.encoders.discover import usual_input_size
-from unirae.models.encoders.hf import HFEncoder
+from unirae.models.encoders.base import Backbone, Encoder, check_divisible
+from unirae.models.encoders.build import adapter, hub_repository
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
-from unirae.models.encoders.timm import TimmEncoder, folder_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +89,7 @@ def shape_of(encoder: Encoder) -> EncoderShape:
         num_prefix_tokens=encoder.num_prefix_tokens,
         mean=identity.pixel_mean,
         std=identity.pixel_std,
-        usual_size=usual_input_size(encoder),
+        usual_size=encoder.usual_size,
     )
 
 
@@ -118,22 +113,17 @@ def shape_from_files(kind: str, name: str, *, local_only: bool = False) -> Encod
     Raises:
         WeightsError: the configuration cannot be had.
     """
-    cls = adapter(kind)
-    source = _place(kind, name)
     with torch.device("meta"):
-        if cls is TimmEncoder:
-            backbone, mean, std = _timm(name, source)
-        else:
-            backbone, mean, std = _transformers(cls, source, local_only=local_only)
-        return shape_of(_on_meta(kind, name, backbone, mean, std))
+        backbone = adapter(kind).without_weights(_place(kind, name), name=name, local_only=local_only)
+        return shape_of(_on_meta(kind, name, backbone))
 
 
 def shape_from_architecture(kind: str, name: str, architecture: Mapping[str, Any]) -> EncoderShape:
     """The numbers that a written configuration leads to; mean and std are the kind's usual ones."""
     cls = adapter(kind)
     with torch.device("meta"):
-        backbone = cls.skeleton(dict(architecture))
-        return shape_of(_on_meta(kind, name, backbone, cls.default_mean, cls.default_std))
+        backbone = Backbone(cls.described(architecture), cls.default_mean, cls.default_std)
+        return shape_of(_on_meta(kind, name, backbone))
 
 
 def _place(kind: str, name: str) -> str:
@@ -145,36 +135,15 @@ def _place(kind: str, name: str) -> str:
     return str(carried_folder(on_hub) or name) if on_hub else name
 
 
-def _timm(name: str, source: str) -> tuple[Any, Rgb, Rgb]:
-    try:
-        if Path(source).is_dir():
-            settings = folder_settings(Path(source))
-            options = {**settings["arguments"], "model_name": settings["architecture"]}
-            backbone, published = TimmEncoder.skeleton(options), settings["statistics"]
-        else:
-            backbone = TimmEncoder.skeleton({"model_name": name})
-            published = backbone.pretrained_cfg
-    except OSError as error:
-        raise WeightsError(f"no encoder {name}: {hub_problem(error, name)}") from None
-    mean = tuple(published.get("mean", TimmEncoder.default_mean))
-    return backbone, mean, tuple(published.get("std", TimmEncoder.default_std))
-
-
-def _transformers(cls: type[HFEncoder], source: str, *, local_only: bool) -> tuple[Any, Rgb, Rgb]:
-    backbone = cls.skeleton_of(cls.published_config(source, local_only=local_only))
-    mean, std = cls.pixel_statistics(source, local_only=local_only)
-    return backbone, mean, std
-
-
-def _on_meta(kind: str, name: str, backbone: Any, mean: Rgb, std: Rgb) -> Encoder:
+def _on_meta(kind: str, name: str, backbone: Backbone) -> Encoder:
     identity = EncoderIdentity(
         kind=kind,
         name=name,
         source=name,
         weights="hub",
         config={},
-        pixel_mean=mean,
-        pixel_std=std,
+        pixel_mean=backbone.mean,
+        pixel_std=backbone.std,
         embedded=False,
     )
-    return KINDS[kind](backbone=backbone, identity=identity)
+    return adapter(kind)(backbone=backbone.network, identity=identity)

@@ -2,19 +2,18 @@
 
 import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.hub import hub_problem
 from unirae.core.io import load_safetensors, load_tensors, read_json
-from unirae.models.encoders.base import Encoder, plain_norm
-from unirae.models.encoders.identity import EncoderIdentity, Rgb
+from unirae.models.encoders.base import Backbone, Encoder, as_pair, plain_norm
+from unirae.models.encoders.identity import EncoderIdentity
 from unirae.models.strict import load_strictly
 
 _HEADS = ("head.", "fc_norm.", "attn_pool.", "head_drist.", "head_dist.")
@@ -22,9 +21,6 @@ _HEADS = ("head.", "fc_norm.", "attn_pool.", "head_drist.", "head_dist.")
 
 class TimmEncoder(Encoder):
     """``architecture`` holds ``model_name`` and further arguments of ``timm.create_model``."""
-
-    default_mean: ClassVar[Rgb] = IMAGENET_MEAN
-    default_std: ClassVar[Rgb] = IMAGENET_STD
 
     def __init__(self, *, backbone: Any, identity: EncoderIdentity) -> None:
         _check_plain(backbone, identity.name)
@@ -63,29 +59,52 @@ class TimmEncoder(Encoder):
         return backbone
 
     @classmethod
-    def pretrained(cls, name: str, source: str, architecture: dict[str, Any]) -> tuple[Any, Rgb, Rgb]:
-        """Backbone, pixel mean and std from the hub (``source == name``), a folder of timm's, or a checkpoint file."""
+    def pretrained(cls, source: str, *, name: str, architecture: dict[str, Any]) -> Backbone:
+        """The backbone from the hub (``source == name``), a folder of timm's, or a checkpoint file."""
         options = {"model_name": name, **architecture}
         if Path(source).is_dir():
-            backbone, defaults = cls._from_folder(Path(source), options)
-        elif source == name:
+            return cls._with_statistics(*cls._from_folder(Path(source), options))
+        if source == name:
             try:
                 backbone = cls.skeleton(options, pretrained=True)
             except (OSError, ConfigError) as error:
                 raise WeightsError(
                     f"cannot load {name} from timm's hub: {hub_problem(error, repository(name) or name)}"
                 ) from None
-            defaults = backbone.pretrained_cfg
         else:
             backbone = cls.skeleton(options)
             state = {key: t for key, t in _read(source).items() if not key.startswith(_HEADS)}
             load_strictly(backbone, state, what=f"encoder ({source})")
-            defaults = backbone.pretrained_cfg
-        return (
-            backbone,
-            tuple(defaults.get("mean", cls.default_mean)),
-            tuple(defaults.get("std", cls.default_std)),
-        )
+        return cls._with_statistics(backbone, backbone.pretrained_cfg)
+
+    @classmethod
+    def without_weights(cls, source: str, *, name: str, local_only: bool = False) -> Backbone:
+        """The backbone from a folder's ``config.json``, or from what timm itself knows of a name."""
+        try:
+            if Path(source).is_dir():
+                settings = folder_settings(Path(source))
+                options = {**settings["arguments"], "model_name": settings["architecture"]}
+                return cls._with_statistics(cls.skeleton(options), settings["statistics"])
+            backbone = cls.skeleton({"model_name": name})
+        except OSError as error:
+            raise WeightsError(f"no encoder {name}: {hub_problem(error, name)}") from None
+        return cls._with_statistics(backbone, backbone.pretrained_cfg)
+
+    @classmethod
+    def _with_statistics(cls, backbone: Any, said: dict[str, Any]) -> Backbone:
+        mean, std = said.get("mean", cls.default_mean), said.get("std", cls.default_std)
+        return Backbone(backbone, tuple(mean), tuple(std))
+
+    @classmethod
+    def hub_repository(cls, name: str) -> str | None:
+        """See :func:`repository`."""
+        return repository(name)
+
+    @property
+    def usual_size(self) -> tuple[int, int]:
+        """By its patch embedding."""
+        backbone: Any = self.backbone
+        return as_pair(backbone.patch_embed.img_size)
 
     @classmethod
     def _from_folder(cls, folder: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -122,17 +141,12 @@ class TimmEncoder(Encoder):
         load_strictly(backbone, inside, what=f"encoder ({folder})")
         return backbone, described["statistics"]
 
-    @classmethod
-    def describe(cls, backbone: Any) -> dict[str, Any]:
-        """What :meth:`skeleton` was called with."""
-        return backbone.unirae_architecture
-
-    def _last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
+    def last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
         backbone: Any = self.backbone
         tokens = backbone.forward_features(pixels)
         return F.layer_norm(tokens, (self.width,), eps=backbone.norm.eps)  # for models without a final norm
 
-    def _block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
+    def block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
         backbone: Any = self.backbone
         return backbone.forward_intermediates(pixels, output_fmt="NLC", intermediates_only=True)
 
