@@ -1,6 +1,8 @@
 """The evaluate command: any images against any reference, everything recorded, nothing wrong accepted in silence."""
 
 import json
+import os
+import re
 import sys
 
 import numpy as np
@@ -12,7 +14,7 @@ from tiny_images import SCORE, pixels, write_extractor, write_folder, write_npz
 
 from unirae.app import eval_fid, eval_rfid, make_reference
 from unirae.app.evaluate import Options, main, run
-from unirae.core.errors import ConfigError, DataError, WeightsError
+from unirae.core.errors import ConfigError, DataError, UserError, WeightsError
 from unirae.data.synthetic import SyntheticSource
 from unirae.data.transforms import AdmCenterCrop
 from unirae.evaluation.scores import warn_once
@@ -552,3 +554,38 @@ def test_a_stage_2_checkpoint_is_scored_by_its_samples(score, runs, tmp_path):
         score(runs / "dit", reference_split="test", **CHECKPOINT, **options)
     subset = score(runs / "dit", tmp_path / "real.npz", reference_samples=3, **CHECKPOINT, **options)
     assert subset.settings["reference"]["count"] == 3
+
+
+def test_only_the_same_evaluation_writes_the_same_file(score, made, real, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "outputs/evaluation"
+
+    def files(*args, **options) -> set[str]:
+        before = set(os.listdir(folder)) if folder.exists() else set()
+        score(*args, output=None, **options)
+        return set(os.listdir(folder)) - before
+
+    (first,) = files(made, real)
+    assert re.fullmatch(r"made-20-[0-9a-f]{8}\.json", first)
+    assert files(made, real) == set()
+    assert len(files(made, write_folder(tmp_path / "others", pixels(30, seed=3)))) == 1
+    assert len(files(made, real, num_samples=10)) == 1
+    write_folder(made, pixels(1, seed=9))  # another picture under a name that was there
+    (changed,) = files(made, real)
+    assert changed != first
+    assert len(os.listdir(folder)) == 4
+
+
+def test_scores_are_seen_before_a_full_disk_is(score, made, real, tmp_path, capsys):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match=r"cannot write .*file/scores\.json"):
+        score(made, real, output=tmp_path / "file" / "scores.json")
+    assert SCORE in capsys.readouterr().out
+
+
+def test_a_checkpoints_scores_go_into_its_run(score, runs):
+    found = score(runs / "rae", metrics="psnr", output=None)
+    assert (
+        len([file for file in (runs / "rae/eval").iterdir() if file.name.startswith("rfid-last-ema-")]) == 1
+    )
+    assert found.count == 12

@@ -1,8 +1,10 @@
 import csv
+import resource
 from pathlib import Path
 
 import pytest
 
+from unirae.core.errors import UserError
 from unirae.training.csv_logger import MetricsCsv, read_metrics
 
 
@@ -85,3 +87,44 @@ def test_saved_rows_are_on_disk_before_the_run_ends(path):
     assert [row["step"] for row in read_metrics(path)] == ["1", "2"]
     logger.save()
     assert [row["step"] for row in read_metrics(path)] == ["1", "2", "3"]
+
+
+def test_a_resumed_run_catches_up_on_the_scores_of_its_step(path):
+    log_run(path, range(1, 5))
+    logger = MetricsCsv(path)
+    logger.start_from(3)
+    logger.log_metrics({"val/psnr": 20.0}, 3)
+    logger.log_metrics({"train/loss": 0.4}, 4)
+    logger.save()
+    assert read_metrics(path) == [
+        {"step": "1", "train/loss": "0.1", "val/psnr": ""},
+        {"step": "2", "train/loss": "0.2", "val/psnr": ""},
+        {"step": "3", "train/loss": "0.3", "val/psnr": "20.0"},
+        {"step": "4", "train/loss": "0.4", "val/psnr": ""},
+    ]
+
+
+def test_of_a_step_that_is_there_twice_the_last_row_counts(path):
+    log_run(path, range(1, 4))
+    with open(path, "a") as file:
+        file.write("3,7.0\n4,0.")
+    log_run(path, range(4, 5), start=3)
+    assert [(row["step"], row["train/loss"]) for row in read_metrics(path)] == [
+        ("1", "0.1"),
+        ("2", "0.2"),
+        ("3", "7.0"),
+        ("4", "0.4"),
+    ]
+
+
+def test_a_full_disk_is_one_line(path):
+    logger = log_run(path, range(1, 3))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 2, limits[1]))
+    try:
+        logger.log_metrics({"train/loss": 0.3}, 3)
+        with pytest.raises(UserError, match=r"cannot write .*metrics\.csv: File too large"):
+            logger.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [row["step"] for row in read_metrics(path)] == ["1", "2"]

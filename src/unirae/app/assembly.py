@@ -13,6 +13,7 @@ from unirae.app.builders import Config
 from unirae.app.labels import check_labels
 from unirae.app.own_parts import OwnParts
 from unirae.app.run_dir import write_run_files
+from unirae.app.score_names import check_scores, scores_of_run
 from unirae.app.stage2 import assemble_stage2
 from unirae.app.trainer import (
     build_callbacks,
@@ -23,7 +24,14 @@ from unirae.app.trainer import (
     resolve_float32_matmul,
     resolve_precision,
 )
-from unirae.core.errors import ConfigError, WeightsError
+from unirae.core import stopping
+from unirae.core.errors import (
+    ConfigError,
+    RunFinished,
+    RunInterrupted,
+    UserError,
+    WeightsError,
+)
 from unirae.core.io import load_tensors
 from unirae.core.log import get_logger
 from unirae.evaluation.metric_set import (
@@ -37,8 +45,10 @@ from unirae.metrics.set_metrics import SetMetric
 from unirae.models.encoders.absent import AbsentEncoder
 from unirae.models.encoders.base import Encoder
 from unirae.training.callbacks.events import callbacks_of
+from unirae.training.callbacks.graceful_stop import NOTICE, STATE_KEY
 from unirae.training.csv_logger import MetricsCsv
 from unirae.training.datamodule import TrainingData
+from unirae.training.linear_probe import LinearProbe
 from unirae.training.manual import ManualModule
 from unirae.training.stage1 import Stage1
 from unirae.training.stage2 import Stage2
@@ -57,9 +67,32 @@ class Run:
     scores: dict[str, float] = field(default_factory=dict)
 
     def fit(self) -> None:
-        """Train to the end; the last scores are then in ``scores``."""
+        """Train to the end; the last scores are then in ``scores``.
+
+        Raises:
+            RunInterrupted: If the process was asked to stop; the message says what is saved.
+        """
         callbacks_of(self.trainer).append(_KeepScores(self.scores))
-        self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint)
+        try:
+            with stopping.listening(), stopping.deferred(NOTICE):
+                self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint)
+        except KeyboardInterrupt:
+            raise RunInterrupted(
+                f"interrupted at the end: the run is finished (step {self.trainer.global_step}) and saved"
+            ) from None
+        except Exception as error:
+            if isinstance(error, UserError) or not stopping.requested():
+                raise
+            log.debug("while stopping", exc_info=True)  # such as a compiler that ended by the same signal
+            kept = (
+                f"{self.module.last_checkpoint} is whole"
+                if self.module.last_checkpoint
+                else "nothing is saved"
+            )
+            raise RunInterrupted(
+                f"interrupted; the step after {self.trainer.global_step} could not be finished "
+                f"({type(error).__name__}). {kept}: repeat the command, with ckpt_path=last where there is a checkpoint"
+            ) from None
 
 
 def assemble(
@@ -88,8 +121,12 @@ def assemble(
 
     if stage not in STAGES:
         raise ConfigError(f"model.stage={stage} is unknown; choose one of {', '.join(STAGES)}")
+    check_scores(config, scores_of_run(config))
     module, data = STAGES[stage](config, trainer, checkpoint, **parts)
+    scores = _scores_of(config, module)
+    check_scores(config, scores)
     max_steps = builders.total_steps(config["trainer"], steps_per_epoch=data.steps_per_epoch)
+    start = 0 if checkpoint is None else _step_to_continue(checkpoint, max_steps=max_steps)
     limit(trainer, max_steps=max_steps)
     config["trainer"]["compile"] = resolve_compile(config["trainer"], trainer, max_steps=max_steps)
     callbacks_of(trainer).extend(
@@ -99,6 +136,7 @@ def assemble(
             experiment=experiment,
             data=data,
             build_metrics=_metrics_builder(config),
+            scores=scores,
         )
     )
     if checkpoint is not None:
@@ -106,7 +144,6 @@ def assemble(
     if trainer.is_global_zero:  # there is no process group to ask yet
         announce(module, data, max_steps=max_steps, output_dir=output_dir)
         write_run_files(output_dir, config=config, experiment=experiment)
-        start = load_tensors(checkpoint)["global_step"] if checkpoint else 0
         if checkpoint:
             log.info("continuing after step %d of %s", start, checkpoint)
         for logger in trainer.loggers:
@@ -169,6 +206,33 @@ def check_checkpoint(checkpoint: Path, stage: str) -> None:
             f"{checkpoint} is a checkpoint of kind {about['kind']!r}; this experiment trains {stage!r}. Continue it "
             "with the experiment that made it"
         )
+
+
+def _step_to_continue(checkpoint: Path, *, max_steps: int) -> int:
+    """The step that a checkpoint was saved after.
+
+    Raises:
+        RunFinished: If no step is left, and nothing that belongs to the last one.
+    """
+    content = load_tensors(checkpoint)
+    step = content["global_step"]
+    left = content["callbacks"].get(STATE_KEY, {}).get("left")
+    if step < max_steps or (step == max_steps and left):
+        return step
+    beyond = "" if step == max_steps else f", beyond the {max_steps} steps that are asked for"
+    raise RunFinished(
+        f"finished at step {step}{beyond}: {checkpoint} stays as it is; to go on, set trainer.max_steps (and "
+        "trainer.max_epochs, where it is set) to more"
+    )
+
+
+def _scores_of(config: dict[str, Any], module: ManualModule) -> list[str]:
+    """The names of the scores that a run will have, now that its encoder and its classes are known."""
+    if isinstance(module, LinearProbe):
+        return scores_of_run(config, num_classes=len(module.class_names))
+    if isinstance(module, Stage1 | Stage2) and not isinstance(module.rae.encoder, AbsentEncoder):
+        return scores_of_run(config, encoder=encoder_extractor(module.rae.encoder).name)
+    return scores_of_run(config)
 
 
 def announce(module: ManualModule, data: TrainingData, *, max_steps: int, output_dir: Path) -> None:

@@ -1,40 +1,103 @@
 """How every command starts and ends: logging, one-line errors, exit status."""
 
+import errno
 import logging
 import os
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from unirae.core import stopping
 from unirae.core.errors import RunInterrupted, UserError
+from unirae.core.log import get_logger
+
+log = get_logger(__name__)
 
 
-def run(command: Callable[[], Any]) -> int:
+def run(command: Callable[[], Any], *, kept: str = "") -> int:
     """Run a command; a mistake of the user becomes one line on stderr and a status other than 0.
 
+    Args:
+        command: what to do.
+        kept: after an interrupt, what stays and how to go on.
+
     Returns:
-        0, or 2 for a :class:`~unirae.core.errors.UserError`, or 130 after an interrupt.
+        0, or 2 for a :class:`~unirae.core.errors.UserError` and a full disk, or 130 after a request to stop
+        (:mod:`unirae.core.stopping`).
     """
     # Before torch loads OpenMP. By default a thread that waits for another spins for milliseconds; beside another
     # busy process that keeps the others from running. A short spin costs little alone (docs/log.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    try:
-        command()
-    except RunInterrupted as stop:
-        sys.stderr.write(f"{stop}\n")
-        return 130
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
-    except BrokenPipeError:
-        return 1
+    interrupted = f"interrupted; {kept}" if kept else "interrupted"
+    with stopping.listening(), _threads_leave_a_full_disk_to_us():
+        try:
+            command()
+        except RunInterrupted as stop:
+            return _interrupted(str(stop))
+        except UserError as error:
+            return _mistake(str(error))
+        except KeyboardInterrupt:
+            return _interrupted(interrupted)
+        except BrokenPipeError:
+            return 1
+        except Exception as error:
+            if stopping.requested():  # a process that this one waits for may have ended by the same signal
+                log.debug("while stopping", exc_info=True)
+                return _interrupted(interrupted)
+            if isinstance(error, OSError) and error.errno in _FULL:
+                return _mistake(_full_disk(error))
+            raise
     return 0
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""How the operating system says that a file cannot grow."""
+
+
+@contextmanager
+def _threads_leave_a_full_disk_to_us() -> Iterator[None]:
+    """TensorBoard's thread would print a traceback before its writer raises the same error here."""
+    before = threading.excepthook
+
+    def hook(met: threading.ExceptHookArgs) -> None:
+        if not (isinstance(met.exc_value, OSError) and met.exc_value.errno in _FULL):
+            before(met)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def _full_disk(error: OSError) -> str:
+    """What to say of it; if a mistake that was explained came first, as of a checkpoint before the logs, that."""
+    before: BaseException | None = error
+    while before is not None and not isinstance(before, UserError):
+        before = before.__context__
+    return str(before or f"cannot write {error.filename or 'a file'}: {error.strerror}. Free some space")
+
+
+def _mistake(message: str) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return 2
+
+
+def _interrupted(message: str) -> int:
+    if launch_rank() == 0:  # every process of a run is stopped, and one of them tells
+        sys.stderr.write(f"{message}\n")
+    return stopping.STATUS
+
+
+def launch_rank() -> int:
+    """This process's number before any process group exists (torchrun, Lightning or srun set it)."""
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    return int(next((os.environ[name] for name in names if name in os.environ), "0"))
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
@@ -55,18 +118,33 @@ def configure_logging(log_file: Path | None = None, *, rank: int = 0) -> None:
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
     handlers: list[logging.Handler] = []
     if rank == 0:
         handlers.append(_Stderr())
         if log_file is not None:
             log_file.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"))
+            handlers.append(_LogFile(log_file, encoding="utf-8", errors="backslashreplace"))
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("unirae").setLevel(os.environ.get("UNIRAE_LOG_LEVEL", "INFO"))
+
+
+class _LogFile(logging.FileHandler):
+    """A log file. Once it cannot be written (a full disk) that is one line on stderr, and no run ends for it."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say it once."""
+        if not self._told:
+            self._told = True
+            sys.stderr.write(
+                f"{self.baseFilename} cannot be written ({sys.exc_info()[1]}); the log goes on here\n"
+            )
 
 
 def quiet_libraries() -> None:

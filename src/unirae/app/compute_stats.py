@@ -53,7 +53,7 @@ class Options:
 def main() -> int:
     """Parse, compute, and turn mistakes into one line."""
     options = parse(Options)
-    return cli.run(lambda: run(options))
+    return cli.run(lambda: run(options), kept="no checkpoint was written. Repeat the command")
 
 
 def run(options: Options) -> "LatentStats":

@@ -75,16 +75,16 @@ class Options(ScoringOptions, SamplerOptions):
 def main() -> int:
     """Parse, evaluate, and turn mistakes into one line."""
     options = parse(Options)
-    return cli.run(lambda: run(options))
+    return cli.run(
+        lambda: run(options), kept="no scores were written; what the caches hold stays. Repeat the command"
+    )
 
 
 def run(options: Options) -> "Scores":
     """Sample, score, write the JSON file and show the table."""
     from unirae.app.inference import computing, pick_device
-    from unirae.app.score_table import show
+    from unirae.app.score_table import show_and_write
     from unirae.core.distributed import is_main, rank
-    from unirae.core.log import get_logger
-    from unirae.evaluation.scores import write_scores
 
     cli.quiet_libraries()
     device = pick_device(options.device)
@@ -95,10 +95,8 @@ def run(options: Options) -> "Scores":
         result = evaluate(options, names, generator, device)
         if is_main():
             output = options.output or default_output(options, generator, result)
-            write_scores(output, result)
             labels = result.settings["images"]["sampler"]["label_sampling"]
-            show(result, title=f"{result.count} samples, {labels} labels")
-            get_logger(__name__).info("scores and settings: %s", output)
+            show_and_write(result, title=f"{result.count} samples, {labels} labels", output=output)
     return result
 
 

@@ -95,7 +95,10 @@ class Report:
 def main() -> int:
     """Parse, probe, and turn mistakes into one line."""
     options = parse(Options)
-    return cli.run(lambda: run(options))
+    return cli.run(
+        lambda: run(options),
+        kept="no scores were written; features that were finished stay in the cache. Repeat the command",
+    )
 
 
 def run(options: Options) -> Report:
@@ -121,12 +124,12 @@ def run(options: Options) -> Report:
         report = evaluate(options, source, settings, device)
         if is_main():
             output = options.output or _default_output(source, options, report)
+            _show(report)  # first: these scores took long, and the disk may be full
+            for warning in report.result.warnings:
+                get_logger(__name__).warning(warning)
             write_probe(output, report.result, baselines=report.baselines)
             picture = output.with_suffix(".png")
             save_confusion(picture, report.result.confusion, report.class_names)
-            _show(report)
-            for warning in report.result.warnings:
-                get_logger(__name__).warning(warning)
             get_logger(__name__).info("scores and settings: %s; confusion matrix: %s", output, picture)
     return report
 

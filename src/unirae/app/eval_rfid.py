@@ -68,16 +68,14 @@ class Options:
 def main() -> int:
     """Parse, evaluate, and turn mistakes into one line."""
     options = parse(Options)
-    return cli.run(lambda: run(options))
+    return cli.run(lambda: run(options), kept="no scores were written. Repeat the command")
 
 
 def run(options: Options) -> "ReconstructionScores":
     """Evaluate, write the JSON file and show the table."""
     from unirae.app.inference import computing, pick_device
-    from unirae.app.score_table import show
+    from unirae.app.score_table import show_and_write
     from unirae.core.distributed import is_main, rank
-    from unirae.core.log import get_logger
-    from unirae.evaluation.scores import write_scores
     from unirae.models.loading import find_checkpoint
 
     cli.quiet_libraries()
@@ -88,9 +86,8 @@ def run(options: Options) -> "ReconstructionScores":
         result = evaluate(options, checkpoint, device)
         if is_main():
             output = options.output or _default_output(checkpoint, options, result)
-            write_scores(output, result)
-            show(result, title=f"{result.count} images of {result.settings['images']['data']}")
-            get_logger(__name__).info("scores and settings: %s", output)
+            title = f"{result.count} images of {result.settings['images']['data']}"
+            show_and_write(result, title=title, output=output)
     return result
 
 

@@ -41,8 +41,9 @@ class Options(EncoderOptions, SamplingOptions):
     metrics: str | None = None
     """Of fid, sfid, is, kid, precision, recall, density, coverage, fd (see --encoder), psnr, ssim, lpips. Default:
     fid,is,precision,recall; of a stage-1 checkpoint rfid,psnr,ssim,lpips."""
-    output: Path = Path("outputs/evaluation.json")
-    """The JSON file with scores and settings."""
+    output: Path | None = None
+    """The JSON file with scores and settings. Default: outputs/evaluation/….json, of a checkpoint eval/….json in its
+    run's folder; named by what decides the scores, so that only the same evaluation writes the same file."""
     inception_weights: str = "hub"
     """hub (torch's cache or a download), random (says so in the scores' names), or torch-fidelity's file."""
     lpips_weights: str = "hub"
@@ -73,17 +74,17 @@ class Options(EncoderOptions, SamplingOptions):
 def main() -> int:
     """Parse, evaluate, and turn mistakes into one line."""
     options = parse(Options)
-    return cli.run(lambda: run(options))
+    return cli.run(
+        lambda: run(options), kept="no scores were written; what the caches hold stays. Repeat the command"
+    )
 
 
 def run(options: Options) -> "Scores":
     """Score, write the JSON file and show the table."""
     from unirae.app.checkpoint_scores import checkpoint_kind, score_checkpoint
     from unirae.app.inference import computing, pick_device
-    from unirae.app.score_table import show
+    from unirae.app.score_table import show_and_write
     from unirae.core.distributed import is_main, rank
-    from unirae.core.log import get_logger
-    from unirae.evaluation.scores import write_scores
 
     cli.quiet_libraries()
     kind = checkpoint_kind(options.images)
@@ -95,9 +96,8 @@ def run(options: Options) -> "Scores":
         cli.configure_logging(rank=rank())
         result = evaluate(options, device)
         if is_main():
-            write_scores(options.output, result)
-            show(result, title=f"{result.count} images")
-            get_logger(__name__).info("scores and settings: %s", options.output)
+            output = options.output or _default_output(options, result)
+            show_and_write(result, title=f"{result.count} images", output=output)
     return result
 
 
@@ -142,6 +142,17 @@ def evaluate(options: Options, device: "torch.device") -> "Scores":
             )
         reference = open_reference(options, metrics, device)
         return score_images(images.images, metrics=metrics, reference=reference, reading=reading, about=about)
+
+
+def _default_output(options: Options, result: "Scores") -> Path:
+    """``outputs/evaluation/….json``; a hash of the contents and of all else that decides the scores names it."""
+    from unirae.core.io import short_code
+
+    images = result.settings["images"]
+    decisive = {key: result.settings[key] for key in ("metrics", "reference")}
+    decisive |= {key: images[key] for key in ("content_sha256", "count", "size_px")}
+    name = f"{Path(options.images).expanduser().resolve().stem}-{result.count}-{short_code(decisive)}.json"
+    return Path("outputs/evaluation") / name
 
 
 def partition(names: list[str]) -> tuple[list[str], list[str]]:

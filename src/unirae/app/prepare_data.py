@@ -37,7 +37,8 @@ class Options:
 
 def main() -> int:
     """Parse the command line, convert, and return the exit status."""
-    return cli.run(lambda: convert(parse(Options)))
+    kept = "the shards that were finished stay: repeat the command to go on from here"
+    return cli.run(lambda: convert(parse(Options)), kept=kept)
 
 
 def convert(options: Options) -> dict[str, Any]:

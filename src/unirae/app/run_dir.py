@@ -1,10 +1,16 @@
 """A run's folder: where it is, what lies in it, and how a later command finds it again."""
 
+import itertools
+import os
+import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from unirae.core.errors import ConfigError
+from unirae.core.file_lock import locked
 from unirae.core.io import write_atomically
 from unirae.core.log import get_logger
 
@@ -58,6 +64,58 @@ def resolve_resume(
     if checkpoint.resolve().parent != (output_dir / _LAST).resolve().parent:
         _refuse_to_overwrite(output_dir)
     return checkpoint, output_dir
+
+
+def is_named_by_time(folder: Path) -> bool:
+    """Whether a run's folder has a name that nobody chose."""
+    return re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d|\d+", folder.name) is not None
+
+
+def names_beside(folder: Path) -> Iterator[Path]:
+    """The folder, then others named after it: ``NAME-2``, ``NAME-3``, …"""
+    yield folder
+    yield from (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+
+
+def check_place(name: str) -> None:
+    """Refuse a place where no folder can be made, before anything is.
+
+    Raises:
+        ConfigError: If it has no name, if there is a file, or if nobody may write there.
+    """
+    if not name.strip():
+        raise ConfigError("paths.output_dir is empty: give a folder for the run, or leave it out")
+    folder = Path(name)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"paths.output_dir={folder}: {there} is a file; choose a folder for the run")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"paths.output_dir={folder}: {there} cannot be written to; choose another folder")
+
+
+@contextmanager
+def taken(folder: Path) -> Iterator[None]:
+    """Hold a run's folder, which is made if need be, until the block is over or this process ends, however it ends.
+
+    Raises:
+        BusyError: If another process holds it; the message names it.
+        UserError: If the folder cannot be made or written to.
+    """
+    busy = f"{folder} is in use by HOLDER: wait for it or stop it, or choose another folder"
+    with locked(folder / ".lock", busy=busy):
+        yield
+
+
+def prepare_folder(folder: Path, *, is_new: bool) -> None:
+    """Make sure that a folder which this process holds is free for a new run, and clear what a killed run left in it.
+
+    Raises:
+        ConfigError: If a new run would write over another one.
+    """
+    if is_new:
+        _refuse_to_overwrite(folder)
+    for leftover in (*folder.glob(".*.[0-9]*.tmp"), *folder.glob("*/.*.[0-9]*.tmp")):
+        leftover.unlink(missing_ok=True)
 
 
 def _refuse_to_overwrite(folder: Path) -> None:

@@ -41,7 +41,8 @@ class Options(SamplerOptions):
 def main() -> int:
     """Parse, sample, and turn mistakes into one line."""
     options = parse(Options)
-    return cli.run(lambda: run(options))
+    kept = f"the images in {options.output_dir} stay: repeat the command to go on from here"
+    return cli.run(lambda: run(options), kept=kept)
 
 
 def run(options: Options) -> Path:

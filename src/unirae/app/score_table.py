@@ -1,9 +1,24 @@
 """Scores on the console, by every command alike."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unirae.evaluation.scores import Scores
+
+
+def show_and_write(result: "Scores", *, title: str, output: Path) -> None:
+    """The table first: scores that took hours are seen, whatever becomes of the file.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    from unirae.core.log import get_logger
+    from unirae.evaluation.scores import write_scores
+
+    show(result, title=title)
+    write_scores(output, result)
+    get_logger(__name__).info("scores and settings: %s", output)
 
 
 def show(result: "Scores", *, title: str) -> None:

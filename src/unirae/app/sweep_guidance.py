@@ -172,7 +172,7 @@ def score_average(
         here = at_point(generator, point)
         file = folder.file(point, here.settings)
         if on_main(partial(folder.holds, file, here.settings, yardstick.confidence)):
-            shown = "is there"
+            result, shown = None, "is there"
         else:
             result = eval_fid.score_samples(
                 here,
@@ -182,9 +182,10 @@ def score_average(
                 device=device,
             )
             shown = ", ".join(f"{name} {value:.5g}" for name, value in result.labelled().items())
-            on_main(partial(keep, folder, file, result))
         if is_main():
             get_logger(__name__).info("point %d of %d, %s: %s", number, len(points), point, shown)
+        if result is not None:  # which was shown: the disk may be full
+            on_main(partial(keep, folder, file, result))
 
 
 def keep(folder: SweepFolder, file: Path, result: "Scores") -> None:

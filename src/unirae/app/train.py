@@ -2,12 +2,16 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unirae.app import cli
 from unirae.app.config import experiments
-from unirae.core.errors import ConfigError
+from unirae.core import stopping
+from unirae.core.errors import RunFinished, RunInterrupted
+from unirae.core.file_lock import BusyError
+from unirae.core.log import get_logger
 
 if TYPE_CHECKING:
     from unirae.app.composition import Composition
@@ -55,6 +59,8 @@ def _start(arguments: list[str], status: list[int]) -> None:
     def one_of_many(composition: "Composition", folder: Path) -> float | None:
         score: dict[str, float | None] = {}
         status.append(cli.run(lambda: score.update(value=scored(composition, folder=folder))))
+        if status[-1] == stopping.STATUS:
+            sys.exit(stopping.STATUS)  # and the other runs of the sweep do not begin
         return score.get("value")
 
     return run_hydra(request.for_hydra, one_of_many)
@@ -64,9 +70,7 @@ def scored(composition: "Composition", *, folder: Path | None = None) -> float |
     """Train what a command line composes to; returns the score named by ``optimized_metric``."""
     scores = train_composed(composition, folder=folder)
     metric = composition.config["optimized_metric"]
-    if metric and metric not in scores:
-        raise ConfigError(f"optimized_metric={metric}: this run has the scores {', '.join(sorted(scores))}")
-    return scores[metric] if metric else None
+    return scores.get(metric) if metric else None  # none where the run was finished before
 
 
 def train_composed(
@@ -76,19 +80,28 @@ def train_composed(
 
     Args:
         folder: of a sweep's run, in place of ``paths.output_dir``.
-        perceptual: as for :func:`train`.
+        own: as for :func:`train`.
     """
-    from unirae.app.run_dir import resolve_resume
+    from unirae.app.run_dir import check_place, is_named_by_time, names_beside, resolve_resume
 
     config = composition.config
+    if folder is None:
+        check_place(config["paths"]["output_dir"])
     checkpoint, output_dir = resolve_resume(
         config["ckpt_path"],
         output_dir=folder or Path(config["paths"]["output_dir"]),
         output_dir_given=_names_output_dir(config, composition.overrides),
         experiment=composition.experiment,
     )
-    config["paths"]["output_dir"] = str(output_dir)
-    return train(config, experiment=composition.experiment, checkpoint=checkpoint, own=own)
+    chosen = checkpoint is not None or (folder is None and _given(composition.overrides))
+    for free in names_beside(output_dir) if is_named_by_time(output_dir) and not chosen else [output_dir]:
+        config["paths"]["output_dir"] = str(free)
+        try:
+            return train(config, experiment=composition.experiment, checkpoint=checkpoint, own=own)
+        except BusyError:  # by a run that started in the same second
+            if free == output_dir and (chosen or not is_named_by_time(output_dir)):
+                raise
+    raise AssertionError("names do not end")
 
 
 def train(
@@ -105,10 +118,31 @@ def train(
         experiment: its name, for the log and for ``ckpt_path=last``.
         checkpoint: to continue from; None starts afresh.
         own: parts in place of configured ones.
-    """
-    output_dir = Path(config["paths"]["output_dir"])
-    cli.configure_logging(output_dir / "train.log", rank=_launch_rank())
 
+
+    Raises:
+        BusyError: If another process trains in the same folder.
+        RunInterrupted: If the process was asked to stop.
+    """
+    from unirae.app.run_dir import prepare_folder, taken
+
+    output_dir, rank = Path(config["paths"]["output_dir"]), cli.launch_rank()
+    with taken(output_dir) if rank == 0 else nullcontext():
+        if rank == 0:
+            prepare_folder(output_dir, is_new=checkpoint is None)
+        cli.configure_logging(output_dir / "train.log", rank=rank)
+        try:
+            return _train(config, experiment=experiment, checkpoint=checkpoint, own=own)
+        except RunFinished as end:
+            get_logger(__name__).info("%s", end)
+            return {}
+        except KeyboardInterrupt:
+            raise RunInterrupted(stopping.before_first_step(checkpoint)) from None
+
+
+def _train(
+    config: dict[str, Any], *, experiment: str, checkpoint: Path | None, own: "OwnParts | None"
+) -> dict[str, float]:
     from unirae.app.assembly import assemble
     from unirae.core.hardware import map_large_blocks
     from unirae.core.weights import weights_of_run
@@ -125,16 +159,12 @@ def _names_output_dir(config: dict[str, Any], overrides: Sequence[str]) -> bool:
     """Whether the command line or the experiment says where the run goes; else it is a new default folder."""
     from unirae.app.run_dir import RUNS
 
-    given = any(override.lstrip("+").startswith("paths.output_dir=") for override in overrides)
-    return given or Path(config["paths"]["output_dir"]).parent != RUNS
+    return _given(overrides) or Path(config["paths"]["output_dir"]).parent != RUNS
 
 
-def _launch_rank() -> int:
-    """This process's number before any process group exists (torchrun, Lightning or srun set it)."""
-    import os
-
-    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return int(next((os.environ[name] for name in names if name in os.environ), "0"))
+def _given(overrides: Sequence[str]) -> bool:
+    """Whether the command line says where the run goes."""
+    return any(override.lstrip("+").startswith("paths.output_dir=") for override in overrides)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loops.fit_loop import _FitLoop as FitLoop
 
 from unirae.app.builders import Config
 from unirae.app.run_dir import git_commit
 from unirae.app.run_settings import deciding_settings
+from unirae.app.score_names import resolve_monitor
 from unirae.core.errors import ConfigError
 from unirae.core.hardware import (
     FLOAT32_MATMUL,
@@ -63,7 +65,7 @@ def build_trainer(cfg: Config, *, output_dir: Path) -> pl.Trainer:
     accelerator = _device_type(settings["accelerator"])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(GPU|MPS) available but not used.*")
-        return pl.Trainer(
+        trainer = pl.Trainer(
             accelerator=settings["accelerator"],
             devices=devices,
             num_nodes=settings["num_nodes"],
@@ -80,6 +82,19 @@ def build_trainer(cfg: Config, *, output_dir: Path) -> pl.Trainer:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
+    # Lightning would answer SIGTERM by messages between processes in the middle of a step, and an error after it.
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    trainer.fit_loop.__class__ = _FitLoop
+    return trainer
+
+
+class _FitLoop(FitLoop):
+    """Lightning's, but the callbacks also begin and end where no step is left: one may have work to catch up on."""
+
+    @property
+    def skip(self) -> bool:
+        """Whether to do nothing at all: never."""
+        return False
 
 
 def limit(trainer: pl.Trainer, *, max_steps: int) -> None:
@@ -113,10 +128,12 @@ def build_callbacks(
     experiment: str,
     data: TrainingData,
     build_metrics: Callable[[Any], Any],
+    scores: list[str],
 ) -> list[pl.Callback]:
     """What watches the run. Order matters: scores before checkpoints, the stop request last.
 
-    ``build_metrics`` makes what the stage is scored with, from its module: metrics, or in stage 2 feature extractors.
+    ``build_metrics`` makes what the stage is scored with, from its module: metrics, or in stage 2 feature extractors;
+    ``scores`` are the names of what comes of that.
     """
     settings, stage = cfg["callbacks"], cfg["model"]["stage"]
     callbacks: list[pl.Callback] = [
@@ -145,9 +162,7 @@ def build_callbacks(
         )
     if (curves := settings["health_check"]["curves"]) is not None:
         callbacks.append(_health_check(cfg, curves))
-    keeping = dict(settings["model_checkpoint"])
-    if stage != "stage1" and keeping["monitor"] == "val/psnr":  # the default, a score of reconstructions
-        keeping["monitor"] = None
+    keeping = {**settings["model_checkpoint"], **resolve_monitor(cfg, scores)}
     checkpoints = ModelCheckpoint(folder=output_dir / "checkpoints", **keeping)
     return [*callbacks, checkpoints, GracefulStop()]
 

@@ -28,5 +28,9 @@ class NonFiniteError(UserError):
     """Training met a NaN or an infinity; the message names the step, the terms and the last good checkpoint."""
 
 
+class RunFinished(UserError):
+    """A run that was to go on has no step left; the message says how to lengthen it. Exit status 0."""
+
+
 class RunInterrupted(UserError):
     """The user stopped a run; the message says where it was saved and how to continue. Exit status 130."""

@@ -2,11 +2,28 @@
 
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unirae.core.errors import UserError
+
+_held: set[int] = set()
+
+
+def _let_go_in_child() -> None:
+    """A forked process, such as a loader's worker, has the files too: it would hold what its parent, killed, cannot."""
+    for file in _held:
+        os.close(file)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
+
+
+class BusyError(UserError):
+    """Another process holds a lock."""
 
 
 @contextmanager
@@ -15,16 +32,25 @@ def locked(path: Path, *, busy: str) -> Iterator[None]:
 
     Where the file system has no locks, nothing is locked.
 
+    Args:
+        path: in a folder that is made if need be.
+        busy: what to say if another process holds it; ``HOLDER`` in it becomes that process.
+
     Raises:
-        UserError: If another process holds it (the message is ``busy``), or if the file cannot be made.
+        BusyError: If another process holds it.
+        UserError: If the file cannot be made.
     """
     file = _taken(path, busy)
+    _held.add(file)
+    pid = os.getpid()
     try:
         yield
     finally:
-        with suppress(OSError):
-            path.unlink()
-        os.close(file)
+        if os.getpid() == pid:
+            with suppress(OSError):
+                path.unlink()
+            _held.discard(file)
+            os.close(file)
 
 
 def _taken(path: Path, busy: str) -> int:
@@ -32,6 +58,8 @@ def _taken(path: Path, busy: str) -> int:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # somebody removed the empty folder in between
+            continue
         except OSError as error:
             raise UserError(
                 f"cannot write {path}: {error.strerror or error}. Choose another folder."
@@ -39,11 +67,15 @@ def _taken(path: Path, busy: str) -> int:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            holder = os.read(file, 200).decode(errors="replace") or "another process"
             os.close(file)
-            raise UserError(busy) from None
+            raise BusyError(busy.replace("HOLDER", holder)) from None
         except OSError:
             return file
         with suppress(FileNotFoundError):  # its former holder may have removed the file that was opened here
             if os.path.samestat(os.fstat(file), path.stat()):
+                with suppress(OSError):  # a full disk: the lock holds all the same
+                    os.ftruncate(file, 0)
+                    os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
                 return file
         os.close(file)

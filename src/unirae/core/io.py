@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from unirae.core.errors import UserError, WeightsError
+from unirae.core.stopping import unfinished
 
 
 def write_atomically(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
@@ -29,6 +30,7 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Pat
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished.add(temporary)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -47,6 +49,7 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Pat
     finally:
         with suppress(OSError):  # its folder may be what could not be made
             temporary.unlink(missing_ok=True)
+        unfinished.discard(temporary)
     return path
 
 
@@ -210,6 +213,7 @@ def write_folder(folder: str | Path, fill: Callable[[Path], Any]) -> Path:
     folder = Path(folder)
     check_new_folder(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    unfinished.add(temporary)
     try:
         temporary.mkdir(parents=True)
         fill(temporary)
@@ -221,6 +225,7 @@ def write_folder(folder: str | Path, fill: Callable[[Path], Any]) -> Path:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        unfinished.discard(temporary)
     return folder
 
 

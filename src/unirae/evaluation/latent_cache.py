@@ -15,7 +15,6 @@ from typing import IO, Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from unirae.core.distributed import barrier, gather, is_main, rank, world_size
 from unirae.core.errors import ConfigError, DataError, NonFiniteError
@@ -36,6 +35,7 @@ from unirae.data.cache_plan import (
 from unirae.data.content import changes, content_of
 from unirae.data.dataset import ImageDataset
 from unirae.data.latent_cache import CachedLatents, LatentCache, require_views
+from unirae.data.loader import Loader
 from unirae.data.views import AllViews
 from unirae.evaluation.encoding import encode_views
 from unirae.evaluation.reading import Progress
@@ -238,7 +238,7 @@ def _chunks(
         for start in range(0, len(images), NETWORK_CHUNK)
     ]
     total, done = sum(map(len, shards)), 0
-    for batch in DataLoader(AllViews(dataset), batch_sampler=batches, num_workers=num_workers):
+    for batch in Loader(AllViews(dataset), batch_sampler=batches, num_workers=num_workers):
         latents = torch.stack(encode_views(rae.latents, batch["images"], device=device), dim=1)
         done += len(latents)
         if progress is not None:

@@ -11,13 +11,14 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float64, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 
 import unirae
 from unirae.core.distributed import all_sum, shard
 from unirae.core.errors import ConfigError, DataError, NonFiniteError
 from unirae.core.exact import NETWORK_CHUNK, rechunk
 from unirae.data.dataset import ImageDataset
+from unirae.data.loader import Loader
 from unirae.data.views import AllViews
 from unirae.evaluation.encoding import encode_views
 from unirae.evaluation.reading import Precision, Progress, choose_indices, describe_data
@@ -94,7 +95,7 @@ def compute_latent_stats(
 def _images(
     views: AllViews, indices: list[int], batch_size: int, num_workers: int, replaced: Tensor
 ) -> Iterator[UInt8[Tensor, "b v 3 H W"]]:
-    loader = DataLoader(Subset(views, indices), batch_size=batch_size, num_workers=num_workers)
+    loader = Loader(Subset(views, indices), batch_size=batch_size, num_workers=num_workers)
     for number, batch in enumerate(loader):
         expected = torch.tensor(indices[number * batch_size : (number + 1) * batch_size])
         replaced += (batch["index"] != expected).sum().to(replaced.device)

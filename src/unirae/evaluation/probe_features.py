@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 
 from unirae.core.cache import keep_in_cache
 from unirae.core.distributed import all_sum, gather, is_main, own_batches, rows_of_all
@@ -26,6 +26,7 @@ from unirae.core.io import load_tensors, save_tensors, sha256_of_text
 from unirae.core.log import get_logger
 from unirae.data.content import content_of
 from unirae.data.dataset import ImageDataset
+from unirae.data.loader import Loader
 from unirae.data.views import AllViews
 from unirae.models.encoders.base import Encoder
 
@@ -146,7 +147,7 @@ def extract_features(
     """
     device = torch.device(device)
     own = [index for batch in own_batches(len(dataset), NETWORK_CHUNK) for index in batch]
-    loader = DataLoader(Subset(dataset, own), batch_size=_whole_chunks(batch_size), num_workers=num_workers)
+    loader = Loader(Subset(dataset, own), batch_size=_whole_chunks(batch_size), num_workers=num_workers)
     mine, labels, shown = [], [], []
     for batch in loader:
         with exact_float32(device):

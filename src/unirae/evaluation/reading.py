@@ -6,12 +6,13 @@ from typing import Any, Literal, Protocol
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset, default_collate
 
 from unirae.core.distributed import own_batches
 from unirae.core.errors import DataError, UserError
 from unirae.core.exact import NETWORK_CHUNK, rechunk
 from unirae.data.content import recorded
+from unirae.data.loader import Loader
 from unirae.data.source import Source
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -117,7 +118,7 @@ def _collate(items: list[Any]) -> Any:
 def _read(
     dataset: EvaluationData, indices: list[int], batch_size: int, num_workers: int, replaced: Tensor
 ) -> Iterator[UInt8[Tensor, "b 3 H W"]]:
-    loader = DataLoader(
+    loader = Loader(
         _MistakesAsItems(dataset, indices),
         batch_size=batch_size,
         num_workers=num_workers,

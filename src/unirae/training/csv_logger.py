@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from unirae.core.errors import UserError
 from unirae.core.io import write_atomically
 
 
@@ -15,7 +16,8 @@ class MetricsCsv(Logger):
     """Rows keyed by ``step``; scores that arrive for a step that has a row join it.
 
     A resumed run drops the rows after the step it resumes from (they will be made again) and appends. A new
-    column rewrites the file atomically; otherwise rows are appended, so a killed run keeps what it logged.
+    column rewrites the file atomically, and so does a value for the step that was written last (a resumed run catches
+    up on scores); otherwise rows are appended, so a killed run keeps what it logged.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -23,6 +25,7 @@ class MetricsCsv(Logger):
         self.path = Path(path)
         self.columns: list[str] = ["step"]
         self._row: dict[str, Any] = {}
+        self._written: dict[str, Any] = {}  # the last row of the file
 
     @property
     def name(self) -> str:
@@ -37,14 +40,15 @@ class MetricsCsv(Logger):
     @rank_zero_only
     def start_from(self, step: int) -> None:
         """Keep the rows of an earlier part of this run up to ``step``; 0 starts afresh."""
-        rows = (
-            [row for row in read_metrics(self.path) if int(row["step"]) <= step] if self.path.exists() else []
-        )
-        if step == 0:
-            rows = []
+        found = read_metrics(self.path) if step > 0 and self.path.exists() else []
+        kept = {
+            int(row["step"]): row for row in found if int(row["step"]) <= step
+        }  # of each step the last row
+        rows = list(kept.values())
         for row in rows:
             self.columns += [name for name in row if name not in self.columns]
         self._rewrite(rows)
+        self._written = {**rows[-1], "step": int(rows[-1]["step"])} if rows else {}
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -67,12 +71,22 @@ class MetricsCsv(Logger):
         if not row:
             return
         new = [name for name in row if name not in self.columns]
-        if new or not self.path.exists():
+        again = self._written.get("step") == row["step"]
+        if again:
+            row = {**self._written, **row}
+        if new or again or not self.path.exists():
             self.columns += sorted(new)
-            self._rewrite([*(read_metrics(self.path) if self.path.exists() else []), row])
+            before: list[dict[str, Any]] = list(read_metrics(self.path)) if self.path.exists() else []
+            self._rewrite([*(before[:-1] if again else before), row])
         else:
-            with open(self.path, "a", newline="") as file:
-                csv.DictWriter(file, self.columns, restval="").writerow(row)
+            try:
+                with open(self.path, "a", newline="") as file:
+                    csv.DictWriter(file, self.columns, restval="").writerow(row)
+            except OSError as error:
+                raise UserError(
+                    f"cannot write {self.path}: {error.strerror}. Free some space; ckpt_path=last then continues"
+                ) from error
+        self._written = row
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+
+from unirae.data.loader import Loader
 
 
 class WaitClock:
@@ -48,7 +49,7 @@ class WaitClock:
         return event
 
 
-class TimedLoader(DataLoader[Any]):
+class TimedLoader(Loader):
     """A loader whose batches are waited for by ``clock``."""
 
     def __init__(self, *args: Any, clock: WaitClock, **kwargs: Any) -> None:

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from unirae.core.errors import ConfigError
 from unirae.core.hardware import keep_freed_memory
+from unirae.core.stopping import leave_signals_to_parent
 from unirae.data.dataset import ImageDataset
 from unirae.data.latent_cache import CachedLatents
 from unirae.data.order import EndlessBatches
@@ -113,6 +114,7 @@ class TrainingData(pl.LightningDataModule):
 
 def _prepare_worker(number: int) -> None:
     """A worker makes images of the same sizes over and over from the start."""
+    leave_signals_to_parent()
     keep_freed_memory()
 
 

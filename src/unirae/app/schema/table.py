@@ -42,7 +42,7 @@ class ModelCheckpoint:
     every_n_train_steps: Count | None
     keep_every_n_steps: Count | None
     monitor: str | None
-    mode: Literal["min", "max"]
+    mode: Literal["auto", "min", "max"]
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,11 @@ def announce_scoring(trainer: pl.Trainer, what: str) -> None:
 
 
 def record_scores(trainer: pl.Trainer, module: pl.LightningModule, result: Scores, *, folder: Path) -> None:
-    """Write an evaluation into its file of ``folder``, say it in the log, publish it as ``val/…``."""
+    """Say an evaluation in the log, write it into its file of ``folder``, publish it as ``val/…``."""
     if is_main():
-        write_scores(folder / f"step-{trainer.global_step:07d}.json", result)
         scores = ", ".join(f"{name} {value:.4g}" for name, value in result.labelled().items())
         log.info("step %d: %s", trainer.global_step, scores)
+        write_scores(folder / f"step-{trainer.global_step:07d}.json", result)
     publish_scores(trainer, module, {f"val/{name}": value for name, value in result.scores.items()})
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 
@@ -15,6 +14,7 @@ from unirae.evaluation.sampling import SamplerSettings
 from unirae.evaluation.scores import Scores
 from unirae.metrics.set_metrics import SetMetric, needs
 from unirae.models.denoiser import Denoiser
+from unirae.training.callbacks.after_step import AfterStep
 from unirae.training.callbacks.events import (
     announce_scoring,
     count_within_split,
@@ -25,7 +25,7 @@ from unirae.training.callbacks.events import (
 from unirae.training.stage2 import Stage2
 
 
-class GenerationMetrics(pl.Callback):
+class GenerationMetrics(AfterStep):
     """Samples every N steps, and once at the end, against the validation split; writes ``eval/step-*.json``.
 
     The samples' noise and labels are the same every time, so that scores of one run differ by its weights alone. The
@@ -66,13 +66,12 @@ class GenerationMetrics(pl.Callback):
         self.num_samples = count_within_split(trainer, self.num_samples, key=key)
         self._metrics = self.build_metrics(module)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Stage2, *args: Any) -> None:
-        """Evaluate when due, and after the last step."""
+    def is_due_now(self, trainer: pl.Trainer) -> bool:
+        """When it is time, and after the last step."""
         step = trainer.global_step
-        if is_due(step, self.every_n_steps) or step == trainer.max_steps:
-            self.evaluate(trainer, module)
+        return is_due(step, self.every_n_steps) or step == trainer.max_steps
 
-    def evaluate(self, trainer: pl.Trainer, module: Stage2) -> None:
+    def work(self, trainer: pl.Trainer, module: Stage2) -> None:
         """Sample with the EMA weights and publish the scores."""
         module.guard.check(module.last_checkpoint)  # its message names the step and the terms
         announce_scoring(trainer, f"{self.num_samples} samples")
@@ -99,6 +98,7 @@ class GenerationMetrics(pl.Callback):
             batch_size=sampler.batch_size,
             device=module.device,
             about={"step": trainer.global_step, "weights": "EMA", "sampler": sampler.describe()},
+            progress=self.leave_if_asked,
         )
 
     def _compute_reference(self, trainer: pl.Trainer, module: Stage2) -> Reference:
@@ -112,6 +112,7 @@ class GenerationMetrics(pl.Callback):
                 batch_size=self.batch_size,
                 device=module.device,
                 num_workers=trainer.datamodule.num_workers,  # pyright: ignore[reportAttributeAccessIssue]
+                progress=self.leave_if_asked,
             )
 
         return cached_reference(

@@ -1,7 +1,6 @@
 """Pictures while training stage 2: the same noise and labels, drawn by the network as it is now."""
 
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -14,6 +13,7 @@ from unirae.core.images import image_grid, save_png
 from unirae.evaluation.image_sampler import ImageSampler, LabelRule, spread_labels
 from unirae.evaluation.sampling import SamplerSettings
 from unirae.models.denoiser import Denoiser
+from unirae.training.callbacks.after_step import AfterStep
 from unirae.training.callbacks.events import is_due
 from unirae.training.stage2 import Stage2
 
@@ -21,7 +21,7 @@ _MOST_AT_ONCE = 16
 _COLUMNS = 8
 
 
-class GenerationSamples(pl.Callback):
+class GenerationSamples(AfterStep):
     """Every ``sample_every`` steps, and after the first and the last: a grid of samples of the EMA weights.
 
     Args:
@@ -38,11 +38,14 @@ class GenerationSamples(pl.Callback):
         self.folder, self.sample_every, self.count = Path(folder), sample_every, count
         self.settings = SamplerSettings(num_steps=num_steps, cfg_scale=cfg_scale)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Stage2, *args: Any) -> None:
-        """Draw when due."""
+    def is_due_now(self, trainer: pl.Trainer) -> bool:
+        """When it is time, and after the first and the last step."""
         step = trainer.global_step
-        if not (is_due(step, self.sample_every) or step in (1, trainer.max_steps)):
-            return
+        return is_due(step, self.sample_every) or step in (1, trainer.max_steps)
+
+    def work(self, trainer: pl.Trainer, module: Stage2) -> None:
+        """Draw, in the first process."""
+        step = trainer.global_step
         module.guard.check(module.last_checkpoint)  # its message names the step and the terms
         with module.whole_average() as average:
             if not is_main():

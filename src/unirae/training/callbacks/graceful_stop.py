@@ -1,43 +1,47 @@
-"""Ctrl-C loses nothing: finish the step, save, say how to continue."""
+"""A request to stop loses nothing: end the step, save, say how to continue."""
 
-import signal
-import threading
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
 
 from unirae.core.errors import RunInterrupted
-from unirae.core.log import get_logger
+from unirae.core.stopping import before_first_step
+from unirae.training.callbacks.after_step import AfterStep, stop_requested
 from unirae.training.callbacks.events import callbacks_of
 from unirae.training.callbacks.model_checkpoint import ModelCheckpoint
 from unirae.training.manual import ManualModule
 
-log = get_logger(__name__)
+NOTICE = "stopping after this step; press ctrl-C again to stop at once without saving"
+"""What a run says when it hears of a request."""
 
 
 class GracefulStop(pl.Callback):
-    """On SIGINT or SIGTERM: let the running step end, save ``last.ckpt``, leave. A second signal leaves at once."""
+    """On a request to stop (:mod:`unirae.core.stopping`): let the running step end, save ``last.ckpt``, leave.
+
+    The last of the callbacks. Its part of a checkpoint says which of the others left their work after that step.
+    """
 
     def __init__(self) -> None:
-        self._requested: int | None = None
-        self._previous: dict[int, Any] = {}
+        self._trainer: pl.Trainer | None = None
+        self._left: list[str] = []
 
     def on_train_start(self, trainer: pl.Trainer, module: ManualModule) -> None:
-        """Listen for the signals (only the main thread can)."""
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {s: signal.signal(s, self._request) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def _request(self, number: int, frame: FrameType | None) -> None:
-        if self._requested is not None:
-            self._restore()
-            raise KeyboardInterrupt
-        self._requested = number
-        log.warning("stopping after this step; press ctrl-C again to stop at once without saving")
+        """Leave again, or do first what the former part of the run left."""
+        self._trainer = trainer
+        for callback in _that_work(trainer):
+            callback.is_left = type(callback).__name__ in self._left
+        if stop_requested(trainer):
+            raise RunInterrupted(before_first_step(module.last_checkpoint))
+        for callback in _that_work(trainer):
+            if callback.is_left:
+                callback.work_unless_asked_to_stop(trainer, module)
+        if stop_requested(trainer):
+            raise RunInterrupted(before_first_step(module.last_checkpoint))
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: ManualModule, *args: Any) -> None:
-        """Save and leave if asked to; every process decides together."""
-        if not trainer.strategy.reduce_boolean_decision(self._requested is not None, all=False):
+        """Save and leave if asked to; every process decides together. A run with nothing left to do ends by itself."""
+        nothing_left = trainer.global_step == trainer.max_steps and not left_work(trainer)
+        if not stop_requested(trainer) or nothing_left:
             return
         for callback in callbacks_of(trainer):
             if isinstance(callback, ModelCheckpoint):
@@ -48,15 +52,27 @@ class GracefulStop(pl.Callback):
                 )
         raise RunInterrupted(f"interrupted after step {trainer.global_step}; this run saves no checkpoints")
 
-    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        self._restore()
+    def state_dict(self) -> dict[str, Any]:
+        """What is left to do after the step of this checkpoint."""
+        return {"left": [] if self._trainer is None else left_work(self._trainer)}
 
-    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
-        """Give the signals back."""
-        self._restore()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it."""
+        self._left = state_dict["left"]
 
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
+    @property
+    def state_key(self) -> str:
+        """Its name in a checkpoint."""
+        return STATE_KEY
+
+
+STATE_KEY = "graceful_stop"
+
+
+def left_work(trainer: pl.Trainer) -> list[str]:
+    """The callbacks whose work after the last step is still to be done, by name."""
+    return [type(callback).__name__ for callback in _that_work(trainer) if callback.is_left]
+
+
+def _that_work(trainer: pl.Trainer) -> list[AfterStep]:
+    return [callback for callback in callbacks_of(trainer) if isinstance(callback, AfterStep)]

@@ -39,11 +39,11 @@ class ModelCheckpoint(Checkpoint):
         self._saved_step = -1
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: ManualModule, *args: Any) -> None:
-        """Save what is due after this step."""
+        """Save what is due after this step; the last one's state is saved when all else is done that ends a run."""
         step = trainer.global_step
         if is_due(step, self.keep_every_n_steps):
             self._save(trainer, module, f"step-{step:07d}.ckpt")
-        if is_due(step, self.every_n_train_steps):
+        if is_due(step, self.every_n_train_steps) and step != trainer.max_steps:
             self.save_last(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: ManualModule) -> None:
@@ -76,11 +76,12 @@ class ModelCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far, so that a resumed run does not overwrite a better state."""
-        return {"best": self.best}
+        return {"best": self.best, "monitor": self.monitor}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best score."""
-        self.best = state_dict["best"]
+        """Restore the best score, if it is of the same kind."""
+        if state_dict.get("monitor", self.monitor) == self.monitor:  # checkpoints of before do not say
+            self.best = state_dict["best"]
 
     @property
     def state_key(self) -> str:

@@ -14,13 +14,14 @@ from unirae.data.content import recorded
 from unirae.data.dataset import ImageDataset
 from unirae.evaluation.linear_probe import accuracies
 from unirae.evaluation.probe_features import Features, extract_features
+from unirae.training.callbacks.after_step import AfterStep
 from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
 from unirae.training.linear_probe import LinearProbe
 
 log = get_logger(__name__)
 
 
-class ProbeAccuracy(pl.Callback):
+class ProbeAccuracy(AfterStep):
     """Scores the averaged head every N steps, and once at the end; writes ``eval/step-*.json``.
 
     The encoder is frozen and validation images are not augmented, so their features are computed once.
@@ -35,14 +36,13 @@ class ProbeAccuracy(pl.Callback):
         self.folder, self.every_n_steps, self.batch_size = Path(folder), every_n_steps, batch_size
         self._features: Features | None = None
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: LinearProbe, *args: Any) -> None:
-        """Evaluate when due, and after the last step."""
+    def is_due_now(self, trainer: pl.Trainer) -> bool:
+        """When it is time, and after the last step."""
         step = trainer.global_step
-        if is_due(step, self.every_n_steps) or step == trainer.max_steps:
-            self.evaluate(trainer, module)
+        return is_due(step, self.every_n_steps) or step == trainer.max_steps
 
     @torch.no_grad()
-    def evaluate(self, trainer: pl.Trainer, module: LinearProbe) -> None:
+    def work(self, trainer: pl.Trainer, module: LinearProbe) -> None:
         """Classify the split and publish the scores."""
         module.guard.check(module.last_checkpoint)  # its message names the step and the terms
         data, step = evaluation_data(trainer), trainer.global_step
@@ -53,6 +53,7 @@ class ProbeAccuracy(pl.Callback):
                 batch_size=self.batch_size,
                 device=module.device,
                 num_workers=trainer.datamodule.num_workers,  # pyright: ignore[reportAttributeAccessIssue]
+                progress=self.leave_if_asked,
             )
         values = self._features.values.to(module.head.linear.weight)
         logits = module.ema.average(values).float().cpu()
@@ -60,8 +61,8 @@ class ProbeAccuracy(pl.Callback):
         if is_main():
             about = {"step": step, "weights": "EMA", **describe(trainer, module)}
             content = {"metrics": metrics, "uncertainty": uncertainty, "count": len(data), "settings": about}
-            write_json(self.folder / f"step-{step:07d}.json", content)
             log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+            write_json(self.folder / f"step-{step:07d}.json", content)
         publish_scores(trainer, module, {f"val/{name}": value for name, value in metrics.items()})
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 
 from unirae.evaluation.reading import describe_data
 from unirae.evaluation.reconstruction import ReconstructionMetrics as Metrics
 from unirae.evaluation.reconstruction import evaluate_reconstruction
+from unirae.training.callbacks.after_step import AfterStep
 from unirae.training.callbacks.events import (
     announce_scoring,
     count_within_split,
@@ -19,7 +19,7 @@ from unirae.training.callbacks.events import (
 from unirae.training.stage1 import Stage1
 
 
-class ReconstructionMetrics(pl.Callback):
+class ReconstructionMetrics(AfterStep):
     """Scores the validation split every N steps, and once at the end; writes ``eval/step-*.json``.
 
     Args:
@@ -48,13 +48,12 @@ class ReconstructionMetrics(pl.Callback):
         key = "callbacks.reconstruction_metrics.num_samples"
         self.num_samples = count_within_split(trainer, self.num_samples, key=key)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Stage1, *args: Any) -> None:
-        """Evaluate when due, and after the last step."""
+    def is_due_now(self, trainer: pl.Trainer) -> bool:
+        """When it is time, and after the last step."""
         step = trainer.global_step
-        if is_due(step, self.every_n_steps) or step == trainer.max_steps:
-            self.evaluate(trainer, module)
+        return is_due(step, self.every_n_steps) or step == trainer.max_steps
 
-    def evaluate(self, trainer: pl.Trainer, module: Stage1) -> None:
+    def work(self, trainer: pl.Trainer, module: Stage1) -> None:
         """Reconstruct the split with the EMA decoder and publish the scores."""
         module.guard.check(module.last_checkpoint)  # its message names the step and the terms
         if self._metrics is None:
@@ -75,5 +74,6 @@ class ReconstructionMetrics(pl.Callback):
                 "crop": type(data.transform).__name__,
                 **describe_data(data),
             },
+            progress=self.leave_if_asked,
         )
         record_scores(trainer, module, result, folder=self.folder)

@@ -1,7 +1,6 @@
 """Pictures while training: fixed validation images beside their reconstructions."""
 
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -11,11 +10,12 @@ from torch import Tensor
 
 from unirae.core.distributed import is_main
 from unirae.core.images import image_grid, save_png, to_float, to_uint8
+from unirae.training.callbacks.after_step import AfterStep
 from unirae.training.callbacks.events import evaluation_data, is_due
 from unirae.training.stage1 import Stage1
 
 
-class ReconstructionSamples(pl.Callback):
+class ReconstructionSamples(AfterStep):
     """Every ``sample_every`` steps, and after the first and the last: originals above their EMA reconstructions.
 
     Args:
@@ -27,10 +27,15 @@ class ReconstructionSamples(pl.Callback):
     def __init__(self, *, folder: str | Path, sample_every: int, count: int = 8) -> None:
         self.folder, self.sample_every, self.count = Path(folder), sample_every, count
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Stage1, *args: Any) -> None:
-        """Draw when due."""
+    def is_due_now(self, trainer: pl.Trainer) -> bool:
+        """When it is time, and after the first and the last step."""
         step = trainer.global_step
-        if is_main() and (is_due(step, self.sample_every) or step in (1, trainer.max_steps)):
+        return is_due(step, self.sample_every) or step in (1, trainer.max_steps)
+
+    def work(self, trainer: pl.Trainer, module: Stage1) -> None:
+        """Draw, in the first process."""
+        step = trainer.global_step
+        if is_main():
             grid = self.draw(trainer, module)
             save_png(self.folder / f"step-{step:07d}.png", grid)
             for logger in trainer.loggers:

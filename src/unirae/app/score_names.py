@@ -1,0 +1,95 @@
+"""The scores that a run will have, by name, and the keys of the configuration that choose one of them."""
+
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from unirae.core.errors import ConfigError
+
+Mode = Literal["max", "min"]
+
+_HIGHER_IS_BETTER = ("psnr", "ssim", "is", "precision", "recall", "density", "coverage", "top1", "top5")
+_OF_PAIRS = ("psnr", "ssim")
+
+
+def scores_of_run(config: dict[str, Any], *, encoder: str = "*", num_classes: int | None = None) -> list[str]:
+    """The names under which a run logs its scores: ``val/psnr``, ``val/fid``, …
+
+    Args:
+        config: of the run, resolved.
+        encoder: what scores in the features of the encoder call it; ``*`` while that is not known.
+        num_classes: of the data, for the linear probe; None while that is not known.
+    """
+    callbacks, stage = config["callbacks"], config["model"]["stage"]
+    if stage == "linear_probe":
+        return ["val/top1"] if num_classes is not None and num_classes < 6 else ["val/top1", "val/top5"]
+    scored_by = {"stage1": "reconstruction_metrics", "stage2": "generation_metrics"}.get(stage)
+    if scored_by is None:
+        return []
+    settings = callbacks[scored_by]
+    return [f"val/{_recorded(name, settings, encoder)}" for name in settings["metrics"]]
+
+
+def _recorded(name: str, settings: dict[str, Any], encoder: str) -> str:
+    """What a metric's score is called: by the encoder, and of random weights with a word that says so."""
+    if name in ("fd", "rfd"):
+        return f"{name}_{encoder}"
+    if name == "lpips":
+        return "lpips_random" if settings["lpips_weights"] == "random" else name
+    random = name not in _OF_PAIRS and settings["inception_weights"] == "random"
+    return f"{name}_random_inception" if random else name
+
+
+def resolve_monitor(config: dict[str, Any], scores: list[str]) -> dict[str, Any]:
+    """``monitor`` and ``mode`` of ``callbacks.model_checkpoint`` as the callback takes them.
+
+    ``auto`` is ``val/psnr`` in a stage 1 that scores it, and no score elsewhere. The mode follows from the score.
+
+    Raises:
+        ConfigError: If the run will have no such score, or the mode keeps the worst of it.
+    """
+    settings = config["callbacks"]["model_checkpoint"]
+    monitor, mode = settings["monitor"], settings["mode"]
+    if monitor == "auto":
+        fitting = config["model"]["stage"] == "stage1" and "val/psnr" in scores
+        monitor = "val/psnr" if fitting else None
+    elif monitor is not None:
+        check_score("callbacks.model_checkpoint.monitor", monitor, scores)
+    better = "max" if monitor is None else _better(monitor)
+    if monitor is not None and mode not in ("auto", better):
+        raise ConfigError(
+            f"callbacks.model_checkpoint.mode={mode} would keep the worst state: of {monitor} the "
+            f"{'higher' if better == 'max' else 'lower'} is the better; leave it out, or set {better}"
+        )
+    return {"monitor": monitor, "mode": better}
+
+
+def check_score(key: str, name: str, scores: list[str]) -> None:
+    """Refuse a score that a run will not have.
+
+    Raises:
+        ConfigError: If it is none of them; the message names them.
+    """
+    if any(fnmatchcase(name, score) for score in scores):
+        return
+    known = (
+        f"its scores are {', '.join(s.replace('*', '<encoder>') for s in scores)}"
+        if scores
+        else "it has none"
+    )
+    raise ConfigError(f"{key}={name}: this run will have no such score; {known}")
+
+
+def check_scores(config: dict[str, Any], scores: list[str]) -> None:
+    """Check every key that names a score, before anything long begins.
+
+    Raises:
+        ConfigError: If one names a score that the run will not have.
+    """
+    resolve_monitor(config, scores)
+    if (wanted := config["optimized_metric"]) is not None:
+        check_score("optimized_metric", wanted, scores)
+
+
+def _better(score: str) -> Mode:
+    plain = score.removeprefix("val/").removesuffix("_random_inception")
+    return "max" if plain in _HIGHER_IS_BETTER else "min"
