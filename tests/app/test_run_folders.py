@@ -102,8 +102,8 @@ def test_a_killed_process_holds_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("paths.output_dir=", "error: paths.output_dir is empty: give a folder for the run"),
-        ("paths.output_dir='  '", "error: paths.output_dir is empty"),
+        ("paths.output_dir=", "error: paths.output_dir=: give a path"),
+        ("paths.output_dir='  '", "error: paths.output_dir=  : give a path"),
         ("paths.output_dir=null", "error: paths.output_dir"),
         ("paths.output_dir=file", "error: paths.output_dir=file: file is a file; choose a folder"),
         ("paths.output_dir=file/below", "error: paths.output_dir=file/below: "),

@@ -77,15 +77,12 @@ def names_beside(folder: Path) -> Iterator[Path]:
     yield from (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
 
 
-def check_place(name: str) -> None:
+def check_place(folder: Path) -> None:
     """Refuse a place where no folder can be made, before anything is.
 
     Raises:
-        ConfigError: If it has no name, if there is a file, or if nobody may write there.
+        ConfigError: If there is a file, or if nobody may write there.
     """
-    if not name.strip():
-        raise ConfigError("paths.output_dir is empty: give a folder for the run, or leave it out")
-    folder = Path(name)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise ConfigError(f"paths.output_dir={folder}: {there} is a file; choose a folder for the run")

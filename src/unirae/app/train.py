@@ -86,7 +86,7 @@ def train_composed(
 
     config = composition.config
     if folder is None:
-        check_place(config["paths"]["output_dir"])
+        check_place(Path(config["paths"]["output_dir"]))
     checkpoint, output_dir = resolve_resume(
         config["ckpt_path"],
         output_dir=folder or Path(config["paths"]["output_dir"]),
