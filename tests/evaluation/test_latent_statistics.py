@@ -37,6 +37,7 @@ class Shuffled:
         self._source = source
         self._order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0)).tolist()
         self.name, self.fingerprint = source.name, source.fingerprint
+        self.content = source.content
 
     def __len__(self):
         return len(self._order)
@@ -72,7 +73,8 @@ def test_a_random_transform_is_drawn_once_per_image():
     tokens = torch.cat([rae.tokens(image[None] / 255) for image in images]).double().numpy()
     stats = compute_latent_stats(rae, data)
     close(stats, tokens.mean(0), tokens.var(0))
-    assert stats.info["transform"] == {"name": "ScaleShift", "drawn_with_seed": 3}
+    scales = {"size": [32, 32], "min_scale": 0.85, "max_scale": 1.1, "max_shift": 0.08}
+    assert stats.info["transform"] == {"name": "ScaleShift", **scales, "drawn_with_seed": 3}
 
 
 def test_per_channel_pools_over_positions():

@@ -31,6 +31,12 @@ class Noise:
         self._pixels = (colours + random.uniform(0, 55, colours.shape) * (1 + seed / 4)).clip(0, 255)
         self.fingerprint = {"source": self.name, "seed": seed, "count": count}
 
+    def content(self, *, anew: bool = False) -> dict:
+        return self.fingerprint
+
+    def name_of(self, index: int) -> None:
+        return None
+
     def __len__(self) -> int:
         return len(self._pixels)
 

@@ -54,7 +54,15 @@ def _reconstructions(options: "Options") -> "Scores":
     from unirae.app.stored_images import is_reference_file
 
     why = "a stage-1 checkpoint reconstructs the images of --reference, cropped to its own size"
-    others = ("images_split", "reference_split", "size", "reference_samples", "is_order", "cache")
+    others = (
+        "images_split",
+        "reference_split",
+        "size",
+        "reference_samples",
+        "is_order",
+        "cache",
+        "verify_contents",
+    )
     _refuse(options, (*others, *_ENCODER), why)
     reference = None if options.reference is None else str(Path(options.reference).expanduser())
     is_file = reference is not None and is_reference_file(reference)
@@ -131,5 +139,6 @@ def _samples(options: "Options") -> "Scores":
             confidence=options.confidence,
             resamples=options.resamples,
             cache=options.cache,
+            verify_contents=options.verify_contents,
         )
     )

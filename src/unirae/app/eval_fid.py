@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unirae.app import cli
 from unirae.app.generator import describe_program, labels_of, open_generator
-from unirae.app.options import Switch, parse
+from unirae.app.options import Flag, Switch, parse
 from unirae.app.sampler_options import SamplerOptions
 from unirae.core.errors import ConfigError, WeightsError
 
@@ -57,6 +57,8 @@ class ScoringOptions:
     """Of a bootstrap."""
     cache: Switch = True
     """Keep references of data in the user's cache folder, and look for them there."""
+    verify_contents: Flag = False
+    """Find kept references by every byte of the images' files, also where there are many (docs/data.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,10 +179,21 @@ def open_reference(
     _refuse_of_other_references(options)
     if options.reference != "data":
         return reference_of_spec(
-            options.reference, metrics, split=options.reference_split, size=size, **reading
+            options.reference,
+            metrics,
+            split=options.reference_split,
+            size=size,
+            verify_contents=options.verify_contents,
+            **reading,
         )
     split = options.split or "train"
-    data = choose_data(options.data, options.data_dir, generator.about["config"]["data"], split=split)
+    data = choose_data(
+        options.data,
+        options.data_dir,
+        generator.about["config"]["data"],
+        split=split,
+        verify_contents=options.verify_contents,
+    )
     return reference_of_data(
         build_dataset(data, split=split, size=size, use="eval"),
         needs(metrics, of_reference=True),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unirae.app import cli
 from unirae.app.encoder_source import EncoderKind
-from unirae.app.options import Switch, parse
+from unirae.app.options import Flag, Switch, parse
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class Options:
     """Where the weights of a checkpoint's encoder lie, if not where the checkpoint says."""
     cache: Switch = True
     """Keep features in files, and use them next time."""
+    verify_contents: Flag = False
+    """Find kept features by every byte of the images' files, also where there are many (docs/data.md)."""
     cache_dir: Path | None = None
     """Where. Default: the environment's UNIRAE_CACHE_DIR, or ~/.cache/unirae."""
     output: Path | None = None
@@ -141,6 +143,7 @@ def evaluate(options: Options, source: "EncoderSource", settings: "ProbeSettings
     import unirae
     from unirae.app.builders import build_dataset
     from unirae.app.inference import choose_data
+    from unirae.data.content import recorded
     from unirae.evaluation.linear_probe import evaluate_probe
     from unirae.evaluation.probe_features import check_classes
 
@@ -152,14 +155,14 @@ def evaluate(options: Options, source: "EncoderSource", settings: "ProbeSettings
     trained_on = (source.data or {}) if options.data is None else {}
     data = choose_data(options.data, options.data_dir, trained_on, split="train")
     splits = [build_dataset(data, split=split, size=size, use="eval") for split in ("train", "val")]
-    num_classes = check_classes(splits[0])
+    num_classes = max(map(check_classes, splits))
     about = {
         "encoder_checkpoint": options.encoder_checkpoint,
         **source.about,
         "input_size_px": size,
         "crop": data["eval_transform"]["_target_"],
         "data": splits[1].source.name,
-        "fingerprints": {"train": splits[0].source.fingerprint, "val": splits[1].source.fingerprint},
+        "fingerprints": {"train": recorded(splits[0].source), "val": recorded(splits[1].source)},
         "device": device.type,
         "versions": {"unirae": unirae.__version__, "torch": torch.__version__},
     }
@@ -172,7 +175,7 @@ def evaluate(options: Options, source: "EncoderSource", settings: "ProbeSettings
             num_classes=num_classes,
             settings=settings,
             device=device,
-            about={**about, "features": network.identity},
+            about={**about, "features": network.identity, "content_sha256": _pixels(training, validation)},
         )
     if source.encoder is not None and source.encoder.identity.weights == "random":
         results["encoder"].warnings.append(
@@ -181,6 +184,13 @@ def evaluate(options: Options, source: "EncoderSource", settings: "ProbeSettings
     return Report(
         result=results.pop("encoder"), baselines=results, class_names=tuple(splits[0].source.class_names)
     )
+
+
+def _pixels(training: "Features", validation: "Features") -> str:
+    """A name of the pixels of both splits."""
+    from unirae.core.io import sha256_of_text
+
+    return sha256_of_text(f"{training.content_sha256}/{validation.content_sha256}")
 
 
 def _networks(source: "EncoderSource", options: Options, device: Any) -> "dict[str, Pooled]":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unirae.app import cli
 from unirae.app.extractors import EncoderOptions, encoder_extractor_of
-from unirae.app.options import Switch, parse
+from unirae.app.options import Flag, Switch, parse
 from unirae.app.sampler_options import SamplingOptions
 from unirae.core.errors import ConfigError, WeightsError
 
@@ -67,6 +67,8 @@ class Options(EncoderOptions, SamplingOptions):
     """Of a bootstrap."""
     cache: Switch = True
     """Keep references that were computed in the user's cache folder, and look for them there."""
+    verify_contents: Flag = False
+    """Find kept references by every byte of the images' files, also where there are many (docs/data.md)."""
     num_workers: int | None = None
     """Processes that read images. Default: one for each core, at most four, from 1,000 images on."""
 
@@ -204,6 +206,7 @@ def open_reference(
         batch_size=options.batch_size,
         num_workers=options.num_workers,
         cache=options.cache,
+        verify_contents=options.verify_contents,
     )
 
 

@@ -50,7 +50,12 @@ def process_group(device: "torch.device") -> Iterator[None]:
 
 
 def choose_data(
-    data: str | None, data_dir: Path | None, trained_on: dict[str, Any], *, split: "Split" = "val"
+    data: str | None,
+    data_dir: Path | None,
+    trained_on: dict[str, Any],
+    *,
+    split: "Split" = "val",
+    verify_contents: bool = False,
 ) -> dict[str, Any]:
     """The resolved data configuration that ``--data`` and ``--data_dir`` mean.
 
@@ -60,6 +65,7 @@ def choose_data(
         data_dir: where the data lie, instead of where the configuration says.
         trained_on: the checkpoint's data configuration; data read without labels are also read so elsewhere.
         split: the part that is wanted; "train" leaves a folder without a validation part its usual one.
+        verify_contents: what is kept of the images is found by every byte of their files.
 
     Raises:
         ConfigError: neither a known name nor a folder.
@@ -89,6 +95,8 @@ def choose_data(
                 "choose it with --data"
             )
         own.data.data_dir = own.data.source.data_dir = str(data_dir)
+    if verify_contents and "data_dir" in own.data.source:
+        own.data.source.verify_contents = True
     return OmegaConf.to_container(own.data, resolve=True)  # type: ignore[return-value]
 
 

@@ -128,6 +128,7 @@ def reference_of_spec(
     batch_size: int = 32,
     num_workers: int | None = None,
     cache: bool = True,
+    verify_contents: bool = False,
 ) -> "Reference":
     """Whatever ``--reference`` names: a file of statistics, or images to compute them from.
 
@@ -135,6 +136,7 @@ def reference_of_spec(
         split: of a data set, or a folder below the folder.
         size: crop images to it as ADM does; None takes them as they are.
         num_samples: a seeded random subset of the images.
+        verify_contents: a kept reference is found by every byte of the images' files.
 
     Raises:
         ConfigError: an option does not apply, or the metrics need what the file has not.
@@ -152,7 +154,7 @@ def reference_of_spec(
             )
         return reference_of_file(spec, metrics, size=size, **reading)
     return reference_of_data(
-        open_images(spec, split=split, size=size).images,
+        open_images(spec, split=split, size=size, verify_contents=verify_contents).images,
         needs(metrics, of_reference=True),
         purpose="generation",
         what=spec,

@@ -24,6 +24,8 @@ NOT_DECIDING = (
     "data.num_workers",
     "data.on_bad_image",
     "data.latent_cache*",
+    "data.verify_contents",
+    "data.source.verify_contents",
     "model.sample_every",
     "model.ema_extra_decays",
     "*.remedy",

@@ -32,12 +32,15 @@ class ImageSet:
     about: dict[str, Any] = field(default_factory=dict)
 
 
-def open_images(spec: str, *, split: str | None = None, size: "Size | None" = None) -> ImageSet:
+def open_images(
+    spec: str, *, split: str | None = None, size: "Size | None" = None, verify_contents: bool = False
+) -> ImageSet:
     """Whatever ``spec`` names, every image once.
 
     Args:
         split: of a data set: any of its own names, or train and val.
         size: crop to this many pixels as ADM does; None takes images as they are, all of one size.
+        verify_contents: what is kept of the images is found by every byte of their files.
 
     Raises:
         DataError: there is nothing of that name, or nothing in it.
@@ -46,7 +49,7 @@ def open_images(spec: str, *, split: str | None = None, size: "Size | None" = No
     from unirae.data.stored import StoredImages
     from unirae.data.transforms import AdmCenterCrop
 
-    source, kind, about = _source(spec, split)
+    source, kind, about = _source(spec, split, verify_contents=verify_contents)
     transform = None if size is None else AdmCenterCrop(size=size)
     return ImageSet(images=StoredImages(source, transform=transform), kind=kind, about=about)
 
@@ -59,7 +62,7 @@ def is_reference_file(spec: str) -> bool:
     return path.suffix in (".pt", ".pth") or (path.is_file() and holds_statistics(path))
 
 
-def _source(spec: str, split: str | None) -> "tuple[Source, str, dict[str, Any]]":
+def _source(spec: str, split: str | None, *, verify_contents: bool) -> "tuple[Source, str, dict[str, Any]]":
     from unirae.app.config import data_names
     from unirae.data.npz import NpzSource
 
@@ -68,12 +71,12 @@ def _source(spec: str, split: str | None) -> "tuple[Source, str, dict[str, Any]]
         _refuse_split(spec, split)
         return NpzSource(path), "npz", {}
     if path.is_dir() and not _is_dataset(path):
-        return _folder(path, split)
+        return _folder(path, split, verify_contents=verify_contents)
     if path.exists() or spec.count("/") == 1:
-        return _hugging_face(spec, split), "dataset", {}
+        return _hugging_face(spec, split, verify_contents=verify_contents), "dataset", {}
     known = data_names()
     if spec in known:
-        return _configured(spec, split), "dataset", {}
+        return _configured(spec, split, verify_contents=verify_contents), "dataset", {}
     raise DataError(f"{spec}: there is nothing of that name; expected {EXPECTED} ({', '.join(known)})")
 
 
@@ -87,7 +90,9 @@ def _refuse_split(spec: str, split: str | None) -> None:
         raise ConfigError(f"{spec} has no splits; leave out the split {split!r}")
 
 
-def _folder(folder: Path, split: str | None) -> "tuple[Source, str, dict[str, Any]]":
+def _folder(
+    folder: Path, split: str | None, *, verify_contents: bool
+) -> "tuple[Source, str, dict[str, Any]]":
     """All images of a folder, or of its part of that name; of a folder of samples, the numbered ones."""
     from unirae.data.folder import FolderSource
     from unirae.data.listing import find_images
@@ -105,7 +110,14 @@ def _folder(folder: Path, split: str | None) -> "tuple[Source, str, dict[str, An
                 f"{folder} holds {len(files)} samples, but its settings.json speaks of {record['num_samples']}: "
                 "sampling was interrupted. Repeat its command to complete it"
             )
-    source = FolderSource(split="train", data_dir=folder, val_fraction=0.0, labels=False, files=files)
+    source = FolderSource(
+        split="train",
+        data_dir=folder,
+        val_fraction=0.0,
+        labels=False,
+        files=files,
+        verify_contents=verify_contents,
+    )
     if len(source) != len(files):
         raise ConfigError(
             f"{folder} holds {len(files)} images, of which {len(source)} lie where a data set has its training images. "
@@ -128,7 +140,7 @@ def _samples_record(folder: Path) -> dict[str, Any] | None:
     return content if ours else None
 
 
-def _hugging_face(spec: str, split: str | None) -> "Source":
+def _hugging_face(spec: str, split: str | None, *, verify_contents: bool) -> "Source":
     from unirae.data.hf import HFSource, split_names
 
     names = split_names(spec)
@@ -138,18 +150,25 @@ def _hugging_face(spec: str, split: str | None) -> "Source":
         split = names[0]
     elif split not in names:
         raise ConfigError(f"{spec} has no split {split!r}; it has {', '.join(names)}")
-    source = HFSource(split="train", data_dir=spec, train_split=split, val_fraction=0.0)
+    source = HFSource(
+        split="train",
+        data_dir=spec,
+        train_split=split,
+        val_fraction=0.0,
+        labels=False,
+        verify_contents=verify_contents,
+    )
     source.fingerprint["split"] = (
         split  # by its own name: to the source it is the training split, whatever it is
     )
     return source
 
 
-def _configured(name: str, split: str | None) -> "Source":
+def _configured(name: str, split: str | None, *, verify_contents: bool) -> "Source":
     from unirae.app.config import build
     from unirae.app.inference import choose_data
 
     if split is None:
         raise ConfigError(f"{name} has the splits train and val; say which one is meant")
-    data = choose_data(name, None, {})
+    data = choose_data(name, None, {}, verify_contents=verify_contents)
     return build(data["source"], split=split)

@@ -75,7 +75,7 @@ def read_labels(rows: "Dataset", training: "Dataset", column: str, *, what: str,
         return Labels(class_names=names, numbers=numbers)
     log.warning(
         "%s: %d of the %d images of %s have no label (None, -1 or a number without a class, column '%s'); they are "
-        "left out",
+        "left out (data.labels=false reads all images without labels)",
         *(where, len(values) - len(labelled), len(values), what, column),
     )
     return Labels(class_names=names, numbers=numbers, rows=labelled)

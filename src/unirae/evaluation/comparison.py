@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from unirae.core.records import Difference, differences
+from unirae.data.content import without_paths
 from unirae.evaluation.comparability import (
     NOT_RECORDED,
     Standing,
@@ -16,7 +17,6 @@ from unirae.evaluation.comparability import (
     same_input,
     same_order,
     standing,
-    without_paths,
 )
 from unirae.evaluation.result_file import Result
 from unirae.evaluation.score_families import family

@@ -7,7 +7,7 @@ that is the hash of everything it depends on: weights, images, crop and pooling.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -28,6 +28,7 @@ from unirae.data.content import content_of
 from unirae.data.dataset import ImageDataset
 from unirae.data.loader import Loader
 from unirae.data.views import AllViews
+from unirae.evaluation.image_hashes import HashCollector, content_sha256
 from unirae.models.encoders.base import Encoder
 
 log = get_logger(__name__)
@@ -35,16 +36,22 @@ log = get_logger(__name__)
 Pooling = Literal["avg", "cls", "both"]
 POOLINGS: tuple[Pooling, ...] = ("avg", "cls", "both")
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """One float32 vector per image and its label, on the CPU; ``replaced`` counts unreadable images."""
+    """One float32 vector per image and its label, on the CPU.
+
+    Attributes:
+        replaced: unreadable images, in whose place others were shown.
+        content_sha256: names the pixels of all images; None where these are not all.
+    """
 
     values: Float[Tensor, "n d"]
     labels: Int64[Tensor, " n"]
     replaced: int = 0
+    content_sha256: str | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -149,14 +156,17 @@ def extract_features(
     own = [index for batch in own_batches(len(dataset), NETWORK_CHUNK) for index in batch]
     loader = Loader(Subset(dataset, own), batch_size=_whole_chunks(batch_size), num_workers=num_workers)
     mine, labels, shown = [], [], []
+    hashes, done = HashCollector(len(dataset), device=device), 0
     for batch in loader:
         with exact_float32(device):
             images = to_float(batch["image"].to(device, non_blocking=True))
             mine.append(in_chunks(network, images, NETWORK_CHUNK).float().cpu())
+        hashes.update(torch.tensor(own[done : done + len(images)]), batch["image"])
+        done += len(images)
         labels.append(batch["label"])
         shown.append(batch["index"])
         if progress is not None:
-            progress(sum(map(len, labels)), len(own))
+            progress(done, len(own))
     rows = torch.tensor(own, dtype=torch.int64)
     replaced = (torch.cat(shown) != rows).sum() if shown else torch.zeros((), dtype=torch.int64)
     width = int(_over_processes(torch.tensor([mine[0].shape[1] if is_main() else 0]), device))
@@ -167,6 +177,7 @@ def extract_features(
         values=values,
         labels=_gathered(torch.cat(labels) if labels else torch.empty(0).long(), rows, len(dataset), device),
         replaced=int(_over_processes(replaced, device)),
+        content_sha256=content_sha256(hashes.compute()),
     )
 
 
@@ -194,8 +205,16 @@ def cached_features(
         if progress is not None:
             progress(len(dataset), len(dataset))
         content = load_tensors(file)
-        return Features(**{name: content[name] for name in ("values", "labels", "replaced")})
+        return Features(**{field.name: content[field.name] for field in fields(Features)})
+    if is_main():
+        log.info(
+            "no features of %s, as its images are now, are kept in %s: they are computed",
+            *(dataset.source.name, file.parent),
+        )
     features = extract_features(network, dataset, progress=progress, **options)
+    if any(gather(content_of(dataset.source) != content_of(dataset.source, anew=True))):
+        log.warning("the features are not kept: the images changed while they were computed")
+        return features
     keep_in_cache(
         lambda: save_tensors(file, {"key": key, **vars(features)}),
         f"the table of features of {dataset.source.name}",

@@ -41,7 +41,13 @@ class Result:
     def reference(self) -> dict[str, Any]:
         """What is recorded of the images or statistics that they were compared with."""
         if "fingerprints" in self.settings:  # of the linear probe
-            return {"data": self.settings.get("data"), "fingerprint": self.settings["fingerprints"]}
+            pixels = {key: self.settings[key] for key in ("content_sha256",) if key in self.settings}
+            return {
+                "data": self.settings.get("data"),
+                "fingerprint": self.settings["fingerprints"],
+                "size_px": self.settings.get("input_size_px"),
+                **pixels,
+            }
         reference = self.settings.get("reference") or {}
         if self.images.get("kind") != "reconstruction":
             return reference

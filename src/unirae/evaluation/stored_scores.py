@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
-from unirae.core.errors import ConfigError, DataError
+from unirae.core.errors import ConfigError
 from unirae.core.exact import FEATURE_CHUNK
 from unirae.data.stored import StoredImages
 from unirae.evaluation.cautions import cautions, check_counts
+from unirae.evaluation.image_pairs import find_pairs
 from unirae.evaluation.reading import Chunk, Progress, choose_indices, read_chunks
 from unirae.evaluation.reference import (
     Reference,
@@ -52,11 +53,14 @@ class Reading:
         """Which images are read."""
         return choose_indices(len(data), self.num_samples, self.seed)
 
-    def chunks(self, data: StoredImages, *, progress: Progress | None = None) -> Iterator[Chunk]:
-        """This process's share of them."""
+    def chunks(
+        self, data: StoredImages, *, order: Sequence[int] | None = None, progress: Progress | None = None
+    ) -> Iterator[Chunk]:
+        """This process's share of them; ``order`` gives the number of the image that stands at each place."""
+        indices = self.indices(data)
         return read_chunks(
             data,
-            self.indices(data),
+            indices if order is None else [order[index] for index in indices],
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             replaced=torch.zeros((), dtype=torch.int64, device=self.device),
@@ -108,12 +112,13 @@ def score_pairs(
 ) -> Scores:
     """Score each image against its original, and the set against the set of originals, in one reading of both.
 
-    Folders are paired by the names of their files, others by their order.
+    Folders are paired by the names of their files, a folder and a file of images by the numbers in its names
+    (:mod:`unirae.evaluation.image_pairs`).
 
     Raises:
-        DataError: the sets have different counts, names or sizes.
+        DataError: the sets have different counts, names or sizes, or it is not certain which images are pairs.
     """
-    _check_pairs(images, originals)
+    pairs = find_pairs(images, originals)
     check_counts(metrics, len(reading.indices(images)), "the images")
     for metric in of_pairs:
         metric.reset()
@@ -121,7 +126,10 @@ def score_pairs(
     of_originals = needs(metrics, of_reference=True)
     real = SetCollector(of_originals, count=count, device=reading.device)
     made = SetCollector(needs(metrics, of_reference=False), count=count, device=reading.device)
-    sides = reading.chunks(originals), reading.chunks(images, progress=reading.progress)
+    sides = (
+        reading.chunks(originals, order=pairs.originals),
+        reading.chunks(images, order=pairs.images, progress=reading.progress),
+    )
     for original, image in zip(*sides, strict=True):
         _check_sizes(original, image)
         real.update(original)
@@ -133,6 +141,7 @@ def score_pairs(
         "purpose": "generation",
     }
     reference = reference_of(real.compute(), of_originals, identity=identity)
+    about = {**(about or {}), "paired_by": pairs.by}
     result = _result(images, made.compute(), reference, metrics=metrics, reading=reading, about=about)
     result.estimates.update({metric.name: metric.compute() for metric in of_pairs})
     result.settings["metrics"].update({metric.name: metric.settings for metric in of_pairs})
@@ -164,21 +173,6 @@ def _result(
             **program(reading.device),
         },
     )
-
-
-def _check_pairs(images: StoredImages, originals: StoredImages) -> None:
-    if len(images) != len(originals):
-        raise DataError(
-            f"{len(images)} images and {len(originals)} originals make no pairs; PSNR, SSIM and LPIPS compare one by "
-            "one"
-        )
-    for number in range(len(images)):
-        ours, theirs = images.stem_of(number), originals.stem_of(number)
-        if ours is not None and theirs is not None and ours != theirs:
-            raise DataError(
-                f"pair {number} would be {ours} and {theirs}: pairs are found by the names of the files, which must be "
-                "the same in both folders"
-            )
 
 
 def _check_sizes(original: Chunk, image: Chunk) -> None:
