@@ -321,9 +321,16 @@ def test_the_linear_probe(compared):
 
 
 def test_a_linear_probe_does_not_depend_on_how_its_folder_is_called(compared):
-    def probe(path, names="ab"):
+    def probe(path, names="ab", **content):
+        content = {"bytes_sha256": "ef" * 32, "bytes_read": "all"} | content
         splits = {
-            split: {"source": "image_folder", "split": split, "path": path, "names_sha256": names * 32}
+            split: {
+                "source": "image_folder",
+                "split": split,
+                "path": path,
+                "names_sha256": names * 32,
+                **content,
+            }
             for split in ("train", "val")
         }
         return {
@@ -341,6 +348,65 @@ def test_a_linear_probe_does_not_depend_on_how_its_folder_is_called(compared):
     result = compared(a=probe("pictures"), b=probe("pictures", names="cd"), of=of)
     assert result.scores[0].why[1] == (
         f"reference's fingerprint.val.names_sha256: {'ab' * 18}a… in A, {'cd' * 18}c… in B"
+    )
+    result = compared(a=probe("pictures"), b=probe("pictures", bytes_sha256="12" * 32), of=of)
+    assert result.scores[0].outcome == "not comparable"
+    assert "bytes_sha256" in result.scores[0].why[0]
+    result = compared(
+        a=probe("pictures"), b=probe("pictures", bytes_sha256="12" * 32, bytes_read="a sample"), of=of
+    )
+    assert result.scores[0].outcome == "comparability unknown"
+
+
+def test_records_of_names_alone_do_not_show_that_images_are_the_same(compared):
+    splits = {
+        split: {"source": "image_folder", "split": split, "names_sha256": "ab"} for split in ("train", "val")
+    }
+    probe = {
+        "metrics": {"top1": 0.8},
+        "uncertainty": {"top1": 0.01},
+        "count": 1000,
+        "settings": {
+            "data": "image_folder",
+            "crop": "AdmCenterCrop",
+            "fingerprints": splits,
+            "input_size_px": 64,
+        },
+    }
+    of = {**GENERATION, "settings": {"images": {"sampler": {}}}}
+    result = compared(a=probe, b=probe, of=of)
+    assert result.scores[0].outcome == "comparability unknown"
+    assert result.scores[0].why[0] == "contents of the reference's images not recorded in A and B"
+
+    def seen(pixels, size=64):
+        return {**probe, "settings": {**probe["settings"], "content_sha256": pixels, "input_size_px": size}}
+
+    assert compared(a=seen("12"), b=seen("12"), of=of).scores[0].outcome == "equal"
+    assert compared(a=seen("12"), b=seen("34"), of=of).scores[0].outcome == "not comparable"
+    assert compared(a=seen("12"), b=seen("34", size=32), of=of).scores[0].outcome == "comparability unknown"
+
+
+def test_how_pairs_were_found_must_be_known(compared):
+    def pairs(**images):
+        images = {"kind": "folder", "size_px": [32, 32], "content_sha256": "11", "crop": "AsStored", **images}
+        return {
+            "metrics": {"psnr": 20.0},
+            "uncertainty": {"psnr": {"standard_error": 0.1}},
+            "count": 24,
+            "settings": {
+                "images": images,
+                "reference": {"content_sha256": "22", "purpose": "generation"},
+                "metrics": {"psnr": {"bits": 8}},
+            },
+        }
+
+    of = {**GENERATION, "settings": {"images": {"sampler": {}}}}
+    result = compared(a=pairs(), b=pairs(paired_by="numbers"), of=of)
+    assert result.scores[0].outcome == "comparability unknown"
+    assert result.scores[0].why[0] == "how images were paired not recorded in A"
+    assert (
+        compared(a=pairs(paired_by="numbers"), b=pairs(paired_by="numbers"), of=of).scores[0].outcome
+        == "equal"
     )
 
 

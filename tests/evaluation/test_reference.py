@@ -1,5 +1,7 @@
 """References: of data, the same for every batch size; of files, as they are or with a clear refusal."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -349,3 +351,58 @@ def test_a_changed_image_of_a_folder_is_another_reference(tmp_path):
     assert key(moved) == before
     Image.new("RGB", (8, 8), (200, 100, 50)).save(moved / "1.png")
     assert key(moved) != before
+
+
+def test_changed_pixels_under_the_same_names_make_the_reference_anew(tmp_path, caplog):
+    """Also of data that were prepared, and where sizes and times are those of before."""
+    import shutil
+
+    import numpy as np
+    from PIL import Image
+
+    from unirae.data.hf import HFSource
+    from unirae.data.prepare import prepare
+    from unirae.data.stored import StoredImages
+
+    caplog.set_level("INFO")
+
+    def cached(level):
+        shutil.rmtree(tmp_path / "prepared", ignore_errors=True)
+        for i in range(4):
+            file = tmp_path / f"images/{i}.bmp"
+            file.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.full((8, 8, 3), level + i, np.uint8)).save(file)
+            os.utime(file, ns=(0, 0))
+        prepare(source=tmp_path / "images", output=tmp_path / "prepared", val_fraction=0)
+        data = StoredImages(HFSource(split="train", data_dir=tmp_path / "prepared", val_fraction=0))
+        options = {"purpose": "generation", "indices": [0, 1, 2, 3], "seed": 0, "compute": lambda: of(data)}
+        return cached_reference(tmp_path / "cache", data, COLOUR, **options)
+
+    first = cached(10)
+    assert "no reference of these images, as they are now, is kept" in caplog.text
+    second, again = cached(200), cached(10)
+    assert first.identity["content_sha256"] == again.identity["content_sha256"]
+    assert first.identity["content_sha256"] != second.identity["content_sha256"]
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_reference_of_images_that_change_meanwhile_is_not_kept(tmp_path, caplog):
+    from PIL import Image
+
+    from unirae.data.folder import FolderSource
+    from unirae.data.stored import StoredImages
+
+    (tmp_path / "d").mkdir()
+    for i in range(3):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"d/{i}.png")
+    data = StoredImages(FolderSource(split="train", data_dir=tmp_path / "d", val_fraction=0.0))
+
+    def compute():
+        made = of(data)
+        Image.new("RGB", (8, 8), (200, 0, 0)).save(tmp_path / "d/2.png")
+        return made
+
+    options = {"purpose": "generation", "indices": [0, 1, 2], "seed": 0, "compute": compute}
+    cached_reference(tmp_path / "cache", data, COLOUR, **options)
+    assert "the images changed while it was computed" in caplog.text
+    assert not (tmp_path / "cache").exists()

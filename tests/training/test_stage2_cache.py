@@ -1,17 +1,21 @@
 """Stage 2 from the latent cache: the losses of encoding on the fly, and no encoder."""
 
+import os
+import shutil
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import unirae
 from app.tiny_checkpoint import write_checkpoint
 from tiny_training import tiny_config
 from unirae.app.assembly import assemble
 from unirae.core.errors import ConfigError, UserError, WeightsError
-from unirae.core.io import load_tensors, save_tensors
+from unirae.core.io import load_tensors, read_json, save_tensors, write_json
 from unirae.training import datamodule
 from unirae.training.csv_logger import read_metrics
 from unirae.training.datamodule import TrainingData
@@ -20,7 +24,9 @@ STEPS = 10
 """More than two epochs of 32 images in batches of 8: both flips of most of them."""
 
 
-def losses(folder: Path, rae: Path, *overrides: str, checkpoint: Path | None = None) -> torch.Tensor:
+def losses(
+    folder: Path, rae: Path, *overrides: str, checkpoint: Path | None = None, photos: Path | None = None
+) -> torch.Tensor:
     config = tiny_config(
         f"trainer.max_steps={STEPS}",
         f"model.rae.pretrained_decoder_path={rae}",
@@ -31,6 +37,8 @@ def losses(folder: Path, rae: Path, *overrides: str, checkpoint: Path | None = N
         stage="stage2",
     )
     config["changed_keys"] = []  # the checkpoint's shapes are not those of the tiny configuration
+    if photos is not None:
+        config["data"]["source"] = {"_target_": "unirae.data.folder.FolderSource", "data_dir": str(photos)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assemble(config, experiment="tiny", checkpoint=checkpoint).fit()
@@ -80,6 +88,68 @@ def test_a_stale_cache_is_refused(tmp_path, rae):
     losses(tmp_path / "first", rae, cache)
     with pytest.raises(ConfigError, match=r"is of other images.*the number of images \(32 there, 24 here\)"):
         losses(tmp_path / "second", rae, cache, "data.source.train_count=24")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """32 files, and how to invert them in place: same names, sizes and times."""
+    for i in range(32):
+        file = tmp_path / f"photos/train/{'ab'[i % 2]}/{i}.bmp"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file)
+    shutil.copytree(tmp_path / "photos/train", tmp_path / "photos/val")
+
+    def invert():
+        for file in (tmp_path / "photos").rglob("*.bmp"):
+            times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+            Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+            os.utime(file, ns=times)
+
+    return invert
+
+
+def test_inverted_images_are_not_trained_on_from_the_cache_of_before(tmp_path, rae, photos, caplog):
+    cache, folder = f"data.latent_cache={tmp_path / 'cache'}", tmp_path / "photos"
+    trust = "data.latent_cache_trust=true"
+    wanted = losses(tmp_path / "first", rae, cache, photos=folder)
+    photos()
+    with pytest.raises(ConfigError, match=rf"differ in: the contents of the images\. .*{trust}"):
+        losses(tmp_path / "second", rae, cache, photos=folder)
+    assert torch.equal(losses(tmp_path / "third", rae, cache, trust, photos=folder), wanted)
+    assert (
+        "taken as latents of these images, although they differ in: the contents of the images" in caplog.text
+    )
+    photos()
+    assert torch.equal(losses(tmp_path / "fourth", rae, cache, photos=folder), wanted)
+
+
+def test_a_cache_of_an_older_version_is_taken_only_if_that_is_insisted_on(tmp_path, rae, photos):
+    cache, folder = f"data.latent_cache={tmp_path / 'cache'}", tmp_path / "photos"
+    wanted = losses(tmp_path / "first", rae, cache, photos=folder)
+    plan = read_json(tmp_path / "cache/index.json")
+    kept = ("source", "split", "count", "names_sha256")
+    plan["key"]["data"] = {"path": "/old", **{key: plan["key"]["data"][key] for key in kept}}
+    write_json(tmp_path / "cache/index.json", plan)
+    with pytest.raises(ConfigError, match=r"the contents of the images \(not recorded there\)"):
+        losses(tmp_path / "second", rae, cache, photos=folder)
+    trust = "data.latent_cache_trust=true"
+    assert torch.equal(losses(tmp_path / "third", rae, cache, trust, photos=folder), wanted)
+
+
+def test_a_run_goes_on_only_with_its_own_classes(tmp_path, rae, photos, caplog):
+    folder, last = tmp_path / "photos", tmp_path / "run/checkpoints/last.ckpt"
+    losses(tmp_path / "run", rae, "trainer.max_steps=2", photos=folder)
+    for split in ("train", "val"):
+        (folder / split / "b").rename(folder / split / "c")
+    options = {"photos": folder, "checkpoint": last}
+    with pytest.raises(ConfigError, match=r"a, b there, a, c here \(class 1 is b there and c here\)"):
+        losses(tmp_path / "run", rae, "trainer.max_steps=4", **options)
+    losses(tmp_path / "run", rae, "trainer.max_steps=4", "ckpt_other_labels=true", **options)
+    assert "goes on with other classes than it was trained with: a, b there, a, c here" in caplog.text
+    for split in ("train", "val"):
+        shutil.copytree(folder / split / "a", folder / split / "d")
+    with pytest.raises(ConfigError, match=r"2 classes there, 3 here.*needs another network"):
+        losses(tmp_path / "run", rae, "trainer.max_steps=6", "ckpt_other_labels=true", **options)
 
 
 def test_a_run_does_not_continue_on_another_autoencoder(tmp_path, rae):

@@ -17,6 +17,8 @@ NOT_RECORDED = "not recorded"
 _WHERE_FROM = {"weights", "source", "published_weights", "torch_fidelity", "reference"}
 """Of an extractor's settings: where its weights came from; which they are, their hash says."""
 _DATA = ("fingerprint",)
+_OF_FILES = ("image_folder", "hf")
+"""Sources whose files anyone may change."""
 _SUBSET = {"count": None, "subset_seed": None}
 
 
@@ -181,6 +183,9 @@ def _check_reference(found: Standing, kind: Family, a: dict[str, Any], b: dict[s
     else:
         for key in _DATA if kind.of == "classes" else selections[0]:
             _check_selected(found, key, selections[0][key], selections[1][key])
+        lacking = [side for side, record in (("A", a), ("B", b)) if _lacks_contents(record["fingerprint"])]
+        if len(lacking) == 2:  # of one, the difference says so
+            found.unknown.append("contents of the reference's images not recorded in A and B")
         found.remarks.extend(_moved(a["fingerprint"], b["fingerprint"]))
 
 
@@ -192,17 +197,25 @@ def _decided_by_pixels(found: Standing, a: dict[str, Any], b: dict[str, Any]) ->
     return same is True or (same is False and a.get("size_px") == b.get("size_px"))
 
 
+def _lacks_contents(fingerprint: Any) -> bool:
+    """Whether files are known by their names alone, as older versions recorded them."""
+    if not isinstance(fingerprint, dict):
+        return False
+    if fingerprint.get("source") in _OF_FILES:
+        return "bytes_sha256" not in fingerprint
+    return any(map(_lacks_contents, fingerprint.values()))
+
+
 def _comparable(a: Any, b: Any) -> tuple[Any, Any]:
-    """Two records, in which hashes of all bytes and of a sample of them count as not recorded: they differ anyway."""
+    """Two records; where the first has a hash of all bytes and the second of a sample, that one has none of the kind."""
     if not (isinstance(a, dict) and isinstance(b, dict)):
         return a, b
     pairs = {key: _comparable(a[key], b[key]) for key in a if key in b}
     first, second = ({**side, **{k: pair[i] for k, pair in pairs.items()}} for i, side in enumerate((a, b)))
     if None not in (a.get("bytes_read"), b.get("bytes_read")) and a["bytes_read"] != b["bytes_read"]:
-        unknown = {"bytes_sha256": NOT_RECORDED, "bytes_read": NOT_RECORDED}
-        first.pop("hf_fingerprint", None)
-        second.pop("hf_fingerprint", None)
-        return {**first, **unknown}, {**second, **unknown}
+        second = {
+            k: v for k, v in second.items() if k not in ("bytes_sha256", "bytes_read", "hf_fingerprint")
+        }
     return first, second
 
 
