@@ -207,7 +207,7 @@ def _lacks_contents(fingerprint: Any) -> bool:
 
 
 def _comparable(a: Any, b: Any) -> tuple[Any, Any]:
-    """Two records; where the first has a hash of all bytes and the second of a sample, that one has none of the kind."""
+    """Two records; where one has a hash of all bytes and the other of a sample, the second has none of that kind."""
     if not (isinstance(a, dict) and isinstance(b, dict)):
         return a, b
     pairs = {key: _comparable(a[key], b[key]) for key in a if key in b}
