@@ -71,8 +71,24 @@ def test_of_a_folder_with_splits_one_must_be_named(tmp_path):
 
 def test_images_beside_class_folders_are_not_left_out_in_silence(tmp_path):
     fill(tmp_path, "a/0.png", "b/1.png", "grid.png")
-    with pytest.raises(ConfigError, match="holds 3 images, of which 2"):
+    with pytest.raises(
+        ConfigError, match="holds 3 images, of which 2 lie in its folders and 1 beside them, grid"
+    ):
         open_images(str(tmp_path))
+
+
+def test_folders_that_may_be_splits_are_not_scored_together(tmp_path):
+    fill(tmp_path / "known", "Train/0.png", "eval/1.png")
+    with pytest.raises(
+        ConfigError, match="holds 2 images, of which 1 lie where a data set has its training images"
+    ):
+        open_images(str(tmp_path / "known"))
+    fill(tmp_path / "unclear", "my_train/0.png", "my_val/1.png")
+    with pytest.raises(ConfigError, match=r"look like splits\. Name the folder that is meant, or the split"):
+        open_images(str(tmp_path / "unclear"))
+    assert len(open_images(str(tmp_path / "unclear"), split="my_val").images) == 1
+    fill(tmp_path / "classes", "00000/0.png", "01000/1.png")
+    assert len(open_images(str(tmp_path / "classes")).images) == 2
 
 
 def samples(folder, *, speaks_of):
@@ -188,7 +204,7 @@ def test_configured_data():
 @pytest.mark.parametrize("name", ["emojis", "no/such/folder", "default", "pictures.png"])
 def test_unknown_names(name):
     with pytest.raises(
-        DataError, match=rf"^{name}: there is nothing of that name; expected .*emoji, image_f"
+        DataError, match=rf"^{name}: there is nothing of that name; expected .*emoji, hf, image_f"
     ):
         open_images(name)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unirae.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from unirae.data.folder import FolderSource
     from unirae.data.source import Source
     from unirae.data.stored import StoredImages
     from unirae.data.transforms import Size
@@ -94,7 +95,6 @@ def _folder(
     folder: Path, split: str | None, *, verify_contents: bool
 ) -> "tuple[Source, str, dict[str, Any]]":
     """All images of a folder, or of its part of that name; of a folder of samples, the numbered ones."""
-    from unirae.data.folder import FolderSource
     from unirae.data.listing import find_images
 
     if split is not None:
@@ -110,21 +110,40 @@ def _folder(
                 f"{folder} holds {len(files)} samples, but its settings.json speaks of {record['num_samples']}: "
                 "sampling was interrupted. Repeat its command to complete it"
             )
-    source = FolderSource(
-        split="train",
-        data_dir=folder,
-        val_fraction=0.0,
-        labels=False,
-        files=files,
-        verify_contents=verify_contents,
-    )
+    source = _all_of(folder, files, verify_contents)
+    source.fingerprint["split"] = split  # all of the folder, which to the source are training images
+    return source, "folder", {} if record is None else {"sampler": record["settings"]}
+
+
+def _all_of(folder: Path, files: list[str], verify_contents: bool) -> "FolderSource":
+    """The files as a source, unless it is doubtful that all of them are meant: a score leaves none out in silence."""
+    from unirae.data.folder import FolderSource
+    from unirae.data.split_folders import UnclearSplitsError
+
+    advice = "Name the folder that is meant, or the split"
+    beside = [name for name in files if "/" not in name]
+    if 0 < len(beside) < len(files):
+        raise ConfigError(
+            f"{folder} holds {len(files)} images, of which {len(files) - len(beside)} lie in its folders and "
+            f"{len(beside)} beside them, {beside[0]} first. Name the folder that is meant, or move the others elsewhere"
+        )
+    try:
+        source = FolderSource(
+            split="train",
+            data_dir=folder,
+            val_fraction=0.0,
+            labels=False,
+            files=files,
+            verify_contents=verify_contents,
+        )
+    except UnclearSplitsError:
+        raise ConfigError(f"{folder} holds folders that look like splits. {advice}") from None
     if len(source) != len(files):
         raise ConfigError(
             f"{folder} holds {len(files)} images, of which {len(source)} lie where a data set has its training images. "
-            "Name the folder that is meant, or the split"
+            f"{advice}"
         )
-    source.fingerprint["split"] = split  # all of the folder, which to the source are training images
-    return source, "folder", {} if record is None else {"sampler": record["settings"]}
+    return source
 
 
 def _samples_record(folder: Path) -> dict[str, Any] | None:

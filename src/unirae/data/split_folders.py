@@ -27,6 +27,10 @@ HOW = (
 )
 
 
+class UnclearSplitsError(DataError):
+    """Folders of which it cannot be told whether they are splits."""
+
+
 def understood(name: str) -> str | None:
     """The split's word that a folder's name is; None if it is none."""
     word = _SUFFIX.sub("", name.lower().strip())
@@ -50,7 +54,8 @@ def choose_splits(
         train: the user's choice, or None to find it; likewise ``val``.
 
     Raises:
-        DataError: If a chosen folder is not there, or if it cannot be told which folders are splits.
+        DataError: If a chosen folder is not there.
+        UnclearSplitsError: If it cannot be told which folders are splits.
     """
     if train == ROOT and val is None:
         return None, None
@@ -79,7 +84,7 @@ def choose_splits(
         return None, None
     if len(folders) == 1 and words[next(iter(folders))] is not None:
         return next(iter(folders)), None
-    raise DataError(_question(where, folders, plain))
+    raise UnclearSplitsError(_question(where, folders, plain))
 
 
 def _preferred(names: list[str], words: Mapping[str, str | None]) -> list[str]:
