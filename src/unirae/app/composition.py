@@ -1,12 +1,12 @@
 """Composing the configuration with Hydra, and checking it against the table of keys."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from unirae.app.config import config_dir, experiments
 from unirae.app.overrides import as_hydra_reads, key_of
-from unirae.app.schema.check import check
+from unirae.app.schema.check import check, problems_of
 from unirae.core.errors import ConfigError
 
 _NOT_MODELS_OF_KEYS = ("experiment", "debug", "hparams_search")
@@ -105,8 +105,8 @@ def _check_experiment(overrides: Sequence[str]) -> None:
 def finish(cfg: Any, *, choices: dict[str, str | None], overrides: Sequence[str]) -> dict[str, Any]:
     """Resolve what Hydra composed, and check it against the table of keys; returns plain values.
 
-    The result also lists under ``changed_keys`` what the experiment and the command line set to other values than the
-    groups: so whoever derives a value can tell a default from somebody's wish.
+    The result also lists under ``changed_keys`` what the experiment and the command line set, so that whoever derives a
+    value can tell a default of a group from somebody's wish.
 
     Args:
         cfg: the composed ``DictConfig``, without its ``hydra`` node.
@@ -116,44 +116,98 @@ def finish(cfg: Any, *, choices: dict[str, str | None], overrides: Sequence[str]
     Raises:
         ConfigError: If a key or a value is not as the table says.
     """
-    import hydra
     from omegaconf import OmegaConf
 
+    typed = {key_of(override) for override in overrides if override.startswith("++")}
+    of_files = _keys_of_files(choices)
+    _let_files_give_way(cfg, of_files - typed, choices=choices, overrides=overrides)
     used: Any = OmegaConf.to_container(cfg, resolve=False)
-    typed = {key_of(override) for override in overrides}
-    check(
-        used, experiment=f"experiment={choices.get('experiment')}", typed=typed
-    )  # names what was set, not what follows
+    # first as it is written: names what was set, not what follows from it
+    check(used, experiment=f"experiment={choices['experiment']}", typed=typed)
     plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     resolved = check(plain)
-    groups = [
-        f"{name}={choice}" for name, choice in choices.items() if _defines_keys(name) and choice is not None
-    ]
-    # A chosen group may pull in sub-groups that the bare configuration lacks; those come with its own defaults.
-    base = hydra.compose("train", ["~experiment", *groups])
-    known = OmegaConf.to_container(base, resolve=False)
-    resolved["changed_keys"] = [*_changed_keys(used, known), *_keys_of_chosen_groups(used, overrides)]
+    packages = [o.split("=", 1)[0].split("@", 1)[1] for o in overrides if "@" in o.split("=", 1)[0]]
+    of_packages = {f"{package}.{key}" for package in packages for key in _at(used, package)}
+    resolved["changed_keys"] = sorted(key for key in of_files | typed | of_packages if _has(used, key))
     return resolved
 
 
-def _defines_keys(group: str) -> bool:
-    return group.split("@")[0] not in _NOT_MODELS_OF_KEYS and not group.startswith("hydra")
+def _keys_of_files(choices: Mapping[str, str | None]) -> set[str]:
+    """Dotted keys that the experiment and the presets set: those of their files, and of files that these build on."""
+    import yaml
+
+    found: set[str] = set()
+    files = [(group, choices.get(group)) for group in _NOT_MODELS_OF_KEYS]
+    for group, choice in files:  # which grows
+        if choice is not None:
+            content = (
+                yaml.safe_load((config_dir() / group / f"{choice}.yaml").read_text(encoding="utf-8")) or {}
+            )
+            files += [
+                (group, base)
+                for base in content.pop("defaults", [])
+                if isinstance(base, str) and base != "_self_"
+            ]
+            content.pop("hydra", None)
+            found |= set(_leaves(content))
+    return found
 
 
-def _changed_keys(used: Any, known: Any, prefix: str = "") -> list[str]:
-    """Dotted names of the values of ``used`` that are not those of ``known``."""
-    if not isinstance(used, dict) or not isinstance(known, dict):
-        return [] if used == known else [prefix.removesuffix(".")]
-    return [name for key in used for name in _changed_keys(used[key], known.get(key), f"{prefix}{key}.")]
+def _let_files_give_way(
+    cfg: Any, of_files: set[str], *, choices: Mapping[str, str | None], overrides: Sequence[str]
+) -> None:
+    """Choosing a group must be enough: what an experiment sets for the file that it chose itself is not another file's.
+
+    In the nodes that the command line fills with a file, values of the experiment stay where that file has such a key
+    of that kind, and give way to the file's own elsewhere.
+    """
+    import hydra
+    from omegaconf import OmegaConf, open_dict
+
+    chosen = tuple(
+        f"{o.split('=', 1)[0].partition('@')[2] or key_of(o).replace('/', '.')}."
+        for o in overrides
+        if not o.startswith(("++", "~", "hydra"))
+    )
+    candidates = [key for key in sorted(of_files) if key.startswith(chosen)]
+    used: Any = OmegaConf.to_container(cfg, resolve=False)
+    refused = {key for key, _ in problems_of(used)}
+    if not any(key in refused or ".architecture." in key for key in candidates):
+        return
+    groups = [
+        f"{name}={choice}" for name, choice in choices.items() if _defines_keys(name) and choice is not None
+    ]
+    own: Any = OmegaConf.to_container(hydra.compose("train", ["~experiment", *groups]), resolve=False)
+    with open_dict(cfg):
+        for key in candidates:
+            if _has(own, key) and key in refused:
+                OmegaConf.update(cfg, key, _at(own, key))
+            elif not _has(own, key) and (key in refused or ".architecture." in key):
+                node, _, name = key.rpartition(".")
+                del OmegaConf.select(cfg, node)[name]
 
 
-def _keys_of_chosen_groups(used: Any, overrides: Sequence[str]) -> list[str]:
-    """Dotted names below each package that the command line fills with a group: ``group@package=choice``."""
-    packages = [o.split("=", 1)[0].split("@", 1)[1] for o in overrides if "@" in o.split("=", 1)[0]]
-    return [f"{package}.{key}" for package in packages for key in _at(used, package)]
+def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 def _at(node: Any, dotted: str) -> Any:
     for part in dotted.split(".") if dotted else ():
         node = node[part]
     return node
+
+
+def _has(node: Any, dotted: str) -> bool:
+    for part in dotted.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+def _defines_keys(group: str) -> bool:
+    return group.split("@")[0] not in _NOT_MODELS_OF_KEYS and not group.startswith("hydra")

@@ -3,12 +3,15 @@
 from collections.abc import Collection, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from typing import Any, get_args, get_type_hints
+from typing import Any, Union, get_args, get_type_hints
 
 from unirae.app.schema.kinds import Mismatch, describe, is_text, read
 from unirae.app.schema.names import meant, nearest_keys
 from unirae.app.schema.table import ROOTS
 from unirae.core.errors import ConfigError
+
+Problems = list[tuple[str, Any, str]]
+"""(dotted key, value, what is wrong with it; nothing where no class has such a key)."""
 
 
 def check(config: dict[str, Any], *, experiment: str = "", typed: Collection[str] = ()) -> dict[str, Any]:
@@ -24,18 +27,24 @@ def check(config: dict[str, Any], *, experiment: str = "", typed: Collection[str
     Raises:
         ConfigError: If a key is unknown or missing, or a value is none of its kind; names all of them in one line.
     """
-    problems: list[str] = []
-    root = _class_of(config, ROOTS, "", problems)
-    if root is None:
-        raise ConfigError(problems[0])
-    found = _read_node(config, root, "", problems)
-    unknown = list(_unknown(config, root))
-    if unknown:
-        keys = list(_keys(config, root))
-        problems = [_of_unknown(key, value, keys, _setter(key, experiment, typed)) for key, value in unknown]
+    problems: Problems = []
+    found = _read_node(config, Union[ROOTS], "", problems)  # noqa: UP007 - of a tuple
     if problems:
-        raise ConfigError("; ".join(problems))
+        keys = list(_keys(config, Union[ROOTS]))  # noqa: UP007
+        raise ConfigError(
+            "; ".join(
+                text or _of_unknown(key, value, keys, _setter(key, experiment, typed))
+                for key, value, text in problems
+            )
+        )
     return found
+
+
+def problems_of(config: dict[str, Any]) -> list[tuple[str, Any]]:
+    """(key, value) of what :func:`check` refuses."""
+    problems: Problems = []
+    _read_node(config, Union[ROOTS], "", problems)  # noqa: UP007
+    return [(key, value) for key, value, _ in problems]
 
 
 def kinds_of(key: str) -> list[Any]:
@@ -62,7 +71,7 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def _read_node(value: Any, hint: Any, key: str, problems: list[str]) -> Any:
+def _read_node(value: Any, hint: Any, key: str, problems: Problems) -> Any:
     """The value below ``key``, read; what is wrong with it is added to ``problems``."""
     if _is_open(value):
         return value
@@ -71,19 +80,27 @@ def _read_node(value: Any, hint: Any, key: str, problems: list[str]) -> Any:
         try:
             return read(value, hint)
         except Mismatch:
-            problems.append(f"{key}={show(value)}: give {describe(hint)}")
+            problems.append((key, value, f"{key}={show(value)}: give {describe(hint)}"))
             return value
     cls = _class_of(value, classes, key, problems)
     if cls is None:
         return value
     hints, prefix = _hints(cls), f"{key}." if key else ""
     optional = {field.name for field in fields(cls) if field.default is not MISSING}
-    missing = [name for name in hints if name not in value and name not in optional]
-    problems += [f"{prefix}{name} is missing: give {describe_key(hints[name])}" for name in missing]
-    return {
-        name: _read_node(item, hints[name], f"{prefix}{name}", problems) if name in hints else item
-        for name, item in value.items()
-    }
+    for name in hints:
+        if name not in value and name not in optional:
+            problems.append(
+                (f"{prefix}{name}", None, f"{prefix}{name} is missing: give {describe_key(hints[name])}")
+            )
+    found = {}
+    for name, item in value.items():
+        if name in hints:
+            found[name] = _read_node(item, hints[name], f"{prefix}{name}", problems)
+        else:
+            found[name] = item
+            if not getattr(cls, "FREE_FORM", False):
+                problems += [(unknown, leaf, "") for unknown, leaf in _leaves(item, f"{prefix}{name}")]
+    return found
 
 
 def describe_key(hint: Any) -> str:
@@ -91,10 +108,11 @@ def describe_key(hint: Any) -> str:
     return "keys with values" if _classes(hint) else describe(hint)
 
 
-def _class_of(value: Any, classes: tuple[type, ...], key: str, problems: list[str]) -> type | None:
+def _class_of(value: Any, classes: tuple[type, ...], key: str, problems: Problems) -> type | None:
     if not isinstance(value, dict):
         group = f" To choose a file of a group: {key.replace('.', '/')}=NAME" if value is not None else ""
-        problems.append(f"{key}={show(value)}: give single keys below it, such as {key}.KEY=VALUE.{group}")
+        text = f"{key}={show(value)}: give single keys below it, such as {key}.KEY=VALUE.{group}"
+        problems.append((key, value, text))
         return None
     if len(classes) == 1:
         return classes[0]
@@ -104,21 +122,9 @@ def _class_of(value: Any, classes: tuple[type, ...], key: str, problems: list[st
     for name in path.split("."):
         chosen = chosen.get(name) if isinstance(chosen, dict) else None
     if show(chosen) not in choices:
-        problems.append(f"{key}.{path}={show(chosen)}: give {', '.join(choices)}".removeprefix("."))
+        dotted = f"{key}.{path}".removeprefix(".")
+        problems.append((dotted, chosen, f"{dotted}={show(chosen)}: give {', '.join(choices)}"))
     return choices.get(show(chosen))
-
-
-def _unknown(value: Any, hint: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of each that the table lacks."""
-    cls = _class_of(value, _classes(hint), key, []) if _classes(hint) and not _is_open(value) else None
-    if cls is None:
-        return
-    hints, prefix = _hints(cls), f"{key}." if key else ""
-    for name, item in value.items():
-        if name in hints:
-            yield from _unknown(item, hints[name], f"{prefix}{name}")
-        elif not getattr(cls, "FREE_FORM", False):
-            yield from _leaves(item, f"{prefix}{name}")
 
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
