@@ -1,6 +1,9 @@
 """Choosing a file of a group is enough: every choice with every experiment composes, and its networks can be built."""
 
+import json
 from collections.abc import Iterator
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,11 +11,15 @@ import torch
 
 from unirae.app import builders
 from unirae.app.composition import compose
-from unirae.app.config import experiments
+from unirae.app.config import build, experiments
 from unirae.app.overrides import choices
 from unirae.app.stage2 import denoiser_for
 from unirae.core.errors import ConfigError
+from unirae.evaluation.probe_features import PooledEncoder
+from unirae.models.encoders.base import Encoder
+from unirae.models.encoders.build import build_encoder
 from unirae.models.latent_stats import LatentStats
+from unirae.models.rae import token_grid
 
 OF_STAGE = {
     "stage1": ("model/encoder", "model/decoder", "model/perceptual", "model/discriminator"),
@@ -37,38 +44,50 @@ def rows(name: str) -> Iterator[list[str]]:
     for i in range(max(map(len, known.values()))):
         yield [f"{group}={known[group][i % len(known[group])]}" for group in groups]
     for model in MODELS.get(stage, ()):
-        yield [f"model={model}"]
+        yield [f"model={model}", "trainer.max_steps=100"]  # the small ones' schedules end with the run
 
 
-def build(config: dict[str, Any]) -> None:
-    """The networks of a configuration, on the meta device, with random weights."""
+@cache
+def encoder_of(node: str) -> Encoder:
+    """An encoder, once: experiments share most of them."""
+    return build_encoder(**json.loads(node))
+
+
+@cache
+def part_of(node: str, **parts: Any) -> Any:
+    """A decoder or a loss, once."""
+    return build(json.loads(node), **parts)
+
+
+def build_networks(config: dict[str, Any]) -> None:
+    """The networks of a configuration, with random weights."""
     model, stage = config["model"], config["model"]["stage"]
-    with torch.device("meta"):
-        if stage == "mae":
-            builders.build_mae(config, steps_per_epoch=100)
-            return
-        part = model["rae"] if stage == "stage2" else model
-        part["encoder"]["weights"] = "random"
-        if stage == "linear_probe":
-            builders.build_encoder(**part["encoder"])
-            return
-        noise = {"noise_tau": 0.0, "noise_kind": "uniform"} if stage == "stage2" else {}
-        rae = builders.build_rae({**part, **noise, "pretrained_decoder_path": None}, seed=0)
-        if stage == "stage2":
-            rae = rae.with_stats(
-                LatentStats(mean=torch.zeros(rae.latent_shape), var=torch.ones(rae.latent_shape))
-            )
-            denoiser_for(config, rae, num_classes=10)
-            return
-        for loss in ("perceptual", "discriminator"):
-            if "weights" in model[loss]:
-                model[loss]["weights"] = "random"
-        builders.build_stage1(config, rae, steps_per_epoch=100)
+    if stage == "mae":
+        builders.build_mae(config, steps_per_epoch=100)
+        return
+    part = model["rae"] if stage == "stage2" else model
+    encoder = encoder_of(json.dumps({**part["encoder"], "weights": "random"}))
+    with builders.keys_for(encoder_input_size="model.image_size"):
+        grid = token_grid(part["image_size"], encoder.patch_size)
+    if stage == "linear_probe":
+        PooledEncoder(encoder, model["pooling"])
+        return
+    part_of(json.dumps(part["decoder"]), token_dim=encoder.width, grid=grid)
+    if stage == "stage2":
+        rae: Any = SimpleNamespace(latent_shape=(encoder.width, *grid), stats=LatentStats())
+        denoiser_for(config, rae, num_classes=10)
+        return
+    for loss in ("perceptual", "discriminator"):
+        node = {name: "random" if name == "weights" else value for name, value in model[loss].items()}
+        part_of(json.dumps(node), **({"encoder": encoder} if loss == "perceptual" else {}))
+    builders.build_schedule(model, "scheduler", "optimizer", steps_per_epoch=100)
+    builders.build_schedule(model, "disc_scheduler", "disc_optimizer", steps_per_epoch=100)
 
 
 def refusal(config: dict[str, Any]) -> str:
     try:
-        build(config)
+        with torch.device("meta"):
+            build_networks(config)
     except ConfigError as error:
         return str(error)
     return ""
@@ -80,10 +99,10 @@ def test_every_choice_of_every_group(name, monkeypatch):
     for row in rows(name):
         config = compose([f"experiment={name}", *row])
         if problem := refusal(config):  # 64 px and a patch of 14
-            assert "image_size" in problem, row
+            assert "image_size" in problem or "use pooling=avg" in problem, row
             assert "\n" not in problem, row
             part = config["model"]["rae"] if stage_of(name) == "stage2" else config["model"]
-            part["image_size"] = 224
+            part["image_size"], config["model"]["pooling"] = 224, "avg"
             assert not refusal(config), row
 
 

@@ -1,5 +1,7 @@
 """From the resolved configuration (plain dictionaries) to objects: who needs what from whom, in one place."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -101,6 +103,18 @@ def build_data(
     )
 
 
+@contextmanager
+def keys_for(**keys: str) -> Iterator[None]:
+    """Within the block, errors about an argument call it by its key of the configuration."""
+    try:
+        yield
+    except ConfigError as error:
+        message = str(error)
+        for argument, key in keys.items():
+            message = message.replace(f"{argument}=", f"{key}=")
+        raise ConfigError(message) from None
+
+
 def build_rae(model: Config, *, seed: int, encoder: Encoder | None = None) -> RAE:
     """Encoder and decoder, new or from a file of weights; the decoder's shapes follow from the encoder's.
 
@@ -108,11 +122,9 @@ def build_rae(model: Config, *, seed: int, encoder: Encoder | None = None) -> RA
         encoder: in place of the configured one.
     """
     encoder = encoder or build_encoder(**{**model["encoder"], "seed": seed})
-    decoder = build(
-        model["decoder"],
-        token_dim=encoder.width,
-        grid=token_grid(model["image_size"], encoder.patch_size),
-    )
+    with keys_for(encoder_input_size="model.image_size"):
+        grid = token_grid(model["image_size"], encoder.patch_size)
+    decoder = build(model["decoder"], token_dim=encoder.width, grid=grid)
     if model["pretrained_decoder_path"] is not None:
         initialise_decoder(decoder, model["pretrained_decoder_path"])
     return RAE(
@@ -167,11 +179,13 @@ def build_linear_probe(cfg: Config, data: TrainingData, *, encoder: Encoder | No
         assert isinstance(dataset, ImageDataset)
         check_classes(dataset)
     encoder = encoder or build_encoder(**{**model["encoder"], "seed": cfg["seed"]})
-    token_grid(
-        model["image_size"], encoder.patch_size
-    )  # refuses a size that does not divide, before it costs time
+    with keys_for(encoder_input_size="model.image_size", pooling="model.pooling"):
+        token_grid(
+            model["image_size"], encoder.patch_size
+        )  # refuses what does not divide, before it costs time
+        network = PooledEncoder(encoder, model["pooling"])
     return LinearProbe(
-        network=PooledEncoder(encoder, model["pooling"]),
+        network=network,
         input_size=as_size(model["image_size"]),
         class_names=data.eval_dataset.source.class_names,
         optimizer=OptimizerSettings(**model["optimizer"]),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unirae import __version__
-from unirae.app.builders import Config, build_rae
+from unirae.app.builders import Config, build_rae, keys_for
 from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
@@ -46,7 +46,8 @@ class RaeSource:
         """
         if self.file is None:
             assert self.recipe is not None
-            return random_rae(**self.recipe)
+            with keys_for(encoder_input_size="model.rae.image_size"):
+                return random_rae(**self.recipe)
         return rae_from_checkpoint(
             read_checkpoint(self.file, kind="stage1"),
             encoder_weights=self.encoder_weights,

@@ -179,14 +179,13 @@ def _classes(hint: Any) -> tuple[type, ...]:
 
 
 def _mark(cls: type) -> tuple[str, list[str]]:
-    """What tells a class from the others of its node: (a key, which values): its own, or that of what it is about."""
+    """What tells a class from the others of its node: (a key, which values); of the whole configuration its model's."""
     hints = _hints(cls)
     for name in ("_target_", "kind", "stage"):
         if name in hints:
             return name, list(get_args(hints[name]))
-    name = "model" if "model" in hints else "source"
-    inner = [_mark(one) for one in _classes(hints[name])]
-    return f"{name}.{inner[0][0]}", [choice for _, choices in inner for choice in choices]
+    inner = [_mark(one) for one in _classes(hints["model"])]
+    return f"model.{inner[0][0]}", [choice for _, choices in inner for choice in choices]
 
 
 @cache
