@@ -629,7 +629,7 @@ def stage1_checkpoint(folder: Path, *overrides: str) -> Path:
         ("model.rae.image_size=480", "image_size"),
         ("model.rae.decoder.depth=99", "decoder.depth"),
         ("model.rae.encoder.name=other", "encoder.name"),
-        ("model/decoder@model.rae.decoder=vit_b", "decoder.width"),
+        ("model/decoder@model.rae.decoder=vit_b", "decoder.depth"),
     ],
 )
 def test_a_key_that_contradicts_the_checkpoint_is_refused(tmp_path, override, key):
