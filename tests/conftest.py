@@ -1,6 +1,7 @@
 """For every test: offline, one thread each (tiny tensors only wait for one another on many), and a cache of its own."""
 
 import atexit
+import logging
 import os
 import shutil
 import tempfile
@@ -15,6 +16,8 @@ atexit.register(shutil.rmtree, os.environ["UNIRAE_CACHE_DIR"], ignore_errors=Tru
 
 import torch  # noqa: E402 - which reads the number of threads
 
+from unirae.app.cli import StderrHandler  # noqa: E402
+
 
 @pytest.fixture(autouse=True)
 def float32_matmul():
@@ -22,3 +25,11 @@ def float32_matmul():
     torch.set_float32_matmul_precision("highest")
     yield
     torch.set_float32_matmul_precision("highest")
+
+
+@pytest.fixture(autouse=True)
+def log_of_commands():
+    """A command's log goes to standard error, for its whole process: none is left to the next test."""
+    yield
+    root = logging.getLogger()
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, StderrHandler)]

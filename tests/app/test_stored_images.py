@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unirae.app import evaluate, make_reference
 from unirae.app.stored_images import is_reference_file, open_images
 from unirae.core.errors import ConfigError, DataError
 
@@ -84,7 +85,7 @@ def test_folders_that_may_be_splits_are_not_scored_together(tmp_path):
     ):
         open_images(str(tmp_path / "known"))
     fill(tmp_path / "unclear", "my_train/0.png", "my_val/1.png")
-    with pytest.raises(ConfigError, match=r"look like splits\. Name the folder that is meant, or the split"):
+    with pytest.raises(ConfigError, match=r"look like splits\. Name the folder that is meant, or give --split"):
         open_images(str(tmp_path / "unclear"))
     assert len(open_images(str(tmp_path / "unclear"), split="my_val").images) == 1
     fill(tmp_path / "classes", "00000/0.png", "01000/1.png")
@@ -144,7 +145,7 @@ def test_a_data_set_on_disk(tmp_path, features):
     found = open_images(str(tmp_path / "plain"))
     assert (found.kind, reds(found.images)) == ("dataset", list(range(12)))
     assert found.images.source.fingerprint["split"] == "train"
-    with pytest.raises(ConfigError, match="has no split 'val'; it has train"):
+    with pytest.raises(ConfigError, match=r"--split val: .* has no such split; it has train"):
         open_images(str(tmp_path / "plain"), split="val")
 
 
@@ -155,14 +156,41 @@ def test_a_data_set_with_splits(tmp_path, features):
     parts = DatasetDict({name: Dataset.from_dict(part, features=features) for name, part in parts.items()})
     parts.save_to_disk(tmp_path / "parts")
     spec = str(tmp_path / "parts")
-    with pytest.raises(ConfigError, match="has the splits train, validation, extra; say which"):
+    with pytest.raises(ConfigError, match="has the splits train, validation, extra; choose one with --split"):
         open_images(spec)
-    with pytest.raises(ConfigError, match="has no split 'val'; it has train, validation, extra"):
+    with pytest.raises(ConfigError, match="has no such split; it has train, validation, extra"):
         open_images(spec, split="val")
     for split, expected in (("train", [0, 1, 2, 3]), ("validation", [100, 101, 102]), ("extra", [200, 201])):
         images = open_images(spec, split=split).images
         assert reds(images) == expected
         assert images.source.fingerprint["split"] == split
+
+
+@pytest.mark.parametrize("wrong", [None, "test"])
+@pytest.mark.parametrize("data", ["dataset", "synthetic"])
+def test_an_error_about_a_split_names_the_option_that_chooses_it(tmp_path, features, data, wrong):
+    from datasets import Dataset, DatasetDict
+
+    parts = {name: Dataset.from_dict(rows(4), features=features) for name in ("train", "validation")}
+    DatasetDict(parts).save_to_disk(tmp_path / "dataset")
+    of = str(tmp_path / "dataset") if data == "dataset" else data
+    picture(0).save(tmp_path / "image.png")
+    images = {"images": str(tmp_path), "device": "cpu", "metrics": "psnr", "size": (16, 16)}
+    calls = {
+        "--images_split": lambda: evaluate.run(
+            evaluate.Options(**images | {"images": of}, images_split=wrong)
+        ),
+        "--reference_split": lambda: evaluate.run(
+            evaluate.Options(**images, reference=of, reference_split=wrong)
+        ),
+        "--split": lambda: make_reference.run(
+            make_reference.Options(data=of, split=wrong, output=tmp_path / "o.npz", device="cpu")
+        ),
+    }
+    for option, call in calls.items():
+        said = f"choose one with {option}$" if wrong is None else f"^{option} test: .* has no such split"
+        with pytest.raises(ConfigError, match=said):
+            call()
 
 
 def test_parquet(tmp_path, features, monkeypatch):
@@ -181,7 +209,7 @@ def test_npz(tmp_path):
     np.savez(tmp_path / "images.npz", np.full((3, 4, 4, 3), 7, np.uint8))
     found = open_images(str(tmp_path / "images.npz"))
     assert (found.kind, reds(found.images)) == ("npz", [7, 7, 7])
-    with pytest.raises(ConfigError, match="has no splits; leave out the split 'val'"):
+    with pytest.raises(ConfigError, match="has no splits; leave out --split val"):
         open_images(str(tmp_path / "images.npz"), split="val")
     with pytest.raises(DataError, match="no such file"):
         open_images(str(tmp_path / "none.npz"))
@@ -192,12 +220,12 @@ def test_configured_data():
     assert (found.kind, len(found.images)) == ("dataset", 128)
     assert found.images.source.fingerprint["split"] == "val"
     assert len(open_images("synthetic", split="train", size=16).images) == 1024
-    with pytest.raises(ConfigError, match="emoji has the splits train and val; say which"):
+    with pytest.raises(ConfigError, match="emoji has the splits train and val; choose one with --split"):
         open_images("emoji")
     emoji = open_images("emoji", split="val").images
     assert emoji.transform.size == (64, 64)
     assert emoji[0]["image"].shape == (3, 64, 64)
-    with pytest.raises(ConfigError, match="split='test' is unknown; use 'train' or 'val'"):
+    with pytest.raises(ConfigError, match=r"^--split test: emoji has no such split; it has train and val"):
         open_images("emoji", split="test")
 
 

@@ -100,7 +100,7 @@ def launch_rank() -> int:
     return int(next((os.environ[name] for name in names if name in os.environ), "0"))
 
 
-class _Stderr(logging.StreamHandler[TextIO]):
+class StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to what ``sys.stderr`` is at that moment.
 
     A progress bar of rich puts itself there while it is shown, to write lines above it; a stream that was kept from
@@ -122,7 +122,7 @@ def configure_logging(log_file: Path | None = None, *, rank: int = 0) -> None:
             handler.close()
     handlers: list[logging.Handler] = []
     if rank == 0:
-        handlers.append(_Stderr())
+        handlers.append(StderrHandler())
         if log_file is not None:
             log_file.parent.mkdir(parents=True, exist_ok=True)
             handlers.append(_LogFile(log_file, encoding="utf-8", errors="backslashreplace"))

@@ -113,7 +113,9 @@ def evaluate(options: Options, device: "torch.device") -> "Scores":
 
     names = [name.strip() for name in (options.metrics or DEFAULT_METRICS).split(",")]
     of_sets, of_pairs = partition(names)
-    images = open_images(options.images, split=options.images_split, size=options.size)
+    images = open_images(
+        options.images, split=options.images_split, option="--images_split", size=options.size
+    )
     sources = metric_sources(options, of_sets, device)
     try:
         metrics = build_set_metrics(of_sets, sources) if of_sets else []
@@ -218,7 +220,9 @@ def _originals(options: Options) -> "StoredImages":
         raise ConfigError(f"psnr, ssim and lpips compare image by image; {reference} is a file of statistics")
     if options.reference_samples is not None:
         raise ConfigError("--reference_samples: psnr, ssim and lpips need every original; use --num_samples")
-    return open_images(reference, split=options.reference_split, size=options.size).images
+    return open_images(
+        reference, split=options.reference_split, option="--reference_split", size=options.size
+    ).images
 
 
 def _refuse_sampling_options(options: Options, kind: str | None) -> None:

@@ -150,11 +150,14 @@ def reference_of_spec(
     if is_reference_file(spec):
         if num_samples is not None or split is not None:
             raise ConfigError(
-                f"--reference {spec} is a file of statistics, which has neither splits nor subsets"
+                f"--reference {spec} is a file of statistics, which has neither splits nor subsets: leave out "
+                "--reference_split and --reference_samples"
             )
         return reference_of_file(spec, metrics, size=size, **reading)
     return reference_of_data(
-        open_images(spec, split=split, size=size, verify_contents=verify_contents).images,
+        open_images(
+            spec, split=split, option="--reference_split", size=size, verify_contents=verify_contents
+        ).images,
         needs(metrics, of_reference=True),
         purpose="generation",
         what=spec,

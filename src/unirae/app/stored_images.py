@@ -34,12 +34,18 @@ class ImageSet:
 
 
 def open_images(
-    spec: str, *, split: str | None = None, size: "Size | None" = None, verify_contents: bool = False
+    spec: str,
+    *,
+    split: str | None = None,
+    option: str = "--split",
+    size: "Size | None" = None,
+    verify_contents: bool = False,
 ) -> ImageSet:
     """Whatever ``spec`` names, every image once.
 
     Args:
         split: of a data set: any of its own names, or train and val.
+        option: of the command line, which chooses the split; for messages.
         size: crop to this many pixels as ADM does; None takes images as they are, all of one size.
         verify_contents: what is kept of the images is found by every byte of their files.
 
@@ -50,7 +56,7 @@ def open_images(
     from unirae.data.stored import StoredImages
     from unirae.data.transforms import AdmCenterCrop
 
-    source, kind, about = _source(spec, split, verify_contents=verify_contents)
+    source, kind, about = _source(spec, split, option, verify_contents=verify_contents)
     transform = None if size is None else AdmCenterCrop(size=size)
     return ImageSet(images=StoredImages(source, transform=transform), kind=kind, about=about)
 
@@ -63,21 +69,23 @@ def is_reference_file(spec: str) -> bool:
     return path.suffix in (".pt", ".pth") or (path.is_file() and holds_statistics(path))
 
 
-def _source(spec: str, split: str | None, *, verify_contents: bool) -> "tuple[Source, str, dict[str, Any]]":
+def _source(
+    spec: str, split: str | None, option: str, *, verify_contents: bool
+) -> "tuple[Source, str, dict[str, Any]]":
     from unirae.app.config import data_names
     from unirae.data.npz import NpzSource
 
     path = Path(spec).expanduser()
     if path.suffix == ".npz":
-        _refuse_split(spec, split)
+        _refuse_split(spec, split, option)
         return NpzSource(path), "npz", {}
     if path.is_dir() and not _is_dataset(path):
-        return _folder(path, split, verify_contents=verify_contents)
+        return _folder(path, split, option, verify_contents=verify_contents)
     if path.exists() or spec.count("/") == 1:
-        return _hugging_face(spec, split, verify_contents=verify_contents), "dataset", {}
+        return _hugging_face(spec, split, option, verify_contents=verify_contents), "dataset", {}
     known = data_names()
     if spec in known:
-        return _configured(spec, split, verify_contents=verify_contents), "dataset", {}
+        return _configured(spec, split, option, verify_contents=verify_contents), "dataset", {}
     raise DataError(f"{spec}: there is nothing of that name; expected {EXPECTED} ({', '.join(known)})")
 
 
@@ -86,13 +94,13 @@ def _is_dataset(folder: Path) -> bool:
     return written or any(folder.rglob("*.parquet"))
 
 
-def _refuse_split(spec: str, split: str | None) -> None:
+def _refuse_split(spec: str, split: str | None, option: str) -> None:
     if split is not None:
-        raise ConfigError(f"{spec} has no splits; leave out the split {split!r}")
+        raise ConfigError(f"{spec} has no splits; leave out {option} {split}")
 
 
 def _folder(
-    folder: Path, split: str | None, *, verify_contents: bool
+    folder: Path, split: str | None, option: str, *, verify_contents: bool
 ) -> "tuple[Source, str, dict[str, Any]]":
     """All images of a folder, or of its part of that name; of a folder of samples, the numbered ones."""
     from unirae.data.listing import find_images
@@ -100,7 +108,9 @@ def _folder(
     if split is not None:
         folder = folder / split
         if not folder.is_dir():
-            raise ConfigError(f"there is no folder {folder}; name the folder itself and leave the split out")
+            raise ConfigError(
+                f"{option} {split}: there is no folder {folder}; name the folder itself and leave {option} out"
+            )
     record = _samples_record(folder)
     files = find_images(folder)
     if record is not None:
@@ -110,17 +120,17 @@ def _folder(
                 f"{folder} holds {len(files)} samples, but its settings.json speaks of {record['num_samples']}: "
                 "sampling was interrupted. Repeat its command to complete it"
             )
-    source = _all_of(folder, files, verify_contents)
+    source = _all_of(folder, files, option, verify_contents)
     source.fingerprint["split"] = split  # all of the folder, which to the source are training images
     return source, "folder", {} if record is None else {"sampler": record["settings"]}
 
 
-def _all_of(folder: Path, files: list[str], verify_contents: bool) -> "FolderSource":
+def _all_of(folder: Path, files: list[str], option: str, verify_contents: bool) -> "FolderSource":
     """The files as a source, unless it is doubtful that all of them are meant: a score leaves none out in silence."""
     from unirae.data.folder import FolderSource
     from unirae.data.split_folders import UnclearSplitsError
 
-    advice = "Name the folder that is meant, or the split"
+    advice = f"Name the folder that is meant, or give {option}"
     beside = [name for name in files if "/" not in name]
     if 0 < len(beside) < len(files):
         raise ConfigError(
@@ -159,16 +169,16 @@ def _samples_record(folder: Path) -> dict[str, Any] | None:
     return content if ours else None
 
 
-def _hugging_face(spec: str, split: str | None, *, verify_contents: bool) -> "Source":
+def _hugging_face(spec: str, split: str | None, option: str, *, verify_contents: bool) -> "Source":
     from unirae.data.hf import HFSource, split_names
 
     names = split_names(spec)
     if split is None:
         if len(names) > 1:
-            raise ConfigError(f"{spec} has the splits {', '.join(names)}; say which one is meant")
+            raise ConfigError(f"{spec} has the splits {', '.join(names)}; choose one with {option}")
         split = names[0]
     elif split not in names:
-        raise ConfigError(f"{spec} has no split {split!r}; it has {', '.join(names)}")
+        raise ConfigError(f"{option} {split}: {spec} has no such split; it has {', '.join(names)}")
     source = HFSource(
         split="train",
         data_dir=spec,
@@ -183,11 +193,13 @@ def _hugging_face(spec: str, split: str | None, *, verify_contents: bool) -> "So
     return source
 
 
-def _configured(name: str, split: str | None, *, verify_contents: bool) -> "Source":
+def _configured(name: str, split: str | None, option: str, *, verify_contents: bool) -> "Source":
     from unirae.app.config import build
     from unirae.app.inference import choose_data
 
     if split is None:
-        raise ConfigError(f"{name} has the splits train and val; say which one is meant")
+        raise ConfigError(f"{name} has the splits train and val; choose one with {option}")
+    if split not in ("train", "val"):
+        raise ConfigError(f"{option} {split}: {name} has no such split; it has train and val")
     data = choose_data(name, None, {}, verify_contents=verify_contents)
     return build(data["source"], split=split)
