@@ -10,6 +10,7 @@ import importlib.util
 import re
 import runpy
 import shlex
+import tomllib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -208,3 +209,20 @@ def test_snippets_run(snippet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write["write_checkpoint"](tmp_path / "outputs/demo/rae")
     write["write_stage2_checkpoint"](tmp_path / "outputs/demo/dit", tmp_path / "outputs/demo/rae")
     exec(compile(snippet, "snippet", "exec"), {"__name__": "snippet"})
+
+
+def test_what_is_advised_to_install_is_known():
+    """This package is in no index: ``unirae[extra]`` could not be found; packages, or extras of a checkout, can."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *(one for extra in extras.values() for one in extra)]
+    known = {re.split(r"[<>=\[]", one)[0] for one in requirements}
+    files = [*DOCS, *CONFIGS.rglob("*.yaml"), *(ROOT / "src").rglob("*.py")]
+    advised = [m for file in files for m in re.findall(r"pip install ((?:-e )?'?[\w.\[\]{} -]+)", file.read_text())]
+    assert len(advised) > 8
+    for words in map(str.split, advised):
+        if words[0] == "-e":
+            assert set(re.findall(r"\w+", " ".join(words[1:]))) <= extras.keys(), words
+        else:
+            names = [word.strip("\"'.,:") for word in words if "{" not in word]  # what a program fills in
+            assert set(names) <= known | {"einops", "regex", "pillow-jxl-plugin"}, words

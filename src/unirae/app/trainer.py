@@ -117,7 +117,7 @@ def build_loggers(settings: Config, output_dir: Path) -> list[Logger]:
                 WandbLogger(project=settings["project"], save_dir=output_dir, name=output_dir.name)
             )
         except ModuleNotFoundError:
-            raise ConfigError("logger.wandb=true needs W&B: pip install 'unirae[wandb]'") from None
+            raise ConfigError("logger.wandb=true needs W&B: pip install wandb") from None
     return loggers
 
 

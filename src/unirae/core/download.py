@@ -18,6 +18,7 @@ Progress = Callable[[int, int | None], object]
 
 _CHUNK = 2**20
 _TIMEOUT_S = 30.0
+_PATIENCE_S = 5.0
 
 
 def hash_in_name(file_name: str) -> str | None:
@@ -34,6 +35,17 @@ def remote_size(url: str) -> int | None:
     except (OSError, HTTPException, ValueError):
         return None
     return int(length) if length else None
+
+
+def why_silent(url: str) -> str | None:
+    """One line where the server of an address does not answer within seconds; None where it says anything at all."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PATIENCE_S).close()
+    except urllib.error.HTTPError:
+        return None
+    except (OSError, HTTPException, ValueError) as error:
+        return _reason(error)
+    return None
 
 
 def download(

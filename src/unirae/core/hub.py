@@ -1,8 +1,55 @@
-"""What the Hugging Face hub answers, in one line that says what to do."""
+"""What the Hugging Face hub answers, or that it does not, in one line that says what to do."""
 
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from unirae.core.weights import may_ask_network
 
 _REFUSED = (401, 403)
+_PATIENCE_S = 5.0
+_silence: ContextVar[str | None] = ContextVar("silence", default=None)
+_answered: set[str] = set()
+"""Hubs that answered in this process."""
+
+
+@contextmanager
+def hub_asked_once() -> Iterator[str | None]:
+    """Within this block clients of a hub that does not answer look into their caches alone; yields why it does not.
+
+    Its clients ask again and again, for 20 to 40 seconds and with a warning each time. So it is asked one short
+    question before, by its own client, which knows proxies and certificates. An error inside the block is then
+    explained by :func:`hub_problem`.
+    """
+    from huggingface_hub import constants
+
+    silent = _why_silent(constants.ENDPOINT) if may_ask_network() else None
+    token = _silence.set(silent)
+    switches = [constants, sys.modules.get("datasets.config")] if silent else []
+    before = [(module, module.HF_HUB_OFFLINE) for module in switches if module is not None]
+    try:
+        for module, _ in before:
+            module.HF_HUB_OFFLINE = True
+        yield silent
+    finally:
+        for module, value in before:
+            module.HF_HUB_OFFLINE = value
+        _silence.reset(token)
+
+
+def _why_silent(endpoint: str) -> str | None:
+    """One line where the hub does not answer within seconds; None where it says anything at all."""
+    from huggingface_hub.utils import get_session, httpx
+
+    if endpoint in _answered:
+        return None
+    try:
+        get_session().head(endpoint, timeout=_PATIENCE_S)
+    except (httpx.HTTPError, OSError) as error:
+        return f"{endpoint} does not answer: {first_line(error)}"
+    _answered.add(endpoint)
+    return None
 
 
 def hub_problem(error: BaseException, repository: str) -> str:
@@ -10,9 +57,19 @@ def hub_problem(error: BaseException, repository: str) -> str:
 
     Gated models are what users stumble over: the hub's own words go over many lines and transformers' hide them.
     """
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
 
     chain = list(_causes(error))
+    if (silent := _silence.get()) and any(
+        isinstance(cause, OfflineModeIsEnabled | LocalEntryNotFoundError) for cause in chain
+    ):
+        return f"{repository} is not in the hub's cache here, and {silent}"
     if any(isinstance(cause, GatedRepoError) for cause in chain):
         return gated(repository)
     if any(isinstance(cause, RepositoryNotFoundError) for cause in chain):

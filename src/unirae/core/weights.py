@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from unirae.core.download import download, hash_in_name
+from unirae.core.download import download, hash_in_name, why_silent
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.log import get_logger
 
@@ -145,6 +145,8 @@ def _cached_download(url: str, file_name: str, what: str, option: str) -> Path:
         raise WeightsError(
             f"{what}: there is no {path}, and HF_HUB_OFFLINE forbids to download {url}. {remedy}"
         )
+    if silent := why_silent(url):
+        raise WeightsError(f"{what}: there is no {path}, and {url} does not answer ({silent}). {remedy}")
     log.info("downloading %s from %s to %s", what, url, path)
     try:
         download(url, path, sha256=hash_in_name(file_name))

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unirae.core.errors import DataError
+from unirae.core.hub import hub_asked_once
 from unirae.core.log import get_logger
 from unirae.data.content import File, content_of_files, labels_sha256
 from unirae.data.decode import BadImageError, read_rgb
@@ -149,7 +150,7 @@ def _open(where: str, subset: str | None) -> Any:
         elif path.is_file() and path.suffix == ".parquet":
             return load_dataset("parquet", data_files=str(path))
         elif not path.exists() and where.count("/") <= 1 and not where.startswith((".", "/", "~")):
-            return load_dataset(where, name=subset)
+            return _from_hub(where, subset)
     except IndexError:  # how load_from_disk says that there is nothing
         raise DataError(
             f"{where}: the data set, or a split of it, holds no rows; give one with images"
@@ -159,6 +160,22 @@ def _open(where: str, subset: str | None) -> Any:
         raise DataError(f"cannot read the dataset {where}: {reason}. {_expected()}") from error
     problem = "does not exist" if not path.exists() else "is not a Hugging Face dataset"
     raise DataError(f"{where} {problem}. {_expected()}")
+
+
+def _from_hub(where: str, subset: str | None) -> Any:
+    """A data set of the hub, or of its cache where the hub does not answer."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    with hub_asked_once() as silent:
+        try:
+            return load_dataset(where, name=subset)
+        except (DatasetsError, OSError) as error:
+            if silent is None:
+                raise
+            raise DataError(
+                f"the dataset {where} is neither here nor in the hub's cache, and {silent}. {_expected()}"
+            ) from error
 
 
 def _is_saved(path: Path) -> bool:

@@ -111,4 +111,4 @@ def read_photo(name: str) -> Image.Image:
         path = resources.files(distribution).joinpath(*folders, file)
         if path.is_file():
             return read_rgb(path.read_bytes())
-    raise DataError(f"data=photos needs {package}/{file}: pip install 'unirae[photos]'")
+    raise DataError(f"data=photos needs {package}/{file}: pip install scikit-image scikit-learn")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from unirae.core.errors import WeightsError
-from unirae.core.hub import hub_problem
+from unirae.core.hub import hub_asked_once, hub_problem
 
 _ALWAYS = re.compile(r"(config|preprocessor_config)\.json|README\.md|LICEN[CS]E.*")
 _WEIGHTS = (
@@ -70,10 +70,11 @@ class HuggingFaceHub:
         """See :class:`Hub`."""
         from huggingface_hub import HfApi
 
-        try:
-            info = HfApi().model_info(repository, files_metadata=True, timeout=20)
-        except _failures() as error:
-            raise _refused(error, repository) from None
+        with hub_asked_once():
+            try:
+                info = HfApi().model_info(repository, files_metadata=True, timeout=20)
+            except _failures() as error:
+                raise _refused(error, repository) from None
         siblings = {file.rfilename: file for file in info.siblings or []}
         names = choose(list(siblings), repository)
         return Listing(

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from unirae.core.errors import WeightsError
-from unirae.core.hub import hub_problem
+from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.weights import carried_folder
 
 _KINDS = {
@@ -54,20 +54,26 @@ def config_file(source: str, option: str = "--kind") -> Path:
         )
     if (carried := carried_folder(source)) is not None:
         return carried / "config.json"
-    try:
-        for local_files_only in (True, False):  # first what is here: a hub that is away costs many seconds
-            found = cached_file(
+
+    def cached(*, local_files_only: bool) -> str | None:
+        try:
+            return cached_file(
                 source,
                 "config.json",
                 local_files_only=local_files_only,
                 _raise_exceptions_for_missing_entries=False,
                 _raise_exceptions_for_connection_errors=False,
             )
-            if found is not None:
-                return Path(found)
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"no encoder {source}: {hub_problem(error, source)}") from None
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"no encoder {source}: {hub_problem(error, source)}") from None
+
+    if here := cached(local_files_only=True):
+        return Path(here)
+    with hub_asked_once() as silent:
+        if fetched := cached(local_files_only=False):
+            return Path(fetched)
+    nor_there = f"nor in the hub's cache, and {silent}" if silent else "nor in the hub's cache or on the hub"
     raise WeightsError(
-        f"no encoder {source}: no such file or folder here, and no such model in the hub's cache or on the hub. Fetch "
-        f"it where there is a network (`hf download {source} --local-dir DIR`) and give DIR"
+        f"no encoder {source}: no such file or folder here, {nor_there}. Fetch it where there is a network "
+        f"(`hf download {source} --local-dir DIR`) and give DIR"
     )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError, WeightsError
-from unirae.core.hub import hub_problem
+from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.log import get_logger
 from unirae.models.encoders.base import Backbone, Encoder, as_pair, plain_norm
 from unirae.models.encoders.hf_attention import use_our_attention
@@ -169,13 +169,14 @@ class HFEncoder(Encoder):
 
         file = None
         for local_files_only in (True,) if local_only or Path(source).is_dir() else (True, False):
-            file = file or cached_file(
-                source,
-                "preprocessor_config.json",
-                local_files_only=local_files_only,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-            )
+            with nullcontext() if file or local_files_only else hub_asked_once():
+                file = file or cached_file(
+                    source,
+                    "preprocessor_config.json",
+                    local_files_only=local_files_only,
+                    _raise_exceptions_for_missing_entries=False,
+                    _raise_exceptions_for_connection_errors=False,
+                )
         content = {} if file is None else json.loads(Path(file).read_text())
         if not content and required:
             raise WeightsError(
@@ -213,15 +214,14 @@ class HFEncoder(Encoder):
 
 def _here_first(source: str, load: Callable[..., T], *, local_only: bool = False) -> T:
     """``load(local_files_only=…)``, first from what is here: a hub that is away costs many seconds."""
-    last_error: Exception | None = None
+    problem = ""
     for local_files_only in (True,) if local_only or Path(source).is_dir() else (True, False):
-        try:
-            with quiet_transformers():
+        with quiet_transformers(), nullcontext() if local_files_only else hub_asked_once():
+            try:
                 return load(local_files_only=local_files_only)
-        except (OSError, ValueError) as error:
-            last_error = error
-    assert last_error is not None
-    raise WeightsError(f"cannot load the encoder from {source}: {hub_problem(last_error, source)}") from None
+            except (OSError, ValueError) as error:
+                problem = hub_problem(error, source)
+    raise WeightsError(f"cannot load the encoder from {source}: {problem}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError, WeightsError
-from unirae.core.hub import hub_problem
+from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.io import load_safetensors, load_tensors, read_json
 from unirae.models.encoders.base import Backbone, Encoder, as_pair, plain_norm
 from unirae.models.encoders.identity import EncoderIdentity
@@ -65,12 +65,13 @@ class TimmEncoder(Encoder):
         if Path(source).is_dir():
             return cls._with_statistics(*cls._from_folder(Path(source), options))
         if source == name:
-            try:
-                backbone = cls.skeleton(options, pretrained=True)
-            except (OSError, ConfigError) as error:
-                raise WeightsError(
-                    f"cannot load {name} from timm's hub: {hub_problem(error, repository(name) or name)}"
-                ) from None
+            with hub_asked_once():
+                try:
+                    backbone = cls.skeleton(options, pretrained=True)
+                except (OSError, ConfigError) as error:
+                    raise WeightsError(
+                        f"cannot load {name} from timm's hub: {hub_problem(error, repository(name) or name)}"
+                    ) from None
         else:
             backbone = cls.skeleton(options)
             state = {key: t for key, t in _read(source).items() if not key.startswith(_HEADS)}
