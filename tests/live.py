@@ -24,7 +24,8 @@ def _in_child(command: str, words: list[str], folder: Path, before: Callable[[],
         os.dup2(file.fileno(), 1)
     os.chdir(folder)
     os.environ["OMP_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a fork server ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a fork server ignores
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
     sys.argv = [command, *words]
     if before is not None:
         before()
