@@ -18,7 +18,9 @@ _CONTEXT.set_forkserver_preload(["live", "tiny_training", "hydra", "unirae.app.t
 def _in_child(command: str, words: list[str], folder: Path, before: Callable[[], Any] | None) -> None:
     import importlib
 
-    multiprocessing.set_start_method("fork", force=True)  # of loader workers, as in a command that a user starts
+    multiprocessing.set_start_method(
+        "fork", force=True
+    )  # of loader workers, as in a command that a user starts
     os.setsid()  # a group of its own, as a shell or timeout makes
     with open(folder / f"stderr-{os.getpid()}", "wb", buffering=0) as file:
         os.dup2(file.fileno(), 2)

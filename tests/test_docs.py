@@ -218,7 +218,9 @@ def test_what_is_advised_to_install_is_known():
     requirements = [*project["dependencies"], *(one for extra in extras.values() for one in extra)]
     known = {re.split(r"[<>=\[]", one)[0] for one in requirements}
     files = [*DOCS, *CONFIGS.rglob("*.yaml"), *(ROOT / "src").rglob("*.py")]
-    advised = [m for file in files for m in re.findall(r"pip install ((?:-e )?'?[\w.\[\]{} -]+)", file.read_text())]
+    advised = [
+        m for file in files for m in re.findall(r"pip install ((?:-e )?'?[\w.\[\]{} -]+)", file.read_text())
+    ]
     assert len(advised) > 8
     for words in map(str.split, advised):
         if words[0] == "-e":

@@ -85,7 +85,9 @@ def test_folders_that_may_be_splits_are_not_scored_together(tmp_path):
     ):
         open_images(str(tmp_path / "known"))
     fill(tmp_path / "unclear", "my_train/0.png", "my_val/1.png")
-    with pytest.raises(ConfigError, match=r"look like splits\. Name the folder that is meant, or give --split"):
+    with pytest.raises(
+        ConfigError, match=r"look like splits\. Name the folder that is meant, or give --split"
+    ):
         open_images(str(tmp_path / "unclear"))
     assert len(open_images(str(tmp_path / "unclear"), split="my_val").images) == 1
     fill(tmp_path / "classes", "00000/0.png", "01000/1.png")
