@@ -230,7 +230,7 @@ def mae_checkpoint(tmp_path_factory) -> Path:
             ["data.global_batch_size=9", "trainer.accumulate_grad_batches=2"],
             "error: data.global_batch_size=9 must be",
         ),
-        (["model.image_size=33"], "error: encoder_input_size=33 must be divisible by patch_size=8; nearest"),
+        (["model.image_size=33"], "error: model.image_size=33 must be divisible by patch_size=8; nearest"),
         (["model.encoder.weights=/nowhere"], "error: no encoder weights at /nowhere. Run `make demo`"),
         (["trainer.precision=half"], "error: trainer.precision=half is unknown; choose auto, 32-true"),
         (["trainer.precision=16-mixed"], "error: trainer.precision=16-mixed (fp16) needs CUDA"),
@@ -251,6 +251,19 @@ def test_a_mistake_is_one_line_and_leaves_nothing(training, overrides, line, tmp
     assert found.startswith(line)
     assert not list(tmp_path.rglob("*.ckpt"))
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("stage", "key"),
+    [
+        ("mae", "model.architecture.image_size"),
+        ("stage2", "model.rae.image_size"),
+        ("linear_probe", "model.image_size"),
+    ],
+)
+def test_a_size_that_does_not_split_into_patches_is_named_by_its_key(training, stage, key):
+    status, found = training(f"{key}=33", stage=stage, without=[key])
+    assert (status, found) == (2, f"error: {key}=33 must be divisible by patch_size=8; nearest valid: 32, 40")
 
 
 @pytest.mark.parametrize(

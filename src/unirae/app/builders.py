@@ -14,7 +14,7 @@ from unirae.data.source import Source
 from unirae.evaluation.probe_features import PooledEncoder, check_classes
 from unirae.losses.adversarial import discriminator_loss
 from unirae.models.decoder_weights import initialise_decoder
-from unirae.models.encoders.base import Encoder
+from unirae.models.encoders.base import Encoder, check_divisible
 from unirae.models.encoders.build import build_encoder
 from unirae.models.rae import RAE, as_size, token_grid
 from unirae.training.adversary import Adversary
@@ -155,8 +155,13 @@ def build_stage1(
 
 
 def build_mae(cfg: Config, *, steps_per_epoch: int) -> MaePretraining:
-    """The training module of stage 0."""
-    model = cfg["model"]
+    """The training module of stage 0.
+
+    Raises:
+        ConfigError: images do not split into patches.
+    """
+    model, sizes = cfg["model"], cfg["model"]["architecture"]
+    check_divisible("model.architecture.image_size", sizes["image_size"], sizes["patch_size"])
     return MaePretraining(
         architecture=model["architecture"],
         visible_weight=model["visible_weight"],
