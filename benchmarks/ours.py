@@ -151,7 +151,7 @@ def autoencoder(lap: Lap, *, precision: str, batch: int, what: str, decoder: str
     while True:
         lap()
         with inference_context(images.device, precision), narrow.in_use():  # pyright: ignore[reportArgumentType]
-            rae.encode(images) if what == "encode" else rae.decode(latents)
+            rae.latents(images) if what == "encode" else rae.decode(latents)
 
 
 PRODUCTS_AT_ONCE = 10

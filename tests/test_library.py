@@ -55,7 +55,7 @@ def test_a_misspelt_name_names_the_nearest(wrong, right):
 
 
 def test_a_name_that_is_like_none_lists_them():
-    with pytest.raises(AttributeError, match="it has .*load_rae.*train"):
+    with pytest.raises(AttributeError, match=r"it has .*load_rae.*train"):
         getattr(unirae, "quux")  # noqa: B009 - as written it would be a useless expression
 
 
