@@ -6,6 +6,7 @@ import pytest
 
 from unirae.core.errors import DataError
 from unirae.data.listing import Listing, arrange, say_classes
+from unirae.data.split_folders import validation_split
 
 
 def tree(**folders: int) -> list[str]:
@@ -173,3 +174,24 @@ def test_images_beside_the_split_folders_are_a_question():
         DataError, match=r"9 images lie outside of the split folders \(train, val\), which hold 11"
     ):
         read([f"{i}.png" for i in range(9)] + tree(train__a=8, val__a=3))
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["train", "test"], "test"),
+        (["train", "test", "validation"], "validation"),
+        (["train", "Dev"], "Dev"),
+        (["train", "eval", "unsupervised"], "eval"),
+        (["train", "unsupervised"], None),
+    ],
+)
+def test_the_validation_split_of_a_data_set_has_the_same_names(names, wanted):
+    assert validation_split(names) == wanted
+
+
+def test_two_validation_splits_are_asked_about():
+    with pytest.raises(
+        DataError, match=r"which of val2014, val2017 is the validation split: data\.source\.val_split"
+    ):
+        validation_split(["train", "val2014", "val2017"])

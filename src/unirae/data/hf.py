@@ -12,13 +12,13 @@ from unirae.data.hf_labels import Labels, read_labels
 from unirae.data.listing import say_classes
 from unirae.data.source import Sample, Split, check_split, require_data_dir
 from unirae.data.split import held_out
+from unirae.data.split_folders import validation_split
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 log = get_logger(__name__)
 
-_VAL_NAMES = ("validation", "val", "valid", "test")
 _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
 _LABEL_NAMES = ("label", "labels", "cls", "class", "fine_label")
 
@@ -194,7 +194,7 @@ def _choose_split(
     splits: "DatasetDict", split: Split, train: str, val: str | None, val_fraction: float, where: str
 ) -> tuple[str, "Dataset"]:
     """The name of a split, and its rows or the part of them that this source has."""
-    val = val or next((name for name in _VAL_NAMES if name in splits and name != train), None)
+    val = val or validation_split(name for name in map(str, splits) if name != train)
     wanted = val if split == "val" and val is not None else train
     if wanted not in splits:
         raise DataError(

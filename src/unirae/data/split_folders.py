@@ -4,7 +4,7 @@ Folders that look like splits but are not understood are asked about, and never 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from unirae.core.errors import DataError
 from unirae.core.names import first_of, on_one_line
@@ -40,6 +40,19 @@ def understood(name: str) -> str | None:
 def looks_like_split(name: str) -> bool:
     """Whether a split's word is among the words of a name."""
     return understood(name) is not None or any(word.lower() in _WORDS for word in _WORD.findall(name))
+
+
+def validation_split(names: Iterable[str]) -> str | None:
+    """The one of a data set's splits that is for validation, ``val`` before ``test``; None where there is none.
+
+    Raises:
+        DataError: If several are equally likely.
+    """
+    words = {name: understood(name) for name in names}
+    found = _preferred([name for name, word in words.items() if word in _VAL], words)
+    if len(found) > 1:
+        raise DataError(f"which of {', '.join(found)} is the validation split: data.source.val_split=NAME")
+    return found[0] if found else None
 
 
 def choose_splits(
