@@ -4,6 +4,7 @@ import io
 import math
 from typing import TYPE_CHECKING, Any
 
+from unirae.app.plot_names import drawable
 from unirae.app.report.plots import LIGHT
 
 if TYPE_CHECKING:
@@ -110,8 +111,9 @@ def _legend(figure: Any, curves: "Curves", run_name: str) -> None:
     from matplotlib.patches import Patch
 
     count = len(curves.runs)
+    (reference, run_name), families = drawable([curves.name, run_name])
     handles: list[Any] = [
-        Patch(color=_BAND, alpha=0.3, label=f"band and median: {curves.name}"),
+        Patch(color=_BAND, alpha=0.3, label=f"band and median: {reference}"),
         Line2D(
             [], [], color=LIGHT.ink, alpha=0.4, lw=0.8, label=f"its {count} runs" if count > 1 else "the run"
         ),
@@ -121,7 +123,12 @@ def _legend(figure: Any, curves: "Curves", run_name: str) -> None:
             Line2D([], [], color=_RUN, lw=2, label=f"{run_name} (median of {curves.window_steps} steps)")
         )
         handles.append(Line2D([], [], color=_OUTSIDE, marker="x", ls="", label="outside"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=10)
+    font = {"family": families, "size": 10}
+    legend = figure.legend(
+        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, prop=font
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a dollar sign in a folder's name is no formula
 
 
 def _finite(points: list[tuple[int, float]]) -> tuple[list[int], list[float]]:

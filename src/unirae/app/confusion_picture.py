@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unirae.app.plot_names import drawable
 from unirae.core.io import write_atomically
 
 if TYPE_CHECKING:
@@ -46,10 +47,12 @@ def draw_confusion(confusion: "Int64[Tensor, 'k k']", class_names: Sequence[str]
 
 
 def _name_classes(axes: Any, class_names: Sequence[str], *, size: int) -> None:
-    names = [n if len(n) <= _LONGEST_NAME else f"{n[: _LONGEST_NAME - 1]}…" for n in class_names]
+    names, families = drawable(class_names)
+    names = [n if len(n) <= _LONGEST_NAME else f"{n[: _LONGEST_NAME - 1]}…" for n in names]
     # parse_math: a dollar sign in a folder's name is no formula
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size, parse_math=False)
-    axes.set_yticks(range(len(names)), names, fontsize=size, parse_math=False)
+    text: dict[str, Any] = {"fontsize": size, "parse_math": False, "fontfamily": families}
+    axes.set_xticks(range(len(names)), names, rotation=90, **text)
+    axes.set_yticks(range(len(names)), names, **text)
 
 
 def _number_cells(axes: Any, shares: "Tensor") -> None:
