@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unirae.app import cli
 from unirae.app.options import parse
+from unirae.app.schema.kinds import Count, Seed, Workers
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ class Options:
     mirror image. adm_crop: the crop alone."""
     per: Literal["element", "channel"] = "element"
     """One mean and variance per latent element (the recipe), or per channel."""
-    num_samples: int | None = None
+    num_samples: Count | None = None
     """A seeded random subset of this size. Default: every image."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Images read at once; the statistics do not depend on it."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the encoder; sums are always float64."""
@@ -44,9 +45,9 @@ class Options:
     """Where the encoder's weights lie, if not where the checkpoint says."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
-    num_workers: int = 0
+    num_workers: Workers = 0
     """Processes that read images."""
-    seed: int = 0
+    seed: Seed = 0
     """Chooses the subset, and the draws of a random transform."""
 
 

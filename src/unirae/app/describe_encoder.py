@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from unirae.app import cli
 from unirae.app.options import parse
+from unirae.app.schema.kinds import Pixels
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Options:
     configs/model/encoder such as dinov2_registers."""
     kind: str | None = None
     """How to read it: dinov2, siglip2, mae, generic_hf or timm. Default: by its configuration."""
-    image_size: tuple[int, ...] = ()
+    image_size: tuple[Pixels, ...] = ()
     """Encoder inputs in pixels to show beside its usual one: one number, or height and width."""
 
 

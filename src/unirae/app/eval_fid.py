@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from unirae.app import cli
 from unirae.app.generator import describe_program, labels_of, open_generator
 from unirae.app.options import Flag, Switch, parse
 from unirae.app.sampler_options import SamplerOptions
+from unirae.app.schema.kinds import Count, Range, Workers
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ class ScoringOptions:
     was trained on."""
     data_dir: Path | None = None
     """Where the data lie, if not where the configuration says."""
-    reference_samples: int | None = None
+    reference_samples: Count | None = None
     """A seeded random subset of the data as the reference. Default: every image."""
-    num_samples: int = 50_000
+    num_samples: Count = 50_000
     """Images to sample; scores of fewer are biased upward."""
     metrics: str = "fid"
     """Of fid, sfid, is, kid, precision, recall, density, coverage (Inception) and fd (the features of the
@@ -47,13 +48,13 @@ class ScoringOptions:
     """hub (torch's cache or a download), random (says so in the score's name), or torch-fidelity's file."""
     encoder_weights: str | None = None
     """Where the encoder's weights lie, if not where the autoencoder's checkpoint says; for fd."""
-    num_workers: int | None = None
+    num_workers: Workers | None = None
     """Processes that read the reference's images. Default: one for each core, at most four, from 1,000 images on."""
     is_order: Literal["shuffled", "file"] = "shuffled"
     """Of the samples in the Inception Score's ten parts: as torch-fidelity, or as ADM's evaluator takes them."""
     confidence: Literal["none", "bootstrap", "extrapolate"] = "none"
     """Of Fréchet distances: their spread over resamples, or their limit at infinitely many samples."""
-    resamples: int = 20
+    resamples: Annotated[int, Range(2, 100_000)] = 20
     """Of a bootstrap."""
     cache: Switch = True
     """Keep references of data in the user's cache folder, and look for them there."""

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from unirae.app import cli
 from unirae.app.encoder_source import EncoderKind
 from unirae.app.options import Flag, Switch, parse
+from unirae.app.schema.kinds import Count, Pixels, Positive, Range, Seed, Workers
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,19 +44,19 @@ class Options:
     """Candidates, for sgd."""
     weight_decays: str = "0.00001,0.0001,0.001,0.01,0.1,1"
     """Candidates; features are standardised."""
-    held_out: float = 0.2
+    held_out: Annotated[float, Range(0, 1, open_low=True, open_high=True)] = 0.2
     """Part of each class of the training split on which the candidates are compared."""
-    epochs: int = 50
+    epochs: Count = 50
     """Of sgd."""
-    k: int = 20
+    k: Count = 20
     """Neighbours that k-NN asks."""
-    temperature: float = 0.07
+    temperature: Positive = 0.07
     """Of k-NN's votes, exp(cosine / temperature)."""
     baselines: str = "random,pixels"
     """Also probe these: random, pixels, both, or none."""
-    pixels_px: int = 16
+    pixels_px: Pixels = 16
     """Larger images are averaged down to this side for pixels."""
-    input_size: int | None = None
+    input_size: Pixels | None = None
     """Pixels of the encoder's input, to which images are centre-cropped. Default: the encoder's own."""
     kind: EncoderKind | None = None
     """How to read weights that are no checkpoint of ours. Default: by their config.json."""
@@ -72,16 +73,16 @@ class Options:
     output: Path | None = None
     """The JSON file; the confusion matrix lies beside it as PNG. Default: eval/linear-probe-….json in the run's
     folder, or outputs/linear_probe/ where there is none."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Images read at once; no score depends on it."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
-    num_workers: int = 0
+    num_workers: Workers = 0
     """Processes that read images."""
-    num_threads: int | None = None
+    num_threads: Annotated[int, Range(1, 4096)] | None = None
     """CPU threads of each process. Default: one for each core, also with several processes, since another number
     may change the last digits."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the held-out part, of sgd's batches and of the random encoder."""
 
 

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from unirae.app import cli
 from unirae.app.options import Switch, parse
+from unirae.app.schema.kinds import Count, Range, Seed, Workers
 from unirae.core.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ class Options:
     images are taken unless it has a validation part. Default: what the checkpoint was trained on."""
     data_dir: Path | None = None
     """Where the data lie, if not where the configuration says."""
-    num_samples: int | None = None
+    num_samples: Count | None = None
     """A seeded random subset of this size. Default: every image."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Images read at once; no score depends on it."""
     metrics: str = "rfid,psnr,ssim,lpips"
     """Of rfid, rfd (Fréchet distance in the features of the checkpoint's encoder), psnr, ssim, lpips; also sfid, is,
@@ -52,16 +53,16 @@ class Options:
     """Of the reconstruction; metrics always run in float32 and sum in float64."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
-    num_workers: int | None = None
+    num_workers: Workers | None = None
     """Processes that read images. Default: one for each core, at most four, from 1,000 images on."""
-    num_threads: int | None = None
+    num_threads: Annotated[int, Range(1, 4096)] | None = None
     """CPU threads of each process. Default: one for each core, also with several processes, since another number
     may change the last digits."""
-    seed: int = 0
+    seed: Seed = 0
     """Chooses the subset."""
     confidence: Literal["none", "bootstrap", "extrapolate"] = "none"
     """Of Fréchet distances: their spread over resamples, or their limit at infinitely many images."""
-    resamples: int = 20
+    resamples: Annotated[int, Range(2, 100_000)] = 20
     """Of a bootstrap."""
 
 

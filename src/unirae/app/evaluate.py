@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from unirae.app import cli
 from unirae.app.extractors import EncoderOptions, encoder_extractor_of
 from unirae.app.options import Flag, Switch, parse
 from unirae.app.sampler_options import SamplingOptions
+from unirae.app.schema.kinds import Count, Range, Size, Workers
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -52,24 +53,24 @@ class Options(EncoderOptions, SamplingOptions):
     """Which split of a data set, or which folder below the folder."""
     reference_split: str | None = None
     """The same of the reference."""
-    size: int | tuple[int, int] | None = None
+    size: Size | None = None
     """Crop the images of both to so many pixels as ADM does: one number for a square, or height and width. Default: as
     they are, all of one size."""
-    num_samples: int | None = None
+    num_samples: Count | None = None
     """A seeded random subset of the images; of a stage-2 checkpoint how many to sample (default 50,000)."""
-    reference_samples: int | None = None
+    reference_samples: Count | None = None
     """A seeded random subset of the reference's images."""
     is_order: Literal["shuffled", "file"] = "shuffled"
     """Of the images in the Inception Score's ten parts: as torch-fidelity, or as ADM's evaluator takes them."""
     confidence: Literal["none", "bootstrap", "extrapolate"] = "none"
     """Of Fréchet distances: their spread over resamples, or their limit at infinitely many images."""
-    resamples: int = 20
+    resamples: Annotated[int, Range(2, 100_000)] = 20
     """Of a bootstrap."""
     cache: Switch = True
     """Keep references that were computed in the user's cache folder, and look for them there."""
     verify_contents: Flag = False
     """Find kept references by every byte of the images' files, also where there are many (docs/data.md)."""
-    num_workers: int | None = None
+    num_workers: Workers | None = None
     """Processes that read images. Default: one for each core, at most four, from 1,000 images on."""
 
 

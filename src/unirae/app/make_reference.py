@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from unirae.app import cli
 from unirae.app.extractors import EncoderOptions, encoder_extractor_of
 from unirae.app.options import Flag, parse
+from unirae.app.schema.kinds import Count, Range, Seed, Size, Workers
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,12 +34,12 @@ class Options(EncoderOptions):
     reconstructed. A score of the other kind refuses the file."""
     split: str | None = None
     """Of a data set: any of its own names, or train and val. Of a folder: a folder below it."""
-    size: int | tuple[int, int] | None = None
+    size: Size | None = None
     """Crop to so many pixels as ADM does: one number for a square, or height and width. Default: as they are, all of
     one size."""
-    num_samples: int | None = None
+    num_samples: Count | None = None
     """A seeded random subset of this size. Default: every image."""
-    seed: int = 0
+    seed: Seed = 0
     """Chooses the subset."""
     metrics: str = "fid,sfid"
     """The scores that the file is for: of fid, sfid, kid, precision, recall, density, coverage, fd (see --encoder)."""
@@ -46,13 +47,13 @@ class Options(EncoderOptions):
     """Keep the features of every image, too, also where the scores need only mean and covariance."""
     inception_weights: str = "hub"
     """hub (torch's cache or a download), random (the scores' names say so), or torch-fidelity's file."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Images read at once; the file does not depend on it."""
-    num_workers: int | None = None
+    num_workers: Workers | None = None
     """Processes that read images. Default: one for each core, at most four, from 1,000 images on."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
-    num_threads: int | None = None
+    num_threads: Annotated[int, Range(1, 4096)] | None = None
     """CPU threads of each process. Default: one for each core."""
 
 

@@ -1,8 +1,10 @@
 """Command-line types that the commands share."""
 
+import io
 import os
 import sys
-from dataclasses import fields, is_dataclass, replace
+from contextlib import redirect_stderr
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,13 +48,37 @@ Flag = Annotated[
 def parse(options: type[Any]) -> Any:
     """The command line as an instance of a dataclass of options, with underscores in its flags.
 
-    A ``~`` that starts a path is the home folder, also in ``--output=~/x``, which shells hand over as it is.
+    A ``~`` that starts a path is the home folder, also in ``--output=~/x``, which shells hand over as it is. A mistake
+    is one line on stderr and exit status 2.
     """
+    from unirae.app.option_errors import explain, wrong_values
+
+    _required_first(options)
+    said = io.StringIO()
     try:
-        return _at_home(tyro.cli(options, use_underscores=True, config=(tyro.conf.FlagConversionOff,)))
+        with redirect_stderr(said):
+            found = tyro.cli(options, use_underscores=True, config=(tyro.conf.FlagConversionOff,))
+        if wrong := wrong_values(found):
+            sys.stderr.write(f"error: {'; '.join(wrong)}\n")
+            raise SystemExit(2)
+        return _at_home(found)
+    except SystemExit as stop:
+        if text := said.getvalue():
+            sys.stderr.write(f"error: {explain(text, options, sys.argv[1:])}\n" if stop.code == 2 else text)
+        raise
     except BrokenPipeError:  # who reads --help has seen enough: `… --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
         raise SystemExit(0) from None
+
+
+def _required_first(options: type[Any]) -> None:
+    """``--help`` shows options in the order of the fields, and a class that inherits has its own ones last."""
+    ordered = sorted(options.__dataclass_fields__.items(), key=lambda item: not _is_required(item[1]))
+    options.__dataclass_fields__ = dict(ordered)
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _at_home(value: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 from unirae.app import cli
 from unirae.app.options import Flag, parse
+from unirae.app.schema.kinds import Count, Share, Workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class Options:
     """Folder of images (CLASS/*.jpg, or train/CLASS and val/CLASS, or flat), or a tar of them."""
     output: Path
     """Folder to write; it appears when it is complete."""
-    val_fraction: float = 0.1
+    val_fraction: Share = 0.1
     """Part held out for validation where the input has no validation folder."""
     flat: Flag = False
     """Take all images without classes, in whatever folders they lie."""
@@ -29,9 +30,9 @@ class Options:
     """The folder of the training split, where its name does not say so; . where no folder is a split."""
     val_split: str | None = None
     """The folder of the validation split, likewise."""
-    shard_images: int = 1000
+    shard_images: Count = 1000
     """Images in a file; also what an interrupt can cost."""
-    num_workers: int | None = None
+    num_workers: Workers | None = None
     """Threads that check images; by default one for each CPU core."""
 
 

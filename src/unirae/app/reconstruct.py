@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from unirae.app import cli
 from unirae.app.options import Switch, parse
+from unirae.app.schema.kinds import Count
 from unirae.core.errors import DataError
 from unirae.core.log import get_logger
 
@@ -40,7 +41,7 @@ class Options:
     """Where the encoder's weights lie, if not where the checkpoint says."""
     use_ema: Switch = True
     """The averaged decoder; false takes the raw one."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Images at a time."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""

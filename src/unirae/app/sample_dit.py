@@ -8,6 +8,7 @@ from unirae.app import cli
 from unirae.app.generator import describe_program, labels_of, open_generator
 from unirae.app.options import Flag, parse
 from unirae.app.sampler_options import SamplerOptions
+from unirae.app.schema.kinds import Count
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ class Options(SamplerOptions):
     the files stay the same.
     """
 
-    num_samples: int | None = None
+    num_samples: Count | None = None
     """Number of images. Default: the number of --labels, or 64."""
     labels: str | None = None
     """Class numbers or names, comma-separated; they are cycled through. name=1 is the class of that name, number=1 the

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from unirae.app import eval_fid
 from unirae.app.sampler_options import CommonSamplingOptions, Solver
+from unirae.app.schema.kinds import NotNegative, Steps
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ class Options(eval_fid.ScoringOptions, CommonSamplingOptions):
 
     checkpoint: Path
     """A stage-2 checkpoint, or the folder of a run."""
-    cfg_scale: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
+    cfg_scale: tuple[NotNegative, ...] = (1.0, 1.5, 2.0, 3.0)
     """Strengths of guidance: by the same network without label, or by --guide_checkpoint. 1 is without."""
     guidance_interval: tuple[str, ...] = ("0,1",)
     """LOW,HIGH: guide only between these (shifted) times; 0 is data, 1 is noise."""
-    num_steps: tuple[int, ...] = (50,)
+    num_steps: tuple[Steps, ...] = (50,)
     """Points of the time grid."""
     solver: tuple[Solver, ...] = ("euler",)
     """How the velocities are integrated (docs/sampling.md)."""

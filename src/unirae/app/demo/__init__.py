@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from unirae.app import cli
+from unirae.app.schema.kinds import Count, NotNegative, Seed, Steps
 from unirae.core.errors import RunInterrupted
 from unirae.core.log import get_logger
 
@@ -37,13 +38,13 @@ class Options:
     override: tuple[str, ...] = ()
     """Configuration for the training parts that have the key, such as trainer.max_steps=20 for a quick look, or for
     one of them: dit:trainer.max_steps=20 (encoder, rae, random_encoder, dit)."""
-    cfg_scale: float = 2.0
+    cfg_scale: NotNegative = 2.0
     """Guidance of the samples; 1 is without."""
-    num_steps: int = 50
+    num_steps: Steps = 50
     """Points of the samples' time grid."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the samples' noise."""
-    classifier_epochs: int = 20
+    classifier_epochs: Count = 20
     """How long the classifier that judges the samples is trained."""
 
 

@@ -1,7 +1,7 @@
 """What lies below ``data``: one class for each source and transform."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 from unirae.app.schema.kinds import (
     LEFT_OUT,
@@ -10,10 +10,10 @@ from unirae.app.schema.kinds import (
     PathText,
     Pixels,
     Positive,
-    Range,
     Seed,
     Share,
     Size,
+    Workers,
 )
 
 
@@ -132,7 +132,7 @@ class Data:
     data_dir: PathText | None
     labels: bool
     global_batch_size: Count
-    num_workers: Annotated[int, Range(0, 1024)] | None
+    num_workers: Workers | None
     fast_resize: bool
     fast_decode: bool
     on_bad_image: Literal["replace", "error"]

@@ -7,8 +7,8 @@ into one of that kind, :func:`describe` says in words what is meant, for errors.
 import math
 import os
 import types
-from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 
@@ -61,6 +61,10 @@ _LARGE = 10**9
 Count = Annotated[int, Range(1, _LARGE)]
 CountOrZero = Annotated[int, Range(0, _LARGE)]
 """A count that may be 0."""
+Workers = Annotated[int, Range(0, 1024)]
+"""Processes that read images; 0: the program itself."""
+Steps = Annotated[int, Range(2, 10**6)]
+"""Points of a time grid: its two ends at least."""
 Pixels = Annotated[int, Range(1, 16384)]
 Size = Pixels | tuple[Pixels, Pixels]
 """Pixels of a square, or (height, width)."""
@@ -100,8 +104,6 @@ def read(value: Any, kind: Any) -> Any:
         return _read_number(value, kind)
     if kind is type(None):
         return _expect(value, value is None)
-    if kind is dict:
-        return _expect(value, isinstance(value, Mapping))
     return _expect(value, isinstance(value, kind))
 
 
@@ -132,7 +134,7 @@ def describe(kind: Any) -> str:
         int: "a whole number",
         float: "a number",
         str: "text",
-        dict: "keys with values",
+        Path: "a path",
     }
     return "null" if kind is type(None) else names[kind]
 

@@ -1,18 +1,16 @@
 """The configuration from the root: what every run has, and what lies below ``trainer``, ``callbacks``, ``logger``."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 from unirae.app.schema.data import Data
-from unirae.app.schema.kinds import Count, NotNegative, PathText, Positive, Range, Seed
+from unirae.app.schema.kinds import Count, NotNegative, PathText, Positive, Seed, Steps
 from unirae.app.schema.models import LinearProbe, Mae, Stage1, Stage2
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 GenerationScore = Literal["fid", "sfid", "is", "kid", "precision", "recall", "density", "coverage", "fd"]
 ReconstructionScore = Literal["rfid", "rfd", "psnr", "ssim", "lpips"] | GenerationScore
-SolverSteps = Annotated[int, Range(2, 10**6)]
-"""Points of a time grid: its two ends at least."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Samples:
     """The pictures that a run shows."""
 
     count: Count
-    num_steps: SolverSteps
+    num_steps: Steps
     cfg_scale: NotNegative
 
 
@@ -76,7 +74,7 @@ class GenerationMetrics:
     metrics: list[GenerationScore]
     num_samples: Count
     batch_size: Count
-    num_steps: SolverSteps
+    num_steps: Steps
     cfg_scale: NotNegative
     inception_weights: PathText
 
