@@ -196,15 +196,18 @@ def check_checkpoint(checkpoint: Path, stage: str) -> None:
     Raises:
         WeightsError: it is damaged or was made by another stage.
     """
-    about = load_tensors(checkpoint).get("unirae")
+    try:
+        about = load_tensors(checkpoint).get("unirae")
+    except WeightsError as error:
+        raise WeightsError(f"ckpt_path={error}") from None
     if about is None:
         raise WeightsError(
-            f"{checkpoint} was not written by unirae's training; ckpt_path continues such runs only"
+            f"ckpt_path={checkpoint} was not written by unirae's training; such runs only can be continued"
         )
     if about["kind"] != stage:
         raise WeightsError(
-            f"{checkpoint} is a checkpoint of kind {about['kind']!r}; this experiment trains {stage!r}. Continue it "
-            "with the experiment that made it"
+            f"ckpt_path={checkpoint} is a checkpoint of kind {about['kind']!r}; this experiment trains {stage!r}. "
+            "Continue it with the experiment that made it"
         )
 
 

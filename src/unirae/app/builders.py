@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from torch import nn
 
 from unirae.app.config import build
-from unirae.core.errors import ConfigError
+from unirae.core.errors import ConfigError, WeightsError
 from unirae.data.dataset import ImageDataset
 from unirae.data.source import Source
 from unirae.evaluation.probe_features import PooledEncoder, check_classes
@@ -115,13 +115,21 @@ def keys_for(**keys: str) -> Iterator[None]:
         raise ConfigError(message) from None
 
 
+def _encoder(model: Config, *, seed: int) -> Encoder:
+    node = model["encoder"]
+    try:
+        return build_encoder(**{**node, "seed": seed})
+    except WeightsError as error:
+        raise WeightsError(f"model.encoder.weights={node['weights']}: {error}") from None
+
+
 def build_rae(model: Config, *, seed: int, encoder: Encoder | None = None) -> RAE:
     """Encoder and decoder, new or from a file of weights; the decoder's shapes follow from the encoder's.
 
     Args:
         encoder: in place of the configured one.
     """
-    encoder = encoder or build_encoder(**{**model["encoder"], "seed": seed})
+    encoder = encoder or _encoder(model, seed=seed)
     with keys_for(encoder_input_size="model.image_size"):
         grid = token_grid(model["image_size"], encoder.patch_size)
     decoder = build(model["decoder"], token_dim=encoder.width, grid=grid)
@@ -183,7 +191,7 @@ def build_linear_probe(cfg: Config, data: TrainingData, *, encoder: Encoder | No
     for dataset in (data.train_dataset, data.eval_dataset):
         assert isinstance(dataset, ImageDataset)
         check_classes(dataset)
-    encoder = encoder or build_encoder(**{**model["encoder"], "seed": cfg["seed"]})
+    encoder = encoder or _encoder(model, seed=cfg["seed"])
     with keys_for(encoder_input_size="model.image_size", pooling="model.pooling"):
         token_grid(
             model["image_size"], encoder.patch_size

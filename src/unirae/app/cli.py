@@ -84,7 +84,7 @@ def _full_disk(error: OSError) -> str:
 
 
 def _mistake(message: str) -> int:
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {' '.join(message.splitlines())}\n")  # libraries' reasons may have several
     return 2
 
 

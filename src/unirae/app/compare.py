@@ -8,6 +8,7 @@ from tyro.conf import Positional
 
 from unirae.app import cli
 from unirae.app.options import parse
+from unirae.app.schema.kinds import OutputFile
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,7 +29,7 @@ class Options:
     """A result, JSON."""
     b: Positional[Path]
     """Another one."""
-    output: Path | None = None
+    output: OutputFile | None = None
     """Also write the comparison as JSON."""
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unirae.app import cli
 from unirae.app.options import parse
+from unirae.app.schema.kinds import OutputFile
 from unirae.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Options:
     reference: str | None = None
     """An experiment whose curves come with the package (mae_tiny, rae_tiny, dit_tiny), a file of curves, the folder of
     another run, or a metrics.csv. Default: the run's own experiment."""
-    output: Path | None = None
+    output: OutputFile | None = None
     """The picture. Default: compare.png in the run's folder."""
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unirae.app import cli
 from unirae.app.options import parse
-from unirae.app.schema.kinds import Count, Seed, Workers
+from unirae.app.schema.kinds import Count, OutputFile, Seed, Workers
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Options:
 
     checkpoint: Path
     """A stage-1 checkpoint, or the folder of a run."""
-    output: Path
+    output: OutputFile
     """The new checkpoint; it must not exist yet."""
     data: str | None = None
     """emoji, photos, hf, image_folder, synthetic (the training split), or a folder. Default: what the

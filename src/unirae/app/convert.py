@@ -8,6 +8,7 @@ import tyro
 
 from unirae.app import cli
 from unirae.app.options import Flag, parse
+from unirae.app.schema.kinds import Output
 from unirae.core.errors import ConfigError
 
 Program = Literal["rae", "diffusers"]
@@ -26,7 +27,7 @@ class Options:
     """The program that made the model."""
     to: Program | None = None
     """The program that is to load a model of ours."""
-    output: Path
+    output: Annotated[Path, Output()]
     """The folder to write; it must not exist yet."""
     config: Path | None = None
     """--from rae: the official YAML. Its relative paths count from here, or from the YAML's folder or one above it."""

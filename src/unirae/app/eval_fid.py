@@ -8,7 +8,7 @@ from unirae.app import cli
 from unirae.app.generator import describe_program, labels_of, open_generator
 from unirae.app.options import Flag, Switch, parse
 from unirae.app.sampler_options import SamplerOptions
-from unirae.app.schema.kinds import Count, Range, Workers
+from unirae.app.schema.kinds import Count, OutputFile, Range, Workers
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Options(ScoringOptions, SamplerOptions):
     devices; the samples stay the same.
     """
 
-    output: Path | None = None
+    output: OutputFile | None = None
     """The JSON file with scores and settings. Default: eval/fid-….json in the checkpoint's run folder."""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from unirae.app import cli
 from unirae.app.encoder_source import EncoderKind
 from unirae.app.options import Flag, Switch, parse
-from unirae.app.schema.kinds import Count, Pixels, Positive, Range, Seed, Workers
+from unirae.app.schema.kinds import Count, OutputFile, Pixels, Positive, Range, Seed, Workers
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Options:
     """Find kept features by every byte of the images' files, also where there are many (docs/data.md)."""
     cache_dir: Path | None = None
     """Where. Default: the environment's UNIRAE_CACHE_DIR, or ~/.cache/unirae."""
-    output: Path | None = None
+    output: OutputFile | None = None
     """The JSON file; the confusion matrix lies beside it as PNG. Default: eval/linear-probe-….json in the run's
     folder, or outputs/linear_probe/ where there is none."""
     batch_size: Count = 64

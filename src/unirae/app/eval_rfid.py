@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from unirae.app import cli
 from unirae.app.options import Switch, parse
-from unirae.app.schema.kinds import Count, Range, Seed, Workers
+from unirae.app.schema.kinds import Count, OutputFile, Range, Seed, Workers
 from unirae.core.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Options:
     """Where the encoder's weights lie, if not where the checkpoint says."""
     use_ema: Switch = True
     """Score the averaged decoder; false scores the raw one."""
-    output: Path | None = None
+    output: OutputFile | None = None
     """The JSON file with scores and settings. Default: eval/rfid-….json in the checkpoint's run folder."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the reconstruction; metrics always run in float32 and sum in float64."""

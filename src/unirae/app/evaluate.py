@@ -8,7 +8,7 @@ from unirae.app import cli
 from unirae.app.extractors import EncoderOptions, encoder_extractor_of
 from unirae.app.options import Flag, Switch, parse
 from unirae.app.sampler_options import SamplingOptions
-from unirae.app.schema.kinds import Count, Range, Size, Workers
+from unirae.app.schema.kinds import Count, OutputFile, Range, Size, Workers
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Options(EncoderOptions, SamplingOptions):
     metrics: str | None = None
     """Of fid, sfid, is, kid, precision, recall, density, coverage, fd (see --encoder), psnr, ssim, lpips. Default:
     fid,is,precision,recall; of a stage-1 checkpoint rfid,psnr,ssim,lpips."""
-    output: Path | None = None
+    output: OutputFile | None = None
     """The JSON file with scores and settings. Default: outputs/evaluation/….json, of a checkpoint eval/….json in its
     run's folder; named by what decides the scores, so that only the same evaluation writes the same file."""
     inception_weights: str = "hub"

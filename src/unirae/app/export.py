@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unirae.app import cli
 from unirae.app.options import Flag, parse
+from unirae.app.schema.kinds import OutputFolder
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Options:
 
     checkpoint: Path
     """A checkpoint of stage 1 or 2, the folder of its run, or a folder that was exported or converted before."""
-    output: Path
+    output: OutputFolder
     """The folder to write; it must not exist yet."""
     weights: Literal["ema", "model"] = "ema"
     """The averaged weights, or the raw ones."""

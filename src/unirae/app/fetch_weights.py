@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from unirae.app import cli
 from unirae.app.options import Flag, parse
+from unirae.app.schema.kinds import OutputFolder
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Options:
 
     experiment: str
     """As in python src/train.py experiment=NAME."""
-    to: Path | None = None
+    to: OutputFolder | None = None
     """The folder to fetch into."""
     list: Flag = False
     """Only show what would be fetched."""

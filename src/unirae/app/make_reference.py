@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from unirae.app import cli
 from unirae.app.extractors import EncoderOptions, encoder_extractor_of
 from unirae.app.options import Flag, parse
-from unirae.app.schema.kinds import Count, Range, Seed, Size, Workers
+from unirae.app.schema.kinds import Count, OutputFile, Range, Seed, Size, Workers
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Options(EncoderOptions):
 
     data: str
     """A folder of images, an npz (arr_0), a Hugging Face dataset, or a name in configs/data."""
-    output: Path
+    output: OutputFile
     """The npz file."""
     purpose: Literal["generation", "reconstruction"] = "generation"
     """Generated images are compared with the training images, reconstructions with the very images that were

@@ -3,14 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
-from functools import reduce
-from operator import or_
-from typing import Any, get_args, get_type_hints
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from unirae.app.schema.kinds import Mismatch, describe, read
+from unirae.app.schema.kinds import Mismatch, Output, describe, read
 from unirae.app.schema.names import meant, nearest
-
-_NONE = type(None)
 
 
 def wrong_values(options: Any) -> list[str]:
@@ -18,11 +16,14 @@ def wrong_values(options: Any) -> list[str]:
     wrong = []
     for flag, (name, kind) in _flags(type(options)).items():
         value = getattr(options, name)
+        shown = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
         try:
             read(value, kind)
         except Mismatch:
-            shown = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
             wrong.append(f"{flag} {shown}: give {_meant_by(kind)}")
+        for mark in _marks(kind):
+            if isinstance(mark, Output) and isinstance(value, Path) and (problem := mark.problem(value)):
+                wrong.append(f"{flag} {shown}: {problem}")
     return wrong
 
 
@@ -49,9 +50,8 @@ def explain(said: str, options: type[Any], words: Sequence[str]) -> str:
         and found[1] in flags
     ):
         problems = [_of_value(found[1], flags[found[1]][1], words)]
-    problems += [
-        f"{flag} is missing" for flag in _required(options) if "Missing from" in said and flag not in given
-    ]
+    if "Missing from" in said:
+        problems += [f"{word} is missing" for name in _required(options) for word in _as_said(name, said)]
     return "; ".join(problems) or _text(said)
 
 
@@ -59,15 +59,28 @@ def _of_value(flag: str, kind: Any, words: Sequence[str]) -> str:
     text = " ".join(words)
     after = re.search(rf"{flag.replace('_', '[-_]')}(?:[ =]|$)(.*?)(?= --|$)", text)
     value = after[1] if after else ""
-    choices = [name for part in (kind, *get_args(kind)) for name in get_args(part) if isinstance(name, str)]
+    choices = [name for part in _alternatives(kind) for name in get_args(part) if isinstance(name, str)]
     found = meant(nearest(value, choices))
     return f"{flag} {value}".strip() + f": give {_meant_by(kind)}" + (f"; {found}" if found else "")
 
 
 def _meant_by(kind: Any) -> str:
     """What is to be given; that an option may be left out goes without saying."""
-    parts = [part for part in get_args(kind) if part is not _NONE] if _NONE in get_args(kind) else [kind]
-    return describe(reduce(or_, parts))
+    parts = [part for part in _alternatives(kind) if part is not type(None)]
+    return describe(Union[tuple(parts)])  # noqa: UP007 - of a tuple
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """The parts of a union, also of an annotated one; a kind that is none stands alone."""
+    if get_origin(kind) is Annotated and get_origin(get_args(kind)[0]) in (Union, UnionType):
+        kind = get_args(kind)[0]
+    return list(get_args(kind)) if get_origin(kind) in (Union, UnionType) else [kind]
+
+
+def _marks(kind: Any) -> list[Any]:
+    return [
+        mark for part in _alternatives(kind) if get_origin(part) is Annotated for mark in get_args(part)[1:]
+    ]
 
 
 def _flags(options: type[Any]) -> dict[str, tuple[str, Any]]:
@@ -76,9 +89,14 @@ def _flags(options: type[Any]) -> dict[str, tuple[str, Any]]:
     return {f"--{field.name.rstrip('_')}": (field.name, kinds[field.name]) for field in fields(options)}
 
 
+def _as_said(name: str, said: str) -> list[str]:
+    """What tyro calls a field that it misses: by its flag, or by its place."""
+    return re.findall(rf"(?<![\w-])(?:--{name}|{name.upper()})(?!\w)", said)[:1]
+
+
 def _required(options: type[Any]) -> list[str]:
     return [
-        f"--{field.name.rstrip('_')}"
+        field.name.rstrip("_")
         for field in fields(options)
         if field.default is MISSING and field.default_factory is MISSING
     ]

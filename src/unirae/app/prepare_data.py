@@ -6,7 +6,7 @@ from typing import Any
 
 from unirae.app import cli
 from unirae.app.options import Flag, parse
-from unirae.app.schema.kinds import Count, Share, Workers
+from unirae.app.schema.kinds import Count, OutputFolder, Share, Workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Options:
 
     input: Path
     """Folder of images (CLASS/*.jpg, or train/CLASS and val/CLASS, or flat), or a tar of them."""
-    output: Path
+    output: OutputFolder
     """Folder to write; it appears when it is complete."""
     val_fraction: Share = 0.1
     """Part held out for validation where the input has no validation folder."""

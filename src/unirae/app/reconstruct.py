@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from unirae.app import cli
 from unirae.app.options import Switch, parse
-from unirae.app.schema.kinds import Count
+from unirae.app.schema.kinds import Count, OutputFolder
 from unirae.core.errors import DataError
 from unirae.core.log import get_logger
 
@@ -35,7 +35,7 @@ class Options:
     """A stage-1 checkpoint, or the folder of a run."""
     images: tuple[Path, ...]
     """Image files, or folders (with their subfolders)."""
-    output_dir: Path = Path("outputs/reconstructions")
+    output_dir: OutputFolder = Path("outputs/reconstructions")
     """Where the pictures go."""
     encoder_weights: str | None = None
     """Where the encoder's weights lie, if not where the checkpoint says."""
@@ -79,7 +79,10 @@ def run(options: Options) -> list[Path]:
             if len(overview) < _GRID_PAIRS:
                 overview.append(pair)
     if not written:
-        raise DataError(f"none of the {len(files)} files could be read; the log names the reason of each")
+        first = next(iter(files.values()))
+        raise DataError(
+            f"--images: none of {len(files)} files could be read ({first}, …); the log names the reasons"
+        )
     save_png(options.output_dir / "grid.png", _overview(overview))
     log.info("%d of %d images reconstructed: %s", len(written), len(files), options.output_dir)
     return written

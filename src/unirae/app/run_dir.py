@@ -3,13 +3,14 @@
 import itertools
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unirae.core.errors import ConfigError
+from unirae.core.errors import ConfigError, UserError
 from unirae.core.file_lock import locked
 from unirae.core.io import write_atomically
 from unirae.core.log import get_logger
@@ -101,6 +102,27 @@ def taken(folder: Path) -> Iterator[None]:
     busy = f"{folder} is in use by HOLDER: wait for it or stop it, or choose another folder"
     with locked(folder / ".lock", busy=busy):
         yield
+
+
+@contextmanager
+def without_trace(folder: Path) -> Iterator[None]:
+    """Hold a run's folder (:func:`taken`); a run that is refused before it begins leaves no new one behind."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    with taken(folder), _removed_if_refused(folder, new):
+        yield
+
+
+@contextmanager
+def _removed_if_refused(folder: Path, new: list[Path]) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        if folder in new and {file.name for file in folder.iterdir()} <= {"train.log", ".lock"}:
+            shutil.rmtree(folder)
+            for parent in new[1:]:
+                if not any(parent.iterdir()):
+                    parent.rmdir()
+        raise
 
 
 def prepare_folder(folder: Path, *, is_new: bool) -> None:

@@ -8,7 +8,7 @@ from unirae.app import cli
 from unirae.app.generator import describe_program, labels_of, open_generator
 from unirae.app.options import Flag, parse
 from unirae.app.sampler_options import SamplerOptions
-from unirae.app.schema.kinds import Count
+from unirae.app.schema.kinds import Count, OutputFolder
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class Options(SamplerOptions):
     labels: str | None = None
     """Class numbers or names, comma-separated; they are cycled through. name=1 is the class of that name, number=1 the
     second class, where a word could be both. Default: see --label_sampling."""
-    output_dir: Path = Path("outputs/samples")
+    output_dir: OutputFolder = Path("outputs/samples")
     """Where the images go: a new folder, or one of the same settings to continue."""
     npz: Flag = False
     """Also write samples.npz in ADM's layout: arr_0, uint8 [N, H, W, 3]."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from unirae.app import eval_fid
 from unirae.app.sampler_options import CommonSamplingOptions, Solver
-from unirae.app.schema.kinds import NotNegative, Steps
+from unirae.app.schema.kinds import NotNegative, OutputFolder, Steps
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Options(eval_fid.ScoringOptions, CommonSamplingOptions):
     """How the velocities are integrated (docs/sampling.md)."""
     ema_decay: tuple[str, ...] = ("main",)
     """Averages of the weights by their decays, of those that the checkpoint holds; main, or raw for none."""
-    output_dir: Path | None = None
+    output_dir: OutputFolder | None = None
     """Where results, tables and plot go. Default: eval/sweep in the checkpoint's run folder."""
 
 

@@ -124,10 +124,10 @@ def train(
         BusyError: If another process trains in the same folder.
         RunInterrupted: If the process was asked to stop.
     """
-    from unirae.app.run_dir import prepare_folder, taken
+    from unirae.app.run_dir import prepare_folder, without_trace
 
     output_dir, rank = Path(config["paths"]["output_dir"]), cli.launch_rank()
-    with taken(output_dir) if rank == 0 else nullcontext():
+    with without_trace(output_dir) if rank == 0 else nullcontext():
         if rank == 0:
             prepare_folder(output_dir, is_new=checkpoint is None)
         cli.configure_logging(output_dir / "train.log", rank=rank)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from unirae.app import cli
-from unirae.app.schema.kinds import Count, NotNegative, Seed, Steps
+from unirae.app.schema.kinds import Count, NotNegative, OutputFolder, Seed, Steps
 from unirae.core.errors import RunInterrupted
 from unirae.core.log import get_logger
 
@@ -33,7 +33,7 @@ log = get_logger(__name__)
 class Options:
     """Train a tiny encoder, autoencoder and generator on the bundled emoji, sample, score, and write a report."""
 
-    output_dir: Path = Path("outputs/demo")
+    output_dir: OutputFolder = Path("outputs/demo")
     """Where everything goes: report.html, scores.json, pictures/, samples/, and a folder for each training part."""
     override: tuple[str, ...] = ()
     """Configuration for the training parts that have the key, such as trainer.max_steps=20 for a quick look, or for
@@ -75,6 +75,7 @@ def run(options: Options) -> None:
 
 def train_all(options: Options) -> None:
     """The training parts in order; each needs those before it."""
+    from unirae.app.composition import compose
     from unirae.app.demo.overrides import distribute
     from unirae.app.demo.parts import PARTS, check_dit_fits, train_part
 
@@ -85,10 +86,16 @@ def train_all(options: Options) -> None:
         "random_encoder": ["model.encoder.weights=random"],
         "dit": [f"model.rae.pretrained_decoder_path={folder / 'rae'}"],
     }
+    words = {part: [*needs[part], *given[part]] for part in PARTS}
+    for (
+        part,
+        experiment,
+    ) in PARTS.items():  # a mistake in the last part's is found before the first is trained
+        compose([f"experiment={experiment}", *words[part]])
     for part, experiment in PARTS.items():
         if part == "dit":
             check_dit_fits(folder)
-        train_part(experiment, folder / part, [*needs[part], *given[part]])
+        train_part(experiment, folder / part, words[part])
 
 
 def evaluate(options: Options) -> Path:

@@ -52,6 +52,25 @@ class IsPath:
     """Marks text that names a file or a folder; a ``~`` in front of it is the home folder."""
 
 
+@dataclass(frozen=True)
+class Output:
+    """Marks a path that a command writes to: a file, a folder, or whichever it is."""
+
+    kind: Literal["file", "folder", "either"] = "either"
+
+    def problem(self, path: Path) -> str:
+        """Why nothing can be written there; nothing if it can."""
+        path = path.expanduser()
+        there = next(one for one in (path, *path.absolute().parents) if one.exists())
+        if there != path and not there.is_dir():
+            return f"{there} is a file; choose another place"
+        if there == path and self.kind == "file" and path.is_dir():
+            return "is a folder; name a file in it"
+        if there == path and self.kind == "folder" and not path.is_dir():
+            return "is a file; name a folder"
+        return "" if os.access(there, os.W_OK) else f"{there} cannot be written to; choose another place"
+
+
 LEFT_OUT: Any = object()
 """The default of a key that its YAML leaves out: an argument of the node's constructor."""
 
@@ -74,6 +93,8 @@ NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
 Decay = Annotated[float, Range(0, 1, open_high=True)]
 """Of an average: the share that stays."""
+OutputFile = Annotated[Path, Output("file")]
+OutputFolder = Annotated[Path, Output("folder")]
 PathText = Annotated[str, IsPath()]
 
 _TRUE, _FALSE = ("true", "yes", "on", "y", "1"), ("false", "no", "off", "n", "0")
