@@ -171,6 +171,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folder", type=Path, required=True, help="a new folder for the runs")
+    parser.add_argument("--experiments", nargs="+", default=["rae_tiny", "dit_tiny"], metavar="NAME")
     parser.add_argument("--kills", type=int, default=10, help="of each experiment")
     parser.add_argument("--steps", type=int, default=120, help="of a run; more than ten for each kill")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -189,20 +190,23 @@ def main() -> int:
         *(f"model.rae.pretrained_decoder_path={rae}", "callbacks.generation_metrics.every_n_steps=40"),
         "callbacks.generation_metrics.num_samples=64",
     ]
-    runs = {
-        name: measure(name, folder, [*settings(options.steps), *own], kills=options.kills, seed=options.seed)
-        for name, own in (("rae_tiny", of_rae), ("dit_tiny", of_dit))
-    }
-    result = {
+    with_gan = ["model.disc_upd_start_step=30", "model.disc_start_step=50"]
+    runs: dict[str, Any] = {}
+    for name, own in (("rae_tiny", [*of_rae, *with_gan]), ("dit_tiny", of_dit)):
+        if name in options.experiments:
+            words = [*settings(options.steps), *own]
+            runs[name] = measure(name, folder, words, kills=options.kills, seed=options.seed)
+    about = {
         "steps": options.steps,
         "checkpoint_every": 10,
-        "runs": runs,
-        "minutes": round((time.monotonic() - started) / 60, 1),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
         "torch": str(torch.__version__),
         "date": datetime.date.today().isoformat(),
+        "minutes": round((time.monotonic() - started) / 60, 1),
     }
-    write_json(RESULT if options.write else folder / "kill_test.json", result)
+    file = RESULT if options.write else folder / "kill_test.json"
+    before = read_json(file) if file.is_file() else {}
+    write_json(file, before | {name: about | run for name, run in runs.items()})
     for name, run in runs.items():
         log.warning("%s: %s", name, ", ".join(run["differences"]) or "equal to the bit")
     return int(any(run["differences"] for run in runs.values()))
