@@ -93,6 +93,25 @@ def test_a_command_may_be_spelt_as_its_script(monkeypatch, capsys):
     assert "unirae sample-dit" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", [name for name in main.COMMANDS if name != "train"])
+def test_every_option_has_a_text_in_one_piece(monkeypatch, capsys, command):
+    def told(width: int) -> str:
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setattr(sys, "argv", ["unirae", command, "--help"])
+        with pytest.raises(SystemExit):
+            main.main()
+        return capsys.readouterr().out
+
+    wide = told(600)
+    assert "default: None" not in wide
+    box = [line.strip("│ ") for line in wide.splitlines() if line.startswith("│")]
+    texts = [line for line in box if not line.startswith("-")]  # beside the option, or on a line of their own
+    alone = [line for line in box if line.startswith("-") and "  " not in line]
+    assert len(texts) == len(alone), "a text is broken by hand, or missing"
+    assert all(len(text) > 10 for text in texts)
+    assert all(len(line) <= 80 for line in told(80).splitlines()[1:] if not line.startswith("usage"))
+
+
 def test_who_reads_the_help_may_leave():
     command = [sys.executable, "-m", "unirae.app.main", "sample-dit", "--help"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reading:

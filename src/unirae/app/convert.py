@@ -18,9 +18,9 @@ Program = Literal["rae", "diffusers"]
 class Options:
     """Convert a model from another program to a folder of ours, or one of ours to another program.
 
-    --from rae reads a configuration of the official code (bytetriper/RAE) and the weights that it names; --from
-    diffusers reads a folder of diffusers. --to writes what those programs load. Everything is checked strictly, and
-    nothing is written unless all of it succeeded.
+    Give one of --from and --to. From rae it reads a configuration of the official code (bytetriper/RAE) and the weights
+    that it names, from diffusers a folder of diffusers; --to writes what those programs load. Everything is checked
+    strictly, and nothing is written unless all of it succeeded.
     """
 
     from_: Annotated[Program | None, tyro.conf.arg(name="from")] = None

@@ -30,7 +30,7 @@ class Options(EncoderOptions, SamplingOptions):
 
     Writes scores, their uncertainty and every setting as JSON. Run it under torchrun to use several devices; the
     scores stay the same. Which score to report, and against what: docs/evaluation.md. The options of sampling
-    (cfg_scale to rae) count only where --images is a stage-2 checkpoint.
+    (--cfg_scale, --num_steps, --seed and their like) count only where --images is a stage-2 checkpoint.
     """
 
     images: str

@@ -4,11 +4,13 @@ import io
 import os
 import sys
 from contextlib import redirect_stderr
-from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+
+from unirae.app.option_help import description, prepare_help
 
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
@@ -53,11 +55,16 @@ def parse(options: type[Any]) -> Any:
     """
     from unirae.app.option_errors import explain, wrong_values
 
-    _required_first(options)
+    prepare_help(options)
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            found = tyro.cli(options, use_underscores=True, config=(tyro.conf.FlagConversionOff,))
+            found = tyro.cli(
+                options,
+                description=description(options),
+                use_underscores=True,
+                config=(tyro.conf.FlagConversionOff,),
+            )
         if wrong := wrong_values(found):
             sys.stderr.write(f"error: {'; '.join(wrong)}\n")
             raise SystemExit(2)
@@ -69,16 +76,6 @@ def parse(options: type[Any]) -> Any:
     except BrokenPipeError:  # who reads --help has seen enough: `… --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
         raise SystemExit(0) from None
-
-
-def _required_first(options: type[Any]) -> None:
-    """``--help`` shows options in the order of the fields, and a class that inherits has its own ones last."""
-    ordered = sorted(options.__dataclass_fields__.items(), key=lambda item: not _is_required(item[1]))
-    options.__dataclass_fields__ = dict(ordered)
-
-
-def _is_required(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _at_home(value: Any) -> Any:

@@ -46,8 +46,9 @@ class SamplingOptions(CommonSamplingOptions):
     """How to sample, and where it is computed."""
 
     cfg_scale: NotNegative | None = None
-    """Strength of guidance: by the same network without label, or by --guide_checkpoint. 1 is without. Default of this
-    and the next three: what a converted model's configuration says, else 1, the whole interval, 50 and euler."""
+    """Strength of guidance: by the same network without label, or by --guide_checkpoint. 1 is without. Default of
+    this, --guidance_interval, --num_steps and --solver: what a converted model's configuration says, else 1, the whole
+    interval, 50 and euler."""
     guidance_interval: tuple[Share, Share] | None = None
     """Guide only between these (shifted) times; 0 is data, 1 is noise, both ends are inside."""
     num_steps: Steps | None = None
