@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unirae.app.train import _launch_rank
+from unirae.app.cli import launch_rank
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,4 +64,4 @@ def test_only_the_first_process_writes_the_log(monkeypatch, given, rank):
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    assert _launch_rank() == rank
+    assert launch_rank() == rank
