@@ -111,6 +111,9 @@ ALONE = [
     ("experiment=mae_tiny data=image_folder data.data_dir={empty}", "empty"),
     ("experiment=mae_tiny data=image_folder data.data_dir=1234", "1234"),
     ("experiment=mae_tiny data=hf data.data_dir={empty}", "empty"),
+    ("experiment=mae_tiny data=hf data.data_dir={no_rows}", "no_rows"),
+    ("experiment=mae_tiny data=image_folder data.data_dir={stray}", "stray"),
+    ("experiment=mae_tiny data=image_folder data.data_dir={unclear}", "train_extra"),
     ("experiment=mae_tiny callbacks.health_check.curves={no}", "no curves"),
     ("experiment=mae_tiny data.labels=false", "data.labels=false"),
     ("experiment=mae_tiny callbacks.model_checkpoint.monitor=val/nope", "val/nope"),
@@ -180,6 +183,8 @@ COMMANDS = [
     ("prepare_data", "--input {pictures} --output {text}", "note.txt"),
     ("prepare_data", "--input {pictures} --output out --val_fraction 2", "--val_fraction 2"),
     ("prepare_data", "--input {pictures} --output out --shard_images 0", "--shard_images 0"),
+    ("prepare_data", "--input {stray} --output out", "--flat"),
+    ("prepare_data", "--input {unclear} --output out", "train_extra"),
     ("describe_encoder", "--encoder dinov9", "dinov9"),
     ("describe_encoder", "--encoder {empty}", "empty"),
     ("export", "--checkpoint {no} --output out", "nothing-here"),
@@ -214,6 +219,19 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     import torch
 
     torch.save({"state_dict": {}}, root / "other.ckpt")
+    for name, count in {
+        "stray": 20,
+        "stray/rejected": 2,
+        "unclear/train/a": 3,
+        "unclear/train_extra/a": 3,
+    }.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (40, 40), (i, 0, 0)).save(root / name / f"{i}.png")
+    import datasets
+
+    columns = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    datasets.Dataset.from_dict({"image": [], "label": []}, features=columns).save_to_disk(root / "no_rows")
     names = {
         "text": "note.txt",
         "list": "list.json",
@@ -222,6 +240,7 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "no": "nothing-here",
     }
     names |= {"arrays": "arrays.npz", "empty": "empty", "pictures": "pictures", "stage2like": "other.ckpt"}
+    names |= {name: name for name in ("stray", "unclear", "no_rows")}
     return {"rae": rae, **{key: root / name for key, name in names.items()}}
 
 
