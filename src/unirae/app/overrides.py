@@ -16,6 +16,8 @@ from unirae.core.errors import ConfigError
 
 _OVERRIDE = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^=\s]+?)(?:=(?P<value>.*))?", re.DOTALL)
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_NOT_OF_HYDRA = re.compile(r"[#;&<>^`!]")
+"""What stands in no value of Hydra's grammar."""
 _SWEEP = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(")
 
 
@@ -63,7 +65,11 @@ def _override(word: str, *, multirun: bool) -> str:
         return _group_override(word, group, value, multirun=multirun)
     if sign == "~" or value is None:
         return word
-    text = takes_text(key)
+    if value.strip() == "{}":
+        raise ConfigError(f"{word}: sets nothing; give single keys below it, as in {key}.KEY=VALUE")
+    text = takes_text(key) or _NOT_OF_HYDRA.search(
+        value
+    )  # the latter for the table, which says what is meant
     return f"++{key}={_quoted(value, multirun=multirun) if text else value}"
 
 
@@ -73,9 +79,11 @@ def _group_override(word: str, group: str, value: str | None, *, multirun: bool)
         raise ConfigError(
             f"{word}: there is no group {group}; {meant(nearest(group, known)) or 'groups: ' + ', '.join(known)}"
         )
-    if value is None or value in ("null", "") or _SWEEP.match(value) or value[:1] in "[{'\"":
-        return word
     names = choices(group)
+    if value is not None and value.strip() in ("null", "", "{}"):
+        raise ConfigError(f"{word}: give a choice of {group}, or leave the word out: {', '.join(names)}")
+    if value is None or _SWEEP.match(value) or value[:1] in "[{'\"":
+        return word
     for name in value.split(",") if multirun else [value]:
         if name.strip() not in names:
             found = meant(nearest(name, names))

@@ -111,7 +111,9 @@ def describe_key(hint: Any) -> str:
 def _class_of(value: Any, classes: tuple[type, ...], key: str, problems: Problems) -> type | None:
     if not isinstance(value, dict):
         group = f" To choose a file of a group: {key.replace('.', '/')}=NAME" if value is not None else ""
-        text = f"{key}={show(value)}: give single keys below it, such as {key}.KEY=VALUE.{group}"
+        below = [name for name in _hints(classes[0]) if not name.startswith("_")][:3]
+        single = f"give single keys below it ({', '.join(below)}, …), as in {key}.{below[0]}=VALUE"
+        text = f"{key}={show(value)}: {single}.{group}"
         problems.append((key, value, text))
         return None
     if len(classes) == 1:
