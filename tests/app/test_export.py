@@ -15,6 +15,7 @@ from unirae.app.assembly import assemble
 from unirae.app.card_words import data_in_words, generator_in_words
 from unirae.app.export import Options, run
 from unirae.app.generator import open_generator
+from unirae.app.model_card import _images_in_words
 from unirae.app.sampler_options import SamplerOptions
 from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.io import file_sha256
@@ -137,6 +138,21 @@ def test_the_card_speaks_in_words(stage2, stage1, tmp_path):
 )  # fmt: skip
 def test_data_in_words(source, words):
     assert data_in_words({"source": source}) == words
+
+
+@pytest.mark.parametrize(
+    ("recorded", "words"),
+    [
+        ({"data": "emoji", "fingerprint": {"source": "emoji", "split": "val"}}, "validation split of emoji"),
+        ({"data": "hf", "fingerprint": {"path": "outputs/mine", "split": "train"}}, "training split of mine"),
+        ({"data": "hf", "fingerprint": {"path": "a/b"}}, "a/b"),
+        ({}, "images"),
+    ],
+)
+def test_what_was_compared_with_in_words(recorded, words, monkeypatch, tmp_path):
+    (tmp_path / "outputs/mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert _images_in_words(recorded) == words
 
 
 def test_classes_in_words():

@@ -1,7 +1,8 @@
 """What a checkpoint says of itself, in the words of a model card: model, classes, data, optimizer."""
 
-from pathlib import Path
 from typing import Any
+
+from unirae.evaluation.reading import last_part
 
 _ENCODERS = {
     "dinov2": "DINOv2",
@@ -68,7 +69,7 @@ def data_in_words(recorded: dict[str, Any]) -> str | None:
     if not kind and where is None:
         return None
     words = _SOURCES.get(kind, kind or "images")
-    return words if where is None else f"{words}: {_name(str(where))}"
+    return words if where is None else f"{words}: {last_part(str(where))}"
 
 
 def optimizer_in_words(settings: dict[str, Any]) -> str:
@@ -77,12 +78,6 @@ def optimizer_in_words(settings: dict[str, Any]) -> str:
     return ", ".join(
         ["AdamW", *(f"{named.get(key, key)} {_value(value)}" for key, value in settings.items())]
     )
-
-
-def _name(where: str) -> str:
-    """A hub's name whole, such as ``ILSVRC/imagenet-1k``."""
-    is_path = where.startswith((".", "/", "~")) or where.count("/") != 1 or Path(where).exists()
-    return Path(where).name if is_path else where
 
 
 def _classes(count: int, names: list[str]) -> str:

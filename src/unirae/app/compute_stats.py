@@ -125,11 +125,13 @@ def choose_transform(choice: str, data: dict[str, Any]) -> dict[str, Any]:
 
 def summary(stats: "LatentStats") -> str:
     """One line that shows at a glance whether the statistics are plausible."""
+    from unirae.evaluation.reading import spoken_data
+
     assert stats.mean is not None
     assert stats.var is not None
     std = stats.var.sqrt()
     return (
-        f"latents over {stats.info['count']} images of {stats.info['data']}, per {stats.info['per']}: "
+        f"latents over {stats.info['count']} images of {spoken_data(stats.info)}, per {stats.info['per']}: "
         f"mean {stats.mean.mean():.3f} ({stats.mean.min():.3f} to {stats.mean.max():.3f}), "
         f"std {std.mean():.3f} ({std.min():.3f} to {std.max():.3f})"
     )

@@ -77,6 +77,7 @@ def run(options: Options) -> "ReconstructionScores":
     from unirae.app.inference import computing, pick_device
     from unirae.app.score_table import show_and_write
     from unirae.core.distributed import is_main, rank
+    from unirae.evaluation.reading import spoken_data
     from unirae.models.loading import find_checkpoint
 
     cli.quiet_libraries()
@@ -87,7 +88,7 @@ def run(options: Options) -> "ReconstructionScores":
         result = evaluate(options, checkpoint, device)
         if is_main():
             output = options.output or _default_output(checkpoint, options, result)
-            title = f"{result.count} images of {result.settings['images']['data']}"
+            title = f"{result.count} images of {spoken_data(result.settings['images'])}"
             show_and_write(result, title=title, output=output)
     return result
 

@@ -13,6 +13,7 @@ from unirae.app.card_words import (
 from unirae.core.errors import UserError
 from unirae.core.io import file_sha256, write_atomically
 from unirae.core.log import get_logger
+from unirae.evaluation.reading import spoken_data
 from unirae.evaluation.result_file import Result, read_result
 from unirae.models.model_folder import WEIGHTS
 
@@ -187,7 +188,7 @@ def _against(result: Result) -> str:
 
 def _images_in_words(reference: dict[str, Any]) -> str:
     """The data's name, without the folder that it lay in, and the split."""
-    name = Path(str(reference.get("data") or "images")).name
+    name = spoken_data(reference)
     split = (reference.get("fingerprint") or {}).get("split")
     splits = {"train": "training", "val": "validation"}
     return f"{splits.get(split, split)} split of {name}" if split else name

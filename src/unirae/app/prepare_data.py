@@ -65,11 +65,11 @@ def convert(options: Options) -> dict[str, Any]:
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     log = get_logger(__name__)
-    log.info("%s: %s images, %d classes", options.output, report["images"], len(report["classes"]))
+    splits = " and ".join(f"{count} {split}" for split, count in report["images"].items())
+    classes = {0: "no classes", 1: "1 class"}.get(len(report["classes"]), f"{len(report['classes'])} classes")
+    log.info("%s: %s images, %s", options.output, splits, classes)
     if report["unreadable_count"]:
         where = options.output / REPORT
-        log.warning(
-            "%d unreadable images were left out; they are listed in %s", report["unreadable_count"], where
-        )
+        log.warning("unreadable and left out: %d; listed in %s", report["unreadable_count"], where)
     log.info("train on it with: data=hf data.data_dir=%s", options.output)
     return report

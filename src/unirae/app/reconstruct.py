@@ -80,8 +80,9 @@ def run(options: Options) -> list[Path]:
                 overview.append(pair)
     if not written:
         first = next(iter(files.values()))
+        what = first if len(files) == 1 else f"none of {len(files)} files, {first} first,"
         raise DataError(
-            f"--images: none of {len(files)} files could be read ({first}, …); the log names the reasons"
+            f"--images: {what} could {'not ' * (len(files) == 1)}be read; the log names the reasons"
         )
     save_png(options.output_dir / "grid.png", _overview(overview))
     log.info("%d of %d images reconstructed: %s", len(written), len(files), options.output_dir)
@@ -131,7 +132,7 @@ def _batches(
         try:
             images.append(crop(read_rgb(file)))
         except BadImageError as error:
-            log.warning("skipped %s (%s)", file, error)
+            log.warning("skipped: %s", error)
             continue
         names.append(name)
         if len(names) == batch_size:

@@ -1,6 +1,7 @@
 """Reading the images of a data set for a score: which of them, each once, in chunks shared by the processes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -56,6 +57,21 @@ def choose_indices(available: int, num_samples: int | None, seed: int) -> list[i
 def describe_data(dataset: DescribedData) -> dict[str, Any]:
     """What identifies the evaluated images, for ``settings``."""
     return {"data": dataset.source.name, "fingerprint": recorded(dataset.source)}
+
+
+def spoken_data(recorded: Mapping[str, Any]) -> str:
+    """What a reader calls recorded data (:func:`describe_data`): by the last part of their path, or their source.
+
+    A name on the hub, such as ``ILSVRC/imagenet-1k``, stays whole.
+    """
+    where = (recorded.get("fingerprint") or {}).get("path")
+    return str(recorded.get("data") or "images") if where is None else last_part(str(where))
+
+
+def last_part(where: str) -> str:
+    """Of a path; a name on the hub is given back whole."""
+    is_path = where.startswith((".", "/", "~")) or where.count("/") != 1 or Path(where).exists()
+    return Path(where).name if is_path else where
 
 
 def own_positions(count: int, chunk: int) -> list[int]:
