@@ -108,3 +108,24 @@ def test_no_rows_are_one_line(tmp_path):
         HFSource(split="train", data_dir=tmp_path / "empty")
     with pytest.raises(DataError, match="or a split of it, holds no rows"):
         save(tmp_path, train=named("abc", "abc").select([]), validation=named("abc", "abc"))
+
+
+@pytest.mark.parametrize("feature", [ClassLabel(names=list("abc")), Value("int64")])
+def test_a_class_that_training_has_no_image_of_is_named(tmp_path, feature):
+    unseen = "b" if isinstance(feature, ClassLabel) else "1"
+    with pytest.raises(
+        DataError, match=rf"split 'validation' has images of '{unseen}'.*training split has none"
+    ):
+        save(tmp_path, train=table("acac", [0, 2, 0, 2], feature), validation=table("bb", [1, 1], feature))
+
+
+def test_a_few_large_numbers_make_few_classes(tmp_path):
+    found = save(tmp_path, train=table("ab" * 10, [0, 950] * 10, Value("int64")))
+    assert found["train"].class_names == ("0", "950")
+    assert shown(found["train"]) == {("a", "0"), ("b", "950")}
+
+
+def test_the_training_split_is_no_validation_split(tmp_path):
+    DatasetDict(train=named("abab", "ab"), test=named("ab", "ab")).save_to_disk(tmp_path / "d")
+    with pytest.raises(DataError, match="'train' is both the training and the validation split"):
+        HFSource(split="val", data_dir=tmp_path / "d", val_split="train")

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from PIL import Image
 
 from unirae.core.errors import DataError
 from unirae.data.folder import FolderSource
+from unirae.data.hf import HFSource
 from unirae.data.npz import NpzSource
+from unirae.data.prepare import prepare
 from unirae.data.stored import StoredImages
 from unirae.evaluation.image_pairs import by_number, find_pairs
 from unirae.evaluation.stored_scores import Reading, score_pairs
@@ -104,3 +107,30 @@ def test_other_names_or_counts_are_refused(tmp_path, pixels):
     twice = saved(tmp_path / "c", ["1.png", "1.bmp"], pixels[:2])
     with pytest.raises(DataError, match="two of the images are called 1"):
         find_pairs(twice, first)
+
+
+def test_a_folder_and_its_prepared_data_set_are_paired_by_the_stored_names(tmp_path, pixels):
+    """Rows stand in the order of text: 0, 1, 10, 11, …"""
+    folder = saved(tmp_path / "a", [f"{i}.png" for i in range(24)], pixels)
+    prepare(source=tmp_path / "a", output=tmp_path / "hf", val_fraction=0, labels=False)
+    rows = StoredImages(HFSource(split="train", data_dir=tmp_path / "hf", val_fraction=0))
+    for first, second in ((folder, rows), (rows, folder)):
+        pairs = find_pairs(first, second)
+        assert pairs.by == "names"
+        for i, k in zip(pairs.images, pairs.originals, strict=True):
+            assert first[i]["image"].equal(second[k]["image"])
+    held_in = StoredImages(HFSource(split="train", data_dir=tmp_path / "hf", val_fraction=0.5))
+    assert [held_in[i]["image"].tolist() for i in range(3)] == [
+        pixels[int(held_in.stem_of(i) or -1)].transpose(2, 0, 1).tolist() for i in range(3)
+    ]
+    assert find_pairs(rows, as_npz(tmp_path / "of_rows.npz", pixels)).by == "order"
+
+
+def test_rows_without_names_need_an_order_that_is_certain(tmp_path, pixels):
+    Dataset.from_dict({"image": [Image.fromarray(image) for image in pixels]}).save_to_disk(tmp_path / "hf")
+    rows = StoredImages(HFSource(split="train", data_dir=tmp_path / "hf", val_fraction=0))
+    with pytest.raises(DataError, match="another order by number than as text"):
+        find_pairs(saved(tmp_path / "a", [f"{i}.png" for i in range(24)], pixels), rows)
+    padded = saved(tmp_path / "b", [f"{i:02d}.png" for i in range(24)], pixels)
+    pairs = find_pairs(padded, rows)
+    assert (pairs.by, pairs.images, pairs.originals) == ("numbers", list(range(24)), list(range(24)))

@@ -12,7 +12,7 @@ from unirae.data.hf_labels import Labels, read_labels
 from unirae.data.listing import say_classes
 from unirae.data.source import Sample, Split, check_split, require_data_dir
 from unirae.data.split import held_out
-from unirae.data.split_folders import validation_split
+from unirae.data.split_folders import same_split, validation_split
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -73,6 +73,7 @@ class HFSource:
         rows = rows if found.rows is None else rows.select(found.rows)
         self._files = _files_of(rows, self._image_column)
         self._rows = _undecoded(rows, self._image_column).select_columns([self._image_column])
+        self._names: list[str] | None = None
         saved = _is_saved(Path(self._where).expanduser())  # others are named by when their cache was written
         self._saved_as = splits[chosen]._fingerprint if saved else None
         self._verify_contents, self._content = verify_contents, None
@@ -96,8 +97,10 @@ class HFSource:
         return {**self.fingerprint, **self._content}
 
     def name_of(self, index: int) -> str | None:
-        """Rows have no names."""
-        return None
+        """The path that a row's image was stored with; None unless every row has one, and each another."""
+        if self._names is None:
+            self._names = _paths_of(self._rows, self._image_column)
+        return self._names[index] if self._names else None
 
     @property
     def num_classes(self) -> int:
@@ -195,6 +198,8 @@ def _choose_split(
 ) -> tuple[str, "Dataset"]:
     """The name of a split, and its rows or the part of them that this source has."""
     val = val or validation_split(name for name in map(str, splits) if name != train)
+    if val == train:
+        raise DataError(same_split(where, train))
     wanted = val if split == "val" and val is not None else train
     if wanted not in splits:
         raise DataError(
@@ -247,6 +252,19 @@ def _files_of(rows: "Dataset", column: str) -> list[File]:
     if not pa.types.is_string(stored.type) or len(stored) == 0:
         return arrow
     return arrow + [(name, Path(name)) for name in dict.fromkeys(stored.to_pylist()) if name]
+
+
+def _paths_of(rows: "Dataset", column: str) -> list[str]:
+    """The paths that images were stored with, in the order of the rows; empty unless all have one, and another."""
+    import pyarrow as pa
+
+    stored = rows.data.column(column)
+    if not pa.types.is_struct(stored.type) or stored.type.get_field_index("path") < 0:
+        return []
+    paths = stored.flatten()[stored.type.get_field_index("path")].to_pylist()
+    if rows._indices is not None:
+        paths = [paths[i] for i in rows._indices.column(0).to_pylist()]
+    return paths if all(paths) and len(set(paths)) == len(paths) else []
 
 
 def _undecoded(rows: "Dataset", column: str) -> "Dataset":

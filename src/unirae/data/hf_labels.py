@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 NO_LABEL = -1
-_MOST_UNUSED = 1000
-"""Plain integers are class numbers as they are unless they need more classes than this, and twice those in use."""
+_ALWAYS_NUMBERS = 20
+"""Plain integers are class numbers as they are unless they need more classes than this, and than twice those in use."""
+_ALWAYS_NAMES = 1000
+"""As many different texts are names of classes in any case; more only where they are at most half of the rows."""
 
 Value = int | str | None
 
@@ -43,11 +45,11 @@ def read_labels(rows: "Dataset", training: "Dataset", column: str, *, what: str,
     """The labels of ``rows``, numbered as those of ``training``.
 
     Args:
-        training: the training split, or the part of it that ``rows`` are; it decides names and order of the classes.
+        training: the whole training split; it decides names and order of the classes, and needs images of each.
         what: the rows are called, for messages.
 
     Raises:
-        DataError: the column holds no labels, or a class of ``rows`` is none of the training split's.
+        DataError: the column holds no labels, or the training split has no image of a class of ``rows``.
     """
     values = _values(rows, column, where)
     if _without_labels(values):
@@ -55,7 +57,8 @@ def read_labels(rows: "Dataset", training: "Dataset", column: str, *, what: str,
             "%s: no image of %s has a label (column '%s'): it is read without labels", where, what, column
         )
         return Labels(class_names=(), numbers=[0] * len(values))
-    names = _names(training, column, where)
+    used = {value for value in _values(training, column, where) if value is not None}
+    names = _names(used, training, column, where)
     if not names:
         log.warning(
             "%s: no image of the training split has a label (column '%s'): %s is read without labels, too",
@@ -64,10 +67,12 @@ def read_labels(rows: "Dataset", training: "Dataset", column: str, *, what: str,
         return Labels(class_names=(), numbers=[0] * len(values))
     number = {name: i for i, name in enumerate(names)}
     named = [None if value is None else str(value) for value in values]
-    if unknown := sorted({name for name in named if name is not None and name not in number}):
+    trained = set(map(str, used))
+    if unknown := sorted({name for name in named if name is not None and name not in trained}):
+        of_training = [name for name in names if name in trained]
         raise DataError(
-            f"{where}: {what} has images of {_listed(unknown)} (column '{column}'), which the training split does not "
-            f"have; its classes are {_listed(names)}. Take those images out, or name another split"
+            f"{where}: {what} has images of {_listed(unknown)} (column '{column}'), of which the training split has "
+            f"none; its classes are {_listed(of_training)}. Take those images out, or name another split"
         )
     labelled = [i for i, name in enumerate(named) if name is not None]
     numbers = [number[name] for name in named if name is not None]
@@ -107,18 +112,16 @@ def _values(rows: "Dataset", column: str, where: str) -> list[Value]:
     )
 
 
-def _names(training: "Dataset", column: str, where: str) -> tuple[str, ...]:
+def _names(used: set[int | str], training: "Dataset", column: str, where: str) -> tuple[str, ...]:
     """The classes in the order of their numbers: of a ClassLabel its names, of integers 0 to the largest."""
     from datasets import ClassLabel
 
-    values = _values(training, column, where)
     if isinstance(feature := training.features[column], ClassLabel):
-        return () if _without_labels(values) else tuple(feature.names)
-    used = {value for value in values if value is not None}
+        return tuple(feature.names) if used else ()
     if texts := sorted(value for value in used if isinstance(value, str)):
-        if len(texts) > max(_MOST_UNUSED, len(values) // 2):
+        if len(texts) > max(_ALWAYS_NAMES, len(training) // 2):
             raise DataError(
-                f"label column '{column}' of {where} holds {len(texts)} different texts in {len(values)} rows, which "
+                f"label column '{column}' of {where} holds {len(texts)} different texts in {len(training)} rows, which "
                 "are no classes; choose another one with data.source.label_column, or read the images without labels "
                 "(data.labels=false)"
             )
@@ -126,7 +129,7 @@ def _names(training: "Dataset", column: str, where: str) -> tuple[str, ...]:
     numbers = sorted(value for value in used if isinstance(value, int))
     if not numbers:
         return ()
-    if numbers[0] >= 0 and numbers[-1] < max(_MOST_UNUSED, 2 * len(numbers)):
+    if numbers[0] >= 0 and numbers[-1] < max(_ALWAYS_NUMBERS, 2 * len(numbers)):
         return tuple(map(str, range(numbers[-1] + 1)))
     log.warning(
         "%s: the labels in column '%s' are %d different numbers from %d to %d; they are numbered anew, 0 to %d, and "

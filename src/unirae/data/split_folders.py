@@ -42,6 +42,14 @@ def looks_like_split(name: str) -> bool:
     return understood(name) is not None or any(word.lower() in _WORDS for word in _WORD.findall(name))
 
 
+def mixes_splits(names: Iterable[str]) -> bool:
+    """Whether some of the folders side by side are for training and others, it seems, for validation."""
+    words = {name: understood(name) for name in names}
+    found = set(words.values())
+    unclear = any(word is None and looks_like_split(name) for name, word in words.items())
+    return bool(found & set(_TRAIN) and found & set(_VAL)) or (unclear and found != {None})
+
+
 def validation_split(names: Iterable[str]) -> str | None:
     """The one of a data set's splits that is for validation, ``val`` before ``test``; None where there is none.
 
@@ -67,7 +75,7 @@ def choose_splits(
         train: the user's choice, or None to find it; likewise ``val``.
 
     Raises:
-        DataError: If a chosen folder is not there.
+        DataError: If a chosen folder is not there, or the same is chosen for both.
         UnclearSplitsError: If it cannot be told which folders are splits.
     """
     if train == ROOT and val is None:
@@ -77,10 +85,12 @@ def choose_splits(
             raise DataError(
                 f"{where} has no folder '{on_one_line(given)}' with images; it has {first_of(sorted(folders), most=12)}"
             )
+    if train is not None and train == val:
+        raise DataError(same_split(where, train))
     if train is not None and val is not None:
         return train, val
     words = {name: understood(name) for name in folders}
-    trains = [train] if train else [name for name in folders if words[name] in _TRAIN]
+    trains = [train] if train else [name for name in folders if words[name] in _TRAIN and name != val]
     vals = [val] if val else [name for name in folders if words[name] in _VAL and name != train]
     if not val:
         vals = _preferred(vals, words)
@@ -98,6 +108,14 @@ def choose_splits(
     if len(folders) == 1 and words[next(iter(folders))] is not None:
         return next(iter(folders)), None
     raise UnclearSplitsError(_question(where, folders, plain))
+
+
+def same_split(where: str, name: str) -> str:
+    """The error where training images would also be validation's."""
+    return (
+        f"{where}: '{on_one_line(name)}' is both the training and the validation split, so that a score would be of "
+        "images that were trained on; choose another data.source.val_split, or leave it out to hold a part out"
+    )
 
 
 def _preferred(names: list[str], words: Mapping[str, str | None]) -> list[str]:

@@ -1,7 +1,8 @@
 """Which image of a set belongs to which original: by the names of files, or by an order that is certain.
 
 Folders are read in the order of their names as text, where ``10.png`` stands before ``2.png``. A file of images has an
-order and no names: against one, the numbers in a folder's names are what counts.
+order and no names: against one, the numbers in a folder's names are what counts. The rows of a Hugging Face data set
+may come in either order, and often keep the names of the files that they were made from.
 """
 
 import re
@@ -35,12 +36,13 @@ def find_pairs(images: StoredImages, originals: StoredImages) -> Pairs:
         )
     as_read = list(range(len(images)))
     ours, theirs = _stems(images), _stems(originals)
-    if ours is not None and theirs is not None:
+    rows = _are_rows(images), _are_rows(originals)
+    if ours is not None and theirs is not None and not (any(rows) and set(ours).isdisjoint(theirs)):
         return Pairs(images=as_read, originals=_by_name(ours, theirs), by="names")
-    if ours is not None:
-        return Pairs(images=by_number(ours), originals=as_read, by="numbers")
-    if theirs is not None:
-        return Pairs(images=as_read, originals=by_number(theirs), by="numbers")
+    if ours is not None and not rows[0]:
+        return Pairs(images=_by_position(ours, of_rows=rows[1]), originals=as_read, by="numbers")
+    if theirs is not None and not rows[1]:
+        return Pairs(images=as_read, originals=_by_position(theirs, of_rows=rows[0]), by="numbers")
     return Pairs(images=as_read, originals=as_read, by="order")
 
 
@@ -66,6 +68,22 @@ def by_number(names: Sequence[str]) -> list[int]:
     if len(padded) > 1 or any(len(word) < width for word in words for width in padded):
         raise _unordered(names, "have numbers of which some are padded with zeros and others are not")
     return sorted(range(len(names)), key=lambda i: int(words[i]))
+
+
+def _are_rows(images: StoredImages) -> bool:
+    """Whether the images are rows of a table, which have an order whether or not they have names."""
+    return images.source.name == "hf"
+
+
+def _by_position(names: Sequence[str], *, of_rows: bool) -> list[int]:
+    """The order of a folder's names that fits a set in which none of them occurs.
+
+    Rows may have been written in the order of numbers or of text, so that both must be the same.
+    """
+    order = by_number(names)
+    if of_rows and order != list(range(len(names))):
+        raise _unordered(names, "stand in another order by number than as text, and the rows may have either")
+    return order
 
 
 def _stems(images: StoredImages) -> list[str] | None:
@@ -94,6 +112,6 @@ def _by_name(ours: list[str], theirs: list[str]) -> list[int]:
 def _unordered(names: Sequence[str], why: str) -> DataError:
     return DataError(
         f"{names[0]}, {names[1]} and the other names of the folder {why}, so it is not certain which image belongs to "
-        "which image of the other set, which has an order but no names. Name the files by their numbers in that order, "
-        "as 0.png, 1.png, …, or give both sets as folders with the same names"
+        "which image of the other set, which has an order but not these names. Name the files by their numbers in that "
+        "order, all of one width as 000.png, 001.png, …, or give both sets as folders with the same names"
     )
