@@ -159,7 +159,7 @@ def test_a_few_of_them_are_left_out(caplog):
     listing = read(["preview.jpg", *tree(cat=100, dog=99)])
     assert sum(counts(listing)) == 199
     assert listing.strays == ("preview.jpg",)
-    assert "left out 1 images outside of the class folders (cat, dog): preview.jpg" in caplog.text
+    assert "left out 1 image outside of the class folders (cat, dog): preview.jpg" in caplog.text
 
 
 def test_a_few_of_them_do_not_hide_the_classes():
@@ -195,3 +195,37 @@ def test_two_validation_splits_are_asked_about():
         DataError, match=r"which of val2014, val2017 is the validation split: data\.source\.val_split"
     ):
         validation_split(["train", "val2014", "val2017"])
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        [f"{animal}__{split}" for animal in ("cat", "dog") for split in ("train", "val", "unlabelled")],
+        [f"{animal}__{split}" for animal in ("cat", "dog") for split in ("train", "val_v2")],
+        ["images__train", "images__val", "labels__x"],
+    ],
+)
+@pytest.mark.parametrize("labels", [True, False])
+def test_splits_below_classes_are_refused_whatever_lies_beside(folders, labels):
+    paths = tree(**dict.fromkeys(folders, 4))
+    with pytest.raises(DataError, match="splits must lie above the classes"):
+        read(paths, labels=labels)
+    assert counts(read(paths, labels=labels, train_split=".")) == counts(read(tree(all=len(paths))))
+
+
+def test_one_folder_cannot_be_both_splits():
+    with pytest.raises(DataError, match="'a' is both the training and the validation split"):
+        read(tree(a__cat=4, b__cat=4), train_split="a", val_split="a")
+    with pytest.raises(DataError, match="say which is which"):
+        read(tree(train__cat=4, b__cat=4), val_split="train")
+
+
+def test_images_beside_the_folder_of_all_others_are_left_out_with_a_line(caplog):
+    caplog.set_level(logging.INFO)
+    listing = read(["beside_the_wrap.png", *tree(data__a=60, data__b=60)])
+    assert (listing.class_names, sum(counts(listing)), listing.strays) == (
+        ("a", "b"),
+        120,
+        ("beside_the_wrap.png",),
+    )
+    assert "left out 1 image outside of the folder data: beside_the_wrap.png" in caplog.text

@@ -18,6 +18,11 @@ def on_one_line(name: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
+def count_of(number: int, one: str, more: str | None = None) -> str:
+    """A number with its noun: ``1 class``, ``2 classes``; the plural is with an s unless given."""
+    return f"{number} {one if number == 1 else more or one + 's'}"
+
+
 def first_of(names: list[str] | tuple[str, ...], *, most: int = 3) -> str:
     """The first names, and how many more there are: ``a, b, c and 7 more``."""
     shown = ", ".join(on_one_line(name) for name in names[:most])

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from unirae.core.log import get_logger
-from unirae.core.names import first_of, on_one_line, printable
+from unirae.core.names import count_of, first_of, on_one_line, printable
 
 log = get_logger(__name__)
 
@@ -158,14 +158,16 @@ class LeftOut:
         parts = [self._of_kind(kind) for kind in (*PICTURES, "videos", "archives", OTHER) if self.kinds[kind]]
         if self.program_folders:
             names = ", ".join(on_one_line(name) for name in sorted(self.program_folders))
-            parts.append(f"{self.program_folders.total()} folders of thumbnails or trash ({names})")
-        for links, what in (
-            (self.visited_links, "links to folders that are visited already"),
-            (self.dead_links, "links that lead nowhere"),
-            (self.outside, "members whose names lead outside"),
+            parts.append(
+                f"{count_of(self.program_folders.total(), 'folder')} of thumbnails or trash ({names})"
+            )
+        for links, noun, what in (
+            (self.visited_links, "link", "to folders that are visited already"),
+            (self.dead_links, "link", "leading nowhere"),
+            (self.outside, "member", "with names that lead outside"),
         ):
             if links:
-                parts.append(f"{len(links)} {what} ({first_of(links)})")
+                parts.append(f"{count_of(len(links), noun)} {what} ({first_of(links)})")
         return "; ".join(parts)
 
     def _of_kind(self, kind: str) -> str:

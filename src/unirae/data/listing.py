@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.log import get_logger, log_once
-from unirae.core.names import first_of, on_one_line, printable
+from unirae.core.names import count_of, first_of, on_one_line, printable
 from unirae.data.file_kinds import OTHER, FileKinds, LeftOut, is_hidden, is_of_program
 from unirae.data.split import held_out
-from unirae.data.split_folders import ROOT, choose_splits, understood
+from unirae.data.split_folders import ROOT, choose_splits, mixes_splits, understood
 
 log = get_logger(__name__)
 
@@ -179,10 +179,12 @@ def arrange(
         raise DataError(f"{where} holds no images; {EXPECTED_LAYOUT}")
     wanted = {name for name in (train_split, val_split) if name not in (None, ROOT)}
     depth, inside, beside = _unwrapped(found, wanted)
+    _check_strays(beside, len(found), where, "the folder " + on_one_line("/".join(inside[0].parts[:depth])))
     folders = Counter(path.parts[depth] for path in inside if len(path.parts) > depth + 1)
     train, val = choose_splits(folders, train=train_split, val=val_split, where=where)
     if train is None:
-        _refuse_splits_below(inside, depth, where)
+        if train_split != ROOT:
+            _refuse_splits_below(inside, depth, where)
         classes, entries, strays = _label(inside, depth, where, labels)
         return _hold_out(Listing(classes, entries, (), _texts(beside, strays)), val_fraction)
     loose = [path for path in inside if len(path.parts) == depth + 1]
@@ -216,7 +218,7 @@ def say_classes(where: str, class_names: tuple[str, ...]) -> None:
     """Log the first dozen classes and their number, and how to do without where they look like shards."""
     if not class_names:
         return
-    line = f"{on_one_line(where)}: {len(class_names)} classes: {first_of(class_names, most=12)}"
+    line = f"{on_one_line(where)}: {count_of(len(class_names), 'class', 'classes')}: {first_of(class_names, most=12)}"
     widths = {len(name) for name in class_names}
     if (
         len(class_names) > 1
@@ -248,11 +250,19 @@ def _unwrapped(
 def _refuse_splits_below(paths: list[PurePosixPath], depth: int, where: str) -> None:
     """Refuse ``cat/train/1.jpg`` beside ``cat/val/2.jpg``: validation images would be trained on."""
     in_folders = [path for path in paths if len(path.parts) > depth + 1]
-    below = {path.parts[depth + 1] if len(path.parts) > depth + 2 else "" for path in in_folders}
-    if len(below) > 1 and all(understood(name) for name in below):
+    below: dict[str, set[str]] = {}
+    for path in in_folders:
+        inner = path.parts[depth + 1] if len(path.parts) > depth + 2 else ""
+        below.setdefault(path.parts[depth], set()).add(inner)
+    everywhere = set[str]().union(*below.values())
+    above = [folder for folder in sorted(below) if mixes_splits(below[folder])]
+    if len(everywhere) > 1 and all(understood(name) for name in everywhere):
+        above = sorted(below)
+    if above:
+        names = set[str]().union(*(below[folder] for folder in above)) - {""}
         raise DataError(
-            f"{where}: {first_of(sorted(below))} lie below {first_of(sorted({p.parts[depth] for p in in_folders}))}; "
-            f"splits must lie above the classes; {EXPECTED_LAYOUT}"
+            f"{where}: {first_of(sorted(names))} lie below {first_of(above)}; splits must lie above the classes; "
+            f"{EXPECTED_LAYOUT}. If those are no splits: data.source.train_split={ROOT} (prepare_data: --train_split)"
         )
 
 
@@ -287,7 +297,7 @@ def _check_strays(strays: list[PurePosixPath], total: int, where: str, folders: 
             f"({first} is the first outside). Move them into folders, or elsewhere; or take all without classes: "
             f"{WITHOUT_LABELS}"
         )
-    line = f"{on_one_line(where)}: left out {len(strays)} images outside of {folders}: {first}"
+    line = f"{on_one_line(where)}: left out {count_of(len(strays), 'image')} outside of {folders}: {first}"
     log_once(log, logging.WARNING, line + (" and so on" if len(strays) > 1 else ""))
 
 
