@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from unirae.data.decode import BadImageError, read_rgb
 from unirae.data.photos import read_photo
@@ -174,3 +174,16 @@ def test_the_error_names_the_file(tmp_path):
         read_rgb(tmp_path / "broken.jpg")
     with pytest.raises(BadImageError, match=r"gone\.jpg"):
         read_rgb(tmp_path / "gone.jpg")
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_a_bad_image(tmp_path, monkeypatch):
+    file = tmp_path / "x.png"
+    file.write_bytes(b"no image")
+
+    def vanish(source):
+        file.unlink()
+        raise UnidentifiedImageError
+
+    monkeypatch.setattr("unirae.data.decode.Image.open", vanish)
+    with pytest.raises(BadImageError, match=r"x\.png: FileNotFoundError: No such file"):
+        read_rgb(file)

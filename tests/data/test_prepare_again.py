@@ -13,6 +13,8 @@ from PIL import Image
 from unirae.core.errors import DataError, UserError
 from unirae.core.file_lock import locked
 from unirae.core.io import read_json
+from unirae.data import prepared_shards
+from unirae.data.decode import BadImageError
 from unirae.data.hf import HFSource
 from unirae.data.prepare import prepare
 
@@ -236,3 +238,29 @@ def test_the_report_says_all_that_was_left_out(tmp_path):
         "images_outside_of_folders": ["train/preview.png"],
         "images_in_other_folders": {"test": 1},
     }
+
+
+def test_a_reader_that_is_installed_later_is_used(images, tmp_path, caplog, monkeypatch):
+    calls = []
+
+    def without_reader(content):
+        calls.append(content)
+        raise BadImageError("a picture that needs a reader")
+
+    strange = images / "cat/strange.png"
+    paint(strange, 250)
+    content = strange.read_bytes()
+    real = prepared_shards.read_rgb
+    monkeypatch.setattr(
+        prepared_shards, "read_rgb", lambda data: without_reader(data) if data == content else real(data)
+    )
+    for _ in range(2):  # nothing has changed at the second
+        report = prepare(source=images, output=tmp_path / "out", val_fraction=0)
+        assert (report["images"], report["unreadable_count"]) == ({"train": 12}, 1)
+    assert len(calls) >= 2
+    assert "converting anew" not in caplog.text
+    monkeypatch.undo()
+    report = prepare(source=images, output=tmp_path / "out", val_fraction=0)
+    assert (report["images"], report["unreadable_count"]) == ({"train": 13}, 0)
+    assert "1 files have become readable since it was made: converting anew" in caplog.text
+    assert greys(tmp_path / "out")["cat/strange.png"] == 250

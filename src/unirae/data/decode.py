@@ -74,8 +74,11 @@ def _reason(error: Exception, source: str | os.PathLike[str] | bytes | Image.Ima
     if isinstance(source, bytes):
         start = source[:_START]
     elif isinstance(source, str | os.PathLike):
-        with open(source, "rb") as file:
-            start = file.read(_START)
+        try:
+            with open(source, "rb") as file:
+                start = file.read(_START)
+        except OSError as gone:  # since it was opened first
+            return f"{type(gone).__name__}: {gone.strerror}"
     reader = missing_reader(start)
     return f"a {reader.kind} picture, which needs: pip install {reader.package}" if reader else "not an image"
 

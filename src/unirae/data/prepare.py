@@ -183,7 +183,8 @@ def _changes(output: Path, listing: Listing, files: ImageFiles) -> str:
             if file.path not in listed:
                 count["are gone"] += 1
             elif not same or not file.still_holds(files):
-                count["have changed"] += 1
+                readable = same and file.problem and files.stamp(file.path) == file.stamp
+                count["have become readable" if readable else "have changed"] += 1
         if stamps != [file.stamp for file in record.files]:
             with suppress(UserError):  # equal contents with other times: spares reading them again
                 record.write(path)

@@ -49,12 +49,19 @@ class FileRecord:
     problem: str | None
 
     def still_holds(self, files: ImageFiles) -> bool:
-        """Whether the file has these contents still; reads them only where its stamp is another one, and notes that."""
+        """Whether the file has these contents still; reads them only where its stamp is another one, and notes that.
+
+        One that was not readable is tried again: a reader of its format may be installed now.
+        """
         now = files.stamp(self.path)
-        if now == self.stamp:
+        if now == self.stamp and self.problem is None:
             return True
         content = _read(files, self.path)
-        if isinstance(content, Exception) or hashlib.sha256(content).hexdigest() != self.sha256:
+        if self.problem is not None:
+            sha256, problem = _examine(content)
+            if problem is None or sha256 != self.sha256:
+                return False
+        elif isinstance(content, Exception) or hashlib.sha256(content).hexdigest() != self.sha256:
             return False
         self.stamp = now
         return True
