@@ -70,6 +70,6 @@ def convert(options: Options) -> dict[str, Any]:
     log.info("%s: %s images, %s", options.output, splits, classes)
     if report["unreadable_count"]:
         where = options.output / REPORT
-        log.warning("unreadable and left out: %d; listed in %s", report["unreadable_count"], where)
+        log.warning("%d unreadable, left out and listed in %s", report["unreadable_count"], where)
     log.info("train on it with: data=hf data.data_dir=%s", options.output)
     return report

@@ -80,10 +80,10 @@ def run(options: Options) -> list[Path]:
                 overview.append(pair)
     if not written:
         first = next(iter(files.values()))
-        what = first if len(files) == 1 else f"none of {len(files)} files, {first} first,"
-        raise DataError(
-            f"--images: {what} could {'not ' * (len(files) == 1)}be read; the log names the reasons"
+        what = (
+            f"{first} could not" if len(files) == 1 else f"none of {len(files)} files, {first} first, could"
         )
+        raise DataError(f"--images: {what} be read; the log names the reasons")
     save_png(options.output_dir / "grid.png", _overview(overview))
     log.info("%d of %d images reconstructed: %s", len(written), len(files), options.output_dir)
     return written
