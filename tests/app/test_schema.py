@@ -92,9 +92,11 @@ def test_what_a_yaml_leaves_out_is_an_argument_of_the_target(cls):
 def test_names_of_the_table_are_those_of_the_code():
     assert set(get_args(_hints(Encoder)["kind"])) == set(KINDS)
     scores = _hints(table.ReconstructionMetrics)["metrics"]
-    names = {name for part in get_args(get_args(scores)[0]) for name in get_args(part)}
+    names = {name for part in get_args(get_args(get_args(scores)[0])[0]) for name in get_args(part)}
     assert names == set(RECONSTRUCTION_METRICS)
-    assert set(get_args(get_args(_hints(table.GenerationMetrics)["metrics"])[0])) == set(SET_METRICS)
+    assert set(get_args(get_args(get_args(_hints(table.GenerationMetrics)["metrics"])[0])[0])) == set(
+        SET_METRICS
+    )
 
 
 COUNT = Annotated[int, Range(1, 100)]

@@ -48,6 +48,13 @@ class Range:
         return f"{low} and {high}" if self.open_low and self.open_high else f"{low} to {high}"
 
 
+class Distinct:
+    """Marks a list in which nothing stands twice."""
+
+    def __str__(self) -> str:
+        return "and none twice"
+
+
 class IsPath:
     """Marks text that names a file or a folder; a ``~`` in front of it is the home folder."""
 
@@ -133,7 +140,7 @@ def describe(kind: Any) -> str:
     origin = get_origin(kind)
     if origin is Annotated:
         base, *marks = get_args(kind)
-        ranges = [str(mark) for mark in marks if isinstance(mark, Range)]
+        ranges = [str(mark) for mark in marks if isinstance(mark, Range | Distinct)]
         return (
             "a path"
             if any(isinstance(mark, IsPath) for mark in marks)
@@ -179,6 +186,8 @@ def _expect(value: Any, fits: bool) -> Any:
 def _marked(value: Any, marks: list[Any]) -> Any:
     for mark in marks:
         if isinstance(mark, Range) and value not in mark:
+            raise Mismatch
+        if isinstance(mark, Distinct) and len(set(value)) < len(value):
             raise Mismatch
         if isinstance(mark, IsPath):
             if not value.strip() or "\0" in value:

@@ -1,10 +1,10 @@
 """The configuration from the root: what every run has, and what lies below ``trainer``, ``callbacks``, ``logger``."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from unirae.app.schema.data import Data
-from unirae.app.schema.kinds import Count, NotNegative, PathText, Positive, Seed, Steps
+from unirae.app.schema.kinds import Count, Distinct, NotNegative, PathText, Positive, Seed, Steps
 from unirae.app.schema.models import LinearProbe, Mae, Stage1, Stage2
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
@@ -58,7 +58,7 @@ class ReconstructionMetrics:
 
     every_n_steps: Count | None
     every_n_epochs: Positive | None
-    metrics: list[ReconstructionScore]
+    metrics: Annotated[list[ReconstructionScore], Distinct()]
     num_samples: Count | None
     batch_size: Count
     inception_weights: PathText
@@ -71,7 +71,7 @@ class GenerationMetrics:
 
     every_n_steps: Count | None
     every_n_epochs: Positive | None
-    metrics: list[GenerationScore]
+    metrics: Annotated[list[GenerationScore], Distinct()]
     num_samples: Count
     batch_size: Count
     num_steps: Steps

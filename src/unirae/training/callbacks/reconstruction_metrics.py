@@ -23,7 +23,8 @@ class ReconstructionMetrics(AfterStep):
     """Scores the validation split every N steps, and once at the end; writes ``eval/step-*.json``.
 
     Args:
-        build_metrics: makes fresh streaming metrics for the module (they may need its encoder).
+        build_metrics: makes fresh streaming metrics for the module (they may need its encoder); called at the start, so
+            that missing weights do not show after hours.
         folder: where the JSON files go.
         every_n_steps: interval in steps; null means at the end only.
         num_samples: how many validation images, a seeded random subset; null or more than there are means all.
@@ -41,12 +42,12 @@ class ReconstructionMetrics(AfterStep):
     ) -> None:
         self.build_metrics, self.folder = build_metrics, Path(folder)
         self.every_n_steps, self.num_samples, self.batch_size = every_n_steps, num_samples, batch_size
-        self._metrics: Metrics | None = None
 
     def on_train_start(self, trainer: pl.Trainer, module: Stage1) -> None:
-        """Count what there is to score."""
+        """Load what is needed, or say what is missing."""
         key = "callbacks.reconstruction_metrics.num_samples"
         self.num_samples = count_within_split(trainer, self.num_samples, key=key)
+        self._metrics = self.build_metrics(module)
 
     def is_due_now(self, trainer: pl.Trainer) -> bool:
         """When it is time, and after the last step."""
@@ -56,8 +57,6 @@ class ReconstructionMetrics(AfterStep):
     def work(self, trainer: pl.Trainer, module: Stage1) -> None:
         """Reconstruct the split with the EMA decoder and publish the scores."""
         module.guard.check(module.last_checkpoint)  # its message names the step and the terms
-        if self._metrics is None:
-            self._metrics = self.build_metrics(module)
         data = evaluation_data(trainer)
         announce_scoring(trainer, f"{self.num_samples} reconstructions")
         result = evaluate_reconstruction(
