@@ -1,5 +1,6 @@
 """Commands: quick help, exit statuses, and one line for each mistake."""
 
+import errno
 import json
 import logging
 import os
@@ -132,6 +133,8 @@ def test_who_reads_the_help_may_leave():
         (RunInterrupted("saved there"), 130, "saved there\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (BrokenPipeError(), 1, ""),
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"), 2, "error: a/b: Permission denied\n"),
+        (OSError(errno.ELOOP, "Too many levels", b"a"), 2, "error: a: Too many levels\n"),
     ],
 )
 def test_exit_statuses(capsys, error, status, line):

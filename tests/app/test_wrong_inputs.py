@@ -60,6 +60,8 @@ VALUES = [
     ("data.num_workers=-1", "a whole number from 0"),
     ("callbacks.samples.num_steps=1", "a whole number from 2"),
     ("callbacks.reconstruction_metrics.metrics=[psnr,fidd]", "fid"),
+    ("callbacks.reconstruction_metrics.metrics=[psnr,psnr]", "and none twice"),
+    ("callbacks.generation_metrics.metrics=[fid,fd,fid]", "and none twice"),
     ("callbacks.model_checkpoint.mode=best", "min or max"),
     ("paths.output_dir=", "a path"),
     ("logger.csv=perhaps", "true or false"),
@@ -115,6 +117,10 @@ ALONE = [
     ("experiment=mae_tiny data=image_folder data.data_dir={text}", "note.txt"),
     ("experiment=mae_tiny data=image_folder data.data_dir={empty}", "empty"),
     ("experiment=mae_tiny data=image_folder data.data_dir=1234", "1234"),
+    ("experiment=mae_tiny data=image_folder data.data_dir={long}", "File name too long"),
+    ("experiment=mae_tiny paths.output_dir={long}", "File name too long"),
+    ("experiment=rae_tiny model.encoder.weights={long}", "File name too long"),
+    ("experiment=mae_tiny ckpt_path={long}", "File name too long"),
     ("experiment=mae_tiny data=hf data.data_dir={empty}", "empty"),
     ("experiment=mae_tiny data=hf data.data_dir={no_rows}", "no_rows"),
     ("experiment=mae_tiny data=image_folder data.data_dir={stray}", "stray"),
@@ -161,6 +167,9 @@ COMMANDS = [
         "--images {pictures} --reference {pictures} --metrics psnr --output {text}/o.json",
         "note.txt",
     ),
+    ("evaluate", "--images {long} --reference {pictures} --metrics psnr", "File name too long"),
+    ("evaluate", "--images {pictures} --reference {pictures} --output {long}", "File name too long"),
+    ("eval_rfid", "--checkpoint {long} --metrics psnr", "File name too long"),
     ("make_reference", "--data {no} --output r.npz", "nothing-here"),
     ("make_reference", "--data {pictures} --output {text}/r.npz --inception_weights random", "note.txt"),
     ("make_reference", "--data {pictures} --output r.npz --inception_weights {text}", "note.txt"),
@@ -243,6 +252,7 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "cut": "cut.ckpt",
         "npz": "broken.npz",
         "no": "nothing-here",
+        "long": "x" * 300,
     }
     names |= {"arrays": "arrays.npz", "empty": "empty", "pictures": "pictures", "stage2like": "other.ckpt"}
     names |= {name: name for name in ("stray", "unclear", "no_rows")}

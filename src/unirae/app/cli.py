@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from unirae.core import stopping
 from unirae.core.errors import RunInterrupted, UserError
 from unirae.core.log import get_logger
+from unirae.core.names import on_one_line
 
 log = get_logger(__name__)
 
@@ -26,7 +27,8 @@ def run(command: Callable[[], Any], *, kept: str = "") -> int:
         kept: after an interrupt, what stays and how to go on.
 
     Returns:
-        0, or 2 for a :class:`~unirae.core.errors.UserError` and a full disk, or 130 after a request to stop
+        0, or 2 for a :class:`~unirae.core.errors.UserError`, a full disk and a path that the operating system does not
+        take, or 130 after a request to stop
         (:mod:`unirae.core.stopping`).
     """
     # Before torch loads OpenMP. By default a thread that waits for another spins for milliseconds; beside another
@@ -51,12 +53,28 @@ def run(command: Callable[[], Any], *, kept: str = "") -> int:
                 return _interrupted(interrupted)
             if isinstance(error, OSError) and error.errno in _FULL:
                 return _mistake(_full_disk(error))
+            if problem := path_problem(error):
+                return _mistake(problem)
             raise
     return 0
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """How the operating system says that a file cannot grow."""
+
+
+_OF_PATHS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
+"""How the operating system says that a path cannot be followed; ``Path.exists`` and its like raise these."""
+
+
+def path_problem(error: Exception) -> str:
+    """What to say where the operating system does not take a path; nothing for another error."""
+    if not isinstance(error, OSError) or error.errno not in _OF_PATHS:
+        return ""
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return ""
+    path = os.fsdecode(error.filename)
+    return f"{on_one_line(path) if error.errno == errno.ENAMETOOLONG else path}: {error.strerror}"
 
 
 @contextmanager
@@ -98,6 +116,12 @@ def launch_rank() -> int:
     """This process's number before any process group exists (torchrun, Lightning or srun set it)."""
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
     return int(next((os.environ[name] for name in names if name in os.environ), "0"))
+
+
+def launch_size() -> int:
+    """How many processes a launcher has started as this run (torchrun, srun); 1 without one."""
+    name = "WORLD_SIZE" if "WORLD_SIZE" in os.environ or "SLURM_PROCID" not in os.environ else "SLURM_NTASKS"
+    return int(os.environ.get(name, "1"))
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from unirae.app import cli
 from unirae.app.option_help import description, prepare_help
 
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
@@ -53,7 +54,7 @@ def parse(options: type[Any]) -> Any:
     A ``~`` that starts a path is the home folder, also in ``--output=~/x``, which shells hand over as it is. A mistake
     is one line on stderr and exit status 2.
     """
-    from unirae.app.option_errors import explain, wrong_values
+    from unirae.app.option_errors import explain
 
     prepare_help(options)
     said = io.StringIO()
@@ -65,7 +66,7 @@ def parse(options: type[Any]) -> Any:
                 use_underscores=True,
                 config=(tyro.conf.FlagConversionOff,),
             )
-        if wrong := wrong_values(found):
+        if wrong := _wrong_values(found):
             sys.stderr.write(f"error: {'; '.join(wrong)}\n")
             raise SystemExit(2)
         return _at_home(found)
@@ -76,6 +77,17 @@ def parse(options: type[Any]) -> Any:
     except BrokenPipeError:  # who reads --help has seen enough: `… --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
         raise SystemExit(0) from None
+
+
+def _wrong_values(found: Any) -> list[str]:
+    from unirae.app.option_errors import wrong_values
+
+    try:
+        return wrong_values(found)
+    except OSError as error:
+        if problem := cli.path_problem(error):
+            return [problem]
+        raise
 
 
 def _at_home(value: Any) -> Any:

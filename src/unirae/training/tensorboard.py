@@ -6,6 +6,9 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from unirae.core.errors import ConfigError
+from unirae.core.names import printable
+
 _METRIC = "train/loss"
 """Which the page shows beside the settings; it lists no run without one."""
 
@@ -17,9 +20,17 @@ class TensorBoard(TensorBoardLogger):
 
     Args:
         run_folder: the files go to ``tensorboard/`` in it.
+
+    Raises:
+        ConfigError: If the folder's path is not UTF-8, which TensorBoard's writer needs.
     """
 
     def __init__(self, run_folder: Path) -> None:
+        if (shown := printable(str(run_folder))) != str(run_folder):
+            raise ConfigError(
+                f"paths.output_dir={shown}: TensorBoard needs a path in UTF-8; choose another folder, or do "
+                "without it by logger.tensorboard=false"
+            )
         super().__init__(run_folder, name="tensorboard", version="", default_hp_metric=False)
 
     @rank_zero_only
@@ -27,18 +38,28 @@ class TensorBoard(TensorBoardLogger):
         """Write the settings into the event file and, anew, into ``hparams.yaml``.
 
         Args:
-            params: a resolved configuration.
+            params: a resolved configuration; a path's bytes that are not UTF-8 are written as escapes.
             metrics: none; the curves are logged as they come.
             step: of no meaning for settings.
         """
         from torch.utils.tensorboard.summary import hparams
 
         (Path(self.log_dir) / self.NAME_HPARAMS_FILE).unlink(missing_ok=True)  # of the run's earlier part
+        params = _printable(params)
         super().log_hyperparams(params)
         summaries = hparams(dict(_dotted(params)), {_METRIC: None})
         for summary in summaries:
             self.experiment._get_file_writer().add_summary(summary)
         self.save()
+
+
+def _printable(node: Any) -> Any:
+    """With text that protobuf takes: paths need not be UTF-8."""
+    if isinstance(node, dict):
+        return {key: _printable(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_printable(item) for item in node]
+    return printable(node) if isinstance(node, str) else node
 
 
 def _dotted(node: Any, above: str = "") -> list[tuple[str, float | str]]:
