@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
@@ -17,8 +18,8 @@ import pytest
 from tiny_training import TINY, tiny_config
 from unirae.app import train as training
 from unirae.app.assembly import assemble
-from unirae.app.run_dir import taken
-from unirae.core.errors import RunFinished
+from unirae.app.run_dir import taken, without_trace
+from unirae.core.errors import ConfigError, RunFinished
 from unirae.core.file_lock import BusyError
 from unirae.training.csv_logger import read_metrics
 
@@ -65,6 +66,39 @@ def test_a_second_run_of_the_same_second_goes_elsewhere(command, trained_into, m
     assert trained_into == [f"{folder}-3"]
     assert command("experiment=rae_dummy")[0] == 0
     assert trained_into[1:] == [str(folder)]
+
+
+def test_processes_of_one_run_do_not_part(command, trained_into, monkeypatch):
+    """The first of them alone meets the lock; the others would stay where it is held."""
+    moment = datetime(2026, 1, 2, 3, 4, 5)
+    monkeypatch.setattr(hydra.core.utils, "datetime", SimpleNamespace(now=lambda: moment))
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with taken(Path("logs/train/runs/2026-01-02_03-04-05")):
+        status, line = command("experiment=rae_dummy")
+    assert status == 2
+    assert "is in use by process" in line
+    assert line.endswith("choose another folder with paths.output_dir=DIR, one for all processes of the run")
+    assert trained_into == []
+
+
+def test_a_refused_run_keeps_its_refusal_where_its_folder_is_gone(tmp_path):
+    def refused() -> None:
+        with without_trace(tmp_path / "new/run"):
+            shutil.rmtree(tmp_path / "new")  # as another run that used the same parents does
+            raise ConfigError("refused")
+
+    with pytest.raises(ConfigError, match="refused"):
+        refused()
+
+
+def test_missing_networks_of_scores_show_before_the_first_step(command):
+    words = [*TINY["stage1"], "paths.output_dir=run", "trainer.max_steps=2"]
+    scores = "callbacks.reconstruction_metrics"
+    status, line = command(*words, f"{scores}.metrics=[rfid]", f"{scores}.inception_weights=nope.pth")
+    assert status == 2
+    assert "nope.pth" in line
+    assert "step 1/2" not in Path("run/train.log").read_text()
 
 
 @pytest.mark.parametrize("words", [["paths.output_dir=here"], ["paths.output_dir=here", "debug=default"]])

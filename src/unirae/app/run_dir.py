@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +116,12 @@ def without_trace(folder: Path) -> Iterator[None]:
 def _removed_if_refused(folder: Path, new: list[Path]) -> Iterator[None]:
     try:
         yield
-    except UserError:
-        if folder in new and {file.name for file in folder.iterdir()} <= {"train.log", ".lock"}:
-            shutil.rmtree(folder)
-            for parent in new[1:]:
-                if not any(parent.iterdir()):
-                    parent.rmdir()
+    except (UserError, OSError):
+        with suppress(OSError):  # another run may use the same parents, or have removed them
+            if folder in new and {file.name for file in folder.iterdir()} <= {"train.log", ".lock"}:
+                shutil.rmtree(folder)
+                for parent in new[1:]:
+                    parent.rmdir()  # refused where something else is in it
         raise
 
 

@@ -81,6 +81,9 @@ def train_composed(
     Args:
         folder: of a sweep's run, in place of ``paths.output_dir``.
         own: as for :func:`train`.
+
+    Raises:
+        BusyError: If another process trains in that folder, unless a run of one process can take a name beside it.
     """
     from unirae.app.run_dir import check_place, is_named_by_time, names_beside, resolve_resume
 
@@ -98,7 +101,11 @@ def train_composed(
         config["paths"]["output_dir"] = str(free)
         try:
             return train(config, experiment=composition.experiment, checkpoint=checkpoint, own=own)
-        except BusyError:  # by a run that started in the same second
+        except BusyError as busy:  # by a run that started in the same second
+            if cli.launch_size() > 1:  # the other processes would not know of another name
+                raise BusyError(
+                    f"{busy} with paths.output_dir=DIR, one for all processes of the run"
+                ) from None
             if free == output_dir and (chosen or not is_named_by_time(output_dir)):
                 raise
     raise AssertionError("names do not end")
@@ -118,7 +125,6 @@ def train(
         experiment: its name, for the log and for ``ckpt_path=last``.
         checkpoint: to continue from; None starts afresh.
         own: parts in place of configured ones.
-
 
     Raises:
         BusyError: If another process trains in the same folder.
