@@ -63,7 +63,7 @@ def test_photo_crops_come_from_disjoint_regions():
 
 def test_missing_photos_say_what_to_install(monkeypatch):
     monkeypatch.setattr(photos, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"pip install 'unirae\[photos\]'"):
+    with pytest.raises(DataError, match="pip install scikit-image scikit-learn"):
         PhotosSource(split="train")
 
 
