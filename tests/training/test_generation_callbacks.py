@@ -181,7 +181,7 @@ def test_no_metrics_and_both_clocks(tmp_path):
 
 
 def test_mistakes_show_before_the_first_step(tmp_path):
-    with pytest.raises(ConfigError, match="give some of fid, sfid"):
+    with pytest.raises(ConfigError, match="each fid, sfid"):
         train(tmp_path, "callbacks.generation_metrics.metrics=[rfid]")
     assert not list(tmp_path.glob("samples/*"))
 

@@ -177,7 +177,7 @@ def test_a_fresh_clone_names_the_ways_to_an_encoder(tmp_path, monkeypatch):
     ("override", "error", "message"),
     [
         ("data.source.classes=0", DataError, "synthetic has no labels"),
-        ("model.pooling=max", ConfigError, "choose avg, cls, both"),
+        ("model.pooling=max", ConfigError, "give avg, cls or both"),
         ("model.image_size=33", ConfigError, "33 must be divisible by patch_size=8"),
     ],
 )

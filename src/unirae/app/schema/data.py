@@ -81,7 +81,7 @@ class Synthetic:
     image_size: Size
     train_count: Count
     val_count: Count
-    classes: Count
+    classes: CountOrZero
     seed: Seed = LEFT_OUT
 
 
