@@ -151,7 +151,7 @@ class Watches(pl.Callback):
         def watch(network: Any, args: Any, out: torch.Tensor) -> None:
             self.act(out.detach())
 
-        module.denoiser.register_forward_hook(watch)
+        module.denoiser.output.register_forward_hook(watch)  # a step asks for `predict`, which has no hooks
 
 
 READS = {"a number": lambda x: x.sum().item(), "numpy": lambda x: x.numpy(), "a choice": lambda x: x[x > 0]}
