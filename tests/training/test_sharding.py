@@ -122,7 +122,7 @@ def test_one_process_reads_a_sharded_checkpoint(sharded):
         ("stage1", SHARDED, "shards the denoiser of stage 2"),
         ("stage2", ("trainer.strategy=fsdp", "trainer.devices=1"), "needs several devices"),
         ("stage2", (*SHARDED, "trainer.precision=16-mixed"), "gradient scaler"),
-        ("stage2", (*TWO, "trainer.strategy=zero"), "choose ddp or fsdp"),
+        ("stage2", (*TWO, "trainer.strategy=zero"), "give ddp or fsdp"),
     ],
 )
 def test_what_cannot_be_sharded_is_refused(tmp_path, stage, overrides, message):

@@ -13,7 +13,7 @@ from unirae.core.errors import ConfigError, InputError
 from unirae.flow.prediction import Prediction
 from unirae.flow.times import time_shift as derived_time_shift
 from unirae.models.condition import Condition
-from unirae.models.inputs import check_step
+from unirae.models.inputs import check_step, check_values
 from unirae.models.latent_stats import LatentStats
 from unirae.nn.embeddings import TimeEmbedding
 from unirae.nn.modulation import BlockOptions, ModulatedBlock
@@ -90,6 +90,7 @@ class Denoiser(nn.Module, ABC):
         Raises:
             InputError: one of them has another type, shape or, where it lies on the CPU, range.
         """
+        self.check(x, t, self.labels_of(y), values=True)
         return self.prediction.velocity(self.predict(x, t, y), x, t)
 
     @abstractmethod
@@ -101,9 +102,15 @@ class Denoiser(nn.Module, ABC):
         Begins with :meth:`check`.
         """
 
-    def check(self, x: Tensor, t: Tensor, y: Tensor) -> None:
-        """Refuse what :meth:`forward` and :meth:`predict` cannot read; costs no wait for a GPU."""
-        check_step(x, t, y, latent_shape=self.latent_shape, num_classes=self.num_classes)
+    def check(self, x: Tensor, t: Tensor, y: Tensor, *, values: bool = False) -> None:
+        """Refuse what :meth:`forward` and :meth:`predict` cannot read; costs no wait for a GPU.
+
+        Args:
+            values: look at times and labels, too, where they lie on the CPU; a step of training does not.
+        """
+        check_step(x, t, y, latent_shape=self.latent_shape)
+        if values:
+            check_values(t, y, num_classes=self.num_classes)
 
     def labels_of(self, condition: Condition | Tensor) -> Tensor:
         """The labels of a condition, which is all that this network reads.

@@ -73,7 +73,7 @@ def check_latents(latents: Any, latent_shape: tuple[int, int, int]) -> None:
         raise InputError(f"latents must be floating point, got {latents.dtype}")
 
 
-def check_step(x: Any, t: Any, y: Any, *, latent_shape: tuple[int, int, int], num_classes: int) -> None:
+def check_step(x: Any, t: Any, y: Any, *, latent_shape: tuple[int, int, int]) -> None:
     """Refuse what a diffusion transformer cannot read: noised latents, times and labels of one batch.
 
     Raises:
@@ -93,6 +93,14 @@ def check_step(x: Any, t: Any, y: Any, *, latent_shape: tuple[int, int, int], nu
             f"y must be an int64 tensor of shape [{count}], a label for each image, got {_type_or_shape(y)}; without "
             f"labels: torch.full(({count},), dit.null_label)"
         )
+
+
+def check_values(t: Tensor, y: Tensor, *, num_classes: int) -> None:
+    """Refuse times and labels out of range, where they lie on the CPU.
+
+    Raises:
+        InputError: If there are such.
+    """
     if _known_here(t) and bool(((t < -_SLACK) | (t > 1 + _SLACK)).any()):
         raise InputError(f"t must lie in [0, 1] (0 is data, 1 is noise), got {t.min():.4g} to {t.max():.4g}")
     if _known_here(y) and bool(((y < 0) | (y > num_classes)).any()):
