@@ -41,6 +41,9 @@ def finished(tmp_path_factory):
     calls = []
     original = generation_metrics.reference_from_data
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            "UNIRAE_CACHE_DIR", str(folder / "cache")
+        )  # another test may have kept the same reference
         patch.setattr(
             generation_metrics,
             "reference_from_data",
