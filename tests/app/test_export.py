@@ -131,7 +131,7 @@ def test_the_card_speaks_in_words(stage2, stage1, tmp_path):
     [
         ({"_target_": "unirae.data.emoji.EmojiSource"}, "the emoji that come with UniRAE (Noto Color Emoji, 64 px)"),
         ({"_target_": "x.HFSource", "data_dir": "a/b"}, "a data set in the Hugging Face format: a/b"),
-        ({"_target_": "x.FolderSource", "data_dir": "/home/me/cats"}, "a folder of images: cats"),
+        ({"_target_": "x.FolderSource", "data_dir": "/data/cats"}, "a folder of images: cats"),
         ({"_target_": "mine.Scans"}, "Scans"),
         ({}, None),
     ],
