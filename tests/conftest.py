@@ -27,9 +27,25 @@ def float32_matmul():
     torch.set_float32_matmul_precision("highest")
 
 
+LOGGERS = (
+    None,
+    "unirae",
+    "lightning.pytorch",
+    "lightning.fabric",
+    "httpx",
+    "filelock",
+    "fsspec",
+    "huggingface_hub",
+)
+"""Those whose level a command sets for its whole process (``app/cli.py``); None is the root."""
+
+
 @pytest.fixture(autouse=True)
 def log_of_commands():
-    """A command's log goes to standard error, for its whole process: none is left to the next test."""
+    """A command's log goes to standard error, for its whole process: nothing of it is left to the next test."""
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
     yield
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if not isinstance(handler, StderrHandler)]
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
