@@ -195,6 +195,28 @@ def test_features_are_computed_once(checkpoint, folder, tmp_path, monkeypatch):
         run(options(checkpoint, tmp_path, data=str(folder), cache=False))
 
 
+def test_unreadable_images_are_replaced_and_counted(folder, tmp_path, capsys):
+    """Links to nowhere and files that are no pictures, in both splits, as the case ``dangling`` has them."""
+    root = tmp_path / "pictures"
+    shutil.copytree(folder, root)
+    (root / "train/blue/gone.png").symlink_to("/nowhere/gone.png")
+    (root / "val/red/9.png").write_bytes(b"")
+    for _ in range(2):  # the second time from the kept features
+        report = run(options("pixels", tmp_path, data=str(root), pixels_px=8, baselines="none"))
+        assert report.result.count == 9
+        assert "2 unreadable images were replaced by others" in report.result.warnings
+        content = json.loads((tmp_path / "probe.json").read_text())
+        assert "2 unreadable images were replaced by others" in content["warnings"]
+    said = capsys.readouterr().err
+    assert said.count("replaced unreadable image") == 2
+    assert "2 unreadable images were replaced by others" in said
+
+
+def test_a_first_run_says_once_that_nothing_is_kept(checkpoint, folder, tmp_path, capsys):
+    run(options(checkpoint, tmp_path, data=str(folder)))
+    assert capsys.readouterr().err.count("as its images are now, are kept in") == 1
+
+
 def test_pixels_in_the_place_of_an_encoder_and_sgd(folder, tmp_path):
     report = run(options("pixels", tmp_path, data=str(folder), optimizer="sgd", epochs=20, pixels_px=8))
     assert report.result.metrics["top1"] == 1.0

@@ -329,6 +329,42 @@ def test_a_bad_image_is_one_line_with_its_name(score, made, real, spoil, message
     assert "\n" not in str(error.value)
 
 
+def dangling(folder):
+    """A link to nowhere, and a file that is no picture."""
+    (folder / "0030.png").symlink_to("/nowhere/gone.png")
+    (folder / "0031.png").write_bytes(b"")
+    return folder
+
+
+def test_unreadable_images_of_a_reference_are_replaced_and_counted(
+    score, made, real, tmp_path, capsys, encoder
+):
+    alone = score(made, real)
+    result = score(made, dangling(real))
+    said = capsys.readouterr().err
+    assert said.count("replaced unreadable image") == 2
+    assert "the reference: 2 images could not be read, and others stand in their places" in said
+    assert any("2 images could not be read" in warning for warning in result.warnings)
+    reference = result.settings["reference"]
+    assert (reference["count"], reference["unreadable_images_replaced"]) == (32, 2)
+    images = pixels(30, seed=2)
+    as_shown = write_npz(tmp_path / "shown.npz", np.concatenate([images, images[[0, 0]]]))
+    assert result.scores == score(made, as_shown).scores != alone.scores
+    again = score(made, real)  # out of the cache
+    assert (again.scores, again.warnings) == (result.scores, result.warnings)
+    file = make(real, tmp_path / "reference.npz", encoder=encoder)
+    assert score(made, file).scores[SCORE] == pytest.approx(result.scores[SCORE], rel=1e-9)
+    assert score(made, file).settings["reference"]["unreadable_images_replaced"] == 2
+
+
+def test_an_unreadable_image_is_never_scored_as_another(score, made, real):
+    with pytest.raises(DataError, match=r"^0030\.png cannot be read: .* a score needs every image$"):
+        score(dangling(real), made)
+    for sides in ((real, write_folder(made, pixels(32))), (made, real)):
+        with pytest.raises(DataError, match=r"^0030\.png cannot be read"):
+            score(*sides, metrics="psnr")
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [

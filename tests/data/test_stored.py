@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from unirae.core.errors import DataError
@@ -68,6 +69,17 @@ def test_a_picture_that_cannot_be_read_is_named_and_not_replaced(folder, number)
     (folder / str(name)).write_bytes(b"no picture")
     with pytest.raises(DataError, match=rf"^{name} cannot be read: .*not an image. Mend or remove it"):
         _ = of_folder(folder)[number]
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_where_it_is_asked_for_the_next_readable_picture_stands_in(folder, caplog, crop):
+    (folder / "a/0.v1.png").write_bytes(b"no picture")
+    transform = AdmCenterCrop(size=4) if crop else None
+    images = of_folder(folder, transform=transform, replace_unreadable=True)
+    assert [images[i]["index"] for i in range(4)] == [1, 1, 2, 3]
+    assert torch.equal(images[0]["image"], images[1]["image"])
+    (line,) = caplog.messages
+    assert "replaced unreadable image 0 (" in line
 
 
 def test_damage_shows_with_a_crop_too(folder):

@@ -156,7 +156,12 @@ def reference_of_spec(
         return reference_of_file(spec, metrics, size=size, **reading)
     return reference_of_data(
         open_images(
-            spec, split=split, option="--reference_split", size=size, verify_contents=verify_contents
+            spec,
+            split=split,
+            option="--reference_split",
+            size=size,
+            verify_contents=verify_contents,
+            replace_unreadable=True,
         ).images,
         needs(metrics, of_reference=True),
         purpose="generation",

@@ -40,6 +40,7 @@ def open_images(
     option: str = "--split",
     size: "Size | None" = None,
     verify_contents: bool = False,
+    replace_unreadable: bool = False,
 ) -> ImageSet:
     """Whatever ``spec`` names, every image once.
 
@@ -48,6 +49,8 @@ def open_images(
         option: of the command line, which chooses the split; for messages.
         size: crop to this many pixels as ADM does; None takes images as they are, all of one size.
         verify_contents: what is kept of the images is found by every byte of their files.
+        replace_unreadable: a readable neighbour stands in for an unreadable image, as in training, and is counted;
+            else such an image is an error.
 
     Raises:
         DataError: there is nothing of that name, or nothing in it.
@@ -58,7 +61,8 @@ def open_images(
 
     source, kind, about = _source(spec, split, option, verify_contents=verify_contents)
     transform = None if size is None else AdmCenterCrop(size=size)
-    return ImageSet(images=StoredImages(source, transform=transform), kind=kind, about=about)
+    images = StoredImages(source, transform=transform, replace_unreadable=replace_unreadable)
+    return ImageSet(images=images, kind=kind, about=about)
 
 
 def is_reference_file(spec: str) -> bool:

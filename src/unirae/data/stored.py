@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from unirae.core.errors import DataError
 from unirae.data.decode import BadImageError
+from unirae.data.readable import ReadableImages
 from unirae.data.source import Sample, Source
 from unirae.data.transforms import to_tensor
 
@@ -48,14 +49,18 @@ class StoredImages(Dataset[dict[str, Any]]):
 
     Args:
         transform: by default pictures are taken as they are, and all must have the size of the first.
+        replace_unreadable: show the next readable picture, whose ``index`` says so, instead of refusing a bad one.
     """
 
-    def __init__(self, source: Source, *, transform: SizedTransform | None = None):
+    def __init__(
+        self, source: Source, *, transform: SizedTransform | None = None, replace_unreadable: bool = False
+    ):
         if len(source) == 0:
             raise DataError(f"{source.name} has no images")
         self.source = source
+        self._readable = ReadableImages(source) if replace_unreadable else None
         if transform is None:
-            first = self._sample(0).image
+            first = self._sample(0)[1].image
             transform = AsStored(size=(first.height, first.width))
         self.transform = transform
 
@@ -69,12 +74,12 @@ class StoredImages(Dataset[dict[str, Any]]):
         Raises:
             DataError: it cannot be read or has another size than the first; the message names it.
         """
-        sample = self._sample(index)
+        shown, sample = self._sample(index)
         try:
             image = self.transform(sample.image)
         except DataError as error:
-            raise DataError(f"{self.name_of(index)}: {error}") from None
-        return {"image": image, "label": sample.label, "index": index}
+            raise DataError(f"{self.name_of(shown)}: {error}") from None
+        return {"image": image, "label": sample.label, "index": shown}
 
     def name_of(self, index: int) -> str:
         """What a picture is called: its file below a folder, else its number."""
@@ -85,9 +90,11 @@ class StoredImages(Dataset[dict[str, Any]]):
         name = self.source.name_of(index)
         return None if name is None else name.rsplit(".", 1)[0]
 
-    def _sample(self, index: int) -> Sample:
+    def _sample(self, index: int) -> tuple[int, Sample]:
+        if self._readable is not None:
+            return self._readable.first_from(index)
         try:
-            return self.source[index]
+            return index, self.source[index]
         except BadImageError as error:
             raise DataError(
                 f"{self.name_of(index)} cannot be read: {error}. Mend or remove it; a score needs every image"

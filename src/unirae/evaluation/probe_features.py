@@ -8,6 +8,7 @@ that is the hash of everything it depends on: weights, images, crop and pooling.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -207,10 +208,7 @@ def cached_features(
         content = load_tensors(file)
         return Features(**{field.name: content[field.name] for field in fields(Features)})
     if is_main():
-        log.info(
-            "no features of %s, as its images are now, are kept in %s: they are computed",
-            *(dataset.source.name, file.parent),
-        )
+        _say_none_kept(dataset.source.name, file.parent)
     features = extract_features(network, dataset, progress=progress, **options)
     if any(gather(content_of(dataset.source) != content_of(dataset.source, anew=True))):
         log.warning("the features are not kept: the images changed while they were computed")
@@ -220,6 +218,12 @@ def cached_features(
         f"the table of features of {dataset.source.name}",
     )
     return features
+
+
+@cache
+def _say_none_kept(name: str, folder: Path) -> None:
+    """Once, for both splits of all networks of a probe."""
+    log.info("not all features of %s, as its images are now, are kept in %s: they are computed", name, folder)
 
 
 def cache_key(network: Pooled, dataset: ImageDataset) -> str:
