@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from unirae.core.keyed_random import Stream, normal, sample_keys
-from unirae.evaluation.sampling import SamplerSettings, guided_velocity
+from unirae.core.strict import load_strictly
+from unirae.evaluation.sampling.sampler import SamplerSettings, guided_velocity
 from unirae.flow.solvers import Velocity
 from unirae.flow.times import time_grid
-from unirae.models.denoiser import Denoiser
-from unirae.models.dit_dh import DiTDH
-from unirae.models.interop.official_dit import dit_from_official
-from unirae.models.strict import load_strictly
+from unirae.models.denoisers.base import Denoiser
+from unirae.models.denoisers.dit_dh import DiTDH
+from unirae.models.interop.official.dit import dit_from_official
 
 GOLDEN = Path(__file__).parents[1] / "tests/golden/ddt.safetensors"
 SHIFT = 6.93

@@ -19,11 +19,12 @@ import cases
 import torch
 from torch import Tensor
 
-from unirae.app import builders
-from unirae.app.composition import compose
-from unirae.app.rae_source import find_rae
-from unirae.app.stage2 import build_stage2
-from unirae.nn import attention, lpips_distance
+from unirae.app.config.composition import compose
+from unirae.app.run import builders
+from unirae.app.run.rae_source import find_rae
+from unirae.app.run.stages.stage2 import build_stage2
+from unirae.nn import attention
+from unirae.nn.kernels import lpips_distance
 from unirae.training.manual import ManualModule
 from unirae.training.precision import ManualMixedPrecision
 from unirae.training.rehearsal import rehearse

@@ -64,8 +64,8 @@ def train(lap: Lap, *overrides: str) -> None:
     """A run as ``src/train.py`` makes it, one step for each lap."""
     import lightning.pytorch as pl
 
-    from unirae.app.assembly import assemble
-    from unirae.app.composition import compose
+    from unirae.app.config.composition import compose
+    from unirae.app.run.assembly import assemble
     from unirae.core.hardware import map_large_blocks
     from unirae.training.callbacks.events import callbacks_of
 
@@ -96,9 +96,9 @@ def sampling(
     import torch
 
     from unirae.core.hardware import fastest_float32_matmul, keep_freed_memory
-    from unirae.evaluation.encoding import inference_context
-    from unirae.evaluation.sampling import SamplerSettings, sample_latents
-    from unirae.nn.narrow_weights import NarrowWeights
+    from unirae.evaluation.passes.encoding import inference_context
+    from unirae.evaluation.sampling.sampler import SamplerSettings, sample_latents
+    from unirae.nn.kernels.narrow_weights import NarrowWeights
 
     keep_freed_memory()
     where = device()
@@ -119,8 +119,8 @@ def build_dit(name: str) -> Any:
     """A network of random weights on latents of 768×16×16."""
     import torch
 
-    from unirae.app.composition import compose
-    from unirae.models.denoisers import build_denoiser
+    from unirae.app.config.composition import compose
+    from unirae.models.denoisers.build import build_denoiser
 
     node = {**compose(["experiment=dit_dummy", f"model/dit={name}"])["model"]["dit"]}
     node.update(in_channels=768, input_size=16, num_classes=1000)
@@ -134,11 +134,11 @@ def autoencoder(lap: Lap, *, precision: str, batch: int, what: str, decoder: str
     """``encode``: images to latents; ``decode``: latents to images."""
     import torch
 
-    from unirae.app.builders import build_rae
-    from unirae.app.composition import compose
+    from unirae.app.config.composition import compose
+    from unirae.app.run.builders import build_rae
     from unirae.core.hardware import fastest_float32_matmul, keep_freed_memory
-    from unirae.evaluation.encoding import inference_context
-    from unirae.nn.narrow_weights import NarrowWeights
+    from unirae.evaluation.passes.encoding import inference_context
+    from unirae.nn.kernels.narrow_weights import NarrowWeights
 
     keep_freed_memory()
     where = device()

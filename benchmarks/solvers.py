@@ -20,7 +20,7 @@ import cases
 import torch
 from flows import Problem, default_problems, network
 
-from unirae.evaluation.sampling import SamplerSettings
+from unirae.evaluation.sampling.sampler import SamplerSettings
 from unirae.flow.solvers import counting, dopri5, solve
 
 ROOT = Path(__file__).parents[1]
@@ -85,8 +85,8 @@ def trunk_shares() -> dict[str, float]:
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode
 
-    from unirae.app.composition import compose
-    from unirae.models.denoisers import build_denoiser
+    from unirae.app.config.composition import compose
+    from unirae.models.denoisers.build import build_denoiser
 
     shares = {}
     for size in ("s", "b", "l", "xl"):
@@ -202,8 +202,8 @@ def of_checkpoint(checkpoint: Path, samples: int) -> dict[str, Any]:
     """Distances of 16 samples of a trained model, guided as it says of itself, and scores of ``samples``."""
     import tempfile
 
-    from unirae.app.generator import open_generator
-    from unirae.app.sampler_options import SamplerOptions
+    from unirae.app.inputs.generator import open_generator
+    from unirae.app.inputs.sampler_options import SamplerOptions
 
     sampler = open_generator(SamplerOptions(checkpoint=checkpoint, device="cpu"), torch.device("cpu")).sampler
     own = sampler.settings

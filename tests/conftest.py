@@ -16,7 +16,7 @@ atexit.register(shutil.rmtree, os.environ["UNIRAE_CACHE_DIR"], ignore_errors=Tru
 
 import torch  # noqa: E402 - which reads the number of threads
 
-from unirae.app.cli import StderrHandler  # noqa: E402
+from unirae.app.shell.cli import StderrHandler  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ LOGGERS = (
     "fsspec",
     "huggingface_hub",
 )
-"""Those whose level a command sets for its whole process (``app/cli.py``); None is the root."""
+"""Those whose level a command sets for its whole process (``app/shell/cli.py``); None is the root."""
 
 
 @pytest.fixture(autouse=True)

@@ -205,7 +205,7 @@ SNIPPETS = [
 def test_snippets_run(snippet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """In a folder where outputs/demo/rae and outputs/demo/dit are tiny, untrained runs."""
     monkeypatch.chdir(tmp_path)
-    write = runpy.run_path(str(ROOT / "tests/app/tiny_checkpoint.py"))
+    write = runpy.run_path(str(ROOT / "tests/helpers/tiny_checkpoint.py"))
     write["write_checkpoint"](tmp_path / "outputs/demo/rae")
     write["write_stage2_checkpoint"](tmp_path / "outputs/demo/dit", tmp_path / "outputs/demo/rae")
     exec(compile(snippet, "snippet", "exec"), {"__name__": "snippet"})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unirae.app.cli import launch_rank
+from unirae.app.shell.cli import launch_rank
 
 ROOT = Path(__file__).parents[1]
 

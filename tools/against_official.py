@@ -16,14 +16,13 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/app"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/helpers"))
 import official_folder as small  # pyright: ignore[reportMissingImports]
-
 import unirae
 from unirae.app.convert import Options, run
-from unirae.app.generator import open_generator
-from unirae.app.sampler_options import SamplerOptions
-from unirae.evaluation.sampling import guided_velocity
+from unirae.app.inputs.generator import open_generator
+from unirae.app.inputs.sampler_options import SamplerOptions
+from unirae.evaluation.sampling.sampler import guided_velocity
 from unirae.flow.solvers import counting, solve
 
 

@@ -56,7 +56,7 @@ class Node(SimpleNamespace):
 @cache
 def composed(experiment: str) -> dict[str, Any]:
     """The resolved configuration of an experiment."""
-    from unirae.app.composition import compose
+    from unirae.app.config.composition import compose
 
     return compose([f"experiment={experiment}"])
 
@@ -66,11 +66,12 @@ def namespace() -> dict[str, Any]:
     """What the expressions of our values may use."""
     from torch.optim import AdamW
 
-    from unirae.app import builders, stage2
-    from unirae.app.config import locate
-    from unirae.app.sampler_options import SamplerOptions
+    from unirae.app.config.targets import locate
+    from unirae.app.inputs.sampler_options import SamplerOptions
+    from unirae.app.run import builders
+    from unirae.app.run.stages import stage2
     from unirae.core.conventions import LATENT_EPS
-    from unirae.evaluation.sampling import SamplerSettings
+    from unirae.evaluation.sampling.sampler import SamplerSettings
     from unirae.flow.solvers import solve
     from unirae.flow.times import MAX_TIME, time_shift
     from unirae.losses import adaptive_weight

@@ -18,12 +18,12 @@ from typing import Any
 
 from PIL import Image
 
-from unirae.app.compare_plot import draw_comparison
-from unirae.app.run_settings import deciding_settings
+from unirae.app.pictures.compare_plot import draw_comparison
+from unirae.app.run.deciding import deciding_settings
 from unirae.core.io import load_tensors, write_atomically
-from unirae.evaluation.bands import window_of
-from unirae.evaluation.curve_files import FOLDER, known_curves, read_curves, write_curves
-from unirae.evaluation.health import Curves, Judgement, Watch, differences, read_series
+from unirae.evaluation.health.bands import window_of
+from unirae.evaluation.health.check import Curves, Judgement, Watch, differences, read_series
+from unirae.evaluation.health.curve_files import FOLDER, known_curves, read_curves, write_curves
 from unirae.training.csv_logger import read_metrics
 
 IMAGES = Path(__file__).parents[1] / "docs/images"

@@ -82,8 +82,8 @@ def gradient_bytes(*networks: nn.Module) -> int:
 
 def stage1() -> Stage:
     """``rae_dino``: DINOv2-B, the ViT-XL decoder, LPIPS and the discriminator, all of them at work."""
-    from unirae.app import builders
-    from unirae.app.composition import compose
+    from unirae.app.config.composition import compose
+    from unirae.app.run import builders
 
     random = [f"model.{part}.weights=random" for part in ("encoder", "perceptual", "discriminator")]
     config = compose(["experiment=rae_dino", *random])
@@ -120,9 +120,9 @@ def stage1() -> Stage:
 
 def stage2() -> Stage:
     """``dit_xl``: DiT^DH-XL on latents of DINOv2-B that the step encodes."""
-    from unirae.app.composition import compose
-    from unirae.app.rae_source import find_rae
-    from unirae.app.stage2 import denoiser_for
+    from unirae.app.config.composition import compose
+    from unirae.app.run.rae_source import find_rae
+    from unirae.app.run.stages.stage2 import denoiser_for
 
     files = ["pretrained_decoder_path=null", "decoder_weights=random", "encoder.weights=random"]
     config = compose(["experiment=dit_xl", *(f"model.rae.{setting}" for setting in files)])

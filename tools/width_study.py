@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from unirae.app.report.plots import LIGHT
+from unirae.app.pictures.plots import LIGHT
 from unirae.core.io import load_tensors, read_json, write_atomically, write_json
 from unirae.training.csv_logger import read_metrics
 

@@ -4,14 +4,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unirae.app.from_python import train
-    from unirae.evaluation.sampling import sample
+    from unirae.app.run.from_python import train
+    from unirae.evaluation.sampling.sampler import sample
     from unirae.metrics.score import score
-    from unirae.models.condition import Condition
+    from unirae.models.checkpoints.hub import from_hub, push_to_hub
+    from unirae.models.checkpoints.opening import load_rae
+    from unirae.models.checkpoints.opening_dit import load_dit
+    from unirae.models.denoisers.condition import Condition
     from unirae.models.encoders.build import register_encoder
-    from unirae.models.hub import from_hub, push_to_hub
-    from unirae.models.loading import load_rae
-    from unirae.models.loading_dit import load_dit
 
 __version__ = "0.1.0"
 
@@ -29,15 +29,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Condition": "unirae.models.condition",
-    "from_hub": "unirae.models.hub",
-    "push_to_hub": "unirae.models.hub",
-    "load_rae": "unirae.models.loading",
-    "load_dit": "unirae.models.loading_dit",
+    "Condition": "unirae.models.denoisers.condition",
+    "from_hub": "unirae.models.checkpoints.hub",
+    "push_to_hub": "unirae.models.checkpoints.hub",
+    "load_rae": "unirae.models.checkpoints.opening",
+    "load_dit": "unirae.models.checkpoints.opening_dit",
     "register_encoder": "unirae.models.encoders.build",
-    "sample": "unirae.evaluation.sampling",
+    "sample": "unirae.evaluation.sampling.sampler",
     "score": "unirae.metrics.score",
-    "train": "unirae.app.from_python",
+    "train": "unirae.app.run.from_python",
 }
 
 

@@ -12,11 +12,11 @@ from PIL import Image
 
 from synthetic_curves import healthy_curves, rows_of
 from unirae.app.compare_run import Options, main, run
-from unirae.app.composition import compose
-from unirae.app.run_settings import deciding_settings
+from unirae.app.config.composition import compose
+from unirae.app.run.deciding import deciding_settings
 from unirae.core.errors import UserError
-from unirae.evaluation.curve_files import known_curves, read_curves, write_curves
-from unirae.evaluation.health import differences
+from unirae.evaluation.health.check import differences
+from unirae.evaluation.health.curve_files import known_curves, read_curves, write_curves
 
 CONFIG = {
     "data": {"global_batch_size": 32},

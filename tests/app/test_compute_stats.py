@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_checkpoint import write_checkpoint
 
 from threads_at_exit import gloo_threads, observing
+from tiny_checkpoint import write_checkpoint
 from unirae.app.compute_stats import Options, choose_transform, main, run
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.io import file_sha256
-from unirae.models.loading import load_rae
+from unirae.models.checkpoints.opening import load_rae
 
 SOURCES = Path(__file__).parents[2] / "src"
 

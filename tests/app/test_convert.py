@@ -6,6 +6,9 @@ import json
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
+
+import unirae
 from official_folder import (
     LATENT,
     dit_node,
@@ -15,14 +18,11 @@ from official_folder import (
     write_other_encoder,
     write_rae,
 )
-from safetensors.torch import load_file
-
-import unirae
-from unirae.app.builders import build_rae
 from unirae.app.convert import Options, run
-from unirae.app.generator import open_generator
-from unirae.app.rae_source import find_rae
-from unirae.app.sampler_options import SamplerOptions
+from unirae.app.inputs.generator import open_generator
+from unirae.app.inputs.sampler_options import SamplerOptions
+from unirae.app.run.builders import build_rae
+from unirae.app.run.rae_source import find_rae
 from unirae.core.errors import ConfigError, UserError, WeightsError
 
 

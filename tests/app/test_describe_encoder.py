@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from unirae.app import cli
-from unirae.app.config import config_dir
+from unirae.app.config.targets import config_dir
 from unirae.app.describe_encoder import Options, run
+from unirae.app.shell import cli
 from unirae.core.errors import ConfigError, WeightsError
 
 CHOICES = sorted(path.stem for path in (config_dir() / "model/encoder").glob("*.yaml"))

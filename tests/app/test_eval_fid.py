@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 
 from threads_at_exit import gloo_threads, observing
+from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 from unirae.app.eval_fid import Options, main, run
 from unirae.core.errors import ConfigError, DataError, WeightsError
 

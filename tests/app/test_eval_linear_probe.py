@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_checkpoint import write_checkpoint
 
+from tiny_checkpoint import write_checkpoint
 from unirae.app import eval_linear_probe
-from unirae.app.assembly import assemble
-from unirae.app.composition import compose
-from unirae.app.confusion_picture import save_confusion
-from unirae.app.encoder_source import find_encoder
+from unirae.app.config.composition import compose
 from unirae.app.eval_linear_probe import Options, main, run
+from unirae.app.inputs.encoder import find_encoder
+from unirae.app.pictures.confusion import save_confusion
+from unirae.app.run.assembly import assemble
 from unirae.core.errors import ConfigError, DataError, WeightsError
 from unirae.models.encoders.mae import MaeEncoder
 from unirae.models.encoders.timm import TimmEncoder
@@ -187,7 +187,7 @@ def test_features_are_computed_once(checkpoint, folder, tmp_path, monkeypatch):
     assert len(list((tmp_path / "cache" / "probe_features").iterdir())) == 4
     assert any("random" in warning for warning in first.result.warnings)
     monkeypatch.setattr(
-        "unirae.evaluation.probe_features.extract_features", lambda *a, **k: pytest.fail("computed again")
+        "unirae.evaluation.probe.features.extract_features", lambda *a, **k: pytest.fail("computed again")
     )
     again = run(options(checkpoint, tmp_path, data=str(folder)))
     assert again.result.metrics == first.result.metrics

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_checkpoint import DATA, write_checkpoint
 
 from threads_at_exit import gloo_threads, observing
+from tiny_checkpoint import DATA, write_checkpoint
 from unirae.app import eval_rfid
 from unirae.app.eval_rfid import Options, main, run
-from unirae.app.inference import choose_data, pick_device
+from unirae.app.shell.devices import choose_data, pick_device
 from unirae.core.errors import ConfigError, DataError, WeightsError
 
 SOURCES = Path(__file__).parents[2] / "src"

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from tiny_checkpoint import DATA, write_checkpoint, write_stage2_checkpoint
 from tiny_images import SCORE, pixels, write_extractor, write_folder, write_npz
-
 from unirae.app import eval_fid, eval_rfid, make_reference
 from unirae.app.evaluate import Options, main, run
 from unirae.core.errors import ConfigError, DataError, UserError, WeightsError
 from unirae.data.synthetic import SyntheticSource
 from unirae.data.transforms import AdmCenterCrop
-from unirae.evaluation.scores import warn_once
+from unirae.evaluation.scores.record import warn_once
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def test_a_set_has_no_distance_to_itself_and_the_order_does_not_matter(score, ma
 
 
 def test_the_distance_is_that_of_the_features(score, made, real, encoder):
-    from unirae.app.extractors import open_extractor
+    from unirae.app.inputs.features import open_extractor
     from unirae.core.hardware import fastest_float32_matmul
     from unirae.metrics.frechet import frechet_distance
     from unirae.metrics.moments import moments_of
@@ -550,7 +550,7 @@ def test_readers_are_chosen_alike_for_a_checkpoint(score, runs, monkeypatch):
     """By the number of images where the option is left out, as for images in files."""
     asked = []
     monkeypatch.setattr(
-        "unirae.app.inference.reader_processes", lambda given, images: asked.append((given, images)) or 0
+        "unirae.app.shell.devices.reader_processes", lambda given, images: asked.append((given, images)) or 0
     )
     score(runs / "rae", metrics="psnr")
     score(runs / "rae", metrics="psnr", num_samples=5, num_workers=1)

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 
 import unirae
+from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 from tiny_training import tiny_config
 from unirae.app import sample_dit
-from unirae.app.assembly import assemble
-from unirae.app.card_words import data_in_words, generator_in_words
 from unirae.app.export import Options, run
-from unirae.app.generator import open_generator
-from unirae.app.model_card import _images_in_words
-from unirae.app.sampler_options import SamplerOptions
+from unirae.app.inputs.generator import open_generator
+from unirae.app.inputs.sampler_options import SamplerOptions
+from unirae.app.run.assembly import assemble
+from unirae.app.weights.card_words import data_in_words, generator_in_words
+from unirae.app.weights.model_card import _images_in_words
 from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.io import file_sha256
-from unirae.models.hub import from_hub, push_to_hub
+from unirae.models.checkpoints.hub import from_hub, push_to_hub
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_the_card_takes_the_runs_own_samples_alone(stage2, tmp_path):
 
 def test_a_folder_stands_where_a_checkpoint_does(stage1, tmp_path):
     from unirae.app import evaluate
-    from unirae.app.encoder_source import find_encoder
+    from unirae.app.inputs.encoder import find_encoder
 
     folder = run(Options(checkpoint=stage1, output=tmp_path / "out"))
     scores = []

@@ -4,14 +4,14 @@ import json
 
 import pytest
 import torch
-from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 
 import unirae
+from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 from unirae.app.export import Options, run
 from unirae.core.errors import UserError, WeightsError
 from unirae.core.io import load_tensors, save_tensors
-from unirae.models.hub import from_hub, push_to_hub
-from unirae.models.loading import read_checkpoint
+from unirae.models.checkpoints.hub import from_hub, push_to_hub
+from unirae.models.checkpoints.opening import read_checkpoint
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny_checkpoint import write_checkpoint
 
-from unirae.app import cli
-from unirae.app.composition import compose
-from unirae.app.config import config_dir, experiments
+from tiny_checkpoint import write_checkpoint
+from unirae.app.config.composition import compose
+from unirae.app.config.targets import config_dir, experiments
 from unirae.app.fetch_weights import Options, run
+from unirae.app.shell import cli
 from unirae.app.weights import catalogue
 from unirae.app.weights.catalogue import Need, catalogue_of
 from unirae.app.weights.hub import Listing, RemoteFile, choose
@@ -364,7 +364,7 @@ def test_offline_it_may_not_ask(tmp_path, hub, one_file, monkeypatch, capsys):
 
 
 def test_a_run_finds_what_was_fetched(tmp_path, hub, one_file, online, monkeypatch):
-    from unirae.app.builders import build_rae
+    from unirae.app.run.builders import build_rae
     from unirae.core.weights import weights_of_run
     from unirae.nn.lpips import build_lpips
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
-from tiny_images import pixels, write_extractor, write_folder
 
 from live import Live
+from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
+from tiny_images import pixels, write_extractor, write_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -36,7 +36,7 @@ def slow_rae() -> None:
 
 
 def slow_hashes() -> None:
-    from unirae.evaluation.scoring import SetCollector
+    from unirae.evaluation.passes.scoring import SetCollector
 
     slowly(SetCollector, "update")
 
@@ -48,7 +48,7 @@ def slow_decoding() -> None:
 
 
 def slow_encoder() -> None:
-    from unirae.evaluation.probe_features import PooledEncoder
+    from unirae.evaluation.probe.features import PooledEncoder
 
     slowly(PooledEncoder, "__call__")
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from tiny_checkpoint import write_checkpoint
 from tiny_images import pixels, write_extractor, write_folder
-
 from unirae.app.make_reference import Options, main, run
 from unirae.core.cache import cache_dir
 from unirae.core.errors import ConfigError, DataError, WeightsError
 from unirae.core.hardware import fastest_float32_matmul
-from unirae.evaluation.reference_file import read_reference
-from unirae.evaluation.scores import warn_once
+from unirae.evaluation.references.reference_file import read_reference
+from unirae.evaluation.scores.record import warn_once
 
 SOURCES = Path(__file__).parents[2] / "src"
 KEY = "toy_features/pooled"
@@ -82,7 +82,7 @@ def test_what_the_file_holds(make, data, capsys):
 def test_the_statistics_are_those_of_the_features(make, encoder):
     import torch
 
-    from unirae.app.extractors import open_extractor
+    from unirae.app.inputs.features import open_extractor
 
     features = open_extractor(encoder, device=torch.device("cpu"))(
         torch.from_numpy(pixels(21)).permute(0, 3, 1, 2)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_checkpoint import tiny_rae, write_checkpoint
 
+from tiny_checkpoint import tiny_rae, write_checkpoint
 from unirae.app.reconstruct import Options, list_images, run
 from unirae.core.errors import DataError, WeightsError
 from unirae.core.images import to_float, to_uint8

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 
 from threads_at_exit import gloo_threads, observing
-from unirae.app.inference import fixed_threads
+from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 from unirae.app.sample_dit import Options, main, run
+from unirae.app.shell.devices import fixed_threads
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import file_sha256
-from unirae.evaluation.image_sampler import ImageSampler
+from unirae.evaluation.sampling.image_sampler import ImageSampler
 
 SOURCES = Path(__file__).parents[2] / "src"
 

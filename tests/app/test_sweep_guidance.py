@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 
 from processes import run_in_processes
-from unirae.app import eval_fid, inference
+from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
+from unirae.app import eval_fid
+from unirae.app.shell import devices as inference
+from unirae.app.sweep.options import Options
 from unirae.app.sweep_guidance import main, run
-from unirae.app.sweep_options import Options
 from unirae.core.distributed import rank
 from unirae.core.errors import ConfigError, RunInterrupted, WeightsError
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from unirae.app import builders
-from unirae.app.composition import compose
+from unirae.app.config.composition import compose
+from unirae.app.run import builders
 from unirae.core.errors import ConfigError
 from unirae.core.keyed_random import Stream, normal, sample_keys
 from unirae.data.emoji import EmojiSource

@@ -21,8 +21,8 @@ from unirae.app import (
     prepare_data,
     sample_dit,
 )
-from unirae.app.assembly import assemble
-from unirae.app.composition import compose
+from unirae.app.config.composition import compose
+from unirae.app.run.assembly import assemble
 from unirae.core.io import load_tensors, read_json
 from unirae.data.split import held_out
 from unirae.training.csv_logger import read_metrics

@@ -3,11 +3,11 @@ import math
 
 import pytest
 import torch
-from gaussian import GaussianFlow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 
+from gaussian import GaussianFlow
 from unirae.core.errors import ConfigError
 from unirae.flow.prediction import data_from_velocity
 from unirae.flow.solvers import (

@@ -13,7 +13,7 @@ from tiny_training import rehearsed
 from training.test_host_and_graph import SIZES
 from unirae.core.exact import exact_float32
 from unirae.core.hardware import compiler_problem, fastest_float32_matmul, fastest_precision, float32_matmul
-from unirae.models.denoisers import build_denoiser
+from unirae.models.denoisers.build import build_denoiser
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from app.tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
+from golden_dit import golden_model, read
 from models.conftest import Golden, golden  # noqa: F401 - a fixture
-from models.test_golden_dit import golden_model, read
-from models.tiny_models import relative_l2
+from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
+from tiny_models import relative_l2
 from unirae import load_dit, load_rae
 from unirae.app import compute_stats, eval_fid, eval_rfid, sample_dit
-from unirae.evaluation.sampling import sample
+from unirae.evaluation.sampling.sampler import sample
 from unirae.models.rae import RAE
 from unirae.nn.feed_forward import SwiGlu
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gpu.training_runs import saved, terms, train
-from unirae.app import trainer as app_trainer
+from unirae.app.run import trainer as app_trainer
 from unirae.core.distributed import leave_group
 from unirae.training import averaging
 from unirae.training.strategy import GradientAveraging, Sharding

@@ -10,8 +10,8 @@ import lightning.pytorch as pl
 import torch
 
 from tiny_training import TINY
-from unirae.app.assembly import assemble
-from unirae.app.composition import compose
+from unirae.app.config.composition import compose
+from unirae.app.run.assembly import assemble
 from unirae.core.io import load_tensors
 from unirae.training.csv_logger import read_metrics
 from unirae.training.manual import ManualModule

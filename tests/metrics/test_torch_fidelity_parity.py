@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from unirae.app.evaluate import Options, run
-from unirae.app.stored_images import open_images
+from unirae.app.inputs.images import open_images
 from unirae.metrics.frechet import frechet_distance
 from unirae.metrics.inception import SPATIAL, InceptionExtractor, random_inception_state
 from unirae.metrics.inception_score import inception_score

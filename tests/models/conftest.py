@@ -8,12 +8,12 @@ import pytest
 from safetensors import safe_open
 from torch import Tensor
 
+from unirae.core.strict import load_strictly
 from unirae.models.decoder import ViTDecoder
 from unirae.models.encoders.build import build_encoder
-from unirae.models.interop.official import decoder_from_official, split_rae
+from unirae.models.interop.official.names import decoder_from_official, split_rae
 from unirae.models.latent_stats import LatentStats
 from unirae.models.rae import RAE
-from unirae.models.strict import load_strictly
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rae_dinov2.safetensors"
 

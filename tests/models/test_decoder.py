@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import tiny_decoder
 
+from tiny_models import tiny_decoder
 from unirae.models.decoder import ViTDecoder
 from unirae.nn.positions import sincos_positions
 

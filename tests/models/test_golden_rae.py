@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tiny_models import relative_l2
 
-from unirae.models.interop.official import decoder_from_official, decoder_to_official
+from tiny_models import relative_l2
+from unirae.models.interop.official.names import decoder_from_official, decoder_to_official
 from unirae.models.rae import RAE
 
 TOLERANCE = 1e-4

@@ -4,9 +4,9 @@ import re
 
 import pytest
 import torch
-from test_dit import inputs, tiny_dit
-from tiny_models import tiny_rae
 
+from tiny_dit import inputs, tiny_dit
+from tiny_models import tiny_rae
 from unirae.core.errors import InputError, UserError
 
 

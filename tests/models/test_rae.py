@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import relative_l2, tiny_decoder, tiny_encoder, tiny_rae
 
+from tiny_models import relative_l2, tiny_decoder, tiny_encoder, tiny_rae
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.keyed_random import sample_keys
 from unirae.models.decoder import ViTDecoder

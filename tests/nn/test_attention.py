@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from unirae.nn import chunked_attention
 from unirae.nn.attention import attend
+from unirae.nn.kernels import chunked_attention
 
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from tiny_training import TINY, fit
-from unirae.app import trainer as app_trainer
-from unirae.app.assembly import assemble
-from unirae.app.composition import compose
-from unirae.app.trainer import resolve_compile
+from unirae.app.config.composition import compose
+from unirae.app.run import trainer as app_trainer
+from unirae.app.run.assembly import assemble
+from unirae.app.run.trainer import resolve_compile
 from unirae.core import hardware
 from unirae.core.errors import ConfigError
 from unirae.training.callbacks.compiled_blocks import CompiledBlocks, repeated_blocks
@@ -198,7 +198,7 @@ def test_what_cannot_be_had_is_refused_before_anything_is_built(
 ) -> None:
     config = compose([*TINY["stage1"], f"paths.output_dir={tmp_path}/run"])
     config["trainer"]["compile"] = wanted
-    monkeypatch.setattr("unirae.app.assembly.STAGES", {})
+    monkeypatch.setattr("unirae.app.run.assembly.STAGES", {})
     with pytest.raises(ConfigError, match=message):
         assemble(config, experiment="tiny", checkpoint=None)
     assert not (tmp_path / "run").exists()

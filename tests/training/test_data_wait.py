@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tiny_training import tiny_config
-from unirae.app.assembly import assemble
+from unirae.app.run.assembly import assemble
 from unirae.data.synthetic import SyntheticSource
 from unirae.training.data_wait import TimedLoader, WaitClock
 from unirae.training.datamodule import default_workers

@@ -9,13 +9,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from app.tiny_checkpoint import write_checkpoint
+from tiny_checkpoint import write_checkpoint
 from tiny_latents import some_stats
 from tiny_training import tiny_config
-from unirae.app.assembly import assemble
+from unirae.app.run.assembly import assemble
 from unirae.core.errors import ConfigError
 from unirae.core.io import load_tensors, save_tensors
-from unirae.evaluation.image_sampler import spread_labels
+from unirae.evaluation.sampling.image_sampler import spread_labels
 from unirae.training.callbacks import generation_metrics
 from unirae.training.csv_logger import read_metrics
 

@@ -9,9 +9,9 @@ import pytest
 
 from synthetic_curves import healthy_curves
 from tiny_training import fit, tiny_config
-from unirae.app.assembly import assemble
-from unirae.evaluation.curve_files import write_curves
-from unirae.evaluation.health import Curves, read_series
+from unirae.app.run.assembly import assemble
+from unirae.evaluation.health.check import Curves, read_series
+from unirae.evaluation.health.curve_files import write_curves
 from unirae.training.callbacks.events import logs_now
 from unirae.training.callbacks.health import HealthCheck, summary
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tiny_training import fit, tiny_config
-from unirae.models.denoisers import build_denoiser
+from unirae.models.denoisers.build import build_denoiser
 
 SIZES: dict[str, Any] = {
     "dit_dh": {"hidden_size": [16, 48], "depth": [2, 1], "num_heads": [2, 2]},

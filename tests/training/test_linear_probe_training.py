@@ -11,13 +11,13 @@ from torch import nn
 
 from processes import run_in_processes
 from tiny_training import copied, fit, tiny_config
-from unirae.app.assembly import assemble
-from unirae.app.composition import compose
+from unirae.app.config.composition import compose
+from unirae.app.run.assembly import assemble
 from unirae.core.distributed import rank
 from unirae.core.errors import ConfigError, DataError, WeightsError
 from unirae.core.io import load_tensors
-from unirae.evaluation.comparison import compare
-from unirae.evaluation.result_file import read_result
+from unirae.evaluation.results.comparison import compare
+from unirae.evaluation.results.result_file import read_result
 from unirae.nn.norms import FeatureNorm
 from unirae.training.csv_logger import read_metrics
 from unirae.training.linear_probe import LinearProbe

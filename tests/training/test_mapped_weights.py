@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tiny_training import fit, tiny_config
-from unirae.nn.narrow_weights import NarrowWeights
+from unirae.nn.kernels.narrow_weights import NarrowWeights
 from unirae.training.precision import ManualMixedPrecision
 from unirae.training.stage1 import Stage1
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from unirae.app import cli
+from unirae.app.shell import cli
 from unirae.training.callbacks.progress import RunProgress
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tiny_training import TINY, tiny_config
-from unirae.app.assembly import assemble
+from unirae.app.run.assembly import assemble
 from unirae.core.io import load_tensors
 from unirae.training.csv_logger import read_metrics
 

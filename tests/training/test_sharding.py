@@ -10,10 +10,10 @@ import torch
 
 from threads_at_exit import gloo_threads, observing
 from tiny_training import TINY, tiny_config
-from unirae.app.trainer import build_trainer
+from unirae.app.run.trainer import build_trainer
 from unirae.core.errors import ConfigError
 from unirae.core.io import load_tensors
-from unirae.models.loading_dit import load_dit
+from unirae.models.checkpoints.opening_dit import load_dit
 from unirae.training.csv_logger import read_metrics
 
 TRAIN = Path(__file__).parents[2] / "src" / "train.py"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from processes import run_in_processes
 from tiny_training import copied, fit, tiny_config
-from unirae.app import builders
+from unirae.app.run import builders
 from unirae.core.distributed import rank
 from unirae.core.images import quantise, to_float, to_signed
 from unirae.core.keyed_random import Stream, sample_keys

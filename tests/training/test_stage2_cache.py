@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 import unirae
-from app.tiny_checkpoint import write_checkpoint
+from tiny_checkpoint import write_checkpoint
 from tiny_training import tiny_config
-from unirae.app.assembly import assemble
+from unirae.app.run.assembly import assemble
 from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.io import load_tensors, read_json, save_tensors, write_json
 from unirae.training import datamodule

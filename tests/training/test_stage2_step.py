@@ -7,11 +7,11 @@ from torch import Tensor
 
 from processes import run_in_processes
 from tiny_training import copied, fit, tiny_config
-from unirae.app.stage2 import denoiser_for
+from unirae.app.run.stages.stage2 import denoiser_for
 from unirae.core.images import to_float
 from unirae.core.keyed_random import Stream, normal, sample_keys, uniform
 from unirae.flow.times import logit_normal_times
-from unirae.models.condition import Condition
+from unirae.models.denoisers.condition import Condition
 
 STEPS = 4
 

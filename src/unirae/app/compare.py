@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
-from unirae.app import cli
-from unirae.app.options import parse
-from unirae.app.schema.kinds import OutputFile
+from unirae.app.config.schema.kinds import OutputFile
+from unirae.app.shell import cli
+from unirae.app.shell.options import parse
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from unirae.evaluation.comparison import Comparison, ScoreComparison
+    from unirae.evaluation.results.comparison import Comparison, ScoreComparison
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ def main() -> int:
 def run(options: Options) -> "Comparison":
     """Compare, show, and write what is asked for."""
     from unirae.core.io import write_json
-    from unirae.evaluation.comparison import compare
-    from unirae.evaluation.result_file import read_result
+    from unirae.evaluation.results.comparison import compare
+    from unirae.evaluation.results.result_file import read_result
 
     comparison = compare(read_result(options.a), read_result(options.b))
     show(comparison)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unirae.app import cli
-from unirae.app.options import parse
-from unirae.app.schema.kinds import OutputFile
+from unirae.app.config.schema.kinds import OutputFile
+from unirae.app.shell import cli
+from unirae.app.shell.options import parse
 from unirae.core.errors import UserError
 
 if TYPE_CHECKING:
-    from unirae.evaluation.health import ColumnHealth, Curves
+    from unirae.evaluation.health.check import ColumnHealth, Curves
 
 INSIDE, LEFT, NOT_COMPARABLE = 0, 1, 3
 """Exit statuses; 2 is a mistake on the command line."""
@@ -56,9 +56,9 @@ def main() -> int:
 
 def run(options: Options) -> int:
     """Draw the picture, show the table, say the verdict; returns the exit status."""
-    from unirae.app.compare_plot import draw_comparison
+    from unirae.app.pictures.compare_plot import draw_comparison
     from unirae.core.io import write_atomically
-    from unirae.evaluation.health import judge, read_series
+    from unirae.evaluation.health.check import judge, read_series
 
     mine = open_run(options.run)
     curves = find_reference(options.reference, mine)
@@ -111,9 +111,9 @@ def find_reference(reference: str | None, mine: LoggedRun) -> "Curves":
     Raises:
         UserError: nothing has this name.
     """
-    from unirae.evaluation.bands import window_of
-    from unirae.evaluation.curve_files import known_curves, read_curves
-    from unirae.evaluation.health import Curves, read_series
+    from unirae.evaluation.health.bands import window_of
+    from unirae.evaluation.health.check import Curves, read_series
+    from unirae.evaluation.health.curve_files import known_curves, read_curves
 
     known = known_curves()
     if reference is None and mine.experiment not in known:
@@ -151,8 +151,8 @@ def nothing_to_judge(mine: LoggedRun, curves: "Curves") -> str:
 
 def verdict(mine: LoggedRun, curves: "Curves", health: "Sequence[ColumnHealth]") -> tuple[int, list[str]]:
     """(exit status, what to tell the user)."""
-    from unirae.evaluation.health import differences
-    from unirae.evaluation.health_causes import usual_causes
+    from unirae.evaluation.health.causes import usual_causes
+    from unirae.evaluation.health.check import differences
 
     lines = [f"the run is at step {mine.last_step}; smoothed by the median of {curves.window_steps} steps"]
     lines += _cautions(mine, curves, health)
@@ -195,7 +195,7 @@ def _cautions(mine: LoggedRun, curves: "Curves", health: "Sequence[ColumnHealth]
 def _settings(config: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
-    from unirae.app.run_settings import deciding_settings
+    from unirae.app.run.deciding import deciding_settings
 
     content: Any = OmegaConf.to_container(OmegaConf.load(config))
     return deciding_settings(content)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from unirae.app import cli
-from unirae.app.options import parse
-from unirae.app.schema.kinds import Count, OutputFile, Seed, Workers
+from unirae.app.config.schema.kinds import Count, OutputFile, Seed, Workers
+from unirae.app.shell import cli
+from unirae.app.shell.options import parse
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,11 +59,11 @@ def main() -> int:
 
 def run(options: Options) -> "LatentStats":
     """Compute the statistics and write the new checkpoint."""
-    from unirae.app.inference import fast_products, pick_device, process_group
+    from unirae.app.shell.devices import fast_products, pick_device, process_group
     from unirae.core.distributed import is_main, rank
     from unirae.core.io import save_tensors
     from unirae.core.log import get_logger
-    from unirae.models.loading import find_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.opening import find_checkpoint, read_checkpoint
 
     cli.quiet_libraries()
     device = pick_device(options.device)
@@ -84,11 +84,11 @@ def run(options: Options) -> "LatentStats":
 
 def compute(options: Options, checkpoint: Path, content: dict[str, Any], device: Any) -> "LatentStats":
     """Everything between the command line and the files."""
-    from unirae.app.builders import build_dataset
-    from unirae.app.inference import choose_data, progress_bar
+    from unirae.app.run.builders import build_dataset
+    from unirae.app.shell.devices import choose_data, progress_bar
     from unirae.core.io import file_sha256
-    from unirae.evaluation.latent_statistics import compute_latent_stats
-    from unirae.models.loading import rae_from_checkpoint
+    from unirae.evaluation.latents.statistics import compute_latent_stats
+    from unirae.models.checkpoints.opening import rae_from_checkpoint
 
     rae = rae_from_checkpoint(content, encoder_weights=options.encoder_weights).to(device)
     data = choose_data(options.data, options.data_dir, content["unirae"]["config"]["data"], split="train")
@@ -125,7 +125,7 @@ def choose_transform(choice: str, data: dict[str, Any]) -> dict[str, Any]:
 
 def summary(stats: "LatentStats") -> str:
     """One line that shows at a glance whether the statistics are plausible."""
-    from unirae.evaluation.reading import spoken_data
+    from unirae.evaluation.passes.reading import spoken_data
 
     assert stats.mean is not None
     assert stats.var is not None

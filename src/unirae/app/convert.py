@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from unirae.app import cli
-from unirae.app.options import Flag, parse
-from unirae.app.schema.kinds import Output
+from unirae.app.config.schema.kinds import Output
+from unirae.app.shell import cli
+from unirae.app.shell.options import Flag, parse
 from unirae.core.errors import ConfigError
 
 Program = Literal["rae", "diffusers"]
@@ -70,22 +70,22 @@ def run(options: Options) -> Path:
     check_new_folder(options.output)
     if options.from_ == "rae":
         _needs(options, {"config": "the official YAML"}, refused=("input", "rae"))
-        from unirae.app.convert_official import from_official
+        from unirae.app.conversions.from_official import from_official
 
         from_official(options)
     elif options.from_ == "diffusers":
         refused = ("config", "checkpoint", "rae", "embed_encoder")
         _needs(options, {"input": "the folder of diffusers"}, refused=refused)
-        from unirae.app.convert_diffusers import from_diffusers
+        from unirae.app.conversions.diffusers import from_diffusers
 
         from_diffusers(options)
     else:
         refused = ("config", "input", "embed_encoder", "data")
         _needs(options, {"checkpoint": "the model of ours"}, refused=refused)
         if options.to == "rae":
-            from unirae.app.convert_to_official import to_official as convert
+            from unirae.app.conversions.to_official import to_official as convert
         else:
-            from unirae.app.convert_diffusers import to_diffusers as convert
+            from unirae.app.conversions.diffusers import to_diffusers as convert
         convert(options)
     get_logger(__name__).info("written: %s", options.output)
     return options.output

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unirae.app import cli
-from unirae.app.options import parse
-from unirae.app.schema.kinds import Pixels
+from unirae.app.config.schema.kinds import Pixels
+from unirae.app.shell import cli
+from unirae.app.shell.options import parse
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def find_shape(encoder: str, kind: str | None) -> "tuple[EncoderShape, str]":
         ConfigError: an unknown kind, or a kind beside a file of configs/ that says its own.
         WeightsError: the configuration cannot be had.
     """
-    from unirae.app.config import config_dir
+    from unirae.app.config.targets import config_dir
     from unirae.models.encoders.discover import find_kind
     from unirae.models.encoders.shape import shape_from_files
 
@@ -73,7 +73,7 @@ def find_shape(encoder: str, kind: str | None) -> "tuple[EncoderShape, str]":
 
 def _of_choice(choice: str) -> "tuple[EncoderShape, str]":
     """Of a file in configs/model/encoder; by its written architecture where the model's own files are not here."""
-    from unirae.app.composition import compose
+    from unirae.app.config.composition import compose
     from unirae.models.encoders.shape import shape_from_architecture, shape_from_files
 
     node = compose(["experiment=linear_probe", f"model/encoder={choice}"])["model"]["encoder"]

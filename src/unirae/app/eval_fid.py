@@ -4,19 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from unirae.app import cli
-from unirae.app.generator import describe_program, labels_of, open_generator
-from unirae.app.options import Flag, Switch, parse
-from unirae.app.sampler_options import SamplerOptions
-from unirae.app.schema.kinds import Count, OutputFile, Range, Workers
+from unirae.app.config.schema.kinds import Count, OutputFile, Range, Workers
+from unirae.app.inputs.generator import describe_program, labels_of, open_generator
+from unirae.app.inputs.sampler_options import SamplerOptions
+from unirae.app.shell import cli
+from unirae.app.shell.options import Flag, Switch, parse
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
     import torch
 
-    from unirae.app.generator import Generator
-    from unirae.evaluation.reference import Reference
-    from unirae.evaluation.scores import Scores
+    from unirae.app.inputs.generator import Generator
+    from unirae.evaluation.references.reference import Reference
+    from unirae.evaluation.scores.record import Scores
     from unirae.metrics.resampling import Confidence
     from unirae.metrics.set_metrics import SetMetric
 
@@ -85,8 +85,8 @@ def main() -> int:
 
 def run(options: Options) -> "Scores":
     """Sample, score, write the JSON file and show the table."""
-    from unirae.app.inference import computing, pick_device
-    from unirae.app.score_table import show_and_write
+    from unirae.app.shell.devices import computing, pick_device
+    from unirae.app.shell.tables import show_and_write
     from unirae.core.distributed import is_main, rank
 
     cli.quiet_libraries()
@@ -126,7 +126,7 @@ def build_metrics(
     options: Options, names: list[str], generator: "Generator", device: "torch.device"
 ) -> "list[SetMetric]":
     """The scores with their networks."""
-    from unirae.evaluation.metric_set import MetricSources, build_set_metrics, encoder_extractor
+    from unirae.evaluation.scores.metric_set import MetricSources, build_set_metrics, encoder_extractor
 
     rae = generator.sampler.rae
     encoder = encoder_extractor(rae.encoder, rae.encoder_input_size) if "fd" in names else None
@@ -161,9 +161,9 @@ def open_reference(
     Raises:
         ConfigError: options that say twice what the reference is, or choose a part of another one.
     """
-    from unirae.app.builders import build_dataset
-    from unirae.app.inference import choose_data
-    from unirae.app.references import reference_of_data, reference_of_spec
+    from unirae.app.inputs.reference import reference_of_data, reference_of_spec
+    from unirae.app.run.builders import build_dataset
+    from unirae.app.shell.devices import choose_data
     from unirae.metrics.set_metrics import needs
 
     if all(metric.reference is None for metric in metrics):
@@ -234,8 +234,8 @@ def score_samples(
     device: "torch.device",
 ) -> "Scores":
     """Sample and score; the settings say everything about the sampler."""
-    from unirae.app.inference import progress_bar
-    from unirae.evaluation.generation import evaluate_generation
+    from unirae.app.shell.devices import progress_bar
+    from unirae.evaluation.scores.generation import evaluate_generation
 
     with progress_bar("sampling", rate="images/s") as progress:
         result = evaluate_generation(

@@ -4,18 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from unirae.app import cli
-from unirae.app.encoder_source import EncoderKind
-from unirae.app.options import Flag, Switch, parse
-from unirae.app.schema.kinds import Count, OutputFile, Pixels, Positive, Range, Seed, Workers
+from unirae.app.config.schema.kinds import Count, OutputFile, Pixels, Positive, Range, Seed, Workers
+from unirae.app.inputs.encoder import EncoderKind
+from unirae.app.shell import cli
+from unirae.app.shell.options import Flag, Switch, parse
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from unirae.app.encoder_source import EncoderSource
+    from unirae.app.inputs.encoder import EncoderSource
     from unirae.data.dataset import ImageDataset
-    from unirae.evaluation.head_search import ProbeSettings
-    from unirae.evaluation.linear_probe import ProbeResult
-    from unirae.evaluation.probe_features import Features, Pooled
+    from unirae.evaluation.probe.features import Features, Pooled
+    from unirae.evaluation.probe.head_search import ProbeSettings
+    from unirae.evaluation.probe.linear_probe import ProbeResult
 
 _BASELINES = ("random", "pixels")
 
@@ -106,12 +106,12 @@ def main() -> int:
 
 def run(options: Options) -> Report:
     """Probe, write the JSON file and the picture, show the table."""
-    from unirae.app.confusion_picture import save_confusion
-    from unirae.app.encoder_source import find_encoder
-    from unirae.app.inference import computing, pick_device
+    from unirae.app.inputs.encoder import find_encoder
+    from unirae.app.pictures.confusion import save_confusion
+    from unirae.app.shell.devices import computing, pick_device
     from unirae.core.distributed import is_main, rank
     from unirae.core.log import get_logger
-    from unirae.evaluation.linear_probe import write_probe
+    from unirae.evaluation.probe.linear_probe import write_probe
 
     settings = _settings(options)
     cli.quiet_libraries()
@@ -142,11 +142,11 @@ def evaluate(options: Options, source: "EncoderSource", settings: "ProbeSettings
     import torch
 
     import unirae
-    from unirae.app.builders import build_dataset
-    from unirae.app.inference import choose_data
+    from unirae.app.run.builders import build_dataset
+    from unirae.app.shell.devices import choose_data
     from unirae.data.content import recorded
-    from unirae.evaluation.linear_probe import evaluate_probe
-    from unirae.evaluation.probe_features import check_classes
+    from unirae.evaluation.probe.features import check_classes
+    from unirae.evaluation.probe.linear_probe import evaluate_probe
 
     if options.data is None and source.data is None:
         raise ConfigError(
@@ -196,7 +196,7 @@ def _pixels(training: "Features", validation: "Features") -> str:
 
 def _networks(source: "EncoderSource", options: Options, device: Any) -> "dict[str, Pooled]":
     """What to probe: the encoder (or pixels in its place) and the baselines."""
-    from unirae.evaluation.probe_features import PooledEncoder, RawPixels
+    from unirae.evaluation.probe.features import PooledEncoder, RawPixels
     from unirae.models.encoders.build import build_encoder
 
     pixels, encoder = RawPixels(side_px=options.pixels_px), source.encoder
@@ -224,9 +224,9 @@ def _features(
     network: "Pooled", splits: "list[ImageDataset]", options: Options, device: Any
 ) -> "list[Features]":
     """Of the training and the validation split."""
-    from unirae.app.inference import progress_bar
+    from unirae.app.shell.devices import progress_bar
     from unirae.core.cache import cache_dir as default_cache_dir
-    from unirae.evaluation.probe_features import cached_features
+    from unirae.evaluation.probe.features import cached_features
 
     cache_dir = (options.cache_dir or default_cache_dir()) if options.cache else None
     features = []
@@ -247,9 +247,9 @@ def _features(
 
 
 def _settings(options: Options) -> "ProbeSettings":
-    from unirae.evaluation.head_search import ProbeSettings
-    from unirae.evaluation.knn import KnnSettings
-    from unirae.evaluation.linear_heads import SgdSettings
+    from unirae.evaluation.probe.head_search import ProbeSettings
+    from unirae.evaluation.probe.knn import KnnSettings
+    from unirae.evaluation.probe.linear_heads import SgdSettings
 
     _chosen_baselines(options)  # before anything costs time
     return ProbeSettings(

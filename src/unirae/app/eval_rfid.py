@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from unirae.app import cli
-from unirae.app.options import Switch, parse
-from unirae.app.schema.kinds import Count, OutputFile, Range, Seed, Workers
+from unirae.app.config.schema.kinds import Count, OutputFile, Range, Seed, Workers
+from unirae.app.shell import cli
+from unirae.app.shell.options import Switch, parse
 from unirae.core.errors import WeightsError
 
 if TYPE_CHECKING:
-    from unirae.evaluation.reconstruction import ReconstructionMetrics, ReconstructionScores
+    from unirae.evaluation.scores.reconstruction import ReconstructionMetrics, ReconstructionScores
     from unirae.models.rae import RAE
 
 
@@ -74,11 +74,11 @@ def main() -> int:
 
 def run(options: Options) -> "ReconstructionScores":
     """Evaluate, write the JSON file and show the table."""
-    from unirae.app.inference import computing, pick_device
-    from unirae.app.score_table import show_and_write
+    from unirae.app.shell.devices import computing, pick_device
+    from unirae.app.shell.tables import show_and_write
     from unirae.core.distributed import is_main, rank
-    from unirae.evaluation.reading import spoken_data
-    from unirae.models.loading import find_checkpoint
+    from unirae.evaluation.passes.reading import spoken_data
+    from unirae.models.checkpoints.opening import find_checkpoint
 
     cli.quiet_libraries()
     device = pick_device(options.device)
@@ -95,13 +95,13 @@ def run(options: Options) -> "ReconstructionScores":
 
 def evaluate(options: Options, checkpoint: Path, device: Any) -> "ReconstructionScores":
     """Everything between the command line and the files."""
-    from unirae.app.builders import build_dataset
-    from unirae.app.inference import choose_data, progress_bar, reader_processes
+    from unirae.app.run.builders import build_dataset
+    from unirae.app.shell.devices import choose_data, progress_bar, reader_processes
     from unirae.core.io import file_sha256
-    from unirae.evaluation.reading import describe_data
-    from unirae.evaluation.reconstruction import evaluate_reconstruction
-    from unirae.evaluation.reference_file import read_reference
-    from unirae.models.loading import rae_from_checkpoint, read_checkpoint
+    from unirae.evaluation.passes.reading import describe_data
+    from unirae.evaluation.references.reference_file import read_reference
+    from unirae.evaluation.scores.reconstruction import evaluate_reconstruction
+    from unirae.models.checkpoints.opening import rae_from_checkpoint, read_checkpoint
 
     content = read_checkpoint(checkpoint, kind="stage1")
     about = content["unirae"]
@@ -138,7 +138,11 @@ def evaluate(options: Options, checkpoint: Path, device: Any) -> "Reconstruction
 
 def build_metrics(options: Options, rae: "RAE", device: Any) -> "ReconstructionMetrics":
     """The scores with their networks."""
-    from unirae.evaluation.metric_set import MetricSources, build_reconstruction_metrics, encoder_extractor
+    from unirae.evaluation.scores.metric_set import (
+        MetricSources,
+        build_reconstruction_metrics,
+        encoder_extractor,
+    )
     from unirae.metrics.resampling import Confidence
 
     confidence = None

@@ -4,20 +4,20 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from unirae.app import cli
-from unirae.app.extractors import EncoderOptions, encoder_extractor_of
-from unirae.app.options import Flag, Switch, parse
-from unirae.app.sampler_options import SamplingOptions
-from unirae.app.schema.kinds import Count, OutputFile, Range, Size, Workers
+from unirae.app.config.schema.kinds import Count, OutputFile, Range, Size, Workers
+from unirae.app.inputs.features import EncoderOptions, encoder_extractor_of
+from unirae.app.inputs.sampler_options import SamplingOptions
+from unirae.app.shell import cli
+from unirae.app.shell.options import Flag, Switch, parse
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
     import torch
 
     from unirae.data.stored import StoredImages
-    from unirae.evaluation.metric_set import MetricSources
-    from unirae.evaluation.reference import Reference
-    from unirae.evaluation.scores import Scores
+    from unirae.evaluation.references.reference import Reference
+    from unirae.evaluation.scores.metric_set import MetricSources
+    from unirae.evaluation.scores.record import Scores
     from unirae.metrics.set_metrics import SetMetric
 
 
@@ -84,9 +84,9 @@ def main() -> int:
 
 def run(options: Options) -> "Scores":
     """Score, write the JSON file and show the table."""
-    from unirae.app.checkpoint_scores import checkpoint_kind, score_checkpoint
-    from unirae.app.inference import computing, pick_device
-    from unirae.app.score_table import show_and_write
+    from unirae.app.scores.checkpoint_scores import checkpoint_kind, score_checkpoint
+    from unirae.app.shell.devices import computing, pick_device
+    from unirae.app.shell.tables import show_and_write
     from unirae.core.distributed import is_main, rank
 
     cli.quiet_libraries()
@@ -106,11 +106,11 @@ def run(options: Options) -> "Scores":
 
 def evaluate(options: Options, device: "torch.device") -> "Scores":
     """Everything between the command line and the files, for images that lie in files."""
-    from unirae.app.inference import progress_bar, reader_processes
-    from unirae.app.references import require_reference
-    from unirae.app.stored_images import open_images
-    from unirae.evaluation.metric_set import PAIR_METRICS, build_set_metrics, pair_metric
-    from unirae.evaluation.stored_scores import Reading, score_images, score_pairs
+    from unirae.app.inputs.images import open_images
+    from unirae.app.inputs.reference import require_reference
+    from unirae.app.shell.devices import progress_bar, reader_processes
+    from unirae.evaluation.scores.metric_set import PAIR_METRICS, build_set_metrics, pair_metric
+    from unirae.evaluation.scores.stored import Reading, score_images, score_pairs
 
     names = [name.strip() for name in (options.metrics or DEFAULT_METRICS).split(",")]
     of_sets, of_pairs = partition(names)
@@ -166,7 +166,7 @@ def partition(names: list[str]) -> tuple[list[str], list[str]]:
     Raises:
         ConfigError: an unknown name, or one named twice.
     """
-    from unirae.evaluation.metric_set import PAIR_METRICS, SET_METRICS, check_names
+    from unirae.evaluation.scores.metric_set import PAIR_METRICS, SET_METRICS, check_names
 
     check_names(names, (*SET_METRICS, *PAIR_METRICS))
     return [n for n in names if n in SET_METRICS], [n for n in names if n in PAIR_METRICS]
@@ -174,7 +174,7 @@ def partition(names: list[str]) -> tuple[list[str], list[str]]:
 
 def metric_sources(options: Options, of_sets: list[str], device: "torch.device") -> "MetricSources":
     """Where the metrics' networks come from."""
-    from unirae.evaluation.metric_set import ENCODER_METRIC, MetricSources
+    from unirae.evaluation.scores.metric_set import ENCODER_METRIC, MetricSources
     from unirae.metrics.resampling import Confidence
 
     return MetricSources(
@@ -194,7 +194,7 @@ def open_reference(
     options: Options, metrics: "list[SetMetric]", device: "torch.device"
 ) -> "Reference | None":
     """What ``--reference`` names: a file of statistics, or images."""
-    from unirae.app.references import reference_of_spec
+    from unirae.app.inputs.reference import reference_of_spec
 
     if options.reference is None:
         return None
@@ -214,7 +214,7 @@ def open_reference(
 
 
 def _originals(options: Options) -> "StoredImages":
-    from unirae.app.stored_images import is_reference_file, open_images
+    from unirae.app.inputs.images import is_reference_file, open_images
 
     reference = str(options.reference)
     if is_reference_file(reference):

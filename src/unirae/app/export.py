@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from unirae.app import cli
-from unirae.app.options import Flag, parse
-from unirae.app.schema.kinds import OutputFolder
+from unirae.app.config.schema.kinds import OutputFolder
+from unirae.app.shell import cli
+from unirae.app.shell.options import Flag, parse
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ def main() -> int:
 
 def run(options: Options) -> Path:
     """Write the folder, and upload it if wished; returns it."""
-    from unirae.app.model_card import PICTURE, newest_picture, write_card
+    from unirae.app.weights.model_card import PICTURE, newest_picture, write_card
     from unirae.core.io import check_new_folder, write_folder
     from unirae.core.log import get_logger
-    from unirae.models.hub import push_to_hub
-    from unirae.models.loading import find_checkpoint, read_checkpoint
-    from unirae.models.model_folder import write_model_folder
+    from unirae.models.checkpoints.hub import push_to_hub
+    from unirae.models.checkpoints.model_folder import write_model_folder
+    from unirae.models.checkpoints.opening import find_checkpoint, read_checkpoint
 
     cli.quiet_libraries()
     cli.configure_logging()
@@ -99,7 +99,7 @@ def run(options: Options) -> Path:
 
 def _averaged(content: dict[str, Any], weights: str) -> dict[str, Any]:
     """The content with the wanted weights in the place of the average, and nothing else."""
-    from unirae.models.loading import weights_of
+    from unirae.models.checkpoints.opening import weights_of
 
     stage = {"stage1": "decoder", "stage2": "dit"}[content["unirae"]["kind"]]
     state = weights_of(content, "ema" if weights == "ema" else stage)
@@ -114,9 +114,9 @@ def _with_parts(
     options: Options, file: Path, content: dict[str, Any], exported: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The generator, and what lies inside its folder: the autoencoder, and its guide if it has one."""
-    from unirae.models.contents import rae_content
-    from unirae.models.loading import read_checkpoint
-    from unirae.models.loading_dit import rae_of_dit
+    from unirae.models.checkpoints.contents import rae_content
+    from unirae.models.checkpoints.opening import read_checkpoint
+    from unirae.models.checkpoints.opening_dit import rae_of_dit
 
     about = content["unirae"]
     reference = about["rae"]
@@ -151,7 +151,7 @@ def _with_parts(
 
 
 def _load_rae(options: Options, content: dict[str, Any]) -> "RAE":
-    from unirae.models.loading import rae_from_checkpoint
+    from unirae.models.checkpoints.opening import rae_from_checkpoint
 
     return rae_from_checkpoint(content, encoder_weights=options.encoder_weights)
 

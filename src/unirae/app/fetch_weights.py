@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unirae.app import cli
-from unirae.app.options import Flag, parse
-from unirae.app.schema.kinds import OutputFolder
+from unirae.app.config.schema.kinds import OutputFolder
+from unirae.app.shell import cli
+from unirae.app.shell.options import Flag, parse
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def main() -> int:
 def run(options: Options, *, hub: "Hub | None" = None) -> None:
     """Show the table; fetch what is missing and show it again."""
     cli.configure_logging()
-    from unirae.app.composition import compose
+    from unirae.app.config.composition import compose
     from unirae.app.weights.catalogue import catalogue_of
     from unirae.app.weights.hub import HuggingFaceHub
     from unirae.app.weights.store import Store

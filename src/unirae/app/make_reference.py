@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from unirae.app import cli
-from unirae.app.extractors import EncoderOptions, encoder_extractor_of
-from unirae.app.options import Flag, parse
-from unirae.app.schema.kinds import Count, OutputFile, Range, Seed, Size, Workers
+from unirae.app.config.schema.kinds import Count, OutputFile, Range, Seed, Size, Workers
+from unirae.app.inputs.features import EncoderOptions, encoder_extractor_of
+from unirae.app.shell import cli
+from unirae.app.shell.options import Flag, parse
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
 
-    from unirae.evaluation.reference import Reference
+    from unirae.evaluation.references.reference import Reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +65,10 @@ def main() -> int:
 
 def run(options: Options) -> Path:
     """Compute and write; returns the file."""
-    from unirae.app.inference import computing, pick_device
+    from unirae.app.shell.devices import computing, pick_device
     from unirae.core.distributed import is_main, rank
     from unirae.core.log import get_logger
-    from unirae.evaluation.reference_file import write_reference
+    from unirae.evaluation.references.reference_file import write_reference
 
     cli.quiet_libraries()
     if options.output.suffix != ".npz":
@@ -91,11 +91,11 @@ def run(options: Options) -> Path:
 
 def make(options: Options, device: "torch.device") -> "Reference":
     """Everything between the command line and the file."""
-    from unirae.app.references import reference_of_data
-    from unirae.app.stored_images import open_images
-    from unirae.evaluation.cautions import cautions_of_reference
-    from unirae.evaluation.metric_set import ENCODER_METRIC, MetricSources, build_set_metrics
-    from unirae.evaluation.scores import warn_once
+    from unirae.app.inputs.images import open_images
+    from unirae.app.inputs.reference import reference_of_data
+    from unirae.evaluation.scores.cautions import cautions_of_reference
+    from unirae.evaluation.scores.metric_set import ENCODER_METRIC, MetricSources, build_set_metrics
+    from unirae.evaluation.scores.record import warn_once
     from unirae.metrics.set_metrics import needs
     from unirae.metrics.statistics import Keep
 

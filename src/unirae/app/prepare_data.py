@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unirae.app import cli
-from unirae.app.options import Flag, parse
-from unirae.app.schema.kinds import Count, OutputFolder, Share, Workers
+from unirae.app.config.schema.kinds import Count, OutputFolder, Share, Workers
+from unirae.app.shell import cli
+from unirae.app.shell.options import Flag, parse
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unirae.app import cli
-from unirae.app.options import Switch, parse
-from unirae.app.schema.kinds import Count, OutputFolder
+from unirae.app.config.schema.kinds import Count, OutputFolder
+from unirae.app.shell import cli
+from unirae.app.shell.options import Switch, parse
 from unirae.core.errors import DataError
 from unirae.core.log import get_logger
 
@@ -59,9 +59,9 @@ def run(options: Options) -> list[Path]:
     Raises:
         DataError: there are no images, or none of them can be read.
     """
-    from unirae.app.inference import pick_device
+    from unirae.app.shell.devices import pick_device
     from unirae.core.images import image_grid, save_png
-    from unirae.models.loading import load_rae
+    from unirae.models.checkpoints.opening import load_rae
 
     cli.quiet_libraries()
     cli.configure_logging()

@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unirae.app import cli
-from unirae.app.generator import describe_program, labels_of, open_generator
-from unirae.app.options import Flag, parse
-from unirae.app.sampler_options import SamplerOptions
-from unirae.app.schema.kinds import Count, OutputFolder
+from unirae.app.config.schema.kinds import Count, OutputFolder
+from unirae.app.inputs.generator import describe_program, labels_of, open_generator
+from unirae.app.inputs.sampler_options import SamplerOptions
+from unirae.app.shell import cli
+from unirae.app.shell.options import Flag, parse
 
 if TYPE_CHECKING:
     import torch
 
-    from unirae.app.generator import Generator
-    from unirae.app.sample_folder import SampleFolder
+    from unirae.app.inputs.generator import Generator
+    from unirae.app.pictures.sample_folder import SampleFolder
 
 _DEFAULT_COUNT = 64
 
@@ -48,8 +48,8 @@ def main() -> int:
 
 def run(options: Options) -> Path:
     """Sample and write; returns the folder."""
-    from unirae.app.inference import computing, pick_device
-    from unirae.app.sample_folder import SampleFolder
+    from unirae.app.pictures.sample_folder import SampleFolder
+    from unirae.app.shell.devices import computing, pick_device
     from unirae.core.distributed import rank
 
     cli.quiet_libraries()
@@ -99,7 +99,7 @@ def _sample(folder: "SampleFolder", generator: "Generator", device: "torch.devic
     """Whole batches go to the processes in turn; returns how many images all of them made."""
     import torch
 
-    from unirae.app.inference import progress_bar
+    from unirae.app.shell.devices import progress_bar
     from unirae.core.distributed import gather, own_batches, world_size
 
     batches = own_batches(folder.count, generator.sampler.batch_size)

@@ -5,20 +5,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unirae.app import cli, eval_fid
-from unirae.app.generator import check_null_label, open_generator, with_sampler_settings
-from unirae.app.options import parse
-from unirae.app.sweep_folder import SweepFolder, common_settings
-from unirae.app.sweep_options import Options, metric_names, points_of, sampler_options, weights_options
+from unirae.app import eval_fid
+from unirae.app.inputs.generator import check_null_label, open_generator, with_sampler_settings
+from unirae.app.shell import cli
+from unirae.app.shell.options import parse
+from unirae.app.sweep.folder import SweepFolder, common_settings
+from unirae.app.sweep.options import Options, metric_names, points_of, sampler_options, weights_options
 from unirae.core.errors import ConfigError, RunInterrupted
 
 if TYPE_CHECKING:
     import torch
 
-    from unirae.app.generator import Generator
-    from unirae.evaluation.guidance_grid import Point, Scored
-    from unirae.evaluation.reference import Reference
-    from unirae.evaluation.scores import Scores
+    from unirae.app.inputs.generator import Generator
+    from unirae.evaluation.references.reference import Reference
+    from unirae.evaluation.results.guidance_grid import Point, Scored
+    from unirae.evaluation.scores.record import Scores
     from unirae.metrics.resampling import Confidence
     from unirae.metrics.set_metrics import SetMetric
 
@@ -33,7 +34,7 @@ class Yardstick:
 
     def describe(self) -> dict[str, Any]:
         """For the record; how sure the scores are does not change them, so it is no part of it."""
-        from unirae.evaluation.scoring import settings_of
+        from unirae.evaluation.passes.scoring import settings_of
 
         return {
             "metrics": settings_of(self.metrics),
@@ -49,8 +50,8 @@ def main() -> int:
 
 def run(options: Options) -> "list[Scored]":
     """Score what is not there yet, then show the table; the first process alone gives the points."""
-    from unirae.app.inference import computing, pick_device
-    from unirae.app.sweep_table import show
+    from unirae.app.shell.devices import computing, pick_device
+    from unirae.app.sweep.table import show
     from unirae.core.distributed import is_main, rank
 
     points_of(options, weights="")  # mistakes show before anything is opened

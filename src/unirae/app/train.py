@@ -6,16 +6,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unirae.app import cli
-from unirae.app.config import experiments
+from unirae.app.config.targets import experiments
+from unirae.app.shell import cli
 from unirae.core import stopping
 from unirae.core.errors import RunFinished, RunInterrupted
 from unirae.core.file_lock import BusyError
 from unirae.core.log import get_logger
 
 if TYPE_CHECKING:
-    from unirae.app.composition import Composition
-    from unirae.app.own_parts import OwnParts
+    from unirae.app.config.composition import Composition
+    from unirae.app.run.own_parts import OwnParts
 
 _HELP = """\
 usage: python src/train.py experiment=NAME [key=value …]
@@ -42,8 +42,8 @@ def main() -> int:
 
 def _start(arguments: list[str], status: list[int]) -> None:
     """Train what the command line says; the mistakes of a sweep's runs go to ``status``."""
-    from unirae.app.composition import compose_run
-    from unirae.app.hydra_shell import check_sweep, read_arguments, run_hydra
+    from unirae.app.config.composition import compose_run
+    from unirae.app.config.hydra_shell import check_sweep, read_arguments, run_hydra
 
     request = read_arguments(arguments)
     if request.asks_hydra:
@@ -85,7 +85,7 @@ def train_composed(
     Raises:
         BusyError: If another process trains in that folder, unless a run of one process can take a name beside it.
     """
-    from unirae.app.run_dir import check_place, is_named_by_time, names_beside, resolve_resume
+    from unirae.app.run.run_dir import check_place, is_named_by_time, names_beside, resolve_resume
 
     config = composition.config
     if folder is None:
@@ -130,7 +130,7 @@ def train(
         BusyError: If another process trains in the same folder.
         RunInterrupted: If the process was asked to stop.
     """
-    from unirae.app.run_dir import prepare_folder, without_trace
+    from unirae.app.run.run_dir import prepare_folder, without_trace
 
     output_dir, rank = Path(config["paths"]["output_dir"]), cli.launch_rank()
     with without_trace(output_dir) if rank == 0 else nullcontext():
@@ -149,7 +149,7 @@ def train(
 def _train(
     config: dict[str, Any], *, experiment: str, checkpoint: Path | None, own: "OwnParts | None"
 ) -> dict[str, float]:
-    from unirae.app.assembly import assemble
+    from unirae.app.run.assembly import assemble
     from unirae.core.hardware import map_large_blocks
     from unirae.core.weights import weights_of_run
 
@@ -163,7 +163,7 @@ def _train(
 
 def _names_output_dir(config: dict[str, Any], overrides: Sequence[str]) -> bool:
     """Whether the command line or the experiment says where the run goes; else it is a new default folder."""
-    from unirae.app.run_dir import RUNS
+    from unirae.app.run.run_dir import RUNS
 
     return _given(overrides) or Path(config["paths"]["output_dir"]).parent != RUNS
 

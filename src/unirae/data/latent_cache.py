@@ -1,6 +1,6 @@
 """Reading a latent cache: the latents of every view of a data set, encoded once, in memory-mapped shards.
 
-Its files are described in :mod:`unirae.data.cache_plan`; ``unirae.evaluation.latent_cache`` writes them. A cache
+Its files are described in :mod:`unirae.data.cache_plan`; ``unirae.evaluation.latents.writing`` writes them. A cache
 whose key is not the wanted one is refused, never used.
 """
 
@@ -28,7 +28,7 @@ class LatentCache:
     Shards are mapped into memory when read, by each process for itself; those used last stay open, up to a limit.
 
     Args:
-        expected_key: what ``unirae.evaluation.latent_cache.cache_key`` says for this run.
+        expected_key: what ``unirae.evaluation.latents.writing.cache_key`` says for this run.
         trust: take the cache although its images cannot be shown to be this run's.
 
     Raises:

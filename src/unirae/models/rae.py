@@ -16,6 +16,7 @@ from unirae.core.errors import ConfigError
 from unirae.core.io import sha256_of_text, state_sha256
 from unirae.core.keyed_random import Stream, normal, uniform
 from unirae.core.precision import full_precision
+from unirae.core.strict import load_strictly
 from unirae.models.decoder import ViTDecoder
 from unirae.models.encoders.absent import AbsentEncoder
 from unirae.models.encoders.base import Encoder, check_divisible
@@ -23,7 +24,6 @@ from unirae.models.encoders.build import encoder_from_identity
 from unirae.models.encoders.identity import EncoderIdentity
 from unirae.models.inputs import check_images, check_latents, looks_like_rgb, warn_of_range
 from unirae.models.latent_stats import LatentStats
-from unirae.models.strict import load_strictly
 
 NoiseKind = Literal["uniform", "half_normal"]
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
-from unirae.nn.chunked_attention import chunked_attention
+from unirae.nn.kernels.chunked_attention import chunked_attention
 from unirae.nn.positions import RotaryPositions
 
 _CHUNKED_UP_TO = {2: 1024, 4: 512}

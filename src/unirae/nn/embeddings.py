@@ -17,7 +17,7 @@ class TimeEmbedding(nn.Module):
     """
 
     keeps_full_precision = True
-    """For :class:`~unirae.nn.narrow_weights.NarrowWeights`."""
+    """For :class:`~unirae.nn.kernels.narrow_weights.NarrowWeights`."""
 
     def __init__(self, *, width: int, num_frequencies: int = 256) -> None:
         super().__init__()

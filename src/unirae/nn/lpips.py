@@ -1,8 +1,8 @@
 """LPIPS, the learned perceptual distance (Zhang et al., arXiv 1801.03924): a loss and a metric.
 
 VGG16 features at five depths, unit-normalised along channels; their squared differences are weighted by learned
-heads, averaged over positions and summed over depths (:mod:`unirae.nn.lpips_distance`). The heads are those of the
-``lpips`` package (version 0.1), read from the installed package; the VGG weights are torchvision's.
+heads, averaged over positions and summed over depths (:mod:`unirae.nn.kernels.lpips_distance`). The heads are those of
+the ``lpips`` package (version 0.1), read from the installed package; the VGG weights are torchvision's.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ from unirae.core.errors import WeightsError
 from unirae.core.images import to_signed
 from unirae.core.io import load_tensors
 from unirae.core.weights import find_weights
-from unirae.nn.lpips_distance import unit_distance
+from unirae.nn.kernels.lpips_distance import unit_distance
 
 VGG16_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
 

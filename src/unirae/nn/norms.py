@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from unirae.core.distributed import all_sum
 from unirae.core.precision import full_precision
-from unirae.nn.fused import modulated_rms_norm
+from unirae.nn.kernels.fused import modulated_rms_norm
 
 
 class RMSNorm(nn.Module):

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from unirae.core.images import to_float
-from unirae.evaluation.probe_features import PooledEncoder
+from unirae.evaluation.probe.features import PooledEncoder
 from unirae.nn.norms import FeatureNorm
 from unirae.training.ema import Ema
 from unirae.training.manual import MeanTerms

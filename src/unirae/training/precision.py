@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.optim import Optimizer
 
-from unirae.nn.narrow_weights import NarrowWeights
+from unirae.nn.kernels.narrow_weights import NarrowWeights
 
 
 class ManualMixedPrecision(MixedPrecision):

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from unirae.core.distributed import alone
-from unirae.nn.narrow_weights import NarrowWeights
+from unirae.nn.kernels.narrow_weights import NarrowWeights
 from unirae.training.manual import ManualModule
 from unirae.training.precision import ManualMixedPrecision
 

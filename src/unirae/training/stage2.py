@@ -24,9 +24,9 @@ from unirae.core.sharding import gathered_parameters, shard_parameters
 from unirae.flow.path import interpolate
 from unirae.flow.prediction import prediction_loss
 from unirae.flow.times import sample_times, shift_times
-from unirae.models.condition import Condition
-from unirae.models.denoiser import Denoiser
-from unirae.models.denoisers import describe_denoiser
+from unirae.models.denoisers.base import Denoiser
+from unirae.models.denoisers.build import describe_denoiser
+from unirae.models.denoisers.condition import Condition
 from unirae.models.rae import RAE
 from unirae.training.ema import Ema
 from unirae.training.manual import MeanTerms

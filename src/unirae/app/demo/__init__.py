@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unirae.app import cli
-from unirae.app.schema.kinds import Count, NotNegative, OutputFolder, Seed, Steps
+from unirae.app.config.schema.kinds import Count, NotNegative, OutputFolder, Seed, Steps
+from unirae.app.shell import cli
 from unirae.core.errors import RunInterrupted
 from unirae.core.log import get_logger
 
@@ -50,7 +50,7 @@ class Options:
 
 def main() -> int:
     """Command line."""
-    from unirae.app.options import parse
+    from unirae.app.shell.options import parse
 
     options = parse(Options)
     return cli.run(lambda: run(options))
@@ -60,7 +60,7 @@ def run(options: Options) -> None:
     """Train what is not trained yet, evaluate, write the report."""
     import torch
 
-    from unirae.app.inference import fast_products
+    from unirae.app.shell.devices import fast_products
 
     started = time.perf_counter()
     train_all(options)
@@ -75,7 +75,7 @@ def run(options: Options) -> None:
 
 def train_all(options: Options) -> None:
     """The training parts in order; each needs those before it."""
-    from unirae.app.composition import compose
+    from unirae.app.config.composition import compose
     from unirae.app.demo.overrides import distribute
     from unirae.app.demo.parts import PARTS, check_dit_fits, train_part
 
@@ -105,7 +105,7 @@ def evaluate(options: Options) -> Path:
     from unirae.app.demo.parts import count_parameters, read_seconds
     from unirae.app.demo.pictures import draw_generation
     from unirae.app.demo.reconstructions import score_reconstructions
-    from unirae.app.report import write_report
+    from unirae.app.demo.report import write_report
     from unirae.core.io import write_json
 
     folder = options.output_dir

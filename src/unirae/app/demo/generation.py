@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unirae.app.demo.generator import Trained
-    from unirae.evaluation.class_frechet import LabelledFeatures
-    from unirae.evaluation.image_set import LabelledImages
+    from unirae.evaluation.judges.class_frechet import LabelledFeatures
+    from unirae.evaluation.passes.image_set import LabelledImages
 
 _DRAWS = 5
 """Random held-out sets, to see how far a score of so few images moves by chance."""
@@ -26,10 +26,10 @@ def score_generation(trained: "Trained") -> dict[str, Any]:
     The reference of the Fréchet distances is the training split, complete. Every candidate has as many images of each
     class as the held-out split, so that the bias of few images is the same for all.
     """
-    from unirae.app.generator import identity
-    from unirae.evaluation.class_frechet import extract
-    from unirae.evaluation.classifier import judge
-    from unirae.evaluation.metric_set import encoder_extractor
+    from unirae.app.inputs.generator import identity
+    from unirae.evaluation.judges.class_frechet import extract
+    from unirae.evaluation.judges.classifier import judge
+    from unirae.evaluation.scores.metric_set import encoder_extractor
     from unirae.metrics.frechet import frechet_name
 
     extractor = encoder_extractor(trained.rae.encoder, trained.rae.encoder_input_size)
@@ -71,7 +71,7 @@ def score_generation(trained: "Trained") -> dict[str, Any]:
 
 
 def _candidates(trained: "Trained") -> "dict[str, LabelledImages]":
-    from unirae.evaluation.image_set import mislabelled
+    from unirae.evaluation.passes.image_set import mislabelled
 
     return {
         "real": trained.held_out,
@@ -86,7 +86,7 @@ def through_autoencoder(trained: "Trained", data: "LabelledImages") -> "Labelled
     """Encoded and decoded, in 8 bits: as good as samples of this decoder can look."""
     from unirae.core.exact import NETWORK_CHUNK, exact_float32, in_chunks
     from unirae.core.images import to_float, to_uint8
-    from unirae.evaluation.image_set import LabelledImages
+    from unirae.evaluation.passes.image_set import LabelledImages
 
     with exact_float32(data.images.device):
         images = to_uint8(in_chunks(trained.rae.reconstruct, to_float(data.images), NETWORK_CHUNK))
@@ -100,8 +100,8 @@ def _decoded_noise(trained: "Trained") -> "LabelledImages":
     from unirae.core.exact import NETWORK_CHUNK, exact_float32, in_chunks
     from unirae.core.images import to_uint8
     from unirae.core.keyed_random import Stream, normal, sample_keys
-    from unirae.evaluation.image_set import LabelledImages
-    from unirae.evaluation.sampling import decoder_for
+    from unirae.evaluation.passes.image_set import LabelledImages
+    from unirae.evaluation.sampling.sampler import decoder_for
 
     sampler = trained.generator.sampler
     keys = sample_keys(sampler.seed, 0, torch.arange(len(trained.samples)))
@@ -113,7 +113,7 @@ def _decoded_noise(trained: "Trained") -> "LabelledImages":
 
 def _distances(candidate: "LabelledFeatures", reference: "LabelledFeatures") -> tuple[float, float]:
     """Of all images together, and within classes."""
-    from unirae.evaluation.class_frechet import distance, distance_within_classes
+    from unirae.evaluation.judges.class_frechet import distance, distance_within_classes
 
     return distance(candidate, reference), distance_within_classes(candidate, reference)
 
@@ -122,7 +122,7 @@ def _by_chance(trained: "Trained", train: "LabelledFeatures", name: str) -> dict
     """The scores of real pictures in other random splits: drawn from the training images, against the rest of them."""
     import torch
 
-    from unirae.evaluation.class_frechet import redraw
+    from unirae.evaluation.judges.class_frechet import redraw
 
     draws = torch.Generator().manual_seed(0)
     counts = trained.held_out.counts(len(trained.class_names))
@@ -132,7 +132,7 @@ def _by_chance(trained: "Trained", train: "LabelledFeatures", name: str) -> dict
 
 def _copies(trained: "Trained", candidates: "dict[str, LabelledImages]") -> Any:
     """How near samples come to training images, beside true copies and new images of the same decoder."""
-    from unirae.evaluation.nearest import find_nearest, score_copies, token_vectors
+    from unirae.evaluation.judges.nearest import find_nearest, score_copies, token_vectors
 
     every = max(1, len(trained.train) // len(trained.held_out))
     copied = through_autoencoder(trained, trained.train[slice(0, None, every)])

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from unirae.app.demo import Options
-    from unirae.app.generator import Generator
+    from unirae.app.inputs.generator import Generator
     from unirae.data.dataset import ImageDataset
-    from unirae.evaluation.classifier import PixelClassifier
-    from unirae.evaluation.image_set import LabelledImages
+    from unirae.evaluation.judges.classifier import PixelClassifier
+    from unirae.evaluation.passes.image_set import LabelledImages
     from unirae.models.rae import RAE
 
 log = get_logger(__name__)
@@ -57,10 +57,10 @@ class Trained:
 
 def open_trained(options: "Options") -> Trained:
     """Open what was trained; train the classifier and make the samples, unless that was done before."""
-    from unirae.app.builders import build_dataset
-    from unirae.evaluation.image_set import read_all
-    from unirae.evaluation.reading import describe_data
-    from unirae.models.loading import read_checkpoint
+    from unirae.app.run.builders import build_dataset
+    from unirae.evaluation.passes.image_set import read_all
+    from unirae.evaluation.passes.reading import describe_data
+    from unirae.models.checkpoints.opening import read_checkpoint
 
     folder = options.output_dir
     data = read_checkpoint(folder / "rae", kind="stage1")["unirae"]["config"]["data"]
@@ -93,7 +93,7 @@ def go_round(labels: "Tensor") -> list[int]:
 
 
 def _size_px(folder: Path) -> tuple[int, int]:
-    from unirae.models.loading import load_rae
+    from unirae.models.checkpoints.opening import load_rae
 
     return load_rae(folder / "rae").output_size
 
@@ -104,14 +104,14 @@ def _classifier(
     """The one of an earlier run if it saw the same images in the same way, else a new one."""
     from dataclasses import asdict
 
-    from unirae.app.inference import progress_bar
-    from unirae.evaluation.classifier import (
+    from unirae.app.shell.devices import progress_bar
+    from unirae.evaluation.judges.classifier import (
         ClassifierSettings,
         load_classifier,
         save_classifier,
         train_classifier,
     )
-    from unirae.evaluation.reading import describe_data
+    from unirae.evaluation.passes.reading import describe_data
 
     path = options.output_dir / "classifier.pt"
     settings = ClassifierSettings(epochs=options.classifier_epochs)
@@ -134,8 +134,8 @@ def _open(options: "Options", labels: list[int]) -> "Generator":
     """The generator, set up for one sample of each of ``labels``."""
     import torch
 
-    from unirae.app.generator import open_generator
-    from unirae.app.sampler_options import SamplerOptions
+    from unirae.app.inputs.generator import open_generator
+    from unirae.app.inputs.sampler_options import SamplerOptions
 
     batches = -(-len(labels) // _BATCH)
     sampler = SamplerOptions(
@@ -166,11 +166,11 @@ def _samples(folder: Path, generator: "Generator", count: int) -> "LabelledImage
     """The folder's images, made by the code of sample_dit.py; those of another checkpoint or settings are redone."""
     import torch
 
-    from unirae.app.inference import fixed_threads
+    from unirae.app.pictures.sample_folder import SampleFolder, differences
     from unirae.app.sample_dit import fill, labels_of
-    from unirae.app.sample_folder import SampleFolder, differences
+    from unirae.app.shell.devices import fixed_threads
     from unirae.core.io import read_json
-    from unirae.evaluation.image_set import LabelledImages
+    from unirae.evaluation.passes.image_set import LabelledImages
 
     record = folder / "settings.json"
     if record.is_file():

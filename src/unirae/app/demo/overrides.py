@@ -37,7 +37,7 @@ def distribute(overrides: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _configs() -> dict[str, dict[str, Any]]:
-    from unirae.app.composition import compose
+    from unirae.app.config.composition import compose
 
     return {experiment: compose([f"experiment={experiment}"]) for experiment in dict.fromkeys(PARTS.values())}
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from unirae.app import cli
+from unirae.app.shell import cli
 from unirae.core.errors import RunInterrupted, WeightsError
 from unirae.core.log import get_logger
 
@@ -20,7 +20,7 @@ _TRAINED = {"encoder": "mae", "rae": "decoder", "random_encoder": "decoder", "di
 
 def train_part(experiment: str, output_dir: Path, overrides: list[str]) -> None:
     """Run one experiment to its end, from its last checkpoint if it has one; at once if it is finished."""
-    from unirae.app.composition import compose
+    from unirae.app.config.composition import compose
     from unirae.app.train import train
     from unirae.core.io import load_tensors, read_json, write_json
 
@@ -53,7 +53,7 @@ def check_dit_fits(folder: Path) -> None:
     Raises:
         WeightsError: says what to delete.
     """
-    from unirae.models.loading import find_checkpoint, load_rae, read_checkpoint
+    from unirae.models.checkpoints.opening import find_checkpoint, load_rae, read_checkpoint
 
     if not (folder / "dit/checkpoints/last.ckpt").is_file():
         return

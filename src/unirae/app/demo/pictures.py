@@ -9,7 +9,7 @@ from unirae.core.log import get_logger
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unirae.evaluation.image_set import LabelledImages
+    from unirae.evaluation.passes.image_set import LabelledImages
 
 log = get_logger(__name__)
 
@@ -63,7 +63,7 @@ def _of_class(data: "LabelledImages", label: int, count: int, *, spread: bool = 
 
 
 def _draw_classes(trained: Trained) -> None:
-    from unirae.app.report.pictures import draw_classes
+    from unirae.app.demo.report.pictures import draw_classes
 
     rows = [
         (
@@ -78,8 +78,8 @@ def _draw_classes(trained: Trained) -> None:
 
 def _draw_nearest(trained: Trained) -> None:
     """The first sample of each class, and those of all samples that come nearest to a training image."""
-    from unirae.app.report.pictures import draw_nearest
-    from unirae.evaluation.nearest import find_nearest, token_vectors
+    from unirae.app.demo.report.pictures import draw_nearest
+    from unirae.evaluation.judges.nearest import find_nearest, token_vectors
 
     bank = token_vectors(trained.rae, trained.train.images)
     found = find_nearest(token_vectors(trained.rae, trained.samples.images), bank, count=2)
@@ -103,8 +103,8 @@ def _draw_guidance(trained: Trained) -> None:
 
     import torch
 
-    from unirae.app.report.pictures import draw_guidance
-    from unirae.evaluation.image_sampler import LabelRule
+    from unirae.app.demo.report.pictures import draw_guidance
+    from unirae.evaluation.sampling.image_sampler import LabelRule
 
     present = _shown_classes(trained, _CLASSES)
     shown, sampler = dict.fromkeys((present[0], present[-1])), trained.generator.sampler
@@ -128,9 +128,9 @@ def _draw_denoising(trained: Trained) -> None:
     """Some samples of different classes at moments spread over the sampler's steps."""
     import torch
 
-    from unirae.app.report.pictures import draw_denoising
-    from unirae.evaluation.encoding import inference_context
-    from unirae.evaluation.trajectory import sample_moments
+    from unirae.app.demo.report.pictures import draw_denoising
+    from unirae.evaluation.passes.encoding import inference_context
+    from unirae.evaluation.sampling.trajectory import sample_moments
 
     sampler, labels = trained.generator.sampler, torch.tensor(_shown_classes(trained, _STRIPS))
     with inference_context(torch.device("cpu"), sampler.precision):
@@ -157,6 +157,6 @@ def _draw_denoising(trained: Trained) -> None:
 
 def _decode(sampler: Any, latents: "Tensor") -> "Tensor":
     from unirae.core.images import to_uint8
-    from unirae.evaluation.sampling import decoder_for
+    from unirae.evaluation.sampling.sampler import decoder_for
 
     return to_uint8(decoder_for(sampler.dit, sampler.rae).decode(latents))

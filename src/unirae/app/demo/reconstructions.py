@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unirae.data.dataset import ImageDataset
-    from unirae.evaluation.reconstruction import ReconstructionScores, Reconstructor
+    from unirae.evaluation.scores.reconstruction import ReconstructionScores, Reconstructor
 
 SHOWN = 16
 """Held-out images in the picture."""
@@ -13,9 +13,9 @@ SHOWN = 16
 
 def score_reconstructions(folder: Path) -> dict[str, Any]:
     """Score both autoencoders and the mean colour on the validation split; draw what they make of it."""
-    from unirae.app.builders import build_dataset
-    from unirae.evaluation.baselines import MeanColour
-    from unirae.models.loading import rae_from_checkpoint, read_checkpoint
+    from unirae.app.run.builders import build_dataset
+    from unirae.evaluation.scores.baselines import MeanColour
+    from unirae.models.checkpoints.opening import rae_from_checkpoint, read_checkpoint
 
     checkpoint = read_checkpoint(folder / "rae", kind="stage1")
     rae = rae_from_checkpoint(checkpoint)
@@ -42,9 +42,13 @@ def score_reconstructions(folder: Path) -> dict[str, Any]:
 
 def _score(encoder: Any, candidate: "Reconstructor", data: "ImageDataset") -> "ReconstructionScores":
     """PSNR, SSIM and the Fréchet distance in the features of the demo's own encoder, the same for all candidates."""
-    from unirae.evaluation.metric_set import MetricSources, build_reconstruction_metrics, encoder_extractor
-    from unirae.evaluation.reading import describe_data
-    from unirae.evaluation.reconstruction import evaluate_reconstruction
+    from unirae.evaluation.passes.reading import describe_data
+    from unirae.evaluation.scores.metric_set import (
+        MetricSources,
+        build_reconstruction_metrics,
+        encoder_extractor,
+    )
+    from unirae.evaluation.scores.reconstruction import evaluate_reconstruction
 
     sources = MetricSources(encoder=encoder_extractor(encoder))
     metrics = build_reconstruction_metrics(["psnr", "ssim", "rfd"], sources)
@@ -57,7 +61,7 @@ def _draw(path: Path, candidates: dict[str, "Reconstructor"], data: "ImageDatase
     """Held-out images, evenly spread over the split, above what each candidate makes of them."""
     import torch
 
-    from unirae.app.report import draw_reconstructions
+    from unirae.app.demo.report import draw_reconstructions
     from unirae.core.images import to_float, to_uint8
 
     originals = torch.stack([data[i * len(data) // SHOWN]["image"] for i in range(SHOWN)])

@@ -7,7 +7,7 @@ from typing import Any
 
 from unirae.core.errors import WeightsError
 from unirae.core.weights import folder_name
-from unirae.evaluation.dinov2_features import MODEL as FD_DINOV2
+from unirae.evaluation.judges.dinov2_features import MODEL as FD_DINOV2
 from unirae.metrics.inception import URL as INCEPTION_URL
 from unirae.metrics.set_metrics import INCEPTION_METRICS
 from unirae.models.discriminators.dino_features import DINO_URL
@@ -135,7 +135,7 @@ def _encoders(config: Config, notes: list[str]) -> Iterator[Need]:
 
 def _encoder_of_stage2(config: Config, notes: list[str]) -> Config:
     """The encoder as the stage-1 checkpoint says, if it is here, else as the configuration has it."""
-    from unirae.models.loading import read_checkpoint
+    from unirae.models.checkpoints.opening import read_checkpoint
 
     node = config["model"]["rae"]
     path = node["pretrained_decoder_path"]

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import load_safetensors, read_json, state_sha256
+from unirae.core.strict import load_strictly
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
-from unirae.models.strict import load_strictly
 
 _USUAL_GRID = 16
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unirae.core.errors import ConfigError, InputError, WeightsError
 from unirae.core.log import get_logger
+from unirae.core.strict import load_strictly
 from unirae.core.weights import carried_folder, command
 from unirae.models.encoders.base import Backbone, Encoder
 from unirae.models.encoders.dinov2 import Dinov2Encoder
@@ -20,7 +21,6 @@ from unirae.models.encoders.identity import EncoderIdentity
 from unirae.models.encoders.mae import MaeEncoder
 from unirae.models.encoders.siglip2 import Siglip2Encoder
 from unirae.models.encoders.timm import TimmEncoder
-from unirae.models.strict import load_strictly
 
 log = get_logger(__name__)
 

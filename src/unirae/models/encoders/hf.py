@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.log import get_logger
+from unirae.core.strict import raise_on_differences
 from unirae.models.encoders.base import Backbone, Encoder, as_pair, plain_norm
 from unirae.models.encoders.hf_attention import use_our_attention
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
-from unirae.models.strict import raise_on_differences
 
 log = get_logger(__name__)
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.io import load_safetensors, load_tensors, read_json
+from unirae.core.strict import load_strictly
 from unirae.models.encoders.base import Backbone, Encoder, as_pair, plain_norm
 from unirae.models.encoders.identity import EncoderIdentity
-from unirae.models.strict import load_strictly
 
 _HEADS = ("head.", "fc_norm.", "attn_pool.", "head_drist.", "head_dist.")
 

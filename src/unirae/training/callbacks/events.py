@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
 from unirae.data.dataset import ImageDataset
-from unirae.evaluation.scores import Scores, write_scores
+from unirae.evaluation.scores.record import Scores, write_scores
 
 log = get_logger(__name__)
 

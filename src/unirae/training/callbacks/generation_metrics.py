@@ -6,14 +6,14 @@ from pathlib import Path
 import lightning.pytorch as pl
 
 from unirae.core.cache import cache_dir
-from unirae.evaluation.generation import evaluate_generation
-from unirae.evaluation.image_sampler import ImageSampler, LabelRule
-from unirae.evaluation.reference import Reference, reference_from_data
-from unirae.evaluation.reference_cache import cached_reference
-from unirae.evaluation.sampling import SamplerSettings
-from unirae.evaluation.scores import Scores
+from unirae.evaluation.references.reference import Reference, reference_from_data
+from unirae.evaluation.references.reference_cache import cached_reference
+from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule
+from unirae.evaluation.sampling.sampler import SamplerSettings
+from unirae.evaluation.scores.generation import evaluate_generation
+from unirae.evaluation.scores.record import Scores
 from unirae.metrics.set_metrics import SetMetric, needs
-from unirae.models.denoiser import Denoiser
+from unirae.models.denoisers.base import Denoiser
 from unirae.training.callbacks.after_step import AfterStep
 from unirae.training.callbacks.events import (
     announce_scoring,

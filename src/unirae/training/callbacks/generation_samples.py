@@ -10,9 +10,9 @@ from torch import Tensor
 
 from unirae.core.distributed import is_main
 from unirae.core.images import image_grid, save_png
-from unirae.evaluation.image_sampler import ImageSampler, LabelRule, spread_labels
-from unirae.evaluation.sampling import SamplerSettings
-from unirae.models.denoiser import Denoiser
+from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule, spread_labels
+from unirae.evaluation.sampling.sampler import SamplerSettings
+from unirae.models.denoisers.base import Denoiser
 from unirae.training.callbacks.after_step import AfterStep
 from unirae.training.callbacks.events import is_due
 from unirae.training.stage2 import Stage2

@@ -8,8 +8,8 @@ import lightning.pytorch as pl
 
 from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
-from unirae.evaluation.health import Curves, Watch
-from unirae.evaluation.health_causes import usual_causes
+from unirae.evaluation.health.causes import usual_causes
+from unirae.evaluation.health.check import Curves, Watch
 from unirae.training.callbacks.events import logs_now
 from unirae.training.manual import ManualModule
 

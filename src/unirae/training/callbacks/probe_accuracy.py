@@ -12,8 +12,8 @@ from unirae.core.io import write_json
 from unirae.core.log import get_logger
 from unirae.data.content import recorded
 from unirae.data.dataset import ImageDataset
-from unirae.evaluation.linear_probe import accuracies
-from unirae.evaluation.probe_features import Features, extract_features
+from unirae.evaluation.probe.features import Features, extract_features
+from unirae.evaluation.probe.linear_probe import accuracies
 from unirae.training.callbacks.after_step import AfterStep
 from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
 from unirae.training.linear_probe import LinearProbe

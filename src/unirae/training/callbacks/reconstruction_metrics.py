@@ -5,9 +5,9 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from unirae.evaluation.reading import describe_data
-from unirae.evaluation.reconstruction import ReconstructionMetrics as Metrics
-from unirae.evaluation.reconstruction import evaluate_reconstruction
+from unirae.evaluation.passes.reading import describe_data
+from unirae.evaluation.scores.reconstruction import ReconstructionMetrics as Metrics
+from unirae.evaluation.scores.reconstruction import evaluate_reconstruction
 from unirae.training.callbacks.after_step import AfterStep
 from unirae.training.callbacks.events import (
     announce_scoring,

@@ -1,0 +1,213 @@
+"""Composing the configuration with Hydra, and checking it against the table of keys."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unirae.app.config.overrides import as_hydra_reads, key_of
+from unirae.app.config.schema.check import check, problems_of
+from unirae.app.config.targets import config_dir, experiments
+from unirae.core.errors import ConfigError
+
+_NOT_MODELS_OF_KEYS = ("experiment", "debug", "hparams_search")
+_PLUGINS = {"optuna": "hydra-optuna-sweeper", "joblib": "hydra-joblib-launcher"}
+"""What a choice of ``hydra/sweeper`` or ``hydra/launcher`` needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composition:
+    """What a command line composes to.
+
+    Attributes:
+        config: resolved and checked, as plain values.
+        experiment: its name.
+        overrides: of the command line, as Hydra has read them.
+        multirun: whether a sweep was chosen without ``-m``, as ``hparams_search=optuna`` does.
+    """
+
+    config: dict[str, Any]
+    experiment: str
+    overrides: Sequence[str]
+    multirun: bool = False
+
+
+def compose(words: Sequence[str]) -> dict[str, Any]:
+    """The resolved configuration of a command line, as plain values: ``compose(["experiment=rae_tiny"])``.
+
+    Raises:
+        ConfigError: If a word is no override, or an experiment, a choice, a key or a value is none.
+    """
+    return compose_run(words).config
+
+
+def compose_run(words: Sequence[str]) -> Composition:
+    """As :func:`compose`, with what Hydra knows besides.
+
+    Raises:
+        ConfigError: As there.
+    """
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf import open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    overrides = as_hydra_reads(words)
+    _check_experiment(overrides)
+    try:
+        with hydra.initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
+            cfg = hydra.compose("train", overrides, return_hydra_config=True)
+            HydraConfig.instance().set_config(cfg)
+            choices, mode = dict(cfg.hydra.runtime.choices), cfg.hydra.mode
+            with open_dict(cfg):
+                del cfg["hydra"]
+            config = finish(cfg, choices=choices, overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, words)) from None
+    return Composition(
+        config=config,
+        experiment=str(choices["experiment"]),
+        overrides=overrides,
+        multirun=mode is not None and mode.name == "MULTIRUN",
+    )
+
+
+def explain(error: Exception, words: Sequence[str]) -> str:
+    """What Hydra refuses, in one line; its own messages end in advice that does not hold here."""
+    message = " ".join(str(error).split())
+    for choice, package in _PLUGINS.items():
+        if f"/{choice}" in message or f"'{choice}'" in message:
+            return f"{' '.join(words)}: Hydra's plug-in for {choice} is not installed: pip install {package}"
+    for word in words:
+        group = key_of(word)
+        if f"Could not override '{group}'" in message or f"Could not override '{group}@" in message:
+            return f"{word}: this experiment has no {group} there; {_mounts(group)}"
+    cause = message.split("Config search path")[0].split(" To append to your")[0].split("See https")[0]
+    return f"{' '.join(words) or 'train'}: {cause.strip()}"
+
+
+def _mounts(group: str) -> str:
+    name = group.removeprefix("model/")
+    return (
+        f"stage 2 has its autoencoder's parts below model.rae ({group}@model.rae.{name}=CHOICE), other stages below "
+        "model; to see what there is: python src/train.py experiment=NAME --cfg job"
+    )
+
+
+def _check_experiment(overrides: Sequence[str]) -> None:
+    given = [word for word in overrides if key_of(word) == "experiment" and not word.startswith("~")]
+    if not given:
+        raise ConfigError(f"experiment=NAME is missing; choose one of {', '.join(experiments())}")
+    if len(given) > 1:
+        raise ConfigError(f"{' '.join(given)}: give one experiment")
+
+
+def finish(cfg: Any, *, choices: dict[str, str | None], overrides: Sequence[str]) -> dict[str, Any]:
+    """Resolve what Hydra composed, and check it against the table of keys; returns plain values.
+
+    The result also lists under ``changed_keys`` what the experiment and the command line set, so that whoever derives a
+    value can tell a default of a group from somebody's wish.
+
+    Args:
+        cfg: the composed ``DictConfig``, without its ``hydra`` node.
+        choices: Hydra's group choices.
+        overrides: of the command line, as Hydra has read them.
+
+    Raises:
+        ConfigError: If a key or a value is not as the table says.
+    """
+    from omegaconf import OmegaConf
+
+    typed = {key_of(override) for override in overrides if override.startswith("++")}
+    of_files = _keys_of_files(choices)
+    _let_files_give_way(cfg, of_files - typed, choices=choices, overrides=overrides)
+    used: Any = OmegaConf.to_container(cfg, resolve=False)
+    # first as it is written: names what was set, not what follows from it
+    check(used, experiment=f"experiment={choices['experiment']}", typed=typed)
+    plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    resolved = check(plain)
+    packages = [o.split("=", 1)[0].split("@", 1)[1] for o in overrides if "@" in o.split("=", 1)[0]]
+    of_packages = {f"{package}.{key}" for package in packages for key in _at(used, package)}
+    resolved["changed_keys"] = sorted(key for key in of_files | typed | of_packages if _has(used, key))
+    return resolved
+
+
+def _keys_of_files(choices: Mapping[str, str | None]) -> set[str]:
+    """Dotted keys that the experiment and the presets set: those of their files, and of files that these build on."""
+    import yaml
+
+    found: set[str] = set()
+    files = [(group, choices.get(group)) for group in _NOT_MODELS_OF_KEYS]
+    for group, choice in files:  # which grows
+        if choice is not None:
+            content = (
+                yaml.safe_load((config_dir() / group / f"{choice}.yaml").read_text(encoding="utf-8")) or {}
+            )
+            files += [
+                (group, base)
+                for base in content.pop("defaults", [])
+                if isinstance(base, str) and base != "_self_"
+            ]
+            content.pop("hydra", None)
+            found |= set(_leaves(content))
+    return found
+
+
+def _let_files_give_way(
+    cfg: Any, of_files: set[str], *, choices: Mapping[str, str | None], overrides: Sequence[str]
+) -> None:
+    """Choosing a group must be enough: what an experiment sets for the file that it chose itself is not another file's.
+
+    In the nodes that the command line fills with a file, values of the experiment stay where that file has such a key
+    of that kind, and give way to the file's own elsewhere.
+    """
+    import hydra
+    from omegaconf import OmegaConf, open_dict
+
+    chosen = tuple(
+        f"{o.split('=', 1)[0].partition('@')[2] or key_of(o).replace('/', '.')}."
+        for o in overrides
+        if not o.startswith(("++", "~", "hydra"))
+    )
+    candidates = [key for key in sorted(of_files) if key.startswith(chosen)]
+    used: Any = OmegaConf.to_container(cfg, resolve=False)
+    refused = {key for key, _ in problems_of(used)}
+    if not any(key in refused or ".architecture." in key for key in candidates):
+        return
+    groups = [
+        f"{name}={choice}" for name, choice in choices.items() if _defines_keys(name) and choice is not None
+    ]
+    own: Any = OmegaConf.to_container(hydra.compose("train", ["~experiment", *groups]), resolve=False)
+    with open_dict(cfg):
+        for key in candidates:
+            if _has(own, key) and key in refused:
+                OmegaConf.update(cfg, key, _at(own, key))
+            elif not _has(own, key) and (key in refused or ".architecture." in key):
+                node, _, name = key.rpartition(".")
+                del OmegaConf.select(cfg, node)[name]
+
+
+def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _at(node: Any, dotted: str) -> Any:
+    for part in dotted.split(".") if dotted else ():
+        node = node[part]
+    return node
+
+
+def _has(node: Any, dotted: str) -> bool:
+    for part in dotted.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+def _defines_keys(group: str) -> bool:
+    return group.split("@")[0] not in _NOT_MODELS_OF_KEYS and not group.startswith("hydra")

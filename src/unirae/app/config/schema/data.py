@@ -1,0 +1,143 @@
+"""What lies below ``data``: one class for each source and transform."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from unirae.app.config.schema.kinds import (
+    LEFT_OUT,
+    Count,
+    CountOrZero,
+    PathText,
+    Pixels,
+    Positive,
+    Seed,
+    Share,
+    Size,
+    Workers,
+)
+
+
+@dataclass(frozen=True)
+class Emoji:
+    """configs/data/emoji.yaml."""
+
+    _target_: Literal["unirae.data.emoji.EmojiSource"]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """configs/data/image_folder.yaml."""
+
+    _target_: Literal["unirae.data.folder.FolderSource"]
+    data_dir: PathText | None
+    labels: bool
+    train_split: str | None
+    val_split: str | None
+    val_fraction: Share
+    verify_contents: bool
+
+
+@dataclass(frozen=True)
+class HuggingFace:
+    """configs/data/imagenet.yaml."""
+
+    _target_: Literal["unirae.data.hf.HFSource"]
+    data_dir: PathText | None
+    labels: bool
+    image_column: str | None
+    label_column: str | None
+    train_split: str
+    val_split: str | None
+    val_fraction: Share
+    verify_contents: bool
+    subset: str | None
+
+
+@dataclass(frozen=True)
+class OneImage:
+    """configs/data/one_image.yaml."""
+
+    _target_: Literal["unirae.data.one_image.OneImageSource"]
+    index: CountOrZero
+    count: Count
+
+
+@dataclass(frozen=True)
+class Photos:
+    """configs/data/photos.yaml."""
+
+    _target_: Literal["unirae.data.photos.PhotosSource"]
+    crop_px: Pixels = LEFT_OUT
+    train_crops_per_photo: Count = LEFT_OUT
+    val_crops_per_photo: Count = LEFT_OUT
+    seed: Seed = LEFT_OUT
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """configs/data/synthetic.yaml."""
+
+    _target_: Literal["unirae.data.synthetic.SyntheticSource"]
+    image_size: Size
+    train_count: Count
+    val_count: Count
+    classes: CountOrZero
+    seed: Seed = LEFT_OUT
+
+
+@dataclass(frozen=True)
+class Stage1Transform:
+    """Resize, random crop, mirror: of the reference's stage 1."""
+
+    _target_: Literal["unirae.data.transforms.Stage1Transform"]
+    resize: Size = LEFT_OUT
+
+
+@dataclass(frozen=True)
+class AdmCropFlip:
+    """ADM's centre crop, and a mirror."""
+
+    _target_: Literal["unirae.data.transforms.AdmCropFlip"]
+    flip_probability: Share = LEFT_OUT
+
+
+@dataclass(frozen=True)
+class AdmCenterCrop:
+    """ADM's centre crop."""
+
+    _target_: Literal["unirae.data.transforms.AdmCenterCrop"]
+
+
+@dataclass(frozen=True)
+class ScaleShift:
+    """Small changes of size and place."""
+
+    _target_: Literal["unirae.data.transforms.ScaleShift"]
+    min_scale: Positive = LEFT_OUT
+    max_scale: Positive = LEFT_OUT
+    max_shift: Share = LEFT_OUT
+
+
+Transform = Stage1Transform | AdmCropFlip | AdmCenterCrop | ScaleShift
+
+
+@dataclass(frozen=True)
+class Data:
+    """Keys of every data set (configs/data/default.yaml)."""
+
+    source: Emoji | Folder | HuggingFace | OneImage | Photos | Synthetic
+    train_transform: Transform
+    stage2_transform: Transform
+    eval_transform: Transform
+    data_dir: PathText | None
+    labels: bool
+    global_batch_size: Count
+    num_workers: Workers | None
+    fast_resize: bool
+    fast_decode: bool
+    on_bad_image: Literal["replace", "error"]
+    overfit_batches: CountOrZero
+    latent_cache: PathText | None
+    latent_cache_dtype: Literal["float16", "float32"]
+    latent_cache_trust: bool
+    verify_contents: bool

@@ -1,0 +1,165 @@
+"""The configuration from the root: what every run has, and what lies below ``trainer``, ``callbacks``, ``logger``."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from unirae.app.config.schema.data import Data
+from unirae.app.config.schema.kinds import Count, Distinct, NotNegative, PathText, Positive, Seed, Steps
+from unirae.app.config.schema.models import LinearProbe, Mae, Stage1, Stage2
+
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+GenerationScore = Literal["fid", "sfid", "is", "kid", "precision", "recall", "density", "coverage", "fd"]
+ReconstructionScore = Literal["rfid", "rfd", "psnr", "ssim", "lpips"] | GenerationScore
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Devices, precision, length (configs/trainer)."""
+
+    accelerator: Accelerator
+    devices: Literal["auto"] | Count
+    num_nodes: Count
+    strategy: Literal["ddp", "fsdp"]
+    precision: Precision
+    float32_matmul: Literal["auto", "highest", "high", "medium"]
+    compile: Literal["auto"] | bool
+    max_epochs: Positive | None
+    max_steps: Count | None
+    accumulate_grad_batches: Count
+    log_every_n_steps: Count
+    profiler: Literal["simple", "advanced"] | None
+    detect_anomaly: bool
+    deterministic: bool
+
+
+@dataclass(frozen=True)
+class ModelCheckpoint:
+    """When a run is saved."""
+
+    every_n_train_steps: Count | None
+    keep_every_n_steps: Count | None
+    monitor: str | None
+    mode: Literal["auto", "min", "max"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The pictures that a run shows."""
+
+    count: Count
+    num_steps: Steps
+    cfg_scale: NotNegative
+
+
+@dataclass(frozen=True)
+class ReconstructionMetrics:
+    """Scores of stage 1."""
+
+    every_n_steps: Count | None
+    every_n_epochs: Positive | None
+    metrics: Annotated[list[ReconstructionScore], Distinct()]
+    num_samples: Count | None
+    batch_size: Count
+    inception_weights: PathText
+    lpips_weights: PathText
+
+
+@dataclass(frozen=True)
+class GenerationMetrics:
+    """Scores of stage 2."""
+
+    every_n_steps: Count | None
+    every_n_epochs: Positive | None
+    metrics: Annotated[list[GenerationScore], Distinct()]
+    num_samples: Count
+    batch_size: Count
+    num_steps: Steps
+    cfg_scale: NotNegative
+    inception_weights: PathText
+
+
+@dataclass(frozen=True)
+class ProbeAccuracy:
+    """The score of the linear probe."""
+
+    every_n_steps: Count | None
+    every_n_epochs: Positive | None
+    batch_size: Count
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """Healthy runs to compare with."""
+
+    curves: PathText | None
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What watches a run (configs/callbacks); those of another stage are not read."""
+
+    model_checkpoint: ModelCheckpoint
+    samples: Samples
+    reconstruction_metrics: ReconstructionMetrics
+    generation_metrics: GenerationMetrics
+    probe_accuracy: ProbeAccuracy
+    health_check: HealthCheck
+
+
+@dataclass(frozen=True)
+class Logger:
+    """Where curves go (configs/logger)."""
+
+    csv: bool
+    tensorboard: bool
+    wandb: bool
+    project: str
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Folders (configs/paths)."""
+
+    output_dir: PathText
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How times are drawn in stage 2 (configs/flow)."""
+
+    time_distribution: Literal["logit_normal", "uniform"]
+    time_shift: Positive | None
+
+
+@dataclass(frozen=True)
+class _Common:
+    data: Data
+    trainer: Trainer
+    callbacks: Callbacks
+    logger: Logger
+    paths: Paths
+    seed: Seed
+    ckpt_path: PathText | None
+    ckpt_other_labels: bool
+    weights_dir: PathText | None
+    optimized_metric: str | None
+
+
+@dataclass(frozen=True)
+class Config(_Common):
+    """The configuration of a run of the stages that train a network on images (configs/train.yaml)."""
+
+    model: Stage1 | Mae | LinearProbe
+
+
+@dataclass(frozen=True)
+class Stage2Config(_Common):
+    """The configuration of a run of stage 2."""
+
+    model: Stage2
+    flow: Flow
+
+
+ROOTS = (Config, Stage2Config)
+"""What a whole configuration is, by its ``model.stage``."""

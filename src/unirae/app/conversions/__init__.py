@@ -1,0 +1,1 @@
+"""Between our models and the files of other projects."""

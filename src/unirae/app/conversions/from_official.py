@@ -1,0 +1,330 @@
+"""From a configuration of the official RAE code and its weights to a folder of ours."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from unirae import __version__
+from unirae.app.conversions.records import model_config, read_yaml
+from unirae.app.convert import Options
+from unirae.app.shell.devices import choose_data
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.io import file_sha256, write_folder
+from unirae.core.log import get_logger
+from unirae.core.strict import load_strictly
+from unirae.core.weights import carried_folder
+from unirae.models.checkpoints.contents import dit_content, rae_content
+from unirae.models.checkpoints.model_folder import write_model_folder
+from unirae.models.decoder import ViTDecoder
+from unirae.models.denoisers.base import Denoiser
+from unirae.models.denoisers.build import build_denoiser
+from unirae.models.encoders.base import Encoder
+from unirae.models.encoders.build import build_encoder, embedded
+from unirae.models.encoders.discover import config_file
+from unirae.models.encoders.hf import HFEncoder
+from unirae.models.interop.official.config import (
+    OfficialDit,
+    OfficialRae,
+    check_sections,
+    read_dit,
+    read_rae,
+    section,
+    value,
+)
+from unirae.models.interop.official.dit import dit_from_official, dit_to_official
+from unirae.models.interop.official.files import (
+    check_encoder,
+    check_fit,
+    read_stats,
+    read_weights,
+    stored_types,
+)
+from unirae.models.interop.official.names import (
+    DECODER_CONSTANTS,
+    DECODER_SIZES,
+    decoder_from_official,
+    decoder_to_official,
+    split_rae,
+)
+from unirae.models.interop.official.sampling import read_sampling
+from unirae.models.rae import RAE, token_grid
+
+log = get_logger(__name__)
+
+_PROGRAM = {"program": "bytetriper/RAE", "version": __version__}
+_REGISTERS = 4
+"""The official code drops five tokens of any DINOv2: the class token and four registers."""
+
+
+@dataclass
+class _Conversion:
+    """What is known while converting: options, the folders in which paths are looked up, the files that were read."""
+
+    options: Options
+    places: list[Path]
+    files: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def find(self, path: str, key: str) -> Path:
+        """The file or folder that a path of the configuration means.
+
+        Raises:
+            WeightsError: it is nowhere.
+        """
+        found = self.find_local(path)
+        if found is None:
+            raise WeightsError(
+                f"{key}: no such file {path}, neither from here nor from the folder of {self.options.config} or one "
+                "above it. The official files are fetched with: hf download nyu-visionx/RAE-collections --local-dir "
+                "models"
+            )
+        return found
+
+    def find_local(self, path: str) -> Path | None:
+        """The same; None where it is nowhere, so that it may be the name of a hub."""
+        known = [place / Path(path).expanduser() for place in self.places]
+        return next((found for found in known if found.exists()), None)
+
+    def weights(self, path: Path, key: str, *, trained: bool = False) -> dict[str, Tensor]:
+        """The tensors of a file, which is recorded.
+
+        Args:
+            trained: it is what the configuration trains, which ``--weights`` means; of all else the average is taken.
+
+        Raises:
+            WeightsError: it is missing or damaged.
+        """
+        path = path.expanduser()
+        if not path.is_file():
+            raise WeightsError(f"{key}: no such file {path}")
+        self.files[key] = {"file": path.name, "sha256": file_sha256(path)}
+        return read_weights(path, which=self.options.weights if trained else "ema")
+
+
+def from_official(options: Options) -> None:
+    """Convert, and write the folder.
+
+    Raises:
+        ConfigError, WeightsError: something is missing, damaged, unknown or does not fit; nothing is written then.
+    """
+    assert options.config is not None
+    document = read_yaml(options.config)
+    check_sections(document)
+    conversion = _Conversion(options, [Path(), *options.config.resolve().parents])
+    dit = read_dit(document["stage_2"]) if document.get("stage_2") else None
+    data = choose_data(options.data, None, {})
+    rae, rae_origin = _convert_rae(conversion, document, trained=dit is None)
+    recorded = {"model": model_config(rae), "data": data}
+    weights = options.weights if dit is None else "ema"
+    rae_made = rae_content(rae, config=recorded, origin=rae_origin, weights=weights)
+    fill = partial(write_model_folder, content=rae_made)
+    if dit is not None:
+        fill = _generator(conversion, document, dit, rae, rae_made, recorded)
+    write_folder(options.output, fill)
+
+
+def _generator(
+    conversion: _Conversion,
+    document: Mapping[str, Any],
+    dit: OfficialDit,
+    rae: RAE,
+    rae_made: dict[str, Any],
+    recorded: dict[str, Any],
+) -> Callable[[Path], None]:
+    """Convert the diffusion transformer and its guide; returns what writes them and their autoencoder into a folder."""
+    options, sampling = conversion.options, read_sampling(document, dit)
+    settings, shift = dict(sampling.settings), sampling.time_shift
+    content = partial(_content, rae=rae, recorded=recorded)
+    made, origin = _convert_dit(conversion, dit, rae, shift, key="stage_2", trained=True)
+    guide = None
+    if sampling.guide is not None:
+        settings["guide"] = "guide"
+        network, its_origin = _convert_dit(
+            conversion, sampling.guide, rae, shift, key="guidance.guidance_model"
+        )
+        guide = content(network, origin=its_origin, rae_path="../rae")
+    training = section(document, "training")
+    decay = None
+    if options.weights == "ema" and training.get("ema_decay") is not None:
+        decay = float(value(training, "ema_decay", "training", default=0.0))
+    main = content(
+        made,
+        origin={**origin, "config": dict(document)},
+        rae_path="rae",
+        sampling=settings or None,
+        ema_decay=decay,
+        weights=options.weights,
+    )
+
+    def fill(folder: Path) -> None:
+        write_model_folder(folder, main)
+        for name, part in (("rae", rae_made), ("guide", guide)):
+            if part is not None:
+                (folder / name).mkdir()
+                write_model_folder(folder / name, part)
+
+    return fill
+
+
+def _content(
+    denoiser: Denoiser, *, rae: RAE, recorded: dict[str, Any], rae_path: str, **options: Any
+) -> dict[str, Any]:
+    return dit_content(
+        denoiser,
+        rae_reference={"path": rae_path, "fingerprint": rae.fingerprint, "recipe": None},
+        class_names=[],
+        config=recorded,
+        **{"sampling": None, **options},
+    )
+
+
+def _convert_rae(
+    conversion: _Conversion, document: Mapping[str, Any], *, trained: bool
+) -> tuple[RAE, dict[str, Any]]:
+    official = read_rae(document)
+    # files before the encoder, which may have to be fetched
+    state, source = _rae_weights(conversion, official, trained=trained)
+    own, inside = split_rae(state, what=str(source))
+    stats_key = "stage_1.params.normalization_stat_path"
+    stats_file = None if official.stats is None else conversion.find(official.stats, stats_key)
+    encoder = _build_encoder(conversion, official)
+    decoder = _build_decoder(conversion, official, encoder)
+    check_fit(
+        own,
+        decoder_to_official(decoder.state_dict()),
+        what=f"decoder of {conversion.options.config} ({source})",
+    )
+    check_encoder(encoder, inside, source, official.encoder_source)
+    load_strictly(decoder, decoder_from_official(own), what=f"decoder ({source})")
+    stats = None
+    if stats_file is not None:
+        conversion.files["statistics"] = {"file": stats_file.name, "sha256": file_sha256(stats_file)}
+        stats = read_stats(stats_file, eps=official.eps)
+    rae = RAE(
+        encoder=encoder,
+        decoder=decoder,
+        encoder_input_size=official.encoder_input_size,
+        noise_tau=official.noise_tau,
+        stats=stats,
+    )
+    origin = {**_PROGRAM, "files": dict(conversion.files), **stored_types(own)}
+    return rae.eval().requires_grad_(False), origin
+
+
+def _rae_weights(
+    conversion: _Conversion, official: OfficialRae, *, trained: bool
+) -> tuple[dict[str, Tensor], Path]:
+    checkpoint = conversion.options.checkpoint if trained else None
+    named = {
+        "stage_1.ckpt": official.checkpoint,
+        "stage_1.params.pretrained_decoder_path": official.decoder_weights,
+    }
+    given = {key: path for key, path in named.items() if path is not None}
+    if checkpoint is not None and given:
+        key, path = next(iter(given.items()))
+        raise ConfigError(
+            f"two sources for the autoencoder's weights: --checkpoint {checkpoint} and {key}={path}; leave one out"
+        )
+    if checkpoint is not None:
+        return conversion.weights(checkpoint, "stage_1", trained=True), checkpoint
+    if not given:
+        raise ConfigError(
+            f"{conversion.options.config} names no weights of the decoder: set stage_1.params.pretrained_decoder_path "
+            "(or, for a configuration of stage 1, give --checkpoint)"
+        )
+    key, path = next(iter(given.items()))
+    file = conversion.find(str(path), key)
+    return conversion.weights(file, "stage_1", trained=trained), file
+
+
+def _build_encoder(conversion: _Conversion, official: OfficialRae) -> Encoder:
+    local = conversion.find_local(official.encoder_source)
+    source = conversion.options.encoder_weights or (str(local) if local else "hub")
+    mean = std = None  # the encoder's own, which are beside its weights
+    if official.pixel_source != official.encoder_source:
+        pixels = conversion.find_local(official.pixel_source) or carried_folder(official.pixel_source)
+        mean, std = HFEncoder.pixel_statistics(str(pixels or official.pixel_source), required=True)
+    name = Path(official.encoder_source).name if local else official.encoder_source
+    encoder = build_encoder(
+        kind=official.encoder_kind, name=name, weights=source, mean=mean, std=std,
+        remedy=f"It is the encoder of {conversion.options.config}: give its folder with --encoder_weights DIR (fetched "
+        f"where there is a network with `hf download {official.encoder_source} --local-dir DIR`)",
+    )  # fmt: skip
+    sizes = encoder.identity.config
+    registers = sizes.get("num_register_tokens", _REGISTERS)
+    plain = sizes.get("model_type") == "dinov2"
+    if official.encoder_kind == "dinov2" and (plain or registers != _REGISTERS):
+        raise ConfigError(
+            f"{official.encoder_source} has {0 if plain else registers} register tokens; the official code reads "
+            f"DINOv2 with {_REGISTERS} alone"
+        )
+    return embedded(encoder) if conversion.options.embed_encoder else encoder
+
+
+def _build_decoder(conversion: _Conversion, official: OfficialRae, encoder: Encoder) -> ViTDecoder:
+    local = conversion.find_local(official.decoder_config)
+    file = config_file(str(local) if local else official.decoder_config)
+    try:
+        sizes = json.loads(file.read_text())
+        ours: dict[str, Any] = {name: int(sizes[key]) for key, name in DECODER_SIZES.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file} is no configuration of a ViTMAE decoder: {error}") from None
+    for key, needed in DECODER_CONSTANTS.items():
+        if sizes.get(key, needed) != needed:
+            raise ConfigError(
+                f"{file}: {key}={sizes[key]}; decoders here have {needed}, as all published ones"
+            )
+    grid = token_grid(official.encoder_input_size, encoder.patch_size)
+    return ViTDecoder(**ours, token_dim=encoder.width, patch_size=official.decoder_patch_size, grid=grid)
+
+
+def _convert_dit(
+    conversion: _Conversion,
+    official: OfficialDit,
+    rae: RAE,
+    time_shift: float,
+    *,
+    key: str,
+    trained: bool = False,
+) -> tuple[Denoiser, dict[str, Any]]:
+    checkpoint = conversion.options.checkpoint if trained else None
+    if checkpoint is not None and official.checkpoint is not None:
+        raise ConfigError(
+            f"two sources for the weights of {key}: --checkpoint {checkpoint} and {key}.ckpt={official.checkpoint}; "
+            "leave one out"
+        )
+    if checkpoint is None:
+        if official.checkpoint is None:
+            raise ConfigError(
+                f"{key} has no ckpt: give its weights with --checkpoint FILE, or set {key}.ckpt"
+            )
+        checkpoint = conversion.find(official.checkpoint, f"{key}.ckpt")
+    state = conversion.weights(checkpoint, key, trained=trained)
+    denoiser = build_denoiser(
+        official.kind, **official.arguments, time_shift=time_shift, latent_stats=rae.stats
+    )
+    if denoiser.latent_shape != rae.latent_shape:
+        raise ConfigError(
+            f"{key} reads latents {denoiser.latent_shape}, but stage_1 makes {rae.latent_shape}: set in_channels and "
+            "input_size to those"
+        )
+    labelled = official.has_null_label
+    check_fit(state, dit_to_official(denoiser, has_null_label=labelled), what=f"{key} ({checkpoint})")
+    ours = dit_from_official(state, trunk_depth=official.trunk_depth, has_null_label=labelled)
+    stats = {f"latent_stats.{name}": t for name, t in denoiser.latent_stats.state_dict().items()}
+    load_strictly(denoiser, ours | stats, what=f"{key} ({checkpoint})")
+    if not labelled:
+        log.warning(
+            "%s: no label for none was trained (class_dropout_prob 0): do not guide it without label", key
+        )
+    origin = {
+        **_PROGRAM,
+        "files": {key: conversion.files[key]},
+        **stored_types(state),
+        "has_null_label": labelled,
+    }
+    return denoiser.eval().requires_grad_(False), origin

@@ -1,0 +1,256 @@
+"""From a model of ours to files that the official RAE code loads."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unirae.app.convert import Options
+from unirae.core.conventions import LATENT_EPS
+from unirae.core.errors import ConfigError
+from unirae.core.io import save_tensors, write_folder, write_json
+from unirae.core.log import get_logger
+from unirae.flow.times import SHIFT_BASE
+from unirae.models.checkpoints.opening import find_checkpoint, rae_from_checkpoint, read_checkpoint
+from unirae.models.checkpoints.opening_dit import dit_from_checkpoint, rae_of_dit
+from unirae.models.denoisers.base import Denoiser
+from unirae.models.encoders.hf import HFEncoder, quiet_transformers
+from unirae.models.interop.official.config import DIT_TARGETS, ENCODERS
+from unirae.models.interop.official.dit import dit_to_official, official_prediction
+from unirae.models.interop.official.names import DECODER_CONSTANTS, DECODER_SIZES, decoder_to_official
+from unirae.models.rae import RAE
+
+log = get_logger(__name__)
+
+_ENCODERS = {kind: (name, accepted[0]) for name, (kind, accepted) in ENCODERS.items()}
+"""Our kind: its class, and the parameter that says where the weights lie."""
+_REMARK = """\
+# Written by unirae. Paths are absolute: the official code looks up relative ones where it is started.
+"""
+
+
+def to_official(options: Options) -> None:
+    """Convert, and write the folder.
+
+    Raises:
+        ConfigError: the model is something that the official code cannot express; nothing is written then.
+        WeightsError: the checkpoint is missing or damaged.
+    """
+    assert options.checkpoint is not None
+    file = find_checkpoint(options.checkpoint)
+    content = read_checkpoint(file, kind=("stage1", "stage2"))
+    about, ema = content["unirae"], options.weights == "ema"
+    if about["kind"] == "stage1":
+        rae = rae_from_checkpoint(content, ema=ema, encoder_weights=options.encoder_weights)
+        rae_about, dit = about, None
+    else:
+        dit = dit_from_checkpoint(content, ema=ema)
+        rae = rae_of_dit(content, file=file, rae=options.rae, encoder_weights=options.encoder_weights)
+        rae_about = _about_rae(file, about, options.rae)
+    given = options.encoder_weights
+    source = None if given is None else str(Path(given).expanduser().resolve())
+    check_rae(rae, inside=rae.encoder.identity.embedded and source is None)
+    final = options.output.resolve()
+
+    def fill(folder: Path) -> None:
+        config: dict[str, Any] = {"stage_1": _write_rae(folder, final, rae, rae_about, source)}
+        if dit is not None:
+            config |= _write_dit(folder, final, file, dit, about)
+        _write_yaml(folder / "config.yaml", config)
+
+    write_folder(options.output, fill)
+
+
+def check_rae(rae: RAE, *, inside: bool) -> None:
+    """Refuse what the official code cannot express.
+
+    Args:
+        inside: nothing else than the checkpoint has the encoder's weights.
+
+    Raises:
+        ConfigError: another encoder, or sizes that are not square.
+    """
+    identity = rae.encoder.identity
+    if identity.kind not in _ENCODERS:
+        raise ConfigError(
+            f"the official code has no encoder of kind {identity.kind!r}; it knows {', '.join(_ENCODERS)}"
+        )
+    sizes = identity.config
+    if identity.kind == "dinov2" and sizes.get("num_register_tokens", 0) != 4:
+        raise ConfigError("the official code reads DINOv2 with four register tokens alone")
+    if identity.kind == "siglip2" and inside:
+        raise ConfigError(
+            "the official code loads SigLIP with its text half, which an encoder inside a checkpoint lacks; give the "
+            "published model's folder with --encoder_weights"
+        )
+    height, width = rae.encoder_input_size
+    if height != width or rae.decoder.grid != rae.latent_shape[1:]:
+        raise ConfigError(
+            f"the official code has square images only, decoded from the encoder's own grid; this model reads "
+            f"{height}×{width} px to {rae.latent_shape[1]}×{rae.latent_shape[2]} tokens and decodes "
+            f"{rae.decoder.grid[0]}×{rae.decoder.grid[1]}"
+        )
+
+
+def _about_rae(file: Path, about: dict[str, Any], given: Path | None) -> dict[str, Any]:
+    path = about["rae"]["path"]
+    if given is None and path is None:
+        return {}
+    return read_checkpoint(given or file.parent / path, kind="stage1")["unirae"]
+
+
+def _write_rae(
+    folder: Path, final: Path, rae: RAE, about: dict[str, Any], encoder: str | None
+) -> dict[str, Any]:
+    decoder = rae.decoder.architecture
+    sizes = {theirs: decoder[ours] for theirs, ours in DECODER_SIZES.items()}
+    vit_mae = {
+        "model_type": "vit_mae",
+        "architectures": ["ViTMAEForPreTraining"],
+        **DECODER_CONSTANTS,
+        **sizes,
+    }
+    (folder / "decoder").mkdir()
+    write_json(folder / "decoder/config.json", vit_mae)
+    _save(folder / "decoder.pt", decoder_to_official(rae.decoder.state_dict()), about)
+    source = _write_encoder(folder, final, rae, encoder)
+    kind, where = _ENCODERS[rae.encoder.identity.kind]
+    params = {
+        "encoder_cls": kind,
+        "encoder_config_path": str(final / "encoder"),
+        "encoder_input_size": rae.encoder_input_size[0],
+        "encoder_params": {where: source},
+        "decoder_config_path": str(final / "decoder"),
+        "decoder_patch_size": rae.decoder.patch_size,
+        "pretrained_decoder_path": str(final / "decoder.pt"),
+        "noise_tau": rae.noise_tau,
+        "reshape_to_2d": True,
+    }
+    if rae.stats.shape is not None:
+        save_tensors(folder / "stat.pt", {"mean": rae.stats.mean, "var": rae.stats.var})
+        params["normalization_stat_path"] = str(final / "stat.pt")
+    if rae.stats.eps != LATENT_EPS:
+        params["eps"] = rae.stats.eps
+    return {"target": "stage1.RAE", "params": params}
+
+
+def _write_encoder(folder: Path, final: Path, rae: RAE, given: str | None) -> str:
+    """``encoder/``: its configuration and pixel statistics, and its weights where nothing else has them.
+
+    Returns:
+        where the official code is to load its weights from.
+    """
+    encoder = rae.encoder
+    assert isinstance(encoder, HFEncoder)
+    backbone: Any = encoder.backbone
+    place = folder / "encoder"
+    inside = encoder.identity.embedded and given is None
+    if inside:
+        with quiet_transformers():
+            backbone.save_pretrained(place)
+    else:
+        place.mkdir()
+        backbone.config.save_pretrained(place)
+    side = rae.encoder_input_size[0]
+    processor = {
+        "image_processor_type": "BitImageProcessor",
+        "image_mean": list(encoder.identity.pixel_mean),
+        "image_std": list(encoder.identity.pixel_std),
+        "size": {"height": side, "width": side},
+    }
+    write_json(place / "preprocessor_config.json", processor)
+    return str(final / "encoder") if inside else given or encoder.identity.source
+
+
+def _write_dit(folder: Path, final: Path, file: Path, dit: Denoiser, about: dict[str, Any]) -> dict[str, Any]:
+    sampling = about.get("sampling") or {}
+    guide: dict[str, Any] = {}
+    if sampling.get("guide"):
+        content = read_checkpoint(file.parent / sampling["guide"], kind="stage2")
+        node = _write_network(folder, final, "guide.pt", dit_from_checkpoint(content), content["unirae"])
+        guide = {"guidance_model": node}
+    low, high = sampling.get("guidance_interval", (0.0, 1.0))
+    if (grid := sampling.get("time_grid", "reference")) != "reference":
+        log.warning("this model is sampled on the time grid %s, which the official code does not know", grid)
+    return {
+        "stage_2": _write_network(folder, final, "stage2_model.pt", dit, about),
+        "transport": {
+            "params": {
+                "path_type": "Linear",
+                "prediction": official_prediction(dit),
+                "time_dist_type": "logit-normal_0_1",
+            }
+        },
+        "sampler": {"mode": "ODE", "params": _solver(sampling)},
+        "guidance": {
+            "method": "autoguidance" if guide else "cfg",
+            "scale": sampling.get("cfg_scale", 1.0),
+            "t_min": low,
+            "t_max": high,
+            **guide,
+        },
+        "misc": {
+            "latent_size": list(dit.latent_shape),
+            "num_classes": dit.num_classes,
+            **_time_shift(dit, (about.get("origin") or {}).get("config") or {}),
+        },
+    }
+
+
+def _write_network(
+    folder: Path, final: Path, name: str, dit: Denoiser, about: dict[str, Any]
+) -> dict[str, Any]:
+    labelled = (about.get("origin") or {}).get("has_null_label", True)
+    _save(folder / name, dit_to_official(dit, has_null_label=labelled), about)
+    kind = about["dit"]["kind"]
+    arguments = dict(dit.architecture)
+    arguments["input_size"] = dit.latent_shape[1]
+    return {
+        "target": next(target for target, ours in DIT_TARGETS.items() if ours == kind),
+        "params": {**arguments, "class_dropout_prob": 0.1 if labelled else 0.0},
+        "ckpt": str(final / name),
+    }
+
+
+def _solver(sampling: dict[str, Any]) -> dict[str, Any]:
+    solver = sampling.get("solver", "euler")
+    ours = solver == "dopri5"  # the others have no tolerance; these are the official file's
+    return {
+        "sampling_method": {"euler": "euler", "heun": "heun2", "dopri5": "dopri5"}[solver],
+        "num_steps": sampling.get("num_steps", 50),
+        "atol": 1e-5 if ours else 1e-6,
+        "rtol": 1e-5 if ours else 1e-3,
+        "reverse": False,
+    }
+
+
+def _time_shift(dit: Denoiser, official: dict[str, Any]) -> dict[str, Any]:
+    """Two numbers whose ratio's root is the shift: those of the latents, those it was converted from, or any."""
+    said = official.get("misc") or {}
+    pairs = [
+        (math.prod(dit.latent_shape), SHIFT_BASE),
+        (said.get("time_dist_shift_dim"), said.get("time_dist_shift_base", SHIFT_BASE)),
+        (dit.time_shift**2 * SHIFT_BASE, SHIFT_BASE),
+    ]
+    for dimension, base in pairs:
+        if dimension is not None and math.isclose(math.sqrt(dimension / base), dit.time_shift, rel_tol=1e-12):
+            if dimension < base:
+                raise ConfigError(f"time_shift={dit.time_shift:g}: the official code refuses a shift below 1")
+            return {"time_dist_shift_dim": dimension, "time_dist_shift_base": base}
+    raise AssertionError(pairs)
+
+
+def _save(file: Path, state: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """In the type that the weights were converted from, so that the way there and back changes no bit."""
+    origin = about.get("origin") or {}
+    usual, others = origin.get("dtype") or "float32", origin.get("dtypes") or {}
+    types = {key: getattr(torch, others.get(key, usual)) for key in state}
+    save_tensors(file, {k: t.to(types[k]) if t.is_floating_point() else t for k, t in state.items()})
+
+
+def _write_yaml(file: Path, config: dict[str, Any]) -> None:
+    from omegaconf import OmegaConf
+
+    file.write_text(_REMARK + OmegaConf.to_yaml(OmegaConf.create(config)))

@@ -1,0 +1,1 @@
+"""From what a user names on the command line to an object."""

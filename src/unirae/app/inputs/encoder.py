@@ -1,0 +1,135 @@
+"""Which encoder is meant: an autoencoder's checkpoint, a folder or file of weights, a hub's name, or none."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from unirae.core.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    from unirae.models.encoders.base import Encoder
+
+EncoderKind = Literal["dinov2", "siglip2", "mae", "generic_hf", "timm"]
+PIXELS = "pixels"
+"""In the place of an encoder: the images themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSource:
+    """An encoder and what is known beside it.
+
+    Attributes:
+        encoder: None stands for raw pixels.
+        input_size: (height, width) that the encoder works at.
+        data: the configuration of the data that it was trained on here, if it was.
+        folder: where results go by default.
+        name: short, for the names of files.
+        about: what identifies it, for the settings.
+    """
+
+    encoder: "Encoder | None"
+    input_size: tuple[int, int] | None
+    data: dict[str, Any] | None
+    folder: Path
+    name: str
+    about: dict[str, Any]
+
+
+def find_encoder(
+    source: str,
+    *,
+    kind: EncoderKind | None,
+    model_name: str | None,
+    weights: str | None,
+    kind_option: str = "--kind",
+) -> EncoderSource:
+    """What ``--encoder_checkpoint`` means.
+
+    Args:
+        source: a checkpoint of stage 1 or 2 or its run's folder; a folder in transformers' format, such as stage 0
+            writes; a hub's name; with ``kind="timm"`` a model of timm; or ``pixels``.
+        kind: how to read weights that are no checkpoint of ours; None finds out.
+        model_name: of timm, where ``source`` is a file of weights.
+        weights: where the encoder's weights of a checkpoint lie now.
+        kind_option: the command's name of ``kind``, for messages.
+
+    Raises:
+        ConfigError: an option does not apply.
+        WeightsError: nothing is there, or it is no encoder.
+    """
+    from unirae.models.checkpoints.model_folder import is_model_folder
+
+    if source == PIXELS:
+        folder = Path("outputs/linear_probe")
+        return EncoderSource(encoder=None, input_size=None, data=None, folder=folder, name=PIXELS, about={})
+    path = Path(source).expanduser()
+    run = path.suffix == ".ckpt" or ((path / "checkpoints").is_dir() and not (path / "config.json").is_file())
+    if kind is None and (run or is_model_folder(path)):
+        return _of_checkpoint(path, weights)
+    if weights is not None:
+        raise ConfigError(
+            "--encoder_weights is for a checkpoint whose encoder lies elsewhere; leave it out here"
+        )
+    return _of_weights(source, path, kind or _found_kind(source, kind_option), model_name)
+
+
+def _of_checkpoint(path: Path, weights: str | None) -> EncoderSource:
+    from unirae.core.io import file_sha256
+    from unirae.models.checkpoints.opening import find_checkpoint, load_rae, read_checkpoint
+
+    file = find_checkpoint(path)
+    about = read_checkpoint(file, kind=("stage1", "stage2"))["unirae"]
+    rae = load_rae(file, encoder_weights=weights)
+    return EncoderSource(
+        encoder=rae.encoder,
+        input_size=rae.encoder_input_size,
+        data=about["config"]["data"],
+        folder=file.parent.parent if file.parent.name == "checkpoints" else file.parent,
+        name=file.stem,
+        about={
+            "checkpoint": str(file),
+            "checkpoint_sha256": file_sha256(file),
+            "trained_with": {key: about[key] for key in ("version", "commit", "step")},
+        },
+    )
+
+
+def _found_kind(source: str, option: str) -> str:
+    from unirae.models.encoders.discover import find_kind
+
+    return find_kind(source, option=option)
+
+
+def _of_weights(source: str, path: Path, kind: str, model_name: str | None) -> EncoderSource:
+    from unirae.models.encoders.build import build_encoder
+
+    if model_name is not None and (kind != "timm" or not path.is_file()):
+        raise ConfigError("--encoder_name names the timm model of a file of weights; leave it out here")
+    if kind == "timm" and path.is_file() and model_name is None:
+        raise ConfigError(f"{source} is a file of weights: say of which timm model with --encoder_name")
+    encoder = build_encoder(
+        kind=kind,
+        name=model_name or source,
+        weights=str(path) if path.exists() else "hub",
+        architecture={"model_name": model_name or source} if kind == "timm" else None,
+    )
+    local = path.is_dir()
+    return EncoderSource(
+        encoder=encoder,
+        input_size=encoder.usual_size,
+        data=_data_of_run(path) if local else None,
+        folder=path if local else Path("outputs/linear_probe"),
+        name=path.stem if path.exists() else source.replace("/", "_"),
+        about={"encoder": source},
+    )
+
+
+def _data_of_run(folder: Path) -> dict[str, Any] | None:
+    """What an encoder that stage 0 wrote was trained on; its run lies in the same folder."""
+    from unirae.models.checkpoints.opening import find_checkpoint, read_checkpoint
+
+    try:
+        file = find_checkpoint(folder)
+    except WeightsError:  # weights from elsewhere
+        return None
+    return read_checkpoint(file, kind="mae")["unirae"]["config"]["data"]

@@ -1,0 +1,140 @@
+"""From what a user calls an encoder to a feature extractor."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unirae.app.inputs.encoder import EncoderKind
+from unirae.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from unirae.metrics.extractors import FeatureExtractor
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions:
+    """The encoder behind the score fd."""
+
+    encoder: str | None = None
+    """Behind fd: dinov2 (FD-DINOv2), an autoencoder's checkpoint, an encoder's folder or hub name, with
+    --encoder_kind timm a model of timm or a file of its weights; or FILE.py:NAME (called without arguments it gives a
+    module from uint8 [b, 3, H, W] to [b, d])."""
+    encoder_weights: str | None = None
+    """Where the encoder's weights lie, if not at their usual place."""
+    encoder_kind: EncoderKind | None = None
+    """How to read weights that are no checkpoint of ours. Default: by their config.json."""
+    encoder_name: str | None = None
+    """The timm model, where --encoder is a file of its weights."""
+
+
+def encoder_extractor_of(
+    options: EncoderOptions, *, asked: bool, device: "torch.device"
+) -> "FeatureExtractor | None":
+    """What the options mean; None where they name no encoder.
+
+    Args:
+        asked: whether there is a score that needs one.
+
+    Raises:
+        ConfigError: options that do not go together.
+        WeightsError: weights are missing or damaged.
+    """
+    for name in ("encoder_weights", "encoder_kind", "encoder_name"):
+        if options.encoder is None and getattr(options, name) is not None:
+            raise ConfigError(f"--{name} says more of --encoder; give that, too")
+    if asked != (options.encoder is not None):
+        raise ConfigError(
+            "--metrics fd and --encoder go together: the Fréchet distance in that encoder's features"
+        )
+    if options.encoder is None:
+        return None
+    return open_extractor(
+        options.encoder,
+        weights=options.encoder_weights,
+        kind=options.encoder_kind,
+        model_name=options.encoder_name,
+        device=device,
+    )
+
+
+def open_extractor(
+    spec: str,
+    *,
+    weights: str | None = None,
+    kind: EncoderKind | None = None,
+    model_name: str | None = None,
+    device: "torch.device",
+) -> "FeatureExtractor":
+    """``dinov2``, an autoencoder's checkpoint, an encoder's folder or hub name, a timm model, or ``FILE.py:NAME``.
+
+    Args:
+        weights: where the weights lie, if not at their usual place.
+        kind: how to read weights that are no checkpoint of ours.
+        model_name: of timm, where ``spec`` is a file of weights.
+
+    Raises:
+        ConfigError: the file or the name in it does not exist, or makes no extractor.
+        WeightsError: weights are missing or damaged.
+    """
+    from unirae.app.inputs.encoder import find_encoder
+    from unirae.evaluation.scores.metric_set import encoder_extractor
+
+    if (spec == "dinov2" or ".py:" in spec) and (kind or model_name):
+        raise ConfigError(f"--encoder {spec} needs neither --encoder_kind nor --encoder_name; leave them out")
+    if spec == "dinov2":
+        from unirae.evaluation.judges.dinov2_features import MODEL, Dinov2Extractor
+
+        return Dinov2Extractor(weights=weights or MODEL, device=device)
+    if ".py:" in spec:
+        if weights is not None:
+            raise ConfigError(f"--encoder_weights: {spec} loads its own weights; leave the option out")
+        return _users_module(spec, device)
+    found = find_encoder(
+        spec, kind=kind, model_name=model_name, weights=weights, kind_option="--encoder_kind"
+    )
+    if found.encoder is None:
+        raise ConfigError(f"--encoder {spec} has no features; name an encoder")
+    return encoder_extractor(found.encoder.to(device), found.input_size)
+
+
+def _users_module(spec: str, device: "torch.device") -> "FeatureExtractor":
+    """Run the user's file, call what it names, and see what the module makes of an image."""
+    import torch
+    from torch import nn
+
+    from unirae.core.io import file_sha256
+    from unirae.metrics.extractors import ModuleExtractor
+
+    path, name = spec.rsplit(":", 1)
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"--encoder {spec}: no such file {file}")
+    found = importlib.util.spec_from_file_location(f"unirae_user_{file.stem}", file)
+    if found is None or found.loader is None:
+        raise ConfigError(f"--encoder {spec}: {file} is no Python file")
+    content = importlib.util.module_from_spec(found)
+    found.loader.exec_module(content)
+    make = getattr(content, name, None)
+    if not callable(make):
+        raise ConfigError(f"--encoder {spec}: {file} defines no {name} that can be called")
+    module = make()
+    if not isinstance(module, nn.Module):
+        raise ConfigError(
+            f"--encoder {spec}: {name}() must give a torch.nn.Module, not {type(module).__name__}"
+        )
+    module = module.eval().requires_grad_(False).to(device)
+    with torch.no_grad():
+        rows = module(torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=device))
+    if rows.ndim != 2:
+        raise ConfigError(
+            f"--encoder {spec}: the module gave {tuple(rows.shape)} for one image; expected (1, d)"
+        )
+    return ModuleExtractor(
+        module=module,
+        name=f"{file.stem}_{name}".lower(),
+        width=rows.shape[1],
+        identity={"file": file.name, "file_sha256": file_sha256(file), "name": name},
+    )

@@ -1,0 +1,199 @@
+"""From the options of a command to a sampler: networks opened and checked, settings described."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unirae.core.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+    from unirae.app.inputs.sampler_options import SamplerOptions
+    from unirae.evaluation.sampling.image_sampler import ImageSampler
+    from unirae.evaluation.sampling.sampler import SamplerSettings
+    from unirae.models.denoisers.base import Denoiser
+
+
+_BY_CHECKPOINT = ("num_steps", "solver", "cfg_scale", "guidance_interval", "time_grid")
+"""Options whose default a checkpoint may know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """A stage-2 checkpoint, ready to sample.
+
+    Attributes:
+        checkpoint: its file.
+        about: what it says of itself.
+        settings: everything that decides its images, plain values.
+    """
+
+    sampler: "ImageSampler"
+    checkpoint: Path
+    about: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def open_generator(
+    options: "SamplerOptions",
+    device: "torch.device",
+    *,
+    labels: str | None = None,
+    with_encoder: bool = False,
+    encoder_weights: str | None = None,
+) -> Generator:
+    """Open everything that the options name.
+
+    Args:
+        labels: numbers or class names, comma-separated, to go round.
+        with_encoder: also load the RAE's encoder, which sampling does not need.
+        encoder_weights: where they lie, if not where the RAE's checkpoint says.
+
+    Raises:
+        ConfigError: options or labels that do not fit the model.
+        WeightsError: a checkpoint is missing, damaged, or of another kind or model.
+    """
+    from unirae.app.inputs.labels import parse_labels
+    from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule
+    from unirae.models.checkpoints.opening import find_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.opening_dit import dit_from_checkpoint, rae_of_dit
+
+    if options.ema_decay is not None and not options.use_ema:
+        raise ConfigError("--ema_decay chooses an average, --use_ema false takes none; leave one out")
+    file = find_checkpoint(options.checkpoint)
+    content = read_checkpoint(file, kind="stage2")
+    about = content["unirae"]
+    dit = dit_from_checkpoint(content, ema=options.use_ema, ema_decay=options.ema_decay).to(device)
+    rae = rae_of_dit(
+        content, file=file, rae=options.rae, encoder_weights=encoder_weights, with_encoder=with_encoder
+    ).to(device)
+    guide, guide_identity = _open_guide(_guide_of(options, file, about), dit, device, about["class_names"])
+    given = parse_labels(labels, about["class_names"], num_classes=dit.num_classes) if labels else ()
+    sampler = ImageSampler(
+        dit=dit,
+        rae=rae,
+        guide=guide,
+        settings=sampler_settings(options, about.get("sampling")),
+        labels=LabelRule(
+            num_classes=dit.num_classes, sampling=options.label_sampling, seed=options.seed, given=given
+        ),
+        seed=options.seed,
+        batch_size=options.batch_size,
+        precision=options.precision,
+    )
+    settings = {
+        **identity(file, about),
+        "weights": _weights(options, about),
+        "rae": about["rae"]["fingerprint"],
+        "guide": guide_identity,
+        **sampler.describe(),
+        "device": device.type,
+    }
+    generator = Generator(sampler=sampler, checkpoint=file, about=about, settings=settings)
+    check_null_label(generator, [sampler.settings.cfg_scale])
+    return generator
+
+
+def sampler_settings(options: "SamplerOptions", said: dict[str, Any] | None) -> "SamplerSettings":
+    """What the options say; then what the checkpoint says of its images; then what the sampler's defaults are."""
+    from unirae.evaluation.sampling.sampler import SamplerSettings
+
+    own = {name: value for name, value in (said or {}).items() if name in _BY_CHECKPOINT}
+    if "guidance_interval" in own:
+        own["guidance_interval"] = tuple(own["guidance_interval"])
+    given = {name: getattr(options, name) for name in _BY_CHECKPOINT if getattr(options, name) is not None}
+    return SamplerSettings(time_shift=options.time_shift, trunk_every=options.trunk_every, **(own | given))
+
+
+def check_null_label(generator: Generator, cfg_scales: Sequence[float]) -> None:
+    """Refuse guidance by a label for none that was never trained.
+
+    Raises:
+        ConfigError: a scale other than 1 without a guide.
+    """
+    trained = (generator.about.get("origin") or {}).get("has_null_label", True)
+    if not trained and generator.sampler.guide is None and any(scale != 1 for scale in cfg_scales):
+        raise ConfigError(
+            f"--cfg_scale {' '.join(f'{scale:g}' for scale in cfg_scales)}: this model was trained without label "
+            "dropout (class_dropout_prob 0) and has no label for none; give 1, or a guide with --guide_checkpoint"
+        )
+
+
+def with_sampler_settings(generator: Generator, settings: "SamplerSettings") -> Generator:
+    """The same networks, sampled in another way."""
+    sampler = replace(generator.sampler, settings=settings, evaluations=set())
+    return replace(generator, sampler=sampler, settings={**generator.settings, **sampler.describe()})
+
+
+def labels_of(generator: Generator, count: int) -> list[int]:
+    """The label of each image."""
+    import torch
+
+    return generator.sampler.labels(torch.arange(count)).tolist()
+
+
+def describe_program(generator: Generator, device: "torch.device") -> dict[str, Any]:
+    """What may change the last digits, and where the model lay."""
+    import torch
+
+    import unirae
+
+    return {
+        "checkpoint": str(generator.checkpoint),
+        "cpu_threads": torch.get_num_threads() if device.type == "cpu" else None,
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "versions": {"unirae": unirae.__version__, "torch": str(torch.__version__)},
+    }
+
+
+def identity(file: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Which network: the file's hash, and what made it."""
+    from unirae.core.io import file_sha256
+
+    return {
+        "checkpoint_sha256": file_sha256(file),
+        "trained_with": {key: about[key] for key in ("version", "commit", "step")},
+    }
+
+
+def _guide_of(options: "SamplerOptions", file: Path, about: dict[str, Any]) -> Path | None:
+    """The option, or the guide that the checkpoint names beside itself; ``none`` takes none."""
+    if options.guide_checkpoint is not None:
+        return None if str(options.guide_checkpoint) == "none" else options.guide_checkpoint
+    guide = (about.get("sampling") or {}).get("guide")
+    return None if guide is None else file.parent / guide
+
+
+def _open_guide(
+    path: Path | None, dit: "Denoiser", device: "torch.device", class_names: Sequence[str]
+) -> "tuple[Denoiser | None, dict[str, Any] | None]":
+    from unirae.core.records import different_classes
+    from unirae.models.checkpoints.opening import find_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.opening_dit import dit_from_checkpoint
+
+    if path is None:
+        return None, None
+    file = find_checkpoint(path)
+    content = read_checkpoint(file, kind="stage2")
+    guide = dit_from_checkpoint(content).to(device)
+    if guide.latent_shape == dit.latent_shape and guide.latent_stats.sha256 != dit.latent_stats.sha256:
+        raise WeightsError(
+            f"the guide {file} was trained on latents normalised by other statistics than the model's; a guide must "
+            "be trained on the same latents"
+        )
+    named = content["unirae"]["class_names"]
+    if len(named) == len(class_names) and list(named) != list(class_names):
+        raise WeightsError(
+            f"the guide {file} was trained with other classes than the model: {different_classes(named, class_names)}; "
+            "a guide must be trained on the same labels"
+        )
+    return guide, identity(file, content["unirae"])
+
+
+def _weights(options: "SamplerOptions", about: dict[str, Any]) -> str:
+    decay = about["ema"]["ema"] if options.ema_decay is None else options.ema_decay
+    if not options.use_ema or about.get("exported_weights") == "model":
+        return "raw"
+    return "EMA" if decay is None else f"EMA {decay}"  # of a converted model, whose decay nobody wrote down

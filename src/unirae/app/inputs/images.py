@@ -1,0 +1,209 @@
+"""From what a user calls a set of images to the images: a folder, an npz, a data set, one of ``configs/data``."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unirae.core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from unirae.data.folder import FolderSource
+    from unirae.data.source import Source
+    from unirae.data.stored import StoredImages
+    from unirae.data.transforms import Size
+
+EXPECTED = (
+    "a folder of images, an npz file, a Hugging Face dataset (a folder, a parquet file or a hub name), or one of "
+    "the names in configs/data"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """Images to be scored, or to compare with.
+
+    Attributes:
+        kind: folder, npz or dataset.
+        about: what is known beside the images: the sampler's settings of a folder of ``sample_dit.py``.
+    """
+
+    images: "StoredImages"
+    kind: str
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def open_images(
+    spec: str,
+    *,
+    split: str | None = None,
+    option: str = "--split",
+    size: "Size | None" = None,
+    verify_contents: bool = False,
+    replace_unreadable: bool = False,
+) -> ImageSet:
+    """Whatever ``spec`` names, every image once.
+
+    Args:
+        split: of a data set: any of its own names, or train and val.
+        option: of the command line, which chooses the split; for messages.
+        size: crop to this many pixels as ADM does; None takes images as they are, all of one size.
+        verify_contents: what is kept of the images is found by every byte of their files.
+        replace_unreadable: a readable neighbour stands in for an unreadable image, as in training, and is counted;
+            else such an image is an error.
+
+    Raises:
+        DataError: there is nothing of that name, or nothing in it.
+        ConfigError: the split is needed, or is none of the data's.
+    """
+    from unirae.data.stored import StoredImages
+    from unirae.data.transforms import AdmCenterCrop
+
+    source, kind, about = _source(spec, split, option, verify_contents=verify_contents)
+    transform = None if size is None else AdmCenterCrop(size=size)
+    images = StoredImages(source, transform=transform, replace_unreadable=replace_unreadable)
+    return ImageSet(images=images, kind=kind, about=about)
+
+
+def is_reference_file(spec: str) -> bool:
+    """Whether ``spec`` is a file with statistics, beside images or without."""
+    from unirae.evaluation.references.reference_file import holds_statistics
+
+    path = Path(spec).expanduser()
+    return path.suffix in (".pt", ".pth") or (path.is_file() and holds_statistics(path))
+
+
+def _source(
+    spec: str, split: str | None, option: str, *, verify_contents: bool
+) -> "tuple[Source, str, dict[str, Any]]":
+    from unirae.app.config.targets import data_names
+    from unirae.data.npz import NpzSource
+
+    path = Path(spec).expanduser()
+    if path.suffix == ".npz":
+        _refuse_split(spec, split, option)
+        return NpzSource(path), "npz", {}
+    if path.is_dir() and not _is_dataset(path):
+        return _folder(path, split, option, verify_contents=verify_contents)
+    if path.exists() or spec.count("/") == 1:
+        return _hugging_face(spec, split, option, verify_contents=verify_contents), "dataset", {}
+    known = data_names()
+    if spec in known:
+        return _configured(spec, split, option, verify_contents=verify_contents), "dataset", {}
+    raise DataError(f"{spec}: there is nothing of that name; expected {EXPECTED} ({', '.join(known)})")
+
+
+def _is_dataset(folder: Path) -> bool:
+    written = any((folder / name).exists() for name in ("dataset_dict.json", "dataset_info.json"))
+    return written or any(folder.rglob("*.parquet"))
+
+
+def _refuse_split(spec: str, split: str | None, option: str) -> None:
+    if split is not None:
+        raise ConfigError(f"{spec} has no splits; leave out {option} {split}")
+
+
+def _folder(
+    folder: Path, split: str | None, option: str, *, verify_contents: bool
+) -> "tuple[Source, str, dict[str, Any]]":
+    """All images of a folder, or of its part of that name; of a folder of samples, the numbered ones."""
+    from unirae.data.listing import find_images
+
+    if split is not None:
+        folder = folder / split
+        if not folder.is_dir():
+            raise ConfigError(
+                f"{option} {split}: there is no folder {folder}; name the folder itself and leave {option} out"
+            )
+    record = _samples_record(folder)
+    files = find_images(folder)
+    if record is not None:
+        files = [name for name in files if Path(name).stem.isdecimal()]  # without the overview, grid.png
+        if len(files) != record["num_samples"]:
+            raise DataError(
+                f"{folder} holds {len(files)} samples, but its settings.json speaks of {record['num_samples']}: "
+                "sampling was interrupted. Repeat its command to complete it"
+            )
+    source = _all_of(folder, files, option, verify_contents)
+    source.fingerprint["split"] = split  # all of the folder, which to the source are training images
+    return source, "folder", {} if record is None else {"sampler": record["settings"]}
+
+
+def _all_of(folder: Path, files: list[str], option: str, verify_contents: bool) -> "FolderSource":
+    """The files as a source, unless it is doubtful that all of them are meant: a score leaves none out in silence."""
+    from unirae.data.folder import FolderSource
+    from unirae.data.split_folders import UnclearSplitsError
+
+    advice = f"Name the folder that is meant, or give {option}"
+    beside = [name for name in files if "/" not in name]
+    if 0 < len(beside) < len(files):
+        raise ConfigError(
+            f"{folder} holds {len(files)} images, of which {len(files) - len(beside)} lie in its folders and "
+            f"{len(beside)} beside them, {beside[0]} first. Name the folder that is meant, or move the others elsewhere"
+        )
+    try:
+        source = FolderSource(
+            split="train",
+            data_dir=folder,
+            val_fraction=0.0,
+            labels=False,
+            files=files,
+            verify_contents=verify_contents,
+        )
+    except UnclearSplitsError:
+        raise ConfigError(f"{folder} holds folders that look like splits. {advice}") from None
+    if len(source) != len(files):
+        raise ConfigError(
+            f"{folder} holds {len(files)} images, of which {len(source)} lie where a data set has its training images. "
+            f"{advice}"
+        )
+    return source
+
+
+def _samples_record(folder: Path) -> dict[str, Any] | None:
+    """What ``sample_dit.py`` wrote beside its images."""
+    file = folder / "settings.json"
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_text())
+    except ValueError:
+        return None
+    ours = isinstance(content, dict) and {"num_samples", "settings", "label_counts"} <= set(content)
+    return content if ours else None
+
+
+def _hugging_face(spec: str, split: str | None, option: str, *, verify_contents: bool) -> "Source":
+    from unirae.data.hf import HFSource, split_names
+
+    names = split_names(spec)
+    if split is None:
+        if len(names) > 1:
+            raise ConfigError(f"{spec} has the splits {', '.join(names)}; choose one with {option}")
+        split = names[0]
+    elif split not in names:
+        raise ConfigError(f"{option} {split}: {spec} has no such split; it has {', '.join(names)}")
+    source = HFSource(
+        split="train",
+        data_dir=spec,
+        train_split=split,
+        val_fraction=0.0,
+        labels=False,
+        verify_contents=verify_contents,
+    )
+    source.fingerprint["split"] = (
+        split  # by its own name: to the source it is the training split, whatever it is
+    )
+    return source
+
+
+def _configured(name: str, split: str | None, option: str, *, verify_contents: bool) -> "Source":
+    from unirae.app.config.targets import build
+    from unirae.app.shell.devices import choose_data
+
+    if split is None:
+        raise ConfigError(f"{name} has the splits train and val; choose one with {option}")
+    if split not in ("train", "val"):
+        raise ConfigError(f"{option} {split}: {name} has no such split; it has train and val")
+    data = choose_data(name, None, {}, verify_contents=verify_contents)
+    return build(data["source"], split=split)

@@ -1,0 +1,299 @@
+"""From the resolved configuration (plain dictionaries) to objects: who needs what from whom, in one place."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import nn
+
+from unirae.app.config.targets import build
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.data.dataset import ImageDataset
+from unirae.data.source import Source
+from unirae.evaluation.probe.features import PooledEncoder, check_classes
+from unirae.losses.adversarial import discriminator_loss
+from unirae.models.checkpoints.decoder_weights import initialise_decoder
+from unirae.models.encoders.base import Encoder, check_divisible
+from unirae.models.encoders.build import build_encoder
+from unirae.models.rae import RAE, as_size, token_grid
+from unirae.training.adversary import Adversary
+from unirae.training.datamodule import TrainingData, TrainingSet
+from unirae.training.linear_probe import LinearProbe
+from unirae.training.mae import MaePretraining
+from unirae.training.manual import ManualModule
+from unirae.training.optimisation import OptimizerSettings
+from unirae.training.schedule import Schedule, resolve_steps
+from unirae.training.stage1 import Stage1
+
+Config = dict[str, Any]
+
+
+def build_dataset(
+    data: Config,
+    *,
+    split: str,
+    size: int | tuple[int, int],
+    use: str,
+    seed: int = 0,
+    exact: bool = True,
+    source: Source | None = None,
+) -> ImageDataset:
+    """A split of the configured data, cropped to ``size``, with the transform of ``use``: train, stage2 or eval.
+
+    Args:
+        exact: read and resize as the reference does; else as ``fast_decode`` and ``fast_resize`` say.
+        source: of that split, if it is open already.
+
+    Raises:
+        ConfigError: a folder is given for data that are not read from one, or labels are switched off likewise.
+    """
+    if data["data_dir"] is not None and "data_dir" not in data["source"]:
+        raise ConfigError(
+            f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
+            "choose data=image_folder or data=hf"
+        )
+    if "labels" in data and not data["labels"] and "labels" not in data["source"]:
+        raise ConfigError(
+            f"data.labels=false: this data ({data['source']['_target_']}) is not read from a folder or a Hugging Face "
+            "dataset; choose data=image_folder or data=hf"
+        )
+    resizing = {} if exact else {"fast": data["fast_resize"]}
+    return ImageDataset(
+        source=build(data["source"], split=split) if source is None else source,
+        transform=build(data[f"{use}_transform"], size=size, **resizing),
+        seed=seed,
+        on_bad_image=data["on_bad_image"],
+        fast_decode=not exact and data["fast_decode"],
+    )
+
+
+def training_images(
+    cfg: Config, *, size: int | tuple[int, int], exact: bool = False, source: Source | None = None
+) -> ImageDataset:
+    """The training split as this stage sees it: stage 2 has a transform of its own."""
+    use = "stage2" if cfg["model"]["stage"] == "stage2" else "train"
+    return build_dataset(
+        cfg["data"], split="train", size=size, use=use, seed=cfg["seed"], exact=exact, source=source
+    )
+
+
+def build_data(
+    cfg: Config,
+    *,
+    size: int | tuple[int, int],
+    trainer: pl.Trainer,
+    train_dataset: TrainingSet | None = None,
+    eval_dataset: ImageDataset | None = None,
+) -> TrainingData:
+    """The data module: training images at ``size`` (or what is given), evaluation on the validation split."""
+    data = cfg["data"]
+    return TrainingData(
+        train_dataset=training_images(cfg, size=size) if train_dataset is None else train_dataset,
+        eval_dataset=build_dataset(data, split="val", size=size, use="eval")
+        if eval_dataset is None
+        else eval_dataset,
+        global_batch_size=data["global_batch_size"],
+        overfit_batches=data["overfit_batches"],
+        world_size=trainer.world_size,
+        local_processes=trainer.num_devices,
+        micro_batches=cfg["trainer"]["accumulate_grad_batches"],
+        num_workers=data["num_workers"],
+        seed=cfg["seed"],
+    )
+
+
+@contextmanager
+def keys_for(**keys: str) -> Iterator[None]:
+    """Within the block, errors about an argument call it by its key of the configuration."""
+    try:
+        yield
+    except ConfigError as error:
+        message = str(error)
+        for argument, key in keys.items():
+            message = message.replace(f"{argument}=", f"{key}=")
+        raise ConfigError(message) from None
+
+
+def _encoder(model: Config, *, seed: int) -> Encoder:
+    node = model["encoder"]
+    try:
+        return build_encoder(**{**node, "seed": seed})
+    except WeightsError as error:
+        raise WeightsError(f"model.encoder.weights={node['weights']}: {error}") from None
+
+
+def build_rae(model: Config, *, seed: int, encoder: Encoder | None = None) -> RAE:
+    """Encoder and decoder, new or from a file of weights; the decoder's shapes follow from the encoder's.
+
+    Args:
+        encoder: in place of the configured one.
+    """
+    encoder = encoder or _encoder(model, seed=seed)
+    with keys_for(encoder_input_size="model.image_size"):
+        grid = token_grid(model["image_size"], encoder.patch_size)
+    decoder = build(model["decoder"], token_dim=encoder.width, grid=grid)
+    if model["pretrained_decoder_path"] is not None:
+        initialise_decoder(decoder, model["pretrained_decoder_path"])
+    return RAE(
+        encoder=encoder,
+        decoder=decoder,
+        encoder_input_size=model["image_size"],
+        noise_tau=model["noise_tau"],
+        noise_kind=model["noise_kind"],
+    )
+
+
+def build_stage1(
+    cfg: Config, rae: RAE, *, steps_per_epoch: int, perceptual: nn.Module | None = None
+) -> Stage1:
+    """The training module of stage 1; with another perceptual loss than the configured one, if one is given."""
+    model = cfg["model"]
+    if perceptual is None and model["perceptual_weight"]:
+        perceptual = build(model["perceptual"], encoder=rae.encoder)
+    return Stage1(
+        rae=rae,
+        perceptual=perceptual,
+        perceptual_weight=model["perceptual_weight"],
+        adversary=build_adversary(model, steps_per_epoch=steps_per_epoch) if model["disc_weight"] else None,
+        optimizer=OptimizerSettings(**model["optimizer"]),
+        schedule=build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
+        **common_parts(cfg),
+    )
+
+
+def build_mae(cfg: Config, *, steps_per_epoch: int) -> MaePretraining:
+    """The training module of stage 0.
+
+    Raises:
+        ConfigError: images do not split into patches.
+    """
+    model, sizes = cfg["model"], cfg["model"]["architecture"]
+    check_divisible("model.architecture.image_size", sizes["image_size"], sizes["patch_size"])
+    return MaePretraining(
+        architecture=model["architecture"],
+        visible_weight=model["visible_weight"],
+        pixel_mean=tuple(model["pixel_mean"]),
+        pixel_std=tuple(model["pixel_std"]),
+        optimizer=OptimizerSettings(**model["optimizer"]),
+        schedule=build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
+        **common_parts(cfg),
+    )
+
+
+def build_linear_probe(cfg: Config, data: TrainingData, *, encoder: Encoder | None = None) -> LinearProbe:
+    """The training module of the linear probe, of the configured encoder or of the one that is given.
+
+    Raises:
+        DataError: the data have no labels, or one class.
+    """
+    model = cfg["model"]
+    for dataset in (data.train_dataset, data.eval_dataset):
+        assert isinstance(dataset, ImageDataset)
+        check_classes(dataset)
+    encoder = encoder or _encoder(model, seed=cfg["seed"])
+    with keys_for(encoder_input_size="model.image_size", pooling="model.pooling"):
+        token_grid(
+            model["image_size"], encoder.patch_size
+        )  # refuses what does not divide, before it costs time
+        network = PooledEncoder(encoder, model["pooling"])
+    return LinearProbe(
+        network=network,
+        input_size=as_size(model["image_size"]),
+        class_names=data.eval_dataset.source.class_names,
+        optimizer=OptimizerSettings(**model["optimizer"]),
+        schedule=build_schedule(model, "scheduler", "optimizer", steps_per_epoch=data.steps_per_epoch),
+        **common_parts(cfg),
+    )
+
+
+def common_parts(cfg: Config) -> dict[str, Any]:
+    """What every training module takes."""
+    model = cfg["model"]
+    return {
+        "ema_decay": model["ema_decay"],
+        "ema_warmup": model["ema_warmup"],
+        "clip_grad": model["clip_grad"],
+        "seed": cfg["seed"],
+        "micro_batches": cfg["trainer"]["accumulate_grad_batches"],
+    }
+
+
+def build_adversary(model: Config, *, steps_per_epoch: int) -> Adversary:
+    """The discriminator, its optimizer and its place in time."""
+
+    def start(name: str) -> int:
+        return resolve_steps(
+            epochs=model[f"{name}_epoch"],
+            steps=model[f"{name}_step"],
+            steps_per_epoch=steps_per_epoch,
+            name=f"model.{name}",
+        )
+
+    return Adversary(
+        discriminator=build(model["discriminator"]),
+        optimizer=OptimizerSettings(**model["disc_optimizer"]),
+        schedule=build_schedule(model, "disc_scheduler", "disc_optimizer", steps_per_epoch=steps_per_epoch),
+        disc_weight=model["disc_weight"],
+        update_start_step=start("disc_upd_start"),
+        gan_start_step=start("disc_start"),
+        clip_grad=model["disc_clip_grad"],
+        loss=discriminator_loss(model["disc_loss"]),
+        max_adaptive_weight=model["max_adaptive_weight"],
+        fixed_adaptive_weight=model["fixed_adaptive_weight"],
+        augment=model["augment"],
+    )
+
+
+def build_schedule(model: Config, scheduler: str, optimizer: str, *, steps_per_epoch: int) -> Schedule:
+    """A schedule whose lengths, given in epochs or steps, are resolved to updates."""
+    node = model[scheduler]
+
+    def length(name: str, in_epochs: str, in_steps: str) -> int:
+        return resolve_steps(
+            epochs=node[in_epochs],
+            steps=node[in_steps],
+            steps_per_epoch=steps_per_epoch,
+            name=f"model.{scheduler}.{name}",
+        )
+
+    return Schedule(
+        kind=node["type"],
+        base_lr=model[optimizer]["lr"],
+        final_lr=node["final_lr"],
+        warmup_steps=length("warmup", "warmup_epochs", "warmup_steps"),
+        decay_end_steps=length("decay_end", "decay_end_epoch", "decay_end_steps"),
+        warmup_from_zero=node["warmup_from_zero"],
+    )
+
+
+def total_steps(trainer: Config, *, steps_per_epoch: int) -> int:
+    """The run's length: the earlier of ``max_steps`` and ``max_epochs``."""
+    for key in ("max_steps", "max_epochs"):
+        if trainer[key] is not None and not isinstance(trainer[key], int | float):
+            raise ConfigError(
+                f"trainer.{key}={trainer[key]!r} is not a number; give one, or null for no such limit"
+            )
+    limits = []
+    if trainer["max_steps"] is not None:
+        limits.append(int(trainer["max_steps"]))
+    if trainer["max_epochs"] is not None:
+        limits.append(int(trainer["max_epochs"] * steps_per_epoch))
+    if not limits:
+        raise ConfigError("the run has no end: set trainer.max_epochs or trainer.max_steps")
+    if min(limits) < 1:
+        raise ConfigError(
+            f"trainer.max_epochs={trainer['max_epochs']}, trainer.max_steps={trainer['max_steps']}: the run would have "
+            "no steps; give a positive number, or null for no such limit"
+        )
+    return min(limits)
+
+
+def parameter_summary(module: ManualModule) -> list[tuple[str, int, int]]:
+    """(part, parameters, trainable parameters) of each network of a run."""
+    rows = []
+    for name, part in module.networks().items():
+        if part is not None and (parameters := list(part.parameters())):
+            trainable = sum(p.numel() for p in parameters if p.requires_grad)
+            rows.append((name, sum(p.numel() for p in parameters), trainable))
+    return rows

@@ -1,0 +1,90 @@
+"""What of a run's configuration decides what its curves look like, in one flat dictionary that two runs can compare.
+
+Two runs are comparable when these agree; where they write, how often they log and on which machine does not matter.
+A path does not say what lies there, so in place of an encoder's path stands what that encoder says of itself, and in
+place of an autoencoder's the settings that it was trained with.
+"""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+DECIDING = (
+    "data.*",
+    "model.*",
+    "flow.*",
+    "trainer.max_steps",
+    "trainer.max_epochs",
+    "callbacks.*_metrics.num_samples",
+    "callbacks.generation_metrics.num_steps",
+    "callbacks.generation_metrics.cfg_scale",
+)
+NOT_DECIDING = (
+    "data.source.data_dir",
+    "data.num_workers",
+    "data.on_bad_image",
+    "data.latent_cache*",
+    "data.verify_contents",
+    "data.source.verify_contents",
+    "model.sample_every",
+    "model.ema_extra_decays",
+    "*.remedy",
+    "*.gradient_checkpointing",
+)
+_ENCODERS = ("model.encoder.weights", "model.rae.encoder.weights")
+_AUTOENCODER = "model.rae.pretrained_decoder_path"
+
+
+def deciding_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings by dotted name, from a resolved configuration.
+
+    What lies at a path that leads nowhere now cannot be told; its keys are then absent, and nobody compares them.
+    """
+    settings = {
+        key: value
+        for key, value in _flat(config)
+        if _matches(key, DECIDING) and not _matches(key, NOT_DECIDING)
+    }
+    for key in _ENCODERS:
+        settings.update(_encoder(key, settings.pop(key, None)))
+    settings.update(_autoencoder(settings.pop(_AUTOENCODER, None)))
+    return settings
+
+
+def _encoder(key: str, weights: Any) -> dict[str, Any]:
+    """``hub`` and ``random`` as they are; of a folder what it says of itself."""
+    from unirae.core.io import read_json
+
+    if weights is None:
+        return {}
+    if weights in ("hub", "random"):
+        return {key: weights}
+    record = Path(weights) / "unirae.json"
+    if record.is_file():
+        said = {name: value for name, value in read_json(record).items() if name not in ("unirae", "seed")}
+        return {key: ", ".join(f"{name} {value}" for name, value in said.items())}
+    return {key: str(weights)} if Path(weights).exists() else {}
+
+
+def _autoencoder(path: Any) -> dict[str, Any]:
+    """The settings that the autoencoder of a generator was trained with."""
+    from unirae.core.errors import WeightsError
+    from unirae.models.checkpoints.opening import read_checkpoint
+
+    if path is None:
+        return {}
+    try:
+        trained_with = read_checkpoint(path, kind="stage1")["unirae"]["config"]
+    except WeightsError:
+        return {}
+    return {f"{_AUTOENCODER}:{key}": value for key, value in deciding_settings(trained_with).items()}
+
+
+def _matches(key: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in patterns)
+
+
+def _flat(node: Any, above: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(node, dict):
+        return [(above.removesuffix("."), node)]
+    return [pair for key, value in node.items() for pair in _flat(value, f"{above}{key}.")]

@@ -1,0 +1,164 @@
+"""``unirae.train``: a training run called from Python, on the way of ``src/train.py``.
+
+A command may arrange its process as it likes, a library may not: what a run sets for the whole process (log handlers,
+random numbers, precision, signal handlers, Hydra's state) is put back when it ends, whichever way.
+"""
+
+import logging
+import os
+import random
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from unirae.app.run.own_parts import OwnParts, PerceptualLoss
+from unirae.core.errors import InputError
+from unirae.models.encoders.base import Encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """What a training run leaves behind.
+
+    Attributes:
+        folder: of the run; ``unirae.load_rae`` and ``unirae.load_dit`` take it.
+        scores: the newest ones by name, such as ``val/psnr``; empty where the run was not scored.
+    """
+
+    folder: Path
+    scores: dict[str, float]
+
+
+def train(
+    overrides: Sequence[str], *, encoder: Encoder | None = None, perceptual: PerceptualLoss | None = None
+) -> TrainedRun:
+    """Train an experiment, as ``src/train.py`` with the same words does; in this process, on one device.
+
+    Args:
+        overrides: ``["experiment=rae_tiny", "model.optimizer.lr=5e-4", …]``, one ``key=value`` each, without the quotes
+            that a shell takes away.
+        encoder: an encoder of your own in place of the configured one, for stage 1 and the linear probe. Make its class
+            known with ``unirae.register_encoder`` before you open the checkpoint.
+        perceptual: a loss of your own in place of the configured one, for stage 1: a function or module from
+            (reconstruction, target), both [b, 3, H, W] and RGB in [0, 1], to a scalar that gradients flow through. It
+            is weighted by ``model.perceptual_weight``; a module is frozen and put into eval mode. A checkpoint holds
+            its name, not the loss itself: give it again to continue.
+
+    Raises:
+        InputError: ``overrides`` is no list of texts, a part is none, or the experiment has no place for it.
+        ConfigError: an unknown experiment or key, or a value that cannot work.
+        UserError: whatever else ends a run of the command with one line: data, weights, numbers that are not finite.
+        RunInterrupted: after ctrl-C; the message says where everything is saved.
+    """
+    if isinstance(overrides, str) or not all(isinstance(word, str) for word in overrides):
+        raise InputError(
+            f"overrides={overrides!r} must be a list of key=value texts, such as ['experiment=rae_tiny']"
+        )
+    from unirae.app.config.composition import compose_run
+    from unirae.app.train import train_composed
+
+    with process_left_as_it_was():
+        composition = compose_run(overrides)
+        scores = train_composed(composition, own=OwnParts(encoder=encoder, perceptual=perceptual))
+        return TrainedRun(folder=Path(composition.config["paths"]["output_dir"]), scores=scores)
+
+
+@contextmanager
+def process_left_as_it_was() -> Iterator[None]:
+    """Within this block a run may set what it likes for the process; afterwards all is as before."""
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        for kept in (_environment, _hydra, _logging, _signals, _random_numbers, _torch_settings):
+            stack.enter_context(contextmanager(kept)())
+        yield
+
+
+def _environment() -> Iterator[None]:
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update({name: value for name, value in before.items() if os.environ.get(name) != value})
+
+
+def _hydra() -> Iterator[None]:
+    """Hydra may be in use by the caller, too: its two singletons are lent and given back."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    of_caller, config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = of_caller, config
+
+
+def _logging() -> Iterator[None]:
+    """The caller's handlers are set aside for the run, which writes to standard error and its own ``train.log``."""
+    root = logging.getLogger()
+    handlers, levels = root.handlers, {"": root.level}
+    for name, logger in logging.Logger.manager.loggerDict.items():
+        if isinstance(logger, logging.Logger):
+            levels[name] = logger.level
+    root.handlers = []
+    try:
+        yield
+    finally:
+        for handler in root.handlers:
+            handler.close()
+        root.handlers = handlers
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _signals() -> Iterator[None]:
+    """Only the main thread can set handlers; Lightning leaves ctrl-C ignored where it ends a run."""
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if is_main else ()
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    except (
+        SystemExit
+    ) as stop:  # what Lightning makes of a second ctrl-C; a notebook's kernel should outlive it
+        raise KeyboardInterrupt from stop
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: not set from Python
+                signal.signal(number, handler)
+
+
+def _random_numbers() -> Iterator[None]:
+    import numpy as np
+    import torch
+
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=gpus):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def _torch_settings() -> Iterator[None]:
+    import torch
+
+    precision, benchmark = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns_only)
+        torch.backends.cudnn.benchmark = benchmark

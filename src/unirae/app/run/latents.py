@@ -1,0 +1,148 @@
+"""What stage 2 needs of the latents before it can start: their statistics, and a cache if one is wanted."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from unirae.app.run.builders import Config
+from unirae.app.run.rae_source import RaeSource
+from unirae.app.shell.devices import progress_bar
+from unirae.core.distributed import gather, is_distributed, is_main, join_group
+from unirae.core.errors import ConfigError, DataError, WeightsError
+from unirae.core.io import load_tensors, save_tensors
+from unirae.core.log import get_logger
+from unirae.core.records import differences
+from unirae.data.content import changes, content_of
+from unirae.data.dataset import ImageDataset
+from unirae.data.latent_cache import CachedLatents
+from unirae.data.views import AllViews
+from unirae.evaluation.latents.statistics import compute_latent_stats
+from unirae.evaluation.latents.writing import ensure_latent_cache
+from unirae.models.checkpoints.model_folder import part
+from unirae.models.encoders.absent import AbsentEncoder
+from unirae.models.latent_stats import LatentStats
+from unirae.models.rae import RAE
+from unirae.training.datamodule import default_workers
+
+log = get_logger(__name__)
+
+
+def statistics_of_run(checkpoint: Path, rae: RAE) -> LatentStats:
+    """Those that a run was started with.
+
+    Raises:
+        WeightsError: it was trained on another autoencoder.
+    """
+    content = load_tensors(checkpoint)
+    about, state = content["unirae"], content["state_dict"]
+    recorded = about["rae"]["fingerprint"]
+    if recorded != rae.fingerprint:
+        raise WeightsError(
+            f"{checkpoint} was trained on another autoencoder than the one that this run opens (fingerprint "
+            f"{recorded[:12]}…, here {rae.fingerprint[:12]}…): give back the old one, or start anew"
+        )
+    return LatentStats(**part(state, "dit.latent_stats"), info=about["latent_stats_info"])
+
+
+def statistics_of_data(
+    rae: RAE, dataset: ImageDataset, *, source: RaeSource, cfg: Config, trainer: pl.Trainer
+) -> LatentStats:
+    """Over the training data: computed once, and kept inside the latent cache or else in the run's folder.
+
+    So every process and every restart uses the same. For other data, views or settings they are computed anew.
+
+    Raises:
+        DataError: If the images change meanwhile.
+    """
+    cache, settings = cfg["data"]["latent_cache"], cfg["model"]["latent_stats"]
+    file = Path(cache) / ".latent_stats.pt" if cache else Path(cfg["paths"]["output_dir"]) / "latent_stats.pt"
+    wanted = {
+        "rae": rae.fingerprint,
+        "data": content_of(dataset.source),
+        "views": AllViews(dataset).description,
+        "seed": cfg["seed"],
+        **settings,
+    }
+    if file.is_file():
+        kept = load_tensors(file)
+        other = _differences(kept["for"], wanted, trust=bool(cache) and cfg["data"]["latent_cache_trust"])
+        if not other:
+            log.info("latent statistics: from %s", file)
+            return LatentStats(**kept["latent_stats"])
+        log.info("the latent statistics in %s are not taken; they differ in: %s", file, "; ".join(other))
+    join_processes(trainer)
+    log.info("the autoencoder has no latent statistics: computing them over %d images", len(dataset))
+    encoder = source.load() if isinstance(rae.encoder, AbsentEncoder) else rae
+    with progress_bar("latent statistics") as progress:
+        stats = compute_latent_stats(
+            encoder.to(trainer.strategy.root_device),
+            dataset,
+            **settings,
+            **_reading(cfg, trainer),
+            seed=cfg["seed"],
+            progress=progress,
+        )
+    if any(gather(content_of(dataset.source, anew=True) != wanted["data"])):
+        raise DataError(
+            "the images changed while the statistics of their latents were computed; start again when nothing writes "
+            "to the data"
+        )
+    if is_main():
+        save_tensors(file, {"for": wanted, "latent_stats": stats.to_dict()})
+    return stats
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any], *, trust: bool) -> list[str]:
+    """What statistics that are kept were computed of otherwise; of trusted images their contents do not count."""
+    images = [] if trust else changes(there["data"], here["data"])
+    others = [d.name for d in differences({**there, "data": None}, {**here, "data": None})]
+    return [*images, *others]
+
+
+def cached_latents(
+    cfg: Config, source: RaeSource, rae: RAE, images: ImageDataset, trainer: pl.Trainer
+) -> CachedLatents:
+    """The latents of the training images, encoded now if they are not in the cache yet."""
+    join_processes(trainer)
+    with progress_bar("latent cache") as progress:
+        return ensure_latent_cache(
+            cfg["data"]["latent_cache"],
+            rae=rae,
+            open_encoder=source.load,
+            dataset=images,
+            dtype=cfg["data"]["latent_cache_dtype"],
+            trust=cfg["data"]["latent_cache_trust"],
+            **_reading(cfg, trainer),
+            progress=progress,
+        )
+
+
+def _reading(cfg: Config, trainer: pl.Trainer) -> dict[str, Any]:
+    """How images are read for the encoder: where it runs, and by how many loader processes."""
+    workers = cfg["data"]["num_workers"]
+    return {
+        "device": trainer.strategy.root_device,
+        "num_workers": default_workers(trainer.num_devices) if workers is None else workers,
+    }
+
+
+def join_processes(trainer: pl.Trainer) -> None:
+    """Form the group that Lightning will then use, where the processes are there already: they share the work.
+
+    Where Lightning starts the processes itself, the first one does the work before it starts the others.
+
+    Raises:
+        ConfigError: the processes were started by something else than torchrun, and know nothing of each other yet.
+    """
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if is_distributed() or environment is None or trainer.world_size == 1:
+        return
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        join_group(trainer.strategy.root_device)
+    elif environment.creates_processes_externally and "LOCAL_RANK" not in os.environ:
+        raise ConfigError(
+            "latent statistics or a latent cache are to be made, and this launcher's processes cannot share that work: "
+            "start with torchrun, or make them beforehand (src/compute_stats.py writes a checkpoint with statistics)"
+        )

@@ -1,0 +1,156 @@
+"""Which autoencoder stage 2 works on: a stage-1 checkpoint, or a seeded random one for smoke tests."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unirae import __version__
+from unirae.app.run.builders import Config, build_rae, keys_for
+from unirae.core.errors import ConfigError, UserError, WeightsError
+from unirae.core.io import file_sha256, write_folder
+from unirae.core.log import get_logger
+from unirae.models.checkpoints.contents import rae_content
+from unirae.models.checkpoints.decoder_weights import is_official
+from unirae.models.checkpoints.model_folder import WEIGHTS, is_model_folder, write_model_folder
+from unirae.models.checkpoints.opening import find_checkpoint, rae_from_checkpoint, read_checkpoint
+from unirae.models.checkpoints.random_rae import random_rae
+from unirae.models.rae import RAE
+
+log = get_logger(__name__)
+
+_FROM_CHECKPOINT = ("encoder", "decoder", "image_size")
+_FREE = ("encoder.weights", "encoder.remedy")
+"""Where the same weights lie, and what to tell who lacks them: not properties of the model."""
+
+
+@dataclass(frozen=True)
+class RaeSource:
+    """Where an autoencoder comes from.
+
+    Attributes:
+        file: its stage-1 checkpoint; None for a random one.
+        recipe: arguments of :func:`~unirae.models.checkpoints.random_rae.random_rae`, for a random one.
+        encoder_weights: where the encoder's weights lie, if not where the checkpoint says.
+    """
+
+    file: Path | None
+    recipe: dict[str, Any] | None
+    encoder_weights: str | None = None
+
+    def load(self, *, with_encoder: bool = True) -> RAE:
+        """The autoencoder, in eval mode on the CPU; a random one always has its encoder.
+
+        Raises:
+            WeightsError: something is missing or does not fit.
+        """
+        if self.file is None:
+            assert self.recipe is not None
+            with keys_for(encoder_input_size="model.rae.image_size"):
+                return random_rae(**self.recipe)
+        return rae_from_checkpoint(
+            read_checkpoint(self.file, kind="stage1"),
+            encoder_weights=self.encoder_weights,
+            with_encoder=with_encoder,
+        )
+
+    def reference(self, rae: RAE, *, checkpoints: Path) -> dict[str, Any]:
+        """How a stage-2 checkpoint in the folder ``checkpoints`` names it."""
+        relative = None if self.file is None else os.path.relpath(self.file.resolve(), checkpoints.resolve())
+        return {"path": relative, "fingerprint": rae.fingerprint, "recipe": self.recipe}
+
+
+def find_rae(config: Config) -> RaeSource:
+    """What ``model.rae`` means; what a checkpoint says about the model is written into ``model.rae``.
+
+    Raises:
+        ConfigError: neither a checkpoint nor ``decoder_weights=random``, or a key that says something else than the
+            checkpoint.
+        WeightsError: the checkpoint is missing or damaged.
+    """
+    node = config["model"]["rae"]
+    path, weights = node["pretrained_decoder_path"], node["decoder_weights"]
+    if weights not in (None, "random"):
+        raise ConfigError(f"model.rae.decoder_weights={weights} is unknown; choose random, or null")
+    if path is None and weights is None:
+        raise ConfigError(
+            "stage 2 needs an autoencoder: give a stage-1 checkpoint with model.rae.pretrained_decoder_path=PATH, or "
+            "set model.rae.decoder_weights=random for a smoke test"
+        )
+    if path is not None and weights is not None:
+        raise ConfigError(
+            "model.rae.pretrained_decoder_path and model.rae.decoder_weights=random exclude each other; leave one out"
+        )
+    if path is None:
+        decoder = {key: value for key, value in node["decoder"].items() if key != "_target_"}
+        recipe = {"encoder": node["encoder"], "decoder": decoder, "image_size": node["image_size"]}
+        return RaeSource(file=None, recipe={**recipe, "seed": config["seed"]})
+    file = _existing(path, node["remedy"])
+    if is_official(file):
+        file = _converted(file, config)
+    said = read_checkpoint(file, kind="stage1")["unirae"]["config"].get("model", {})
+    return RaeSource(file=file, recipe=None, encoder_weights=_fill(node, said, config["changed_keys"], file))
+
+
+def _converted(decoder: Path, config: Config) -> Path:
+    """An official decoder as an autoencoder of ours, in the run's folder, with the encoder and sizes of ``model.rae``.
+
+    Raises:
+        ConfigError: the run's folder has one that was made from another file.
+        WeightsError: the decoder has other sizes.
+    """
+    node = config["model"]["rae"]
+    folder = Path(config["paths"]["output_dir"]) / "rae"
+    origin = {"program": "bytetriper/RAE", "version": __version__, "files": {"decoder": _record(decoder)}}
+    if not is_model_folder(folder):
+        model = {**node, "noise_tau": 0.0, "noise_kind": "uniform", "pretrained_decoder_path": str(decoder)}
+        rae = build_rae(model, seed=config["seed"])
+        recorded = {"model": {key: node[key] for key in _FROM_CHECKPOINT}, "data": config["data"]}
+        content = rae_content(rae, config=recorded, origin=origin)
+        try:
+            write_folder(folder, lambda new: write_model_folder(new, content))
+        except UserError:
+            if not is_model_folder(folder):  # else another process of this run was first
+                raise
+        log.info("%s: an official decoder; the autoencoder of this run is %s", decoder, folder)
+    said = read_checkpoint(folder, kind="stage1")["unirae"].get("origin") or {}
+    if said.get("files", {}).get("decoder", {}).get("sha256") != origin["files"]["decoder"]["sha256"]:
+        raise ConfigError(
+            f"{folder} was made from another file than model.rae.pretrained_decoder_path={decoder}; give that one "
+            "back, or choose another paths.output_dir"
+        )
+    return folder / WEIGHTS
+
+
+def _record(file: Path) -> dict[str, str]:
+    return {"file": file.name, "sha256": file_sha256(file)}
+
+
+def _existing(path: str, remedy: str | None) -> Path:
+    try:
+        return find_checkpoint(path)
+    except WeightsError as error:
+        advice = f". {remedy}" if remedy else ""
+        raise WeightsError(f"model.rae.pretrained_decoder_path={path}: {error}{advice}") from None
+
+
+def _fill(node: Config, said: Config, changed: list[str], file: Path) -> str | None:
+    """Write what the checkpoint says into ``node``; returns where the user wants the encoder's weights from."""
+    given = [key.removeprefix("model.rae.") for key in changed if key.startswith("model.rae.")]
+    weights = node["encoder"]["weights"] if "encoder.weights" in given else None
+    for key in given:
+        if key.split(".")[0] not in _FROM_CHECKPOINT or key in _FREE:
+            continue
+        mine, theirs = _at(node, key), _at(said, key)
+        if mine != theirs:
+            raise ConfigError(
+                f"model.rae.{key}={mine}, but {file} was trained with {theirs}; leave the key out, the checkpoint knows"
+            )
+    node.update({key: said[key] for key in _FROM_CHECKPOINT if key in said})
+    return weights
+
+
+def _at(node: Any, key: str) -> Any:
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node

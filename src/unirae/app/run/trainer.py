@@ -1,0 +1,330 @@
+"""The trainer of a run: precision, strategy, loggers and callbacks from the configuration."""
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loops.fit_loop import _FitLoop as FitLoop
+
+from unirae.app.run.builders import Config
+from unirae.app.run.deciding import deciding_settings
+from unirae.app.run.run_dir import git_commit
+from unirae.app.run.score_names import resolve_monitor
+from unirae.core.errors import ConfigError
+from unirae.core.hardware import (
+    FLOAT32_MATMUL,
+    compiler_problem,
+    fastest_float32_matmul,
+    fastest_precision,
+)
+from unirae.core.io import load_tensors
+from unirae.core.log import get_logger
+from unirae.evaluation.health.check import differences
+from unirae.evaluation.health.curve_files import read_curves
+from unirae.training.callbacks.compiled_blocks import CompiledBlocks
+from unirae.training.callbacks.data_wait import DataWait
+from unirae.training.callbacks.encoder_export import EncoderExport
+from unirae.training.callbacks.generation_metrics import GenerationMetrics
+from unirae.training.callbacks.generation_samples import GenerationSamples
+from unirae.training.callbacks.graceful_stop import GracefulStop
+from unirae.training.callbacks.health import HealthCheck
+from unirae.training.callbacks.kept_memory import KeptMemory
+from unirae.training.callbacks.memory_estimate import MemoryEstimate
+from unirae.training.callbacks.model_checkpoint import ModelCheckpoint
+from unirae.training.callbacks.probe_accuracy import ProbeAccuracy
+from unirae.training.callbacks.progress import RunProgress
+from unirae.training.callbacks.reconstruction_metrics import ReconstructionMetrics
+from unirae.training.callbacks.samples import ReconstructionSamples
+from unirae.training.callbacks.self_description import SelfDescription
+from unirae.training.checkpoint_io import SafeCheckpointIO
+from unirae.training.csv_logger import MetricsCsv
+from unirae.training.datamodule import TrainingData
+from unirae.training.precision import ManualMixedPrecision
+from unirae.training.strategy import GradientAveraging, Sharding
+from unirae.training.tensorboard import TensorBoard
+
+log = get_logger(__name__)
+
+_WORTH_COMPILING = 5000
+"""Steps of a run from which on the seconds that compiling takes hardly matter."""
+_STRATEGIES = {"ddp": GradientAveraging, "fsdp": Sharding}
+
+
+def build_trainer(cfg: Config, *, output_dir: Path) -> pl.Trainer:
+    """Lightning's trainer without its own checkpoints, progress bar and epochs: those are ours."""
+    settings = cfg["trainer"]
+    if settings["deterministic"]:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which torch asks for on CUDA
+        torch.use_deterministic_algorithms(True)
+    devices = _devices(settings)
+    accelerator = _device_type(settings["accelerator"])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(GPU|MPS) available but not used.*")
+        trainer = pl.Trainer(
+            accelerator=settings["accelerator"],
+            devices=devices,
+            num_nodes=settings["num_nodes"],
+            strategy=_strategy(cfg, accelerator, processes=devices * settings["num_nodes"]),
+            max_epochs=-1,
+            max_steps=-1,  # known once the data are: see `limit`
+            log_every_n_steps=settings["log_every_n_steps"],
+            profiler=_profiler(settings["profiler"], output_dir),
+            detect_anomaly=settings["detect_anomaly"],
+            plugins=[SafeCheckpointIO(), *_precision_plugins(settings["precision"], accelerator)],
+            logger=build_loggers(cfg["logger"], output_dir),
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    # Lightning would answer SIGTERM by messages between processes in the middle of a step, and an error after it.
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    trainer.fit_loop.__class__ = _FitLoop
+    return trainer
+
+
+class _FitLoop(FitLoop):
+    """Lightning's, but the callbacks also begin and end where no step is left: one may have work to catch up on."""
+
+    @property
+    def skip(self) -> bool:
+        """Whether to do nothing at all: never."""
+        return False
+
+
+def limit(trainer: pl.Trainer, *, max_steps: int) -> None:
+    """Set the length of the run."""
+    trainer.fit_loop.epoch_loop.max_steps = max_steps
+
+
+def build_loggers(settings: Config, output_dir: Path) -> list[Logger]:
+    """CSV and TensorBoard by default, W&B if asked for."""
+    loggers: list[Logger] = []
+    if settings["csv"]:
+        loggers.append(MetricsCsv(output_dir / "csv/metrics.csv"))
+    if settings["tensorboard"]:
+        loggers.append(TensorBoard(output_dir))
+    if settings["wandb"]:
+        try:
+            from lightning.pytorch.loggers import WandbLogger
+
+            loggers.append(
+                WandbLogger(project=settings["project"], save_dir=output_dir, name=output_dir.name)
+            )
+        except ModuleNotFoundError:
+            raise ConfigError("logger.wandb=true needs W&B: pip install wandb") from None
+    return loggers
+
+
+def build_callbacks(
+    cfg: Config,
+    *,
+    output_dir: Path,
+    experiment: str,
+    data: TrainingData,
+    build_metrics: Callable[[Any], Any],
+    scores: list[str],
+) -> list[pl.Callback]:
+    """What watches the run. Order matters: scores before checkpoints, the stop request last.
+
+    ``build_metrics`` makes what the stage is scored with, from its module: metrics, or in stage 2 feature extractors;
+    ``scores`` are the names of what comes of that.
+    """
+    settings, stage = cfg["callbacks"], cfg["model"]["stage"]
+    callbacks: list[pl.Callback] = [
+        SelfDescription(config=cfg, commit=git_commit()),
+        MemoryEstimate(),
+        KeptMemory(),
+        *([CompiledBlocks()] if cfg["trainer"]["compile"] else []),
+        DataWait(),
+        RunProgress(label=experiment, images_per_step=cfg["data"]["global_batch_size"]),
+    ]
+    if stage == "stage1":
+        callbacks += _of_stage1(cfg, output_dir, data, build_metrics)
+    elif stage == "stage2":
+        callbacks += _of_stage2(cfg, output_dir, data, build_metrics)
+    elif stage == "mae":
+        callbacks.append(
+            EncoderExport(folder=output_dir, data=data.eval_dataset.source.name, seed=cfg["seed"])
+        )
+    elif stage == "linear_probe":
+        callbacks.append(
+            ProbeAccuracy(
+                folder=output_dir / "eval",
+                every_n_steps=_interval(cfg, "probe_accuracy", data.steps_per_epoch),
+                batch_size=settings["probe_accuracy"]["batch_size"],
+            )
+        )
+    if (curves := settings["health_check"]["curves"]) is not None:
+        callbacks.append(_health_check(cfg, curves))
+    keeping = {**settings["model_checkpoint"], **resolve_monitor(cfg, scores)}
+    checkpoints = ModelCheckpoint(folder=output_dir / "checkpoints", **keeping)
+    return [*callbacks, checkpoints, GracefulStop()]
+
+
+def _of_stage1(cfg: Config, output_dir: Path, data: TrainingData, build_metrics: Any) -> list[pl.Callback]:
+    settings, scores = cfg["callbacks"], cfg["callbacks"]["reconstruction_metrics"]
+    return [
+        ReconstructionSamples(
+            folder=output_dir / "samples",
+            sample_every=cfg["model"]["sample_every"],
+            count=settings["samples"]["count"],
+        ),
+        ReconstructionMetrics(
+            build_metrics=build_metrics,
+            folder=output_dir / "eval",
+            every_n_steps=_interval(cfg, "reconstruction_metrics", data.steps_per_epoch),
+            num_samples=scores["num_samples"],
+            batch_size=scores["batch_size"],
+        ),
+    ]
+
+
+def _of_stage2(cfg: Config, output_dir: Path, data: TrainingData, build_metrics: Any) -> list[pl.Callback]:
+    settings, scores = cfg["callbacks"], cfg["callbacks"]["generation_metrics"]
+    folder, every = output_dir / "samples", cfg["model"]["sample_every"]
+    callbacks: list[pl.Callback] = [
+        GenerationSamples(folder=folder, sample_every=every, **settings["samples"])
+    ]
+    if scores["metrics"]:
+        callbacks.append(
+            GenerationMetrics(
+                build_metrics=build_metrics,
+                folder=output_dir / "eval",
+                every_n_steps=_interval(cfg, "generation_metrics", data.steps_per_epoch),
+                **{key: scores[key] for key in ("num_samples", "batch_size", "num_steps", "cfg_scale")},
+            )
+        )
+    return callbacks
+
+
+def _health_check(cfg: Config, curves: str) -> HealthCheck:
+    healthy = read_curves(curves)
+    return HealthCheck(curves=healthy, obstacles=differences(deciding_settings(cfg), healthy.settings))
+
+
+def _interval(cfg: Config, callback: str, steps_per_epoch: int) -> int | None:
+    """Steps between evaluations; given in steps or in epochs."""
+    scores = cfg["callbacks"][callback]
+    steps, epochs = scores["every_n_steps"], scores["every_n_epochs"]
+    if steps is not None and epochs is not None:
+        raise ConfigError(f"callbacks.{callback}: set every_n_steps or every_n_epochs, and the other to null")
+    return steps if epochs is None else max(1, round(epochs * steps_per_epoch))
+
+
+def _devices(settings: Config) -> int:
+    if settings["devices"] != "auto":
+        return int(settings["devices"])
+    if _device_type(settings["accelerator"]) == "cuda":
+        return torch.cuda.device_count()
+    return 1
+
+
+def _device_type(accelerator: str) -> str:
+    if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
+        return "cuda"
+    if accelerator in ("mps", "gpu", "auto") and torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
+
+
+def _strategy(cfg: Config, device_type: str, *, processes: int) -> GradientAveraging | str:
+    name = cfg["trainer"]["strategy"]
+    if name not in _STRATEGIES:
+        raise ConfigError(f"trainer.strategy={name} is unknown; choose {' or '.join(_STRATEGIES)}")
+    if name == "fsdp":
+        _check_sharding(cfg, processes=processes)
+    return _STRATEGIES[name](process_group_backend=_backend(device_type)) if processes > 1 else "auto"
+
+
+def _check_sharding(cfg: Config, *, processes: int) -> None:
+    """Refuse what sharding is not made for, before anything is built."""
+    settings, model = cfg["trainer"], cfg["model"]
+    if model["stage"] != "stage2":
+        raise ConfigError(
+            f"trainer.strategy=fsdp shards the denoiser of stage 2; model.stage={model['stage']} trains small networks "
+            "whole on each device: trainer.strategy=ddp"
+        )
+    if processes == 1:
+        raise ConfigError("trainer.strategy=fsdp needs several devices (trainer.devices, trainer.num_nodes)")
+    if settings["precision"] == "16-mixed":
+        raise ConfigError(
+            "trainer.strategy=fsdp trains in 32-true or bf16-mixed; 16-mixed's gradient scaler is ddp's"
+        )
+
+
+def _backend(device_type: str) -> str:
+    return "nccl" if device_type == "cuda" else "gloo"
+
+
+def resolve_precision(settings: Config, checkpoint: Path | None) -> str:
+    """What ``trainer.precision`` means here; ``auto`` is measured once in a run, and a resumed run keeps the answer."""
+    if settings["precision"] != "auto":
+        return settings["precision"]
+    if checkpoint is not None:
+        return load_tensors(checkpoint)["unirae"]["config"]["trainer"]["precision"]
+    return fastest_precision(_device_type(settings["accelerator"]))
+
+
+def resolve_float32_matmul(settings: Config, checkpoint: Path | None) -> str:
+    """What ``trainer.float32_matmul`` means here; ``auto`` is settled once in a run, like the precision."""
+    wanted = settings["float32_matmul"]
+    if wanted == "auto" and checkpoint is not None:
+        before = load_tensors(checkpoint)["unirae"]["config"]["trainer"]
+        wanted = before.get("float32_matmul", wanted)  # runs of before this setting lack it
+    if wanted == "auto":
+        return fastest_float32_matmul(_device_type(settings["accelerator"]))
+    if wanted not in FLOAT32_MATMUL:
+        raise ConfigError(
+            f"trainer.float32_matmul={wanted} is unknown; choose auto or {', '.join(FLOAT32_MATMUL)}"
+        )
+    return wanted
+
+
+def check_compile(settings: Config, trainer: pl.Trainer) -> None:
+    """Refuse a ``trainer.compile`` that is none, or that cannot be had, before anything is built."""
+    wanted = settings["compile"]
+    if wanted not in ("auto", True, False):
+        raise ConfigError(f"trainer.compile={wanted!r} is unknown; choose auto, true or false")
+    if wanted is True and (problem := compiler_problem(trainer.strategy.root_device)):
+        raise ConfigError(f"trainer.compile=true: torch.compile does not work here ({problem})")
+
+
+def resolve_compile(settings: Config, trainer: pl.Trainer, *, max_steps: int) -> bool:
+    """What ``trainer.compile`` means in a run of that length."""
+    if settings["compile"] != "auto":
+        return settings["compile"]
+    if max_steps < _WORTH_COMPILING:
+        return False
+    if problem := compiler_problem(trainer.strategy.root_device):
+        log.warning("blocks run as they are, which is slower: torch.compile does not work here (%s)", problem)
+        return False
+    return True
+
+
+def _precision_plugins(precision: str, device_type: str) -> list[Any]:
+    if precision == "32-true":
+        return []
+    if precision not in ("bf16-mixed", "16-mixed"):
+        raise ConfigError(
+            f"trainer.precision={precision} is unknown; choose auto, 32-true, bf16-mixed or 16-mixed"
+        )
+    if precision == "16-mixed" and device_type != "cuda":
+        raise ConfigError("trainer.precision=16-mixed (fp16) needs CUDA; use bf16-mixed here")
+    return [ManualMixedPrecision(precision, device_type)]
+
+
+def _profiler(name: str | None, output_dir: Path) -> Any:
+    from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
+
+    known = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+    if name is None:
+        return None
+    if name not in known:
+        raise ConfigError(f"trainer.profiler={name} is unknown; choose simple or advanced")
+    return known[name](dirpath=output_dir, filename="profile")

@@ -1,0 +1,144 @@
+"""``evaluate.py`` on a checkpoint of ours: the commands for its stage, by their own names."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from unirae.core.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    from unirae.app.evaluate import Options
+    from unirae.evaluation.scores.record import Scores
+
+
+_ENCODER = ("encoder", "encoder_kind", "encoder_name")
+"""Options that are of no checkpoint, which has an encoder of its own."""
+
+
+def checkpoint_kind(spec: str) -> str | None:
+    """``stage1`` or ``stage2`` where ``spec`` is a checkpoint file or the folder of a run; None where it is neither.
+
+    Raises:
+        WeightsError: it is a checkpoint of another kind, or none of ours.
+    """
+    from unirae.models.checkpoints.model_folder import is_model_folder
+    from unirae.models.checkpoints.opening import read_checkpoint
+
+    path = Path(spec).expanduser()
+    is_file = path.is_file() and path.suffix in (".ckpt", ".pt", ".pth")
+    if not is_file and not (path / "checkpoints").is_dir() and not is_model_folder(path):
+        return None
+    kind = read_checkpoint(path, kind=("stage1", "stage2", "mae", "linear_probe"))["unirae"]["kind"]
+    if kind not in ("stage1", "stage2"):
+        raise WeightsError(
+            f"{spec} is a checkpoint of kind {kind!r}; autoencoders and generators have scores here"
+        )
+    return kind
+
+
+def score_checkpoint(options: "Options", kind: str) -> "Scores":
+    """Reconstructions of a stage-1 checkpoint, or samples of one of stage 2."""
+    return _reconstructions(options) if kind == "stage1" else _samples(options)
+
+
+def _refuse(options: "Options", names: tuple[str, ...], why: str) -> None:
+    given = [
+        f"--{f.name}" for f in fields(options) if f.name in names and getattr(options, f.name) != f.default
+    ]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: {why}")
+
+
+def _reconstructions(options: "Options") -> "Scores":
+    from unirae.app import eval_rfid
+    from unirae.app.inputs.images import is_reference_file
+
+    why = "a stage-1 checkpoint reconstructs the images of --reference, cropped to its own size"
+    others = (
+        "images_split",
+        "reference_split",
+        "size",
+        "reference_samples",
+        "is_order",
+        "cache",
+        "verify_contents",
+    )
+    _refuse(options, (*others, *_ENCODER), why)
+    reference = None if options.reference is None else str(Path(options.reference).expanduser())
+    is_file = reference is not None and is_reference_file(reference)
+    if reference is not None and not is_file:
+        _check_originals(reference)
+    own = eval_rfid.Options(
+        checkpoint=Path(options.images).expanduser(),
+        data=None if is_file else reference,
+        reference=Path(str(reference)) if is_file else None,
+        num_samples=options.num_samples,
+        batch_size=options.batch_size,
+        metrics=options.metrics or eval_rfid.Options.metrics,
+        inception_weights=options.inception_weights,
+        lpips_weights=options.lpips_weights,
+        encoder_weights=options.encoder_weights,
+        use_ema=options.use_ema,
+        output=options.output,
+        precision=options.precision,
+        device=options.device,
+        num_workers=options.num_workers,
+        num_threads=options.num_threads,
+        seed=options.seed,
+        confidence=options.confidence,
+        resamples=options.resamples,
+    )
+    return eval_rfid.run(own)
+
+
+def _check_originals(reference: str) -> None:
+    """Refuse what can be compared with, but not reconstructed.
+
+    Raises:
+        ConfigError: neither a name in ``configs/data`` nor a folder.
+    """
+    from unirae.app.config.targets import data_names
+
+    if reference in data_names() or Path(reference).is_dir():
+        return
+    raise ConfigError(
+        f"--reference {reference}: a stage-1 checkpoint reconstructs the validation images of "
+        f"{', '.join(data_names())} or of a folder, and takes a file of "
+        "make_reference.py --purpose reconstruction beside its own; images in an npz or on a hub must "
+        "first be written into a folder"
+    )
+
+
+def _samples(options: "Options") -> "Scores":
+    from unirae.app import eval_fid
+    from unirae.app.evaluate import DEFAULT_METRICS
+    from unirae.app.inputs.sampler_options import SamplingOptions
+
+    _refuse(options, ("images_split", "size", "lpips_weights", *_ENCODER), "not of samples of a checkpoint")
+    own = options.reference in (None, "data")
+    sampling = {field.name: getattr(options, field.name) for field in fields(SamplingOptions)}
+    if own and options.reference_split not in (None, "train", "val"):
+        raise ConfigError(
+            f"--reference_split {options.reference_split}: of the checkpoint's own data there are train and val"
+        )
+    return eval_fid.run(
+        eval_fid.Options(
+            **sampling,
+            checkpoint=Path(options.images).expanduser(),
+            reference=options.reference or "data",
+            reference_split=None if own else options.reference_split,
+            split=cast('Literal["train", "val"] | None', options.reference_split) if own else None,
+            reference_samples=options.reference_samples,
+            num_samples=50_000 if options.num_samples is None else options.num_samples,
+            metrics=options.metrics or DEFAULT_METRICS,
+            inception_weights=options.inception_weights,
+            encoder_weights=options.encoder_weights,
+            output=options.output,
+            num_workers=options.num_workers,
+            is_order=options.is_order,
+            confidence=options.confidence,
+            resamples=options.resamples,
+            cache=options.cache,
+            verify_contents=options.verify_contents,
+        )
+    )

@@ -1,0 +1,1 @@
+"""A command's beginning and end: options, logging, one-line errors, devices, progress."""

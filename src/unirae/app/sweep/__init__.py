@@ -1,0 +1,1 @@
+"""A sweep over samplers: its options, its folder, its table and plot."""

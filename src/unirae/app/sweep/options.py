@@ -1,0 +1,109 @@
+"""The options of a sweep over samplers, and the grid that they mean."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unirae.app import eval_fid
+from unirae.app.config.schema.kinds import NotNegative, OutputFolder, Steps
+from unirae.app.inputs.sampler_options import CommonSamplingOptions, Solver
+from unirae.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unirae.evaluation.results.guidance_grid import Point
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(eval_fid.ScoringOptions, CommonSamplingOptions):
+    """Which guidance, how many steps, which average? Scores the product of all lists.
+
+    Each point's result goes into a file of its own, as eval_fid.py writes it; a repeated command goes on where the
+    last one stopped, and the lists may grow. Writes table.csv, table.md and plot.png. Run it under torchrun to use
+    several devices; the scores stay the same.
+    """
+
+    checkpoint: Path
+    """A stage-2 checkpoint, or the folder of a run."""
+    cfg_scale: tuple[NotNegative, ...] = (1.0, 1.5, 2.0, 3.0)
+    """Strengths of guidance: by the same network without label, or by --guide_checkpoint. 1 is without."""
+    guidance_interval: tuple[str, ...] = ("0,1",)
+    """LOW,HIGH: guide only between these (shifted) times; 0 is data, 1 is noise."""
+    num_steps: tuple[Steps, ...] = (50,)
+    """Points of the time grid."""
+    solver: tuple[Solver, ...] = ("euler",)
+    """How the velocities are integrated (docs/sampling.md)."""
+    ema_decay: tuple[str, ...] = ("main",)
+    """Averages of the weights by their decays, of those that the checkpoint holds; main, or raw for none."""
+    output_dir: OutputFolder | None = None
+    """Where results, tables and plot go. Default: eval/sweep in the checkpoint's run folder."""
+
+
+def points_of(options: Options, *, weights: str) -> "list[Point]":
+    """The grid of one average.
+
+    Raises:
+        ConfigError: an interval, a scale, a number of steps or a solver that cannot work.
+    """
+    from unirae.evaluation.results.guidance_grid import grid
+
+    for name, values, least in (("cfg_scale", options.cfg_scale, 0.0), ("num_steps", options.num_steps, 2)):
+        wrong = [value for value in values if not least <= value < float("inf")]
+        if wrong or not values:
+            raise ConfigError(f"--{name} {' '.join(map(str, wrong))}: give numbers from {least:g} up")
+    if options.trunk_every > 1 and "dopri5" in options.solver:
+        raise ConfigError(
+            f"--trunk_every {options.trunk_every} is for fixed steps; leave dopri5 out of --solver"
+        )
+    return grid(
+        weights=[weights],
+        solvers=options.solver,
+        num_steps=options.num_steps,
+        intervals=[parse_interval(text) for text in options.guidance_interval],
+        cfg_scales=options.cfg_scale,
+    )
+
+
+def metric_names(options: Options) -> list[str]:
+    """The words of ``--metrics``."""
+    return [name.strip() for name in options.metrics.split(",")]
+
+
+def parse_interval(text: str) -> tuple[float, float]:
+    """``0.1,0.9``.
+
+    Raises:
+        ConfigError: it is no such pair.
+    """
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not 0 <= low <= high <= 1:
+        raise ConfigError(
+            f"--guidance_interval {text}: each is LOW,HIGH with 0 <= LOW <= HIGH <= 1, as in 0,1 0.1,0.9"
+        )
+    return low, high
+
+
+def weights_options(text: str) -> dict[str, Any]:
+    """What one of ``--ema_decay`` means to the sampler.
+
+    Raises:
+        ConfigError: neither a number nor a word that is known.
+    """
+    if text in ("main", "raw"):
+        return {"use_ema": text == "main"}
+    try:
+        return {"ema_decay": float(text)}
+    except ValueError:
+        raise ConfigError(f"--ema_decay {text}: give decays such as 0.9995, main, or raw") from None
+
+
+def sampler_options(options: Options, average: dict[str, Any]) -> eval_fid.Options:
+    """The sweep's options as those of ``eval_fid.py``, at the defaults of what is swept."""
+    shared = {
+        field.name: getattr(options, field.name)
+        for group in (eval_fid.ScoringOptions, CommonSamplingOptions)
+        for field in fields(group)
+    }
+    return eval_fid.Options(checkpoint=options.checkpoint, **shared, **average)

@@ -1,0 +1,1 @@
+"""Judges of generated images beside the usual scores."""

@@ -1,0 +1,1 @@
+"""Loops over images: reading, encoding, scoring, hashes."""

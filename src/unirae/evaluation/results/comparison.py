@@ -1,0 +1,236 @@
+"""Two results of an evaluation side by side: which is better, and whether that can be said at all.
+
+A difference counts where it is larger than twice its standard error, √(se_a² + se_b²). That takes the two noises to be
+independent; where images share their noise seeds or their originals the true noise is smaller, so it is an upper bound.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from unirae.core.records import Difference, differences
+from unirae.data.content import without_paths
+from unirae.evaluation.results.comparability import (
+    NOT_RECORDED,
+    Standing,
+    same_images,
+    same_input,
+    same_order,
+    standing,
+)
+from unirae.evaluation.results.result_file import Result
+from unirae.evaluation.results.score_families import family
+
+Outcome = Literal[
+    "A better",
+    "B better",
+    "equal",
+    "within noise",
+    "noise unknown",
+    "reproducibility problem",
+    "not comparable",
+    "comparability unknown",
+]
+
+NOISE_FACTOR = 2.0
+"""Standard errors of a difference that chance is taken to reach: about 95 %."""
+
+_EQUAL = 1e-6
+"""Relative difference below which two values are equal: another order of summation."""
+_HIDDEN = (
+    *("metrics", "reference"),  # compared score by score
+    *("images.content_sha256", "images.duplicates", "images.count", "images.sampler.times"),  # these follow
+    *("made_with.checkpoint", "made_with.versions", "tried"),
+)
+"""Settings that are not listed as differences."""
+_MACHINE = ("device", "versions", "made_with", "images.sampler.device")
+"""Settings that explain other last digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreComparison:
+    """One score of two results.
+
+    Attributes:
+        difference: B − A.
+        noise: what chance would make of it, in 95 of 100 cases; None if unknown.
+        why: what the outcome rests on, or what would have to be done.
+        remarks: what a reader must know beside it.
+    """
+
+    name: str
+    a: float
+    b: float
+    difference: float
+    noise: float | None
+    outcome: Outcome
+    why: list[str]
+    remarks: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Everything there is to say of two results.
+
+    Attributes:
+        only_in_a, only_in_b: scores that the other result lacks.
+        differences: settings that differ: usually what is compared.
+        remarks: on the two as a whole.
+    """
+
+    a: Result
+    b: Result
+    scores: list[ScoreComparison]
+    only_in_a: list[str]
+    only_in_b: list[str]
+    differences: list[Difference]
+    remarks: list[str]
+
+    def as_record(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {
+            "a": str(self.a.file),
+            "b": str(self.b.file),
+            "scores": {
+                score.name: {k: v for k, v in vars(score).items() if k != "name"} for score in self.scores
+            },
+            "only_in_a": self.only_in_a,
+            "only_in_b": self.only_in_b,
+            "differences": {d.name: {"a": d.first, "b": d.second} for d in self.differences},
+            "remarks": self.remarks,
+            "warnings": {"a": self.a.warnings, "b": self.b.warnings},
+        }
+
+
+def compare(a: Result, b: Result) -> Comparison:
+    """Every score that both results have.
+
+    Raises:
+        ConfigError: one of a name that no score of ours has.
+    """
+    different = _differing_settings(a, b)
+    return Comparison(
+        a=a,
+        b=b,
+        scores=[_score(name, a, b, different) for name in a.metrics if name in b.metrics],
+        only_in_a=[name for name in a.metrics if name not in b.metrics],
+        only_in_b=[name for name in b.metrics if name not in a.metrics],
+        differences=different,
+        remarks=[*_shared_noise(a, b), *_unexplained(a, b, different)],
+    )
+
+
+def noise_of_difference(first: float | None, second: float | None) -> float | None:
+    """:data:`NOISE_FACTOR` standard errors of the difference of two scores; None if either's is unknown."""
+    return None if first is None or second is None else NOISE_FACTOR * math.hypot(first, second)
+
+
+def _score(name: str, a: Result, b: Result, different: list[Difference]) -> ScoreComparison:
+    found = standing(name, a, b)
+    values = a.metrics[name], b.metrics[name]
+    noise = noise_of_difference(a.standard_error(name), b.standard_error(name))
+    if found.reasons:
+        outcome, why = "not comparable", found.reasons
+    elif found.unknown:
+        outcome, why = "comparability unknown", _if_alike(name, values, noise, found)
+    elif same_input(name, a, b) and not _equal(*values):
+        machine = [d for d in different if _is_machine(d)]
+        outcome, why = "reproducibility problem", [_disagreement(machine)]
+    else:
+        outcome, why = _verdict(name, values, noise)
+    return ScoreComparison(
+        name=name,
+        a=values[0],
+        b=values[1],
+        difference=values[1] - values[0],
+        noise=noise,
+        outcome=outcome,
+        why=why,
+        remarks=[*found.remarks, *_other_order(name, a, b, values)],
+    )
+
+
+def _other_order(name: str, a: Result, b: Result, values: tuple[float, float]) -> list[str]:
+    unknown = family(name).ordered and same_images(a, b) and not same_order(name, a, b)
+    if not unknown or _equal(*values):
+        return []
+    return [
+        "both are of the same images; whether in the same order is not known, and this score depends on it"
+    ]
+
+
+def _verdict(name: str, values: tuple[float, float], noise: float | None) -> tuple[Outcome, list[str]]:
+    if _equal(*values):
+        return "equal", []
+    if noise is None:
+        asked_for = family(name).frechet
+        return "noise unknown", [
+            "repeat both with --confidence bootstrap" if asked_for else "no standard error of it was recorded"
+        ]
+    if abs(values[1] - values[0]) <= noise:
+        return "within noise", []
+    a_better = (values[0] < values[1]) == (family(name).better == "lower")
+    return ("A better" if a_better else "B better"), []
+
+
+def _if_alike(name: str, values: tuple[float, float], noise: float | None, found: Standing) -> list[str]:
+    """What was not recorded, and what could be said if it were the same."""
+    outcome, _ = _verdict(name, values, noise)
+    return [*found.unknown, f"if that is the same in both: {outcome}"]
+
+
+def _equal(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=_EQUAL)
+
+
+def _disagreement(machine: list[Difference]) -> str:
+    where = "; ".join(f"{d.name}: {d.first} in A, {d.second} in B" for d in machine)
+    return f"the same images, reference and parameters gave different values ({where or 'on the same kind of machine'})"
+
+
+def _differing_settings(a: Result, b: Result) -> list[Difference]:
+    found = differences(
+        {"count": a.count, **a.settings}, {"count": b.count, **b.settings}, missing=NOT_RECORDED
+    )
+    return [d for d in found if not _below(d.name, _HIDDEN)]
+
+
+def _is_machine(different: Difference) -> bool:
+    return _below(different.name, _MACHINE)
+
+
+def _below(name: str, parents: tuple[str, ...]) -> bool:
+    return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
+
+
+def _shared_noise(a: Result, b: Result) -> list[str]:
+    """Where the two share what chance decides, part of the noise cancels in the difference."""
+    kinds = [result.images.get("kind") for result in (a, b)]
+    if kinds[0] != kinds[1] or same_images(a, b):
+        return []
+    bound = "part of their noise cancels in the difference, so the noise stated is an upper bound"
+    if kinds[0] == "reconstruction" and _originals(a) == _originals(b) is not None:
+        return [f"both reconstruct the same originals; {bound}"]
+    if kinds[0] == "linear probe" and without_paths(a.reference) == without_paths(b.reference):
+        return [f"both classify the same images; {bound}"]
+    seeds = [result.sampler.get("seed") for result in (a, b)]
+    if seeds[0] is not None and seeds[0] == seeds[1]:
+        return [f"both sampled with seed {seeds[0]}, image by image from the same noise; {bound}"]
+    return []
+
+
+def _originals(result: Result) -> Any:
+    return result.reference.get("content_sha256")
+
+
+def _unexplained(a: Result, b: Result, different: list[Difference]) -> list[str]:
+    """Different images although everything that decides them is the same."""
+    known = all("checkpoint_sha256" in {**r.images, **r.sampler} for r in (a, b))
+    hashes = [result.images.get("content_sha256") for result in (a, b)]
+    if not known or None in hashes or hashes[0] == hashes[1] or not all(map(_is_machine, different)):
+        return []
+    where = "; ".join(f"{d.name}: {d.first} in A, {d.second} in B" for d in different)
+    return [
+        "reproducibility problem: the same checkpoint and settings gave different images "
+        f"({where or 'on the same kind of machine'})"
+    ]

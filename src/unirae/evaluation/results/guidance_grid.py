@@ -1,0 +1,155 @@
+"""A grid of samplers, the scores at its points, and what can be said of the best one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from unirae.evaluation.results.comparison import noise_of_difference
+from unirae.evaluation.results.result_file import Result
+from unirae.evaluation.results.score_families import family
+
+ALWAYS = (0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Point:
+    """A sampler.
+
+    Attributes:
+        weights: which average of the network: ``EMA 0.9995``, or ``raw``.
+        guidance_interval: (lowest, highest) time with guidance; all times where the scale is 1, which is without.
+    """
+
+    weights: str
+    solver: str
+    num_steps: int
+    guidance_interval: tuple[float, float]
+    cfg_scale: float
+
+    def __post_init__(self) -> None:
+        if self.cfg_scale == 1.0:  # then nothing depends on it
+            object.__setattr__(self, "guidance_interval", ALWAYS)
+
+    @property
+    def interval_text(self) -> str:
+        """``0.1-0.9``; a dash without guidance."""
+        low, high = self.guidance_interval
+        return "-" if self.cfg_scale == 1.0 else f"{low:g}-{high:g}"
+
+    def __str__(self) -> str:
+        guidance = (
+            "no guidance" if self.cfg_scale == 1.0 else f"cfg {self.cfg_scale:g} in {self.interval_text}"
+        )
+        return f"{guidance}, {self.solver} {self.num_steps}, {self.weights}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A point of the grid with its result."""
+
+    point: Point
+    result: Result
+
+
+def grid(
+    *,
+    weights: Sequence[str],
+    solvers: Sequence[str],
+    num_steps: Sequence[int],
+    intervals: Sequence[tuple[float, float]],
+    cfg_scales: Sequence[float],
+) -> list[Point]:
+    """The product, in this order; each point once, although intervals share the one without guidance."""
+    points = [
+        Point(weights=w, solver=solver, num_steps=steps, guidance_interval=interval, cfg_scale=scale)
+        for w, solver, steps, interval, scale in product(weights, solvers, num_steps, intervals, cfg_scales)
+    ]
+    return list(dict.fromkeys(points))
+
+
+def point_of(sampler: dict[str, Any]) -> Point:
+    """From the sampler's record in a result."""
+    low, high = sampler["guidance_interval"]
+    return Point(
+        weights=sampler["weights"],
+        solver=sampler["solver"],
+        num_steps=sampler["num_steps"],
+        guidance_interval=(low, high),
+        cfg_scale=sampler["cfg_scale"],
+    )
+
+
+def best(scored: Sequence[Scored], name: str) -> Scored:
+    """The point with the best value of a score, the first of equal ones."""
+    sign = 1.0 if family(name).better == "lower" else -1.0
+    return min(scored, key=lambda s: sign * s.result.metrics[name])
+
+
+def within_noise(scored: Sequence[Scored], name: str) -> list[Scored]:
+    """The points whose score the best one's does not exceed by more than the noise; without the best itself.
+
+    Those of unknown noise are not among them.
+    """
+    top = best(scored, name)
+    found = []
+    for other in scored:
+        noise = noise_of_difference(top.result.standard_error(name), other.result.standard_error(name))
+        difference = abs(other.result.metrics[name] - top.result.metrics[name])
+        if other is not top and noise is not None and difference <= noise:
+            found.append(other)
+    return found
+
+
+def remarks(scored: Sequence[Scored], name: str) -> list[str]:
+    """What a reader of the best point must know: how sure it is, and whether the optimum may lie outside the grid."""
+    top, said = best(scored, name), []
+    if len(scored) > 1:
+        said += _of_noise(scored, name)
+    for axis, step in (("cfg_scale", "scales"), ("num_steps", "numbers of steps")):
+        values = sorted({getattr(s.point, axis) for s in scored})
+        value = getattr(top.point, axis)
+        if len(values) == 1 or value not in (values[0], values[-1]):
+            continue
+        if axis == "cfg_scale" and value == 1.0:  # guidance only hurts; below 1 lies nothing to try
+            continue
+        end = "largest" if value == values[-1] else "smallest"
+        said.append(
+            f"the best {name} lies at the edge of the grid, the {end} {axis} {value:g}: try {step} beyond it"
+        )
+    return said
+
+
+def _of_noise(scored: Sequence[Scored], name: str) -> list[str]:
+    errors = [s.result.standard_error(name) for s in scored]
+    if unknown := errors.count(None):
+        where = "" if unknown == len(errors) else f" at {unknown} of {len(errors)} points"
+        hint = "; repeat the sweep with --confidence bootstrap" if family(name).frechet else ""
+        return [f"the noise of {name} is not known{where}, so the best may be so by chance{hint}"]
+    close = within_noise(scored, name)
+    if not close:
+        return []
+    shown = "; ".join(str(s.point) for s in close[:3]) + (
+        f"; and {len(close) - 3} more" if len(close) > 3 else ""
+    )
+    return [
+        f"{name} of {len(close)} other point{'s' if len(close) > 1 else ''} is within the noise of the best ({shown}); "
+        "more samples would tell them apart. The noise is an upper bound, since all points share their seeds"
+    ]
+
+
+def lines(scored: Sequence[Scored], axis: str) -> dict[Point, list[Scored]]:
+    """Points that differ along ``axis`` alone, in its order; the one without guidance is on the line of every interval.
+
+    Returns:
+        by a point that stands for its line, with the axis's value set to a constant.
+    """
+    guided = [s.point for s in scored if s.point.cfg_scale != 1.0]
+    intervals = {p.guidance_interval for p in guided} or {ALWAYS}
+    found: dict[Point, list[Scored]] = {}
+    for s in scored:
+        for interval in sorted(intervals) if s.point.cfg_scale == 1.0 else [s.point.guidance_interval]:
+            fixed = {"cfg_scale": 0.0} if axis == "cfg_scale" else {axis: 0}
+            key = replace(s.point, **{"guidance_interval": interval, **fixed})
+            found.setdefault(key, []).append(s)
+    return {key: sorted(of, key=lambda s: getattr(s.point, axis)) for key, of in sorted(found.items())}

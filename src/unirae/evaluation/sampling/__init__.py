@@ -1,0 +1,1 @@
+"""From labels and a seed to images."""

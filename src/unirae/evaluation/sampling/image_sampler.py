@@ -1,0 +1,151 @@
+"""Images by number: what sampling, scoring and the pictures of a run share.
+
+The network always sees exactly ``batch_size`` images: a short batch is filled up with the images that would follow,
+which are dropped. So which kernels run, and the steps of an adaptive solver, depend neither on how many images were
+asked for nor on the number of processes; and a folder of samples can grow without its files changing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from unirae.core.distributed import gather
+from unirae.core.errors import ConfigError
+from unirae.core.images import to_uint8
+from unirae.evaluation.passes.reading import Precision
+from unirae.evaluation.sampling.sampler import (
+    SamplerSettings,
+    choose_labels,
+    decoder_for,
+    guided_velocity,
+    sample_batch,
+)
+from unirae.models.denoisers.base import Denoiser
+from unirae.models.rae import RAE
+
+LabelSampling = Literal["equal", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelRule:
+    """Which label the image of a number gets.
+
+    Attributes:
+        num_classes: of the network; 0 is without labels.
+        sampling: ``equal`` goes round the classes, ``random`` draws by (seed, number).
+        given: labels to go round instead.
+    """
+
+    num_classes: int
+    sampling: LabelSampling = "equal"
+    seed: int = 0
+    given: tuple[int, ...] = ()
+
+    def __call__(self, indices: Int64[Tensor, " b"]) -> Int64[Tensor, " b"]:
+        """The labels of images."""
+        if self.given:
+            return torch.tensor(self.given, device=indices.device)[indices % len(self.given)]
+        return choose_labels(indices, num_classes=self.num_classes, sampling=self.sampling, seed=self.seed)
+
+    def describe(self) -> dict[str, Any]:
+        """For the record: balanced labels give a lower score than random ones (recipe, trap 2)."""
+        if self.given:
+            return {"label_sampling": "given", "labels": list(self.given)}
+        return {"label_sampling": self.sampling if self.num_classes else "none", "labels": None}
+
+
+def spread_labels(count: int, num_classes: int) -> tuple[int, ...]:
+    """``count`` labels that go round the classes, or are spread over them where there are more classes."""
+    if num_classes <= count:
+        return tuple(i % num_classes for i in range(count)) if num_classes else ()
+    return tuple(i * num_classes // count for i in range(count))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSampler:
+    """A network, its autoencoder and a sampler as a function from numbers to images.
+
+    Attributes:
+        dit, rae, guide: in eval mode, on one device; the RAE needs no encoder.
+        labels: of each number.
+        batch_size: images that the network sees at once. Another one changes the last digits.
+        precision: of network and decoder; the state of the solver stays float32.
+        evaluations: filled while sampling with how often the network was asked in a batch.
+    """
+
+    dit: Denoiser
+    rae: RAE
+    settings: SamplerSettings
+    labels: LabelRule
+    seed: int = 0
+    batch_size: int = 32
+    precision: Precision = "fp32"
+    guide: Denoiser | None = None
+    evaluations: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size={self.batch_size} must be at least 1")
+        nobody = torch.zeros(0, dtype=torch.int64)
+        guided_velocity(
+            self.dit, nobody, self.settings, self.guide
+        )  # refuses what cannot be, before long work
+
+    def __call__(self, indices: Int64[Tensor, " b"]) -> UInt8[Tensor, "b 3 H W"]:
+        """The images of consecutive numbers, on the device of the numbers; a function of them and the settings.
+
+        Raises:
+            ConfigError: labels or settings that this network cannot follow.
+            NonFiniteError: the network or the decoder gives NaN or infinity.
+        """
+        return torch.cat([self._batch(part) for part in indices.split(self.batch_size)])
+
+    @cached_property
+    def decoder(self) -> RAE:
+        """The RAE with the network's statistics; comparing them takes a hash, so once."""
+        return decoder_for(self.dit, self.rae)
+
+    def _batch(self, indices: Int64[Tensor, " b"]) -> UInt8[Tensor, "b 3 H W"]:
+        made = sample_batch(
+            self.dit,
+            self.decoder,
+            indices=indices,
+            labels=self.labels,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            settings=self.settings,
+            guide=self.guide,
+            precision=self.precision,
+        )
+        self.evaluations.add(made.evaluations)
+        return to_uint8(made.images)
+
+    def evaluations_of_all(self, before: Sequence[int] = ()) -> list[int]:
+        """How often the networks were asked in a batch, over all processes: one number, or [fewest, most]."""
+        counts = set(before).union(*gather(self.evaluations))
+        return sorted({min(counts), max(counts)}) if counts else []
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that decides the images beside the weights, plain values."""
+        return {
+            **self.settings.describe(),
+            "times": self.settings.times(self.dit),
+            "trained_time_shift": self.dit.time_shift,
+            "guidance": self._guidance(),
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "precision": self.precision,
+            "latent_shape": list(self.dit.latent_shape),
+            "size_px": list(self.rae.output_size),
+            **self.labels.describe(),
+        }
+
+    def _guidance(self) -> str:
+        if self.guide is not None:
+            return "autoguidance"
+        return "none" if self.settings.cfg_scale == 1.0 else "classifier-free"

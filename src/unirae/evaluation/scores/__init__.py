@@ -1,0 +1,1 @@
+"""Scores of reconstructions, of generated images and of stored ones."""

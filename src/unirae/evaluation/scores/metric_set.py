@@ -1,0 +1,173 @@
+"""From the names of scores to the metrics that compute them, with their networks loaded."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unirae.core.errors import ConfigError
+from unirae.core.io import state_sha256
+from unirae.evaluation.scores.reconstruction import PREFIX, ReconstructionMetrics
+from unirae.metrics.base import PairMetric
+from unirae.metrics.extractors import RESERVED_NAMES, EncoderExtractor, FeatureExtractor
+from unirae.metrics.inception_score import Order
+from unirae.metrics.pixel import mean_distance, mean_psnr, mean_ssim
+from unirae.metrics.resampling import Confidence
+from unirae.metrics.set_metrics import (
+    ENCODER_METRIC,
+    INCEPTION_METRICS,
+    SetMetric,
+    encoder_metric,
+    inception_metrics,
+)
+from unirae.models.encoders.base import Encoder
+
+PAIR_METRICS = ("psnr", "ssim", "lpips")
+SET_METRICS = (*INCEPTION_METRICS, ENCODER_METRIC)
+"""Of a set of images, most of them against a reference."""
+RECONSTRUCTION_METRICS = ("rfid", "rfd", *PAIR_METRICS, *SET_METRICS)
+"""Of an autoencoder; ``rfid`` is ``fid`` of the reconstructions against the originals, by its usual name."""
+_RECONSTRUCTION_NAMES = {"rfid": "fid", "rfd": ENCODER_METRIC}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSources:
+    """Where the networks of the metrics come from, and what is asked of them beside their names.
+
+    Attributes:
+        encoder: the extractor behind ``fd``, see :func:`encoder_extractor`.
+        confidence: for Fréchet distances.
+        is_order: of the images in the Inception Score's parts.
+        options: what precedes ``inception_weights`` where the user sets it; for error messages.
+    """
+
+    device: torch.device | str = "cpu"
+    inception_weights: str | Path = "hub"
+    lpips_weights: str | Path = "hub"
+    encoder: FeatureExtractor | None = None
+    confidence: Confidence | None = None
+    is_order: Order = "shuffled"
+    options: str = "--"
+
+
+_USUAL = MetricSources()
+
+
+def build_set_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> list[SetMetric]:
+    """The metrics behind the scores called ``names``, of :data:`SET_METRICS`.
+
+    ``fd`` compares features of the encoder, and its score is called ``fd_<encoder>``; with random Inception weights
+    ``fid`` is called ``fid_random_inception``, and the others alike.
+
+    Raises:
+        ConfigError: an unknown name, one named twice, or ``fd`` without an encoder.
+        WeightsError: Inception's weights are missing.
+    """
+    check_names(names, SET_METRICS)
+    if ENCODER_METRIC in names and sources.encoder is None:
+        raise ConfigError(
+            "the metric fd compares features of an encoder, and none is at hand (when training on cached latents it is "
+            "not loaded: use fid alone, or score the checkpoint afterwards with src/eval_fid.py)"
+        )
+    metrics: list[SetMetric] = []
+    if any(name in INCEPTION_METRICS for name in names):
+        from unirae.metrics.inception import InceptionExtractor
+
+        inception = InceptionExtractor(
+            weights=sources.inception_weights,
+            device=sources.device,
+            option=f"{sources.options}inception_weights",
+        )
+        metrics += inception_metrics(
+            names, inception, confidence=sources.confidence, is_order=sources.is_order
+        )
+    if ENCODER_METRIC in names and sources.encoder is not None:
+        metrics.append(encoder_metric(sources.encoder, confidence=sources.confidence))
+    return metrics
+
+
+def build_reconstruction_metrics(
+    names: Sequence[str], sources: MetricSources = _USUAL
+) -> ReconstructionMetrics:
+    """The metrics behind the scores called ``names``, of :data:`RECONSTRUCTION_METRICS`.
+
+    ``rfd`` is the Fréchet distance in the features of the encoder, and its score is called ``rfd_<encoder>``.
+
+    Raises:
+        ConfigError: an unknown name, one named twice, or ``rfd`` without an encoder.
+        WeightsError: a network's weights are missing.
+    """
+    check_names(names, RECONSTRUCTION_METRICS)
+    plain = {name: _RECONSTRUCTION_NAMES.get(name, name) for name in names if name not in PAIR_METRICS}
+    if len(set(plain.values())) < len(plain):
+        raise ConfigError(
+            f"metrics={','.join(names)}: rfid and fid, rfd and fd are the same here; name one of them"
+        )
+    of_sets = build_set_metrics(list(plain.values()), sources) if plain else []
+    labels = {name: label for metric in of_sets for name, label in metric.labels.items()}
+    of_pairs = [pair_metric(name, sources) for name in names if name in PAIR_METRICS]
+    return ReconstructionMetrics(
+        of_sets=of_sets,
+        of_pairs=of_pairs,
+        names={labels[own]: f"{PREFIX if name != own else ''}{labels[own]}" for name, own in plain.items()},
+    )
+
+
+def pair_metric(name: str, sources: MetricSources = _USUAL) -> PairMetric:
+    """One of :data:`PAIR_METRICS`."""
+    if name != "lpips":
+        return {"psnr": mean_psnr, "ssim": mean_ssim}[name](sources.device)
+    from unirae.nn.lpips import build_lpips
+
+    # Random weights only when asked for, and then in the score's name.
+    weights = sources.lpips_weights
+    network = build_lpips(weights=weights, option=f"{sources.options}lpips_weights").to(sources.device).eval()
+    return mean_distance(
+        "lpips_random" if weights == "random" else "lpips",
+        network,
+        {
+            "network": "VGG-16, LPIPS 0.1",
+            "weights": str(weights),
+            "sha256": state_sha256(network.state_dict()),
+        },
+        sources.device,
+    )
+
+
+def encoder_extractor(encoder: Encoder, input_size: tuple[int, int] | None = None) -> EncoderExtractor:
+    """Mean-pooled features of one of our encoders, named by its kind (``mae``) or, if generic, by model.
+
+    Args:
+        input_size: (height, width) that images are resized to, as :attr:`RAE.encoder_input_size`.
+    """
+    identity = encoder.identity
+    generic = identity.kind in ("generic_hf", "timm")
+    name = re.sub(r"[^a-z0-9]+", "_", Path(identity.name).name.lower()) if generic else identity.kind
+    if name in RESERVED_NAMES:
+        name = f"encoder_{name}"
+    return EncoderExtractor(
+        encoder=encoder,
+        name=f"random_{name}" if identity.weights == "random" else name,
+        identity={
+            "kind": identity.kind,
+            "source": identity.source,
+            "sha256": identity.sha256,
+            "pixel_mean": list(identity.pixel_mean),
+            "pixel_std": list(identity.pixel_std),
+        },
+        input_size=input_size,
+    )
+
+
+def check_names(names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse what is no name of a score.
+
+    Raises:
+        ConfigError: an unknown name, one named twice, or none at all.
+    """
+    unknown = [name for name in names if name not in known]
+    if unknown or not names or len(set(names)) != len(names):
+        misspelt = f"; unknown: {', '.join(unknown)}" if unknown else ""
+        raise ConfigError(f"metrics={','.join(names)}: give some of {', '.join(known)}, each once{misspelt}")

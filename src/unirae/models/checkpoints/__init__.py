@@ -1,0 +1,1 @@
+"""Opening what training wrote, and the folders that models are exported to."""

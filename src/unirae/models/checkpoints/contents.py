@@ -1,0 +1,69 @@
+"""What a checkpoint says of its networks, and whole contents for networks that did not come from a run of ours."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from unirae.models.denoisers.base import Denoiser
+from unirae.models.denoisers.build import describe_denoiser
+from unirae.models.rae import RAE
+
+
+def describe_rae(rae: RAE) -> dict[str, Any]:
+    """The architecture, the encoder's identity (and its weights where nothing else can give them), the statistics."""
+    return {
+        "rae": rae.spec(),
+        "encoder_state": rae.encoder.state_dict() if rae.encoder.identity.embedded else None,
+        "latent_stats": rae.stats.to_dict(),
+    }
+
+
+def rae_content(
+    rae: RAE, *, config: dict[str, Any], origin: dict[str, Any], weights: str = "ema"
+) -> dict[str, Any]:
+    """The content of a stage-1 checkpoint for an autoencoder from elsewhere.
+
+    Args:
+        config: ``model`` and ``data`` as a run's configuration has them.
+        origin: where it came from, and the ``version`` of unirae that converted it.
+        weights: "ema" or "model": whether they are an average; it cannot be seen.
+    """
+    about = {"kind": "stage1", **_made_elsewhere(config, origin, weights), **describe_rae(rae)}
+    return {"unirae": about, "state_dict": {f"ema.{k}": t for k, t in rae.decoder.state_dict().items()}}
+
+
+def dit_content(
+    denoiser: Denoiser,
+    *,
+    rae_reference: dict[str, Any],
+    class_names: Sequence[str],
+    config: dict[str, Any],
+    origin: dict[str, Any],
+    sampling: dict[str, Any] | None,
+    ema_decay: float | None = None,
+    weights: str = "ema",
+) -> dict[str, Any]:
+    """The content of a stage-2 checkpoint for a diffusion transformer from elsewhere, with its latents' statistics.
+
+    Args:
+        rae_reference: how the checkpoint names its autoencoder, see ``loading_dit.rae_of_dit``.
+        sampling: the settings that its images are made with by default, of
+            :class:`~unirae.evaluation.sampling.sampler.SamplerSettings`, and ``guide``, the folder of a guide.
+        ema_decay: of the weights, where it is known.
+        weights: as in :func:`rae_content`.
+    """
+    about = {
+        "kind": "stage2",
+        **_made_elsewhere(config, origin, weights),
+        "dit": describe_denoiser(denoiser),
+        "latent_stats_info": denoiser.latent_stats.info,
+        "rae": rae_reference,
+        "class_names": list(class_names),
+        "ema": {"ema": ema_decay},
+        "sampling": sampling,
+    }
+    return {"unirae": about, "state_dict": {f"ema.{k}": t for k, t in denoiser.state_dict().items()}}
+
+
+def _made_elsewhere(config: dict[str, Any], origin: dict[str, Any], weights: str) -> dict[str, Any]:
+    made = {"version": origin["version"], "commit": None, "step": None, "config": config, "origin": origin}
+    return {**made, "exported_weights": weights}

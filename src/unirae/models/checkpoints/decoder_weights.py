@@ -1,0 +1,90 @@
+"""Weights of a decoder alone, from wherever one was trained: ours or the official code's."""
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unirae.core.errors import WeightsError
+from unirae.core.io import load_tensors
+from unirae.core.log import get_logger
+from unirae.core.strict import load_strictly
+from unirae.models.checkpoints.model_folder import WEIGHTS, is_model_folder
+from unirae.models.checkpoints.opening import find_checkpoint, read_checkpoint, weights_of
+from unirae.models.decoder import ViTDecoder
+from unirae.models.interop.official.files import read_weights
+from unirae.models.interop.official.names import decoder_from_official, split_rae
+
+log = get_logger(__name__)
+
+
+def initialise_decoder(decoder: ViTDecoder, path: str | Path) -> None:
+    """Start ``decoder`` from the averaged weights of a checkpoint of ours, or from an official decoder's.
+
+    Where it decodes another grid of tokens, the trained positions are interpolated to it, as everything else fits.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another kind, or its decoder has other sizes.
+    """
+    state = read_decoder(path)
+    expected = decoder.positions.shape
+    if "positions" in state and state["positions"].shape[1] != expected[1]:
+        grid = _grid(path, state["positions"])
+        state = {**state, "positions": interpolate_positions(state["positions"], grid, decoder.grid)}
+        log.info("%s: its positions are of %d×%d tokens; interpolated to %d×%d", path, *grid, *decoder.grid)
+    try:
+        load_strictly(decoder, state, what=f"decoder ({path})")
+    except WeightsError as error:
+        sizes = decoder.architecture
+        raise WeightsError(
+            f"{error}. The model has a decoder of width {sizes['width']}, depth {sizes['depth']}, for tokens of "
+            f"{sizes['token_dim']}; give the sizes that the file was trained with (model/decoder=…) and its encoder"
+        ) from None
+    log.info("the decoder starts from %s", path)
+
+
+def read_decoder(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a trained decoder under our names.
+
+    Raises:
+        WeightsError: see :func:`initialise_decoder`.
+    """
+    if is_official(path):
+        decoder, _ = split_rae(read_weights(Path(path).expanduser()), what=str(path))
+        return decoder_from_official(decoder)
+    return weights_of(read_checkpoint(path, kind="stage1"), "ema")
+
+
+def is_official(path: str | Path) -> bool:
+    """Whether a file holds weights of the official code, rather than a checkpoint of ours.
+
+    Raises:
+        WeightsError: there is nothing, or it is damaged.
+    """
+    file = find_checkpoint(path)
+    if file.name == WEIGHTS and is_model_folder(file.parent):
+        return False
+    if file.suffix == ".safetensors":
+        return True
+    content = load_tensors(file)
+    return not (isinstance(content, dict) and "unirae" in content)
+
+
+def interpolate_positions(positions: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """Learned positions [1, 1 + rows·columns, d] of another grid, bicubically; the class token's stays."""
+    token, patches = positions[:, :1], positions[:, 1:]
+    maps = patches.transpose(1, 2).unflatten(2, grid)
+    maps = F.interpolate(maps, size=target, mode="bicubic", align_corners=False)
+    return torch.cat([token, maps.flatten(2).transpose(1, 2)], dim=1)
+
+
+def _grid(path: str | Path, positions: Tensor) -> tuple[int, int]:
+    if not is_official(path):
+        rows, columns = read_checkpoint(path, kind="stage1")["unirae"]["rae"]["decoder"]["grid"]
+        return int(rows), int(columns)
+    side = math.isqrt(positions.shape[1] - 1)
+    if side * side != positions.shape[1] - 1:
+        raise WeightsError(f"{path}: {positions.shape[1]} positions are no square grid and a class token")
+    return side, side

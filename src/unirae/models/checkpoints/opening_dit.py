@@ -1,0 +1,96 @@
+"""Opening what stage 2 wrote: the diffusion transformer, and the autoencoder that decodes its latents."""
+
+from pathlib import Path
+from typing import Any
+
+from unirae.core.errors import WeightsError
+from unirae.models.checkpoints.model_folder import part
+from unirae.models.checkpoints.opening import naming_file, rae_from_checkpoint, read_checkpoint, weights_of
+from unirae.models.checkpoints.random_rae import random_rae
+from unirae.models.denoisers.base import Denoiser
+from unirae.models.denoisers.build import denoiser_from_description
+from unirae.models.latent_stats import LatentStats
+from unirae.models.rae import RAE
+
+
+def load_dit(path: str | Path, *, ema: bool = True, ema_decay: float | None = None) -> Denoiser:
+    """The diffusion transformer of a stage-2 checkpoint, in eval mode on the CPU, with its latents' statistics.
+
+    Args:
+        path: a checkpoint file or the folder of a run.
+        ema: take the averaged weights; False takes the raw ones.
+        ema_decay: which average, where several were kept; None takes the main one.
+
+    Raises:
+        WeightsError: see :func:`~unirae.models.checkpoints.opening.read_checkpoint`; or there is no such average.
+    """
+    return dit_from_checkpoint(read_checkpoint(path, kind="stage2"), ema=ema, ema_decay=ema_decay)
+
+
+def dit_from_checkpoint(
+    content: dict[str, Any], *, ema: bool = True, ema_decay: float | None = None
+) -> Denoiser:
+    """As :func:`load_dit`, from what ``read_checkpoint`` gave."""
+    about = content["unirae"]
+    with naming_file(content):
+        state = weights_of(content, _average(about["ema"], ema_decay) if ema else "dit")
+        denoiser = denoiser_from_description(about["dit"], state, stats_info=about["latent_stats_info"])
+    return denoiser.eval().requires_grad_(False)
+
+
+def _average(kept: dict[str, float], decay: float | None) -> str:
+    if decay is None:
+        return "ema"
+    for name, kept_decay in kept.items():
+        if kept_decay == decay:
+            return name
+    raise WeightsError(
+        f"ema_decay={decay}: the checkpoint holds averages of decay {', '.join(map(str, kept.values()))}"
+    )
+
+
+def rae_of_dit(
+    content: dict[str, Any],
+    *,
+    file: Path,
+    rae: str | Path | None = None,
+    encoder_weights: str | None = None,
+    with_encoder: bool = True,
+) -> RAE:
+    """The autoencoder that a stage-2 checkpoint was trained on, with the statistics of its latents.
+
+    Args:
+        content: what ``read_checkpoint(file)`` gave.
+        file: the stage-2 checkpoint; the autoencoder's path is relative to it.
+        rae: where the autoencoder lies now, if not where the checkpoint says.
+        encoder_weights: where its encoder's weights lie, if not where its checkpoint says.
+        with_encoder: False leaves the encoder out, where only decoding is wanted.
+
+    Raises:
+        WeightsError: it is missing, or not the one that the checkpoint was trained on.
+    """
+    reference = content["unirae"]["rae"]
+    if rae is None and reference["path"] is None:
+        with naming_file(content):
+            found, where = random_rae(**reference["recipe"]), "its recipe"
+    else:
+        where = str(rae) if rae is not None else str((file.parent / reference["path"]).resolve())
+        try:
+            found = rae_from_checkpoint(
+                read_checkpoint(where, kind="stage1"),
+                encoder_weights=encoder_weights,
+                with_encoder=with_encoder,
+            )
+        except WeightsError as error:
+            raise WeightsError(
+                f"the autoencoder of {file}: {error}. Say where it is with --rae PATH"
+            ) from None
+    if found.fingerprint != reference["fingerprint"]:
+        raise WeightsError(
+            f"the autoencoder at {where} is not the one that {file} was trained on: fingerprint "
+            f"{found.fingerprint[:12]}…, recorded {reference['fingerprint'][:12]}…. Give that one with --rae PATH"
+        )
+    with naming_file(content):
+        kept = part(weights_of(content, "ema"), "latent_stats")
+        stats = LatentStats(**kept, info=content["unirae"]["latent_stats_info"])
+    return found.with_stats(stats)

@@ -1,0 +1,65 @@
+"""From a description to a diffusion transformer: a configuration's, or a checkpoint's."""
+
+from inspect import signature
+from typing import Any
+
+from torch import Tensor
+
+from unirae.core.errors import ConfigError
+from unirae.core.strict import load_strictly
+from unirae.flow.prediction import Prediction
+from unirae.models.denoisers.base import Denoiser
+from unirae.models.denoisers.dit import DiT
+from unirae.models.denoisers.dit_dh import DiTDH
+from unirae.models.latent_stats import LatentStats
+
+KINDS: dict[str, type[Any]] = {"dit": DiT, "dit_dh": DiTDH}
+"""Plain diffusion transformer, and the one with a wide head."""
+
+
+def build_denoiser(kind: str, **arguments: Any) -> Denoiser:
+    """A new network of a kind of :data:`KINDS`.
+
+    Raises:
+        ConfigError: an unknown kind or argument, or a missing one.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"model.dit.kind={kind!r} is unknown; choose one of {', '.join(KINDS)}")
+    try:
+        signature(KINDS[kind]).bind(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"model.dit ({kind}): {error}") from None
+    return KINDS[kind](**arguments)
+
+
+def describe_denoiser(denoiser: Denoiser) -> dict[str, Any]:
+    """Everything but tensors that :func:`denoiser_from_description` needs; plain values."""
+    kind = next(kind for kind, cls in KINDS.items() if isinstance(denoiser, cls))
+    return {
+        "kind": kind,
+        "architecture": denoiser.architecture,
+        "time_shift": denoiser.time_shift,
+        "prediction": denoiser.prediction.value,
+    }
+
+
+def denoiser_from_description(
+    description: dict[str, Any], state: dict[str, Tensor], *, stats_info: dict[str, Any] | None = None
+) -> Denoiser:
+    """The network of a checkpoint, with the statistics of its latents.
+
+    Raises:
+        WeightsError: the tensors do not fit.
+    """
+    stats = LatentStats(
+        **{name: state.get(f"latent_stats.{name}") for name in ("mean", "var", "eps")}, info=stats_info
+    )
+    denoiser = build_denoiser(
+        description["kind"],
+        **description["architecture"],
+        time_shift=description["time_shift"],
+        prediction=description.get("prediction", Prediction.VELOCITY),  # checkpoints of before had no other
+        latent_stats=stats,
+    )
+    load_strictly(denoiser, state, what="DiT")
+    return denoiser

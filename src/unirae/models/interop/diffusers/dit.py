@@ -1,0 +1,193 @@
+"""A diffusion transformer and its autoencoder as a pipeline of diffusers, and the transformer back.
+
+    pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+    images = pipe([207, 360], guidance_scale=1.4, guidance_interval=(0.0, 0.9)).images
+
+The folder runs without this package: the code in it is made from our modules when it is written
+(:mod:`unirae.models.interop.standalone`). Reading runs none of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.io import write_folder
+from unirae.core.strict import load_strictly, raise_on_differences
+from unirae.models.checkpoints.pairing import decoder_for
+from unirae.models.denoisers.base import Denoiser
+from unirae.models.denoisers.build import build_denoiser, describe_denoiser
+from unirae.models.interop.diffusers.config import CLASS, DIFFUSERS_VERSION, WITH_POSITIONS, read_config
+from unirae.models.interop.diffusers.files import read_weights, write_config, write_weights
+from unirae.models.interop.diffusers.index import PIPELINE, checked_defaults
+from unirae.models.interop.diffusers.rae_export import (
+    EncoderNames,
+    autoencoder_config,
+    has_diffusers_positions,
+    write_autoencoder,
+)
+from unirae.models.interop.standalone import standalone_source
+from unirae.models.latent_stats import LatentStats
+from unirae.models.rae import RAE
+
+TRANSFORMER = "RAETransformer"
+_PARTS = "unirae.models.interop.diffusers.parts"
+_NETWORK, _STATISTICS = "network.", {"latents_mean": "mean", "latents_var": "var"}
+_TRANSFORMER_KEYS = {"kind", "architecture", "time_shift", "latent_stats", "prediction"}
+
+
+def save_dit_pipeline(
+    denoiser: Denoiser,
+    rae: RAE,
+    folder: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    encoder_names: EncoderNames = "installed",
+) -> Path:
+    """Write a folder for ``DiffusionPipeline.from_pretrained``; all of it, or nothing.
+
+    The autoencoder in it is diffusers' own AutoencoderRAE where that computes the decoder's positions and builds the
+    encoder, and else a subclass that keeps both.
+
+    Args:
+        rae: which decodes the latents; its statistics must be the denoiser's, or absent.
+        folder: a new one.
+        class_names: one for each class, so that a call may give names.
+        defaults: of a call: num_inference_steps, guidance_scale, guidance_interval, time_grid.
+        encoder_names: see :func:`~unirae.models.interop.diffusers.rae_export.save_rae_as_diffusers`.
+
+    Raises:
+        ConfigError: diffusers cannot build this autoencoder; or names or defaults that do not fit.
+        WeightsError: the autoencoder has other latents, or was opened without its encoder.
+        UserError: the folder exists or cannot be written.
+    """
+    decoder = decoder_for(denoiser, rae)
+    vae_config = autoencoder_config(decoder, own_encoder=True)
+    as_theirs = has_diffusers_positions(decoder) and vae_config.encoder_config is None
+    vae_class = CLASS if as_theirs else WITH_POSITIONS
+    index = {
+        "_class_name": ["pipeline", PIPELINE],
+        "_diffusers_version": DIFFUSERS_VERSION,
+        "id2label": _id2label(class_names, denoiser),
+        "defaults": checked_defaults(defaults or {}),
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "transformer": ["unirae_transformer", TRANSFORMER],
+        "vae": ["diffusers", CLASS] if vae_class == CLASS else ["unirae_autoencoder", WITH_POSITIONS],
+    }
+
+    def fill(new: Path) -> None:
+        for part in ("scheduler", "transformer", "vae"):
+            (new / part).mkdir()
+        write_config(new / "model_index.json", index)
+        _write_code(new / "pipeline.py", "pipeline")
+        write_config(new / "scheduler/scheduler_config.json", _SCHEDULER)
+        _write_code(new / "transformer/unirae_transformer.py", "transformer")
+        _write_transformer(denoiser, new / "transformer")
+        if vae_class == WITH_POSITIONS:
+            _write_code(new / "vae/unirae_autoencoder.py", "autoencoder")
+        write_autoencoder(decoder, vae_config, new / "vae", class_name=vae_class, encoder_names=encoder_names)
+
+    return write_folder(folder, fill)
+
+
+_SCHEDULER = {
+    "_class_name": "FlowMatchEulerDiscreteScheduler",
+    "_diffusers_version": DIFFUSERS_VERSION,
+    "num_train_timesteps": 1000,
+    "shift": 1.0,
+}
+"""Euler's step alone: the pipeline hands it the shifted times, whose one owner is the transformer."""
+
+
+def dit_from_diffusers_pipeline(folder: str | Path, *, variant: str | None = None) -> Denoiser:
+    """The diffusion transformer of a folder that :func:`save_dit_pipeline` wrote, in eval mode, bit by bit.
+
+    The autoencoder is in ``vae``, for :func:`~unirae.models.interop.diffusers.rae.rae_from_diffusers`.
+
+    Raises:
+        WeightsError: it is no such folder, or files are missing or damaged, or tensors do not fit.
+        ConfigError: an architecture that we do not have.
+    """
+    folder = Path(folder).expanduser()
+    where = folder / "transformer" if (folder / "transformer").is_dir() else folder
+    content = read_config(where, hint="give the folder of a pipeline that save_dit_pipeline wrote")
+    found = content.get("_class_name")
+    if found != TRANSFORMER:
+        raise WeightsError(
+            f"{where / 'config.json'} is of {found}; only a {TRANSFORMER}, as save_dit_pipeline writes it, is ours"
+        )
+    values: dict[str, Any] = {"prediction": "velocity"}  # which folders of before did not say
+    values |= {key: value for key, value in content.items() if not key.startswith("_")}
+    if values.keys() != _TRANSFORMER_KEYS:
+        different = ", ".join(sorted(values.keys() ^ _TRANSFORMER_KEYS))
+        raise ConfigError(f"{where / 'config.json'}: missing or unknown {different}")
+    _check_types(values, where / "config.json")
+    tensors = read_weights(where, variant=variant)
+    about = dict(values["latent_stats"] or {})
+    wanted = {name for name, of in _STATISTICS.items() if about.get(of) is not None}
+    others = {key for key in tensors if not key.startswith(_NETWORK)}
+    raise_on_differences(TRANSFORMER, missing=wanted - others, unexpected=others - wanted, mismatched=set())
+    stats = LatentStats(
+        **{_STATISTICS[name]: tensors[name] for name in wanted}, eps=about.get("eps"), info=about.get("info")
+    )
+    try:
+        denoiser = build_denoiser(
+            values["kind"],
+            **values["architecture"],
+            time_shift=values["time_shift"],
+            prediction=values["prediction"],
+            latent_stats=stats,
+        )
+    except (ConfigError, TypeError, ValueError) as error:
+        raise ConfigError(f"{where / 'config.json'} describes no network of ours: {error}") from None
+    state = {key.removeprefix(_NETWORK): tensor for key, tensor in tensors.items() if key not in others}
+    state |= {f"latent_stats.{name}": tensor for name, tensor in stats.state_dict().items()}
+    load_strictly(denoiser, state, what=TRANSFORMER)
+    return denoiser.eval().requires_grad_(False)
+
+
+def _check_types(values: dict[str, Any], file: Path) -> None:
+    for key, kinds, what in (
+        ("kind", str, "a text"),
+        ("prediction", str, "velocity or data"),
+        ("architecture", dict, "keys and values"),
+        ("time_shift", int | float, "a number above 0"),
+        ("latent_stats", dict | None, "keys and values, or null"),
+    ):
+        if not isinstance(values[key], kinds) or (key == "time_shift" and not values[key] > 0):
+            raise ConfigError(f"{file}: {key}={values[key]!r} must be {what}")
+
+
+def _write_transformer(denoiser: Denoiser, folder: Path) -> None:
+    stats = denoiser.latent_stats
+    present = {name: getattr(stats, of) for name, of in _STATISTICS.items() if getattr(stats, of) is not None}
+    about = {_STATISTICS[name]: list(tensor.shape) for name, tensor in present.items()}
+    description = describe_denoiser(denoiser)
+    description["latent_stats"] = {**about, "eps": stats.eps, "info": stats.info} if about else None
+    write_config(
+        folder / "config.json",
+        {"_class_name": TRANSFORMER, "_diffusers_version": DIFFUSERS_VERSION, **description},
+    )
+    network = {
+        _NETWORK + key: tensor
+        for key, tensor in denoiser.state_dict().items()
+        if not key.startswith("latent_stats.")
+    }
+    write_weights(folder, network | present)
+
+
+def _write_code(path: Path, part: str) -> None:
+    header = (
+        "Part of a pipeline of diffusers, written by UniRAE from its own modules (MIT licence).\n\n"
+        "Generated: change the modules that the comments name, not this file.\n"
+    )
+    path.write_text(standalone_source(f"{_PARTS}.{part}", header=header))
+
+
+def _id2label(class_names: Sequence[str] | None, denoiser: Denoiser) -> dict[str, str] | None:
+    if class_names is None:
+        return None
+    if len(class_names) != denoiser.num_classes:
+        raise ConfigError(f"{len(class_names)} class_names for a network of {denoiser.num_classes} classes")
+    return {str(number): name for number, name in enumerate(class_names)}

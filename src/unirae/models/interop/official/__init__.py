@@ -1,0 +1,1 @@
+"""Names, configurations and files of the official RAE code."""

@@ -1,0 +1,58 @@
+"""Official stage-1 names: losslessly to ours and back, and clear errors."""
+
+import pytest
+import torch
+
+from tiny_models import tiny_decoder
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.models.denoisers.build import build_denoiser
+from unirae.models.interop.official.dit import official_prediction
+from unirae.models.interop.official.names import decoder_from_official, decoder_to_official, split_rae
+
+
+def test_round_trip_of_our_decoder():
+    state = tiny_decoder().state_dict()
+    official = decoder_to_official(state)
+    assert "decoder_layers.1.attention.attention.query.bias" in official
+    back = decoder_from_official(official)
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[key], state[key]) for key in state)
+
+
+def test_a_whole_official_rae_is_split():
+    whole = {f"decoder.{k}": t for k, t in decoder_to_official(tiny_decoder().state_dict()).items()}
+    whole["encoder.encoder.layernorm_free"] = torch.ones(1)
+    decoder, encoder = split_rae(whole, what="x.pt")
+    assert decoder_from_official(decoder).keys() == tiny_decoder().state_dict().keys()
+    assert encoder.keys() == {"layernorm_free"}
+    for foreign in ("encoder.surprise", "decoder_norm.bias", "optimizer"):
+        with pytest.raises(WeightsError, match=rf"x\.pt holds a whole autoencoder .* 1 tensors .* {foreign}"):
+            split_rae(whole | {foreign: torch.ones(1)}, what="x.pt")
+
+
+def test_what_the_official_code_cannot_predict_is_refused():
+    sizes = {
+        "input_size": 4,
+        "in_channels": 4,
+        "num_classes": 2,
+        "hidden_size": 16,
+        "depth": 1,
+        "num_heads": 2,
+    }
+    assert official_prediction(build_denoiser("dit", **sizes)) == "velocity"
+    with pytest.raises(ConfigError, match="this network predicts data; the official RAE code"):
+        official_prediction(build_denoiser("dit", **sizes, prediction="data"))
+
+
+def test_foreign_keys_are_named():
+    with pytest.raises(WeightsError, match=r"conv1\.weight is no key of an official RAE decoder"):
+        decoder_from_official({"conv1.weight": torch.ones(1)})
+    with pytest.raises(WeightsError, match="no key of our decoder"):
+        decoder_to_official({"conv1.weight": torch.ones(1)})
+
+
+def test_half_a_projection_is_an_error():
+    official = decoder_to_official(tiny_decoder().state_dict())
+    del official["decoder_layers.0.attention.attention.key.bias"]
+    with pytest.raises(WeightsError, match=r"blocks\.0\.attention\.qkv\.bias has only query, value"):
+        decoder_from_official(official)
