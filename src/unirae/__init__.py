@@ -8,8 +8,7 @@ if TYPE_CHECKING:
     from unirae.evaluation.sampling.sampler import sample
     from unirae.metrics.score import score
     from unirae.models.checkpoints.hub import from_hub, push_to_hub
-    from unirae.models.checkpoints.opening import load_rae
-    from unirae.models.checkpoints.opening_dit import load_dit
+    from unirae.models.checkpoints.opening import load_dit, load_rae
     from unirae.models.denoisers.condition import Condition
     from unirae.models.encoders.build import register_encoder
 
@@ -33,7 +32,7 @@ _HOMES = {
     "from_hub": "unirae.models.checkpoints.hub",
     "push_to_hub": "unirae.models.checkpoints.hub",
     "load_rae": "unirae.models.checkpoints.opening",
-    "load_dit": "unirae.models.checkpoints.opening_dit",
+    "load_dit": "unirae.models.checkpoints.opening",
     "register_encoder": "unirae.models.encoders.build",
     "sample": "unirae.evaluation.sampling.sampler",
     "score": "unirae.metrics.score",

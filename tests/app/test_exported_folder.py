@@ -11,7 +11,7 @@ from unirae.app.export import Options, run
 from unirae.core.errors import UserError, WeightsError
 from unirae.core.io import load_tensors, save_tensors
 from unirae.models.checkpoints.hub import from_hub, push_to_hub
-from unirae.models.checkpoints.opening import read_checkpoint
+from unirae.models.checkpoints.reading import read_checkpoint
 
 
 @pytest.fixture

@@ -68,7 +68,8 @@ def write_stage2_checkpoint(
     run: Path, rae_run: Path, *, classes: int = 2, seed: int = 0, step: int = 9
 ) -> Path:
     """Of a DiT with random weights everywhere (a fresh one predicts zero), on the autoencoder of ``rae_run``."""
-    from unirae.models.checkpoints.opening import find_checkpoint, load_rae
+    from unirae.models.checkpoints.opening import load_rae
+    from unirae.models.checkpoints.reading import find_checkpoint
     from unirae.models.denoisers.dit_dh import DiTDH
     from unirae.models.latent_stats import LatentStats
     from unirae.training.optimisation import OptimizerSettings

@@ -13,7 +13,7 @@ from tiny_training import TINY, tiny_config
 from unirae.app.run.trainer import build_trainer
 from unirae.core.errors import ConfigError
 from unirae.core.io import load_tensors
-from unirae.models.checkpoints.opening_dit import load_dit
+from unirae.models.checkpoints.opening import load_dit
 from unirae.training.csv_logger import read_metrics
 
 TRAIN = Path(__file__).parents[2] / "src" / "train.py"

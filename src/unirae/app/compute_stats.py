@@ -63,7 +63,7 @@ def run(options: Options) -> "LatentStats":
     from unirae.core.distributed import is_main, rank
     from unirae.core.io import save_tensors
     from unirae.core.log import get_logger
-    from unirae.models.checkpoints.opening import find_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
 
     cli.quiet_libraries()
     device = pick_device(options.device)

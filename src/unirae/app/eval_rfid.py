@@ -78,7 +78,7 @@ def run(options: Options) -> "ReconstructionScores":
     from unirae.app.shell.tables import show_and_write
     from unirae.core.distributed import is_main, rank
     from unirae.evaluation.passes.reading import spoken_data
-    from unirae.models.checkpoints.opening import find_checkpoint
+    from unirae.models.checkpoints.reading import find_checkpoint
 
     cli.quiet_libraries()
     device = pick_device(options.device)
@@ -101,7 +101,8 @@ def evaluate(options: Options, checkpoint: Path, device: Any) -> "Reconstruction
     from unirae.evaluation.passes.reading import describe_data
     from unirae.evaluation.references.reference_file import read_reference
     from unirae.evaluation.scores.reconstruction import evaluate_reconstruction
-    from unirae.models.checkpoints.opening import rae_from_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.opening import rae_from_checkpoint
+    from unirae.models.checkpoints.reading import read_checkpoint
 
     content = read_checkpoint(checkpoint, kind="stage1")
     about = content["unirae"]

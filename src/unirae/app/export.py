@@ -57,7 +57,7 @@ def run(options: Options) -> Path:
     from unirae.core.log import get_logger
     from unirae.models.checkpoints.hub import push_to_hub
     from unirae.models.checkpoints.model_folder import write_model_folder
-    from unirae.models.checkpoints.opening import find_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
 
     cli.quiet_libraries()
     cli.configure_logging()
@@ -99,7 +99,7 @@ def run(options: Options) -> Path:
 
 def _averaged(content: dict[str, Any], weights: str) -> dict[str, Any]:
     """The content with the wanted weights in the place of the average, and nothing else."""
-    from unirae.models.checkpoints.opening import weights_of
+    from unirae.models.checkpoints.reading import weights_of
 
     stage = {"stage1": "decoder", "stage2": "dit"}[content["unirae"]["kind"]]
     state = weights_of(content, "ema" if weights == "ema" else stage)
@@ -115,8 +115,8 @@ def _with_parts(
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The generator, and what lies inside its folder: the autoencoder, and its guide if it has one."""
     from unirae.models.checkpoints.contents import rae_content
-    from unirae.models.checkpoints.opening import read_checkpoint
-    from unirae.models.checkpoints.opening_dit import rae_of_dit
+    from unirae.models.checkpoints.opening import rae_of_dit
+    from unirae.models.checkpoints.reading import read_checkpoint
 
     about = content["unirae"]
     reference = about["rae"]

@@ -12,8 +12,8 @@ from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
 from unirae.models.checkpoints.contents import dit_content, rae_content
 from unirae.models.checkpoints.model_folder import write_model_folder
-from unirae.models.checkpoints.opening import find_checkpoint, rae_from_checkpoint, read_checkpoint
-from unirae.models.checkpoints.opening_dit import dit_from_checkpoint, rae_of_dit
+from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_from_checkpoint, rae_of_dit
+from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
 from unirae.models.interop.diffusers.dit import dit_from_diffusers_pipeline, save_dit_pipeline
 from unirae.models.interop.diffusers.index import read_index
 from unirae.models.interop.diffusers.rae import rae_from_diffusers

@@ -13,8 +13,8 @@ from unirae.core.errors import ConfigError
 from unirae.core.io import save_tensors, write_folder, write_json
 from unirae.core.log import get_logger
 from unirae.flow.times import SHIFT_BASE
-from unirae.models.checkpoints.opening import find_checkpoint, rae_from_checkpoint, read_checkpoint
-from unirae.models.checkpoints.opening_dit import dit_from_checkpoint, rae_of_dit
+from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_from_checkpoint, rae_of_dit
+from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.encoders.hf import HFEncoder, quiet_transformers
 from unirae.models.interop.official.config import DIT_TARGETS, ENCODERS

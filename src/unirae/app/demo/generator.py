@@ -60,7 +60,7 @@ def open_trained(options: "Options") -> Trained:
     from unirae.app.run.builders import build_dataset
     from unirae.evaluation.passes.image_set import read_all
     from unirae.evaluation.passes.reading import describe_data
-    from unirae.models.checkpoints.opening import read_checkpoint
+    from unirae.models.checkpoints.reading import read_checkpoint
 
     folder = options.output_dir
     data = read_checkpoint(folder / "rae", kind="stage1")["unirae"]["config"]["data"]

@@ -53,7 +53,8 @@ def check_dit_fits(folder: Path) -> None:
     Raises:
         WeightsError: says what to delete.
     """
-    from unirae.models.checkpoints.opening import find_checkpoint, load_rae, read_checkpoint
+    from unirae.models.checkpoints.opening import load_rae
+    from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
 
     if not (folder / "dit/checkpoints/last.ckpt").is_file():
         return

@@ -15,7 +15,8 @@ def score_reconstructions(folder: Path) -> dict[str, Any]:
     """Score both autoencoders and the mean colour on the validation split; draw what they make of it."""
     from unirae.app.run.builders import build_dataset
     from unirae.evaluation.scores.baselines import MeanColour
-    from unirae.models.checkpoints.opening import rae_from_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.opening import rae_from_checkpoint
+    from unirae.models.checkpoints.reading import read_checkpoint
 
     checkpoint = read_checkpoint(folder / "rae", kind="stage1")
     rae = rae_from_checkpoint(checkpoint)

@@ -75,7 +75,8 @@ def find_encoder(
 
 def _of_checkpoint(path: Path, weights: str | None) -> EncoderSource:
     from unirae.core.io import file_sha256
-    from unirae.models.checkpoints.opening import find_checkpoint, load_rae, read_checkpoint
+    from unirae.models.checkpoints.opening import load_rae
+    from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
 
     file = find_checkpoint(path)
     about = read_checkpoint(file, kind=("stage1", "stage2"))["unirae"]
@@ -126,7 +127,7 @@ def _of_weights(source: str, path: Path, kind: str, model_name: str | None) -> E
 
 def _data_of_run(folder: Path) -> dict[str, Any] | None:
     """What an encoder that stage 0 wrote was trained on; its run lies in the same folder."""
-    from unirae.models.checkpoints.opening import find_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
 
     try:
         file = find_checkpoint(folder)

@@ -57,8 +57,8 @@ def open_generator(
     """
     from unirae.app.inputs.labels import parse_labels
     from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule
-    from unirae.models.checkpoints.opening import find_checkpoint, read_checkpoint
-    from unirae.models.checkpoints.opening_dit import dit_from_checkpoint, rae_of_dit
+    from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_of_dit
+    from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
 
     if options.ema_decay is not None and not options.use_ema:
         raise ConfigError("--ema_decay chooses an average, --use_ema false takes none; leave one out")
@@ -170,8 +170,8 @@ def _open_guide(
     path: Path | None, dit: "Denoiser", device: "torch.device", class_names: Sequence[str]
 ) -> "tuple[Denoiser | None, dict[str, Any] | None]":
     from unirae.core.records import different_classes
-    from unirae.models.checkpoints.opening import find_checkpoint, read_checkpoint
-    from unirae.models.checkpoints.opening_dit import dit_from_checkpoint
+    from unirae.models.checkpoints.opening import dit_from_checkpoint
+    from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
 
     if path is None:
         return None, None

@@ -13,9 +13,9 @@ from unirae.data.dataset import ImageDataset
 from unirae.data.source import Source
 from unirae.evaluation.probe.features import PooledEncoder, check_classes
 from unirae.losses.adversarial import discriminator_loss
-from unirae.models.checkpoints.decoder_weights import initialise_decoder
 from unirae.models.encoders.base import Encoder, check_divisible
 from unirae.models.encoders.build import build_encoder
+from unirae.models.interop.decoder_weights import initialise_decoder
 from unirae.models.rae import RAE, as_size, token_grid
 from unirae.training.adversary import Adversary
 from unirae.training.datamodule import TrainingData, TrainingSet

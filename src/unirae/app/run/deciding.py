@@ -69,7 +69,7 @@ def _encoder(key: str, weights: Any) -> dict[str, Any]:
 def _autoencoder(path: Any) -> dict[str, Any]:
     """The settings that the autoencoder of a generator was trained with."""
     from unirae.core.errors import WeightsError
-    from unirae.models.checkpoints.opening import read_checkpoint
+    from unirae.models.checkpoints.reading import read_checkpoint
 
     if path is None:
         return {}

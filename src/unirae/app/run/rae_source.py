@@ -11,10 +11,11 @@ from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
 from unirae.models.checkpoints.contents import rae_content
-from unirae.models.checkpoints.decoder_weights import is_official
 from unirae.models.checkpoints.model_folder import WEIGHTS, is_model_folder, write_model_folder
-from unirae.models.checkpoints.opening import find_checkpoint, rae_from_checkpoint, read_checkpoint
+from unirae.models.checkpoints.opening import rae_from_checkpoint
 from unirae.models.checkpoints.random_rae import random_rae
+from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
+from unirae.models.interop.decoder_weights import is_official
 from unirae.models.rae import RAE
 
 log = get_logger(__name__)

@@ -22,7 +22,7 @@ def checkpoint_kind(spec: str) -> str | None:
         WeightsError: it is a checkpoint of another kind, or none of ours.
     """
     from unirae.models.checkpoints.model_folder import is_model_folder
-    from unirae.models.checkpoints.opening import read_checkpoint
+    from unirae.models.checkpoints.reading import read_checkpoint
 
     path = Path(spec).expanduser()
     is_file = path.is_file() and path.suffix in (".ckpt", ".pt", ".pth")

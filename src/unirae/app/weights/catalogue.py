@@ -135,7 +135,7 @@ def _encoders(config: Config, notes: list[str]) -> Iterator[Need]:
 
 def _encoder_of_stage2(config: Config, notes: list[str]) -> Config:
     """The encoder as the stage-1 checkpoint says, if it is here, else as the configuration has it."""
-    from unirae.models.checkpoints.opening import read_checkpoint
+    from unirae.models.checkpoints.reading import read_checkpoint
 
     node = config["model"]["rae"]
     path = node["pretrained_decoder_path"]

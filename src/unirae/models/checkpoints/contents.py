@@ -45,7 +45,7 @@ def dit_content(
     """The content of a stage-2 checkpoint for a diffusion transformer from elsewhere, with its latents' statistics.
 
     Args:
-        rae_reference: how the checkpoint names its autoencoder, see ``loading_dit.rae_of_dit``.
+        rae_reference: how the checkpoint names its autoencoder, see ``opening.rae_of_dit``.
         sampling: the settings that its images are made with by default, of
             :class:`~unirae.evaluation.sampling.sampler.SamplerSettings`, and ``guide``, the folder of a guide.
         ema_decay: of the weights, where it is known.

@@ -1,105 +1,16 @@
 """Opening what training wrote: a path is enough, because checkpoints describe themselves."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from unirae.core.errors import ConfigError, WeightsError
-from unirae.core.io import load_tensors
-from unirae.models.checkpoints.model_folder import (
-    WEIGHTS,
-    broken_config,
-    is_model_folder,
-    part,
-    read_model_folder,
-)
+from unirae.core.errors import WeightsError
+from unirae.models.checkpoints.model_folder import part
+from unirae.models.checkpoints.random_rae import random_rae
+from unirae.models.checkpoints.reading import find_checkpoint, naming_file, read_checkpoint, weights_of
+from unirae.models.denoisers.base import Denoiser
+from unirae.models.denoisers.build import denoiser_from_description
 from unirae.models.latent_stats import LatentStats
 from unirae.models.rae import RAE
-
-
-def find_checkpoint(path: str | Path) -> Path:
-    """A checkpoint file, given itself, a run's folder (its ``checkpoints/last.ckpt``) or an exported folder.
-
-    Raises:
-        WeightsError: there is none.
-    """
-    path = Path(path).expanduser()
-    if path.is_file():
-        return path
-    last = path / "checkpoints/last.ckpt"
-    if last.is_file():
-        return last
-    if is_model_folder(path):
-        return path / WEIGHTS
-    if broken := broken_config(path):
-        raise WeightsError(broken)
-    if path.is_dir():
-        raise WeightsError(
-            f"{path} holds neither checkpoints/last.ckpt nor an exported model (config.json of unirae and {WEIGHTS}): "
-            "give a run's folder, an exported one, or a checkpoint file"
-        )
-    raise WeightsError(
-        f"no checkpoint at {path}; give a .ckpt file, the folder of a run, or an exported folder"
-    )
-
-
-def read_checkpoint(path: str | Path, *, kind: str | tuple[str, ...]) -> dict[str, Any]:
-    """A checkpoint's content, after checking that it is of the wanted kind (one of them, where several will do).
-
-    Its ``"unirae"`` entry says what it is: kind, version, commit, step, config and the model's description.
-
-    Raises:
-        WeightsError: missing, damaged, from another program, or of another kind.
-    """
-    file = find_checkpoint(path)
-    exported = file.name == WEIGHTS and is_model_folder(file.parent)
-    if file.suffix == ".safetensors" and not exported:
-        if file.name == WEIGHTS and (broken := broken_config(file.parent)):
-            raise WeightsError(broken)
-        raise WeightsError(
-            f"{file} is no checkpoint of unirae: of its safetensors files, {WEIGHTS} lies beside a config.json"
-        )
-    content = read_model_folder(file.parent) if exported else load_tensors(file)
-    about = content.get("unirae") if isinstance(content, dict) else None
-    if not isinstance(about, dict) or "kind" not in about:
-        raise WeightsError(f"{file} is not a checkpoint of unirae")
-    kinds = (kind,) if isinstance(kind, str) else kind
-    if about["kind"] not in kinds:
-        wanted = " or ".join(map(repr, kinds))
-        raise WeightsError(f"{file} is a checkpoint of kind {about['kind']!r}; a {wanted} one is needed here")
-    return Content(content, file=file)
-
-
-class Content(dict[str, Any]):
-    """What :func:`read_checkpoint` gives: a dictionary that knows its file, so that later errors can name it."""
-
-    def __init__(self, content: dict[str, Any], *, file: Path) -> None:
-        super().__init__(content)
-        self.file = file
-
-
-@contextmanager
-def naming_file(content: dict[str, Any]) -> Iterator[None]:
-    """Within this context a network is built from ``content``: what does not fit is an error that names the file.
-
-    The first errors are what constructors make of a description with other keys, types or sizes than they know.
-    """
-    try:
-        yield
-    except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        if not isinstance(content, Content):
-            raise
-        raise WeightsError(
-            f"{content.file}: its description of the model cannot be built ({type(error).__name__}: "
-            f"{str(error).partition(chr(10))[0]})"
-        ) from error
-    except (ConfigError, WeightsError) as error:
-        if not isinstance(content, Content) or str(content.file) in str(error):
-            raise
-        raise type(error)(f"{content.file}: {error}") from None
 
 
 def load_rae(
@@ -115,10 +26,9 @@ def load_rae(
         with_encoder: False leaves the encoder out, where only decoding is wanted.
 
     Raises:
-        WeightsError: see :func:`read_checkpoint`; or the encoder is missing, or not the one it was trained with.
+        WeightsError: see :func:`~unirae.models.checkpoints.reading.read_checkpoint`; or the encoder is missing, or not
+            the one it was trained with.
     """
-    from unirae.models.checkpoints.opening_dit import rae_of_dit  # which builds upon this module
-
     content = read_checkpoint(path, kind=("stage1", "stage2"))
     if content["unirae"]["kind"] == "stage2":
         if not ema:
@@ -143,7 +53,7 @@ def rae_from_checkpoint(
     encoder_weights: str | None = None,
     with_encoder: bool = True,
 ) -> RAE:
-    """As :func:`load_rae`, from what :func:`read_checkpoint` gave."""
+    """As :func:`load_rae`, from what ``read_checkpoint`` gave."""
     about = content["unirae"]
     with naming_file(content):
         rae = RAE.from_spec(
@@ -157,15 +67,84 @@ def rae_from_checkpoint(
     return rae.eval().requires_grad_(False)
 
 
-def weights_of(content: dict[str, Any], name: str) -> dict[str, Tensor]:
-    """The tensors of a network, or of one of its averages.
+def load_dit(path: str | Path, *, ema: bool = True, ema_decay: float | None = None) -> Denoiser:
+    """The diffusion transformer of a stage-2 checkpoint, in eval mode on the CPU, with its latents' statistics.
+
+    Args:
+        path: a checkpoint file or the folder of a run.
+        ema: take the averaged weights; False takes the raw ones.
+        ema_decay: which average, where several were kept; None takes the main one.
 
     Raises:
-        WeightsError: they are not there; exported folders hold the average alone.
+        WeightsError: see :func:`~unirae.models.checkpoints.reading.read_checkpoint`; or there is no such average.
     """
-    found = part(content["state_dict"], name)
-    if not found:
+    return dit_from_checkpoint(read_checkpoint(path, kind="stage2"), ema=ema, ema_decay=ema_decay)
+
+
+def dit_from_checkpoint(
+    content: dict[str, Any], *, ema: bool = True, ema_decay: float | None = None
+) -> Denoiser:
+    """As :func:`load_dit`, from what ``read_checkpoint`` gave."""
+    about = content["unirae"]
+    with naming_file(content):
+        state = weights_of(content, _average(about["ema"], ema_decay) if ema else "dit")
+        denoiser = denoiser_from_description(about["dit"], state, stats_info=about["latent_stats_info"])
+    return denoiser.eval().requires_grad_(False)
+
+
+def _average(kept: dict[str, float], decay: float | None) -> str:
+    if decay is None:
+        return "ema"
+    for name, kept_decay in kept.items():
+        if kept_decay == decay:
+            return name
+    raise WeightsError(
+        f"ema_decay={decay}: the checkpoint holds averages of decay {', '.join(map(str, kept.values()))}"
+    )
+
+
+def rae_of_dit(
+    content: dict[str, Any],
+    *,
+    file: Path,
+    rae: str | Path | None = None,
+    encoder_weights: str | None = None,
+    with_encoder: bool = True,
+) -> RAE:
+    """The autoencoder that a stage-2 checkpoint was trained on, with the statistics of its latents.
+
+    Args:
+        content: what ``read_checkpoint(file)`` gave.
+        file: the stage-2 checkpoint; the autoencoder's path is relative to it.
+        rae: where the autoencoder lies now, if not where the checkpoint says.
+        encoder_weights: where its encoder's weights lie, if not where its checkpoint says.
+        with_encoder: False leaves the encoder out, where only decoding is wanted.
+
+    Raises:
+        WeightsError: it is missing, or not the one that the checkpoint was trained on.
+    """
+    reference = content["unirae"]["rae"]
+    if rae is None and reference["path"] is None:
+        with naming_file(content):
+            found, where = random_rae(**reference["recipe"]), "its recipe"
+    else:
+        where = str(rae) if rae is not None else str((file.parent / reference["path"]).resolve())
+        try:
+            found = rae_from_checkpoint(
+                read_checkpoint(where, kind="stage1"),
+                encoder_weights=encoder_weights,
+                with_encoder=with_encoder,
+            )
+        except WeightsError as error:
+            raise WeightsError(
+                f"the autoencoder of {file}: {error}. Say where it is with --rae PATH"
+            ) from None
+    if found.fingerprint != reference["fingerprint"]:
         raise WeightsError(
-            f"there are no weights named {name!r}: an exported folder holds the averaged ones alone"
+            f"the autoencoder at {where} is not the one that {file} was trained on: fingerprint "
+            f"{found.fingerprint[:12]}…, recorded {reference['fingerprint'][:12]}…. Give that one with --rae PATH"
         )
-    return found
+    with naming_file(content):
+        kept = part(weights_of(content, "ema"), "latent_stats")
+        stats = LatentStats(**kept, info=content["unirae"]["latent_stats_info"])
+    return found.with_stats(stats)

@@ -12,7 +12,7 @@ from unirae.core.io import load_tensors
 from unirae.core.log import get_logger
 from unirae.core.strict import load_strictly
 from unirae.models.checkpoints.model_folder import WEIGHTS, is_model_folder
-from unirae.models.checkpoints.opening import find_checkpoint, read_checkpoint, weights_of
+from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint, weights_of
 from unirae.models.decoder import ViTDecoder
 from unirae.models.interop.official.files import read_weights
 from unirae.models.interop.official.names import decoder_from_official, split_rae
