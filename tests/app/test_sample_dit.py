@@ -17,7 +17,7 @@ from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 from unirae.app.sample_dit import Options, main, run
 from unirae.app.shell.devices import fixed_threads
 from unirae.core.errors import ConfigError, WeightsError
-from unirae.core.io import file_sha256
+from unirae.core.io import file_sha256, load_tensors, save_tensors
 from unirae.evaluation.sampling.image_sampler import ImageSampler
 
 SOURCES = Path(__file__).parents[2] / "src"
@@ -249,6 +249,20 @@ def test_a_guide_replaces_the_missing_label(sample, runs):
     assert settings["guide"]["trained_with"]["step"] == 3
     with pytest.raises(ConfigError, match="a guide must be trained on the same"):
         sample("misfit", guide_checkpoint=runs / "plain", cfg_scale=1.5)
+
+
+@pytest.mark.parametrize("names", [["shape 1", "shape 0"], ["cat", "dog"]])
+def test_a_guide_of_other_classes_is_refused(sample, runs, tmp_path, names):
+    content = load_tensors(runs / "weak/checkpoints/last.ckpt")
+    content["unirae"]["class_names"] = names
+    save_tensors(tmp_path / "guide.ckpt", content)
+    with pytest.raises(
+        WeightsError,
+        match=rf"^the guide .*guide\.ckpt was trained with other classes than the model: {', '.join(names)} there, "
+        r"shape 0, shape 1 here .*a guide must be trained on the same labels$",
+    ):
+        sample("misfit", guide_checkpoint=tmp_path / "guide.ckpt", cfg_scale=1.5)
+    assert not (tmp_path / "misfit").exists()
 
 
 def test_adms_npz(sample):

@@ -118,6 +118,30 @@ def test_hugging_face_data_are_known_by_their_files(folder, tmp_path):
     assert changes(before, after) == ["the contents of the images"]
 
 
+def test_files_that_rows_name_instead_of_holding_are_read(folder, tmp_path, monkeypatch):
+    """Rows with a path and no bytes: the table stays as it is when such a picture changes."""
+    import datasets
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    files = sorted(folder.rglob("*.bmp"))
+    rows = [{"image": {"bytes": None, "path": str(file)}, "label": 0} for file in files]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    parquet.write_table(pa.Table.from_pylist(rows, schema=features.arrow_schema), tmp_path / "rows.parquet")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+    def held():
+        return content_of(HFSource(split="train", data_dir=tmp_path / "rows.parquet", val_fraction=0))
+
+    before = held()
+    invert(files[1], keep_time=True)
+    assert changes(before, held()) == ["the contents of the images"]
+    invert(files[1], keep_time=True)
+    assert held() == before
+    files[2].unlink()
+    assert changes(before, held())[-1] == "which files are missing (none there, 1 here)"
+
+
 def test_one_image_is_known_by_its_pixels(folder):
     def one():
         return content_of(

@@ -2,11 +2,13 @@
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from processes import run_in_processes
@@ -64,6 +66,40 @@ def test_only_the_head_learns_and_the_loss_falls(tmp_path):
     assert not torch.equal(module.ema.average.linear.weight, module.head.linear.weight)
     parameters = [p for p in module.parameters() if p.requires_grad]
     assert sum(p.numel() for p in parameters) == 2 * module.network.width + 2
+
+
+def test_a_run_goes_on_only_with_its_own_classes(tmp_path, caplog):
+    """Renamed classes are refused unless that is insisted on; more of them in any case."""
+
+    def train(steps: int, names: Sequence[str], *overrides: str, checkpoint: Path | None = None) -> None:
+        for number, name in enumerate(names):
+            for split in ("train", "val"):
+                file = tmp_path / f"{'-'.join(names)}/{split}/{name}/0.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (32, 32), (80 * number, 0, 0)).save(file)
+        config = tiny_config(
+            f"trainer.max_steps={steps}",
+            "data.global_batch_size=2",
+            *overrides,
+            output_dir=tmp_path / "run",
+            stage="linear_probe",
+        )
+        data = str(tmp_path / "-".join(names))
+        config["data"]["source"] = {"_target_": "unirae.data.folder.FolderSource", "data_dir": data}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assemble(config, experiment="tiny", checkpoint=checkpoint).fit()
+
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    train(1, ("cat", "dog"))
+    with pytest.raises(
+        ConfigError, match=r"cat, dog there, cat, owl here \(class 1 is dog there.*ckpt_other_labels=true$"
+    ):
+        train(2, ("cat", "owl"), checkpoint=last)
+    train(2, ("cat", "owl"), "ckpt_other_labels=true", checkpoint=last)
+    assert "goes on with other classes than it was trained with: cat, dog there, cat, owl here" in caplog.text
+    with pytest.raises(ConfigError, match=r"2 classes there, 3 here.*needs another network"):
+        train(3, ("cat", "owl", "yak"), "ckpt_other_labels=true", checkpoint=last)
 
 
 def compose_encoder(module: LinearProbe) -> str:

@@ -6,11 +6,14 @@ from collections import namedtuple
 
 import pytest
 import torch
+from PIL import Image
 
 from processes import run_in_processes
 from tiny_latents import SHAPE, pictures, some_stats, tiny_rae
 from unirae.core.errors import ConfigError, DataError, NonFiniteError, WeightsError
 from unirae.core.images import to_float
+from unirae.data.dataset import ImageDataset
+from unirae.data.folder import FolderSource
 from unirae.data.latent_cache import CachedLatents, LatentCache
 from unirae.data.sampler import SampleKey
 from unirae.data.transforms import AdmCenterCrop, AdmCropFlip, ScaleShift
@@ -125,6 +128,25 @@ def test_an_error_half_way_leaves_whole_shards_alone(tmp_path, rae):
     with pytest.raises(DataError, match="no finished latent cache"):
         LatentCache(tmp_path, cache_key(rae, data, dtype="float32"))
     assert len(make(tmp_path, rae)) == 45
+
+
+def test_images_that_change_while_they_are_encoded_are_refused(tmp_path, rae):
+    for number in range(3):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), (50 * number, 0, 0)).save(tmp_path / f"photos/{number}.bmp")
+    source = FolderSource(split="train", data_dir=tmp_path / "photos", val_fraction=0)
+    data = ImageDataset(source=source, transform=AdmCenterCrop(size=32))
+
+    def change(done, total):
+        Image.new("RGB", (32, 32), (255, 0, 0)).save(tmp_path / "photos/1.bmp")
+
+    with pytest.raises(
+        DataError,
+        match=r"^the images changed while they were encoded \(the contents of the images\): remove .*cache and start",
+    ):
+        make(tmp_path / "cache", rae, data, progress=change)
+    with pytest.raises(DataError, match="no finished latent cache"):
+        LatentCache(tmp_path / "cache", cache_key(rae, data, dtype="float32"))
 
 
 def in_process(folder):

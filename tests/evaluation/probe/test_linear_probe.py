@@ -1,16 +1,19 @@
 """The linear probe: heads against scikit-learn and torch's optimizer, the choice of settings, features, the cache."""
 
 import json
+import os
 
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from processes import run_in_processes
 from unirae.core.errors import ConfigError, DataError, NonFiniteError, WeightsError
 from unirae.data.dataset import ImageDataset
+from unirae.data.folder import FolderSource
 from unirae.data.synthetic import SyntheticSource
 from unirae.data.transforms import AdmCenterCrop, ScaleShift
 from unirae.evaluation.probe.features import (
@@ -357,6 +360,51 @@ def test_whatever_features_depend_on_has_a_file_of_its_own(tmp_path):
     for number, (network, data) in enumerate(variants, start=1):
         cached_features(network, data, cache_dir=tmp_path)
         assert len(list((tmp_path / "probe_features").iterdir())) == number
+
+
+@pytest.fixture
+def photos(tmp_path) -> ImageDataset:
+    for number in range(4):
+        file = tmp_path / f"photos/{'ab'[number % 2]}/{number}.bmp"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (50 * number, 0, 0)).save(file)
+    return open_photos(tmp_path)
+
+
+def open_photos(folder) -> ImageDataset:
+    source = FolderSource(split="train", data_dir=folder / "photos", val_fraction=0)
+    return ImageDataset(source=source, transform=AdmCenterCrop(size=8))
+
+
+def brighten(folder):
+    """The same name, size and times, and other pixels."""
+    file = folder / "photos/a/2.bmp"
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(file)
+    os.utime(file, ns=times)
+
+
+def test_features_of_images_that_were_changed_in_place_are_made_anew(tmp_path, photos):
+    network, cache = RawPixels(side_px=8), tmp_path / "cache"
+    before = cached_features(network, photos, cache_dir=cache)
+    brighten(tmp_path)
+    after = cached_features(network, open_photos(tmp_path), cache_dir=cache)
+    assert (after.values != before.values).any(1).tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]  # a/0, a/2, b/1, b/3
+    assert float(after.values[1].max()) == 1.0
+    assert len(list((cache / "probe_features").iterdir())) == 2
+
+
+def test_features_of_images_that_change_meanwhile_are_not_kept(tmp_path, photos, caplog):
+    cached_features(
+        RawPixels(side_px=8), photos, cache_dir=tmp_path / "cache", progress=lambda *_: brighten(tmp_path)
+    )
+    assert "the features are not kept: the images changed while they were computed" in caplog.text
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_damaged_cache_file_is_named(tmp_path):
