@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 # Exact versions that were tested, on the Python they were tested with; drop it with `make CONSTRAINTS=`.
 CONSTRAINTS ?= -c constraints.txt
 
+# The default tests run in one process per core, eight at most; `make test WORKERS=0` runs them in one.
+WORKERS ?= auto
+TESTS := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
+
 BESIDE := $(if $(AGAINST),--against $(AGAINST))
 
 .PHONY: demo test test-slow test-gpu check bench format clean help
@@ -25,8 +29,8 @@ $(VENV)/installed-dev: $(VENV)/installed
 demo: $(VENV)/installed  ## train encoder, autoencoder and generator on the bundled images, sample, write outputs/demo/report.html
 	$(BIN)/unirae demo
 
-test: $(VENV)/installed-dev  ## the default tests: CPU, offline, minutes
-	$(BIN)/pytest
+test: $(VENV)/installed-dev  ## the default tests: CPU, offline, minutes; one process per core or WORKERS=N
+	$(TESTS)
 
 test-slow: $(VENV)/installed-dev  ## the slow tests: the smoke experiment, the demo
 	$(BIN)/pytest -m slow --timeout 3000
@@ -39,7 +43,7 @@ check: $(VENV)/installed-dev  ## formatting, lint, types, layers, then the defau
 	$(BIN)/ruff check src tests tools benchmarks
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(TESTS)
 
 bench: $(VENV)/installed-dev  ## measure beside the official code: make bench AGAINST=DIR; with CHECK=1 compare with the committed results
 	failed=; \
