@@ -47,7 +47,7 @@ check: $(VENV)/installed-dev  ## formatting, lint, types, layers, then the defau
 
 bench: $(VENV)/installed-dev  ## measure beside the official code: make bench AGAINST=DIR; with CHECK=1 compare with the committed results
 	failed=; \
-	for run in "stage1 $(BESIDE)" "stage2 $(BESIDE)" "autoencoder $(BESIDE)" "sampling $(BESIDE)" "solvers $(BESIDE)" \
+	for run in "training_stage1 $(BESIDE)" "training_stage2 $(BESIDE)" "autoencoder $(BESIDE)" "sampling $(BESIDE)" "solvers $(BESIDE)" \
 		"evaluation --images 300 --rounds 1" "evaluation --extractor projection --rounds 5" data memory; do \
 		set -- $$run; script=$$1; shift; \
 		$(BIN)/python benchmarks/$$script.py "$$@" $(if $(CHECK),--check) || failed="$$failed $$script"; \

@@ -67,7 +67,7 @@ def train(lap: Lap, *overrides: str) -> None:
     from unirae.app.config.composition import compose
     from unirae.app.run.assembly import assemble
     from unirae.core.hardware import map_large_blocks
-    from unirae.training.callbacks.events import callbacks_of
+    from unirae.training.events import callbacks_of
 
     class Pacer(pl.Callback):
         def on_train_batch_start(self, *_: Any) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import autoencoder
 import cases
 import sampling
-import stage1
-import stage2
+import training_stage1
+import training_stage2
 import where_time_goes
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,11 @@ KINDS = dict(
 
 def results() -> list[dict[str, Any]]:
     """Those of the cases that were measured against the reference, in the order of the scripts."""
-    names = [case.name for script in (stage1, stage2, autoencoder, sampling) for case in script.CASES]
+    names = [
+        case.name
+        for script in (training_stage1, training_stage2, autoencoder, sampling)
+        for case in script.CASES
+    ]
     files = [cases.RESULTS / f"{name}.json" for name in names]
     found = [json.loads(file.read_text()) for file in files if file.is_file()]
     return [result for result in found if result["ratios"]]

@@ -17,8 +17,8 @@ from typing import Any
 import cases
 import ours
 import paced
-import stage1
-import stage2
+import training_stage1
+import training_stage2
 
 KINDS = {
     "products of matrices": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
@@ -120,7 +120,7 @@ def main() -> None:
                 for name, precision in (("bf16", "bf16-mixed"), ("fp32", "32-true"))
             },
         }
-        for case in (*stage1.CASES, stage2.CASES[1])
+        for case in (*training_stage1.CASES, training_stage2.CASES[1])
     }
     result = {
         "steps": found,

@@ -41,8 +41,8 @@ def benchmarks(tmp_path, monkeypatch):
         "sampling",
         "sides",
         "solvers",
-        "stage1",
-        "stage2",
+        "training_stage1",
+        "training_stage2",
         "where_time_goes",
     ):
         sys.modules.pop(name, None)
@@ -226,10 +226,12 @@ def test_every_script_has_cases_of_functions_that_both_sides_have(benchmarks):
     import one_gpu
     import ours
     import sampling
-    import stage1
-    import stage2
+    import training_stage1
+    import training_stage2
 
-    found = [case for script in (stage1, stage2, autoencoder, sampling) for case in script.CASES]
+    found = [
+        case for script in (training_stage1, training_stage2, autoencoder, sampling) for case in script.CASES
+    ]
     assert len({case.name for case in found}) == len(found) == 12
     assert not {case.name for case in one_gpu.CASES} & {case.name for case in found}
     for case in [*found, *one_gpu.CASES]:

@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from unirae.core.version import __version__
+
 if TYPE_CHECKING:
     from unirae.app.run.from_python import train
     from unirae.evaluation.sampling.sampler import sample
@@ -11,8 +13,6 @@ if TYPE_CHECKING:
     from unirae.models.checkpoints.opening import load_dit, load_rae
     from unirae.models.denoisers.condition import Condition
     from unirae.models.encoders.build import register_encoder
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Condition",

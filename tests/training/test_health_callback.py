@@ -12,8 +12,8 @@ from tiny_training import fit, tiny_config
 from unirae.app.run.assembly import assemble
 from unirae.evaluation.health.check import Curves, read_series
 from unirae.evaluation.health.curve_files import write_curves
-from unirae.training.callbacks.events import logs_now
 from unirae.training.callbacks.health import HealthCheck, summary
+from unirae.training.events import logs_now
 
 STEPS = 30
 

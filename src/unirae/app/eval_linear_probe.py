@@ -141,9 +141,9 @@ def evaluate(options: Options, source: "EncoderSource", settings: "ProbeSettings
     """Everything between the command line and the files."""
     import torch
 
-    import unirae
     from unirae.app.run.builders import build_dataset
     from unirae.app.shell.devices import choose_data
+    from unirae.core.version import __version__
     from unirae.data.content import recorded
     from unirae.evaluation.probe.features import check_classes
     from unirae.evaluation.probe.linear_probe import evaluate_probe
@@ -165,7 +165,7 @@ def evaluate(options: Options, source: "EncoderSource", settings: "ProbeSettings
         "data": splits[1].source.name,
         "fingerprints": {"train": recorded(splits[0].source), "val": recorded(splits[1].source)},
         "device": device.type,
-        "versions": {"unirae": unirae.__version__, "torch": torch.__version__},
+        "versions": {"unirae": __version__, "torch": torch.__version__},
     }
     results = {}
     for name, network in _networks(source, options, device).items():

@@ -35,7 +35,7 @@ def main() -> int:
         return 0
     command = sys.argv[1].replace("_", "-")  # as the scripts of src/ are called
     if command in ("-V", "--version"):
-        from unirae import __version__
+        from unirae.core.version import __version__
 
         sys.stdout.write(f"unirae {__version__}\n")
         return 0

@@ -15,7 +15,7 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.images import to_float
 from unirae.core.keyed_random import sample_keys
 from unirae.core.strict import load_strictly
-from unirae.training.callbacks.events import logs_now
+from unirae.training.events import logs_now
 from unirae.training.guard import NonFiniteGuard
 
 

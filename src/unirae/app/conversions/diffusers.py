@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from unirae import __version__
 from unirae.app.conversions.records import model_config
 from unirae.app.convert import Options
 from unirae.app.shell.devices import choose_data
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
+from unirae.core.version import __version__
 from unirae.models.checkpoints.contents import dit_content, rae_content
 from unirae.models.checkpoints.model_folder import write_model_folder
 from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_from_checkpoint, rae_of_dit

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from unirae import __version__
 from unirae.app.conversions.records import model_config, read_yaml
 from unirae.app.convert import Options
 from unirae.app.shell.devices import choose_data
@@ -17,6 +16,7 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
 from unirae.core.strict import load_strictly
+from unirae.core.version import __version__
 from unirae.core.weights import carried_folder
 from unirae.models.checkpoints.contents import dit_content, rae_content
 from unirae.models.checkpoints.model_folder import write_model_folder

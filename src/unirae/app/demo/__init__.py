@@ -7,6 +7,7 @@ an interrupted one goes on where it stopped.
 
 | module | |
 |---|---|
+| ``options`` | what it may be told |
 | ``overrides`` | which override is meant for which part |
 | ``parts`` | training one part, from where it stands |
 | ``reconstructions`` | stage 1: scores and picture |
@@ -17,35 +18,15 @@ an interrupted one goes on where it stopped.
 
 import platform
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unirae.app.config.schema.kinds import Count, NotNegative, OutputFolder, Seed, Steps
+from unirae.app.demo.options import Options
 from unirae.app.shell import cli
 from unirae.core.errors import RunInterrupted
 from unirae.core.log import get_logger
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Options:
-    """Train a tiny encoder, autoencoder and generator on the bundled emoji, sample, score, and write a report."""
-
-    output_dir: OutputFolder = Path("outputs/demo")
-    """Where everything goes: report.html, scores.json, pictures/, samples/, and a folder for each training part."""
-    override: tuple[str, ...] = ()
-    """Configuration for the training parts that have the key, such as trainer.max_steps=20 for a quick look, or for
-    one of them: dit:trainer.max_steps=20 (encoder, rae, random_encoder, dit)."""
-    cfg_scale: NotNegative = 2.0
-    """Guidance of the samples; 1 is without."""
-    num_steps: Steps = 50
-    """Points of the samples' time grid."""
-    seed: Seed = 0
-    """Of the samples' noise."""
-    classifier_epochs: Count = 20
-    """How long the classifier that judges the samples is trained."""
 
 
 def main() -> int:

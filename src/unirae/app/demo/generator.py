@@ -11,7 +11,7 @@ from unirae.core.log import get_logger
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unirae.app.demo import Options
+    from unirae.app.demo.options import Options
     from unirae.app.inputs.generator import Generator
     from unirae.data.dataset import ImageDataset
     from unirae.evaluation.judges.classifier import PixelClassifier

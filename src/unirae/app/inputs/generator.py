@@ -138,13 +138,13 @@ def describe_program(generator: Generator, device: "torch.device") -> dict[str, 
     """What may change the last digits, and where the model lay."""
     import torch
 
-    import unirae
+    from unirae.core.version import __version__
 
     return {
         "checkpoint": str(generator.checkpoint),
         "cpu_threads": torch.get_num_threads() if device.type == "cpu" else None,
         "float32_matmul": torch.get_float32_matmul_precision(),
-        "versions": {"unirae": unirae.__version__, "torch": str(torch.__version__)},
+        "versions": {"unirae": __version__, "torch": str(torch.__version__)},
     }
 
 

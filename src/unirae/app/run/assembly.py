@@ -44,10 +44,10 @@ from unirae.evaluation.scores.reconstruction import ReconstructionMetrics
 from unirae.metrics.set_metrics import SetMetric
 from unirae.models.encoders.absent import AbsentEncoder
 from unirae.models.encoders.base import Encoder
-from unirae.training.callbacks.events import callbacks_of
 from unirae.training.callbacks.graceful_stop import NOTICE, STATE_KEY
 from unirae.training.csv_logger import MetricsCsv
 from unirae.training.datamodule import TrainingData
+from unirae.training.events import callbacks_of
 from unirae.training.linear_probe import LinearProbe
 from unirae.training.manual import ManualModule
 from unirae.training.stage1 import Stage1

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unirae import __version__
 from unirae.app.run.builders import Config, build_rae, keys_for
 from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
+from unirae.core.version import __version__
 from unirae.models.checkpoints.contents import rae_content
 from unirae.models.checkpoints.model_folder import WEIGHTS, is_model_folder, write_model_folder
 from unirae.models.checkpoints.opening import rae_from_checkpoint

@@ -2,12 +2,12 @@
 
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any
 
+from unirae.app.scores.options import DEFAULT_METRICS, Options
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
-    from unirae.app.evaluate import Options
     from unirae.evaluation.scores.record import Scores
 
 
@@ -36,12 +36,12 @@ def checkpoint_kind(spec: str) -> str | None:
     return kind
 
 
-def score_checkpoint(options: "Options", kind: str) -> "Scores":
+def score_checkpoint(options: Options, kind: str) -> "Scores":
     """Reconstructions of a stage-1 checkpoint, or samples of one of stage 2."""
     return _reconstructions(options) if kind == "stage1" else _samples(options)
 
 
-def _refuse(options: "Options", names: tuple[str, ...], why: str) -> None:
+def _refuse(options: Options, names: tuple[str, ...], why: str) -> None:
     given = [
         f"--{f.name}" for f in fields(options) if f.name in names and getattr(options, f.name) != f.default
     ]
@@ -49,7 +49,7 @@ def _refuse(options: "Options", names: tuple[str, ...], why: str) -> None:
         raise ConfigError(f"{', '.join(given)}: {why}")
 
 
-def _reconstructions(options: "Options") -> "Scores":
+def _reconstructions(options: Options) -> "Scores":
     from unirae.app import eval_rfid
     from unirae.app.inputs.images import is_reference_file
 
@@ -68,27 +68,14 @@ def _reconstructions(options: "Options") -> "Scores":
     is_file = reference is not None and is_reference_file(reference)
     if reference is not None and not is_file:
         _check_originals(reference)
-    own = eval_rfid.Options(
-        checkpoint=Path(options.images).expanduser(),
-        data=None if is_file else reference,
-        reference=Path(str(reference)) if is_file else None,
-        num_samples=options.num_samples,
-        batch_size=options.batch_size,
-        metrics=options.metrics or eval_rfid.Options.metrics,
-        inception_weights=options.inception_weights,
-        lpips_weights=options.lpips_weights,
-        encoder_weights=options.encoder_weights,
-        use_ema=options.use_ema,
-        output=options.output,
-        precision=options.precision,
-        device=options.device,
-        num_workers=options.num_workers,
-        num_threads=options.num_threads,
-        seed=options.seed,
-        confidence=options.confidence,
-        resamples=options.resamples,
-    )
-    return eval_rfid.run(own)
+    own: dict[str, Any] = {
+        **_alike(options, eval_rfid.Options),
+        "checkpoint": Path(options.images).expanduser(),
+        "data": None if is_file else reference,
+        "reference": Path(str(reference)) if is_file else None,
+        "metrics": options.metrics or eval_rfid.Options.metrics,
+    }
+    return eval_rfid.run(eval_rfid.Options(**own))
 
 
 def _check_originals(reference: str) -> None:
@@ -109,36 +96,28 @@ def _check_originals(reference: str) -> None:
     )
 
 
-def _samples(options: "Options") -> "Scores":
+def _samples(options: Options) -> "Scores":
     from unirae.app import eval_fid
-    from unirae.app.evaluate import DEFAULT_METRICS
-    from unirae.app.inputs.sampler_options import SamplingOptions
 
     _refuse(options, ("images_split", "size", "lpips_weights", *_ENCODER), "not of samples of a checkpoint")
     own = options.reference in (None, "data")
-    sampling = {field.name: getattr(options, field.name) for field in fields(SamplingOptions)}
     if own and options.reference_split not in (None, "train", "val"):
         raise ConfigError(
             f"--reference_split {options.reference_split}: of the checkpoint's own data there are train and val"
         )
-    return eval_fid.run(
-        eval_fid.Options(
-            **sampling,
-            checkpoint=Path(options.images).expanduser(),
-            reference=options.reference or "data",
-            reference_split=None if own else options.reference_split,
-            split=cast('Literal["train", "val"] | None', options.reference_split) if own else None,
-            reference_samples=options.reference_samples,
-            num_samples=50_000 if options.num_samples is None else options.num_samples,
-            metrics=options.metrics or DEFAULT_METRICS,
-            inception_weights=options.inception_weights,
-            encoder_weights=options.encoder_weights,
-            output=options.output,
-            num_workers=options.num_workers,
-            is_order=options.is_order,
-            confidence=options.confidence,
-            resamples=options.resamples,
-            cache=options.cache,
-            verify_contents=options.verify_contents,
-        )
-    )
+    command: dict[str, Any] = {
+        **_alike(options, eval_fid.Options),
+        "checkpoint": Path(options.images).expanduser(),
+        "reference": options.reference or "data",
+        "reference_split": None if own else options.reference_split,
+        "split": options.reference_split if own else None,
+        "num_samples": 50_000 if options.num_samples is None else options.num_samples,
+        "metrics": options.metrics or DEFAULT_METRICS,
+    }
+    return eval_fid.run(eval_fid.Options(**command))
+
+
+def _alike(options: Options, command: type[Any]) -> dict[str, Any]:
+    """The values of the options that a command has, too."""
+    own = {field.name for field in fields(command)}
+    return {field.name: getattr(options, field.name) for field in fields(options) if field.name in own}

@@ -13,10 +13,10 @@ from jaxtyping import Float64, UInt8
 from torch import Tensor
 from torch.utils.data import Subset
 
-import unirae
 from unirae.core.distributed import all_sum, shard
 from unirae.core.errors import ConfigError, DataError, NonFiniteError
 from unirae.core.exact import NETWORK_CHUNK, rechunk
+from unirae.core.version import __version__
 from unirae.data.dataset import ImageDataset
 from unirae.data.loader import Loader
 from unirae.data.views import AllViews
@@ -117,7 +117,7 @@ def _describe(rae: RAE, *, per: Per, precision: Precision) -> dict[str, Any]:
         "encoder_input_size": list(rae.encoder_input_size),
         "per": per,
         "precision": precision,
-        "versions": {"unirae": unirae.__version__, "torch": str(torch.__version__)},
+        "versions": {"unirae": __version__, "torch": str(torch.__version__)},
     }
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-import unirae
 from unirae.core.distributed import gather
 from unirae.core.errors import DataError
 from unirae.core.exact import NETWORK_CHUNK
+from unirae.core.version import __version__
 from unirae.evaluation.passes.image_hashes import HashCollector, Hashes, content_sha256, count_duplicates
 from unirae.evaluation.passes.reading import Chunk
 from unirae.metrics.base import Estimate
@@ -125,5 +125,5 @@ def program(device: torch.device | str) -> dict[str, Any]:
     return {
         "network_chunk": NETWORK_CHUNK,
         "device": torch.device(device).type,
-        "versions": {"unirae": unirae.__version__, "torch": str(torch.__version__)},
+        "versions": {"unirae": __version__, "torch": str(torch.__version__)},
     }

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from unirae import __version__
 from unirae.core.cache import keep_in_cache
 from unirae.core.distributed import gather, is_main
 from unirae.core.errors import DataError
 from unirae.core.io import sha256_of_text
 from unirae.core.log import get_logger
+from unirae.core.version import __version__
 from unirae.data.content import content_of
 from unirae.data.transforms import settings_of
 from unirae.evaluation.passes.scoring import Needs

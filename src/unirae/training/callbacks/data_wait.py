@@ -7,8 +7,8 @@ import lightning.pytorch as pl
 
 from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
-from unirae.training.callbacks.events import logs_now
 from unirae.training.data_wait import WaitClock
+from unirae.training.events import logs_now
 from unirae.training.manual import ManualModule
 
 log = get_logger(__name__)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from unirae import __version__
 from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
+from unirae.core.version import __version__
 from unirae.training.mae import MaePretraining
 
 log = get_logger(__name__)

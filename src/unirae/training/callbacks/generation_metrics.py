@@ -15,7 +15,7 @@ from unirae.evaluation.scores.record import Scores
 from unirae.metrics.set_metrics import SetMetric, needs
 from unirae.models.denoisers.base import Denoiser
 from unirae.training.callbacks.after_step import AfterStep
-from unirae.training.callbacks.events import (
+from unirae.training.events import (
     announce_scoring,
     count_within_split,
     evaluation_data,

@@ -14,7 +14,7 @@ from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule, sp
 from unirae.evaluation.sampling.sampler import SamplerSettings
 from unirae.models.denoisers.base import Denoiser
 from unirae.training.callbacks.after_step import AfterStep
-from unirae.training.callbacks.events import is_due
+from unirae.training.events import is_due
 from unirae.training.stage2 import Stage2
 
 _MOST_AT_ONCE = 16

@@ -7,8 +7,8 @@ import lightning.pytorch as pl
 from unirae.core.errors import RunInterrupted
 from unirae.core.stopping import before_first_step
 from unirae.training.callbacks.after_step import AfterStep, stop_requested
-from unirae.training.callbacks.events import callbacks_of
 from unirae.training.callbacks.model_checkpoint import ModelCheckpoint
+from unirae.training.events import callbacks_of
 from unirae.training.manual import ManualModule
 
 NOTICE = "stopping after this step; press ctrl-C again to stop at once without saving"

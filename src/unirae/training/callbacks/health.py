@@ -10,7 +10,7 @@ from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
 from unirae.evaluation.health.causes import usual_causes
 from unirae.evaluation.health.check import Curves, Watch
-from unirae.training.callbacks.events import logs_now
+from unirae.training.events import logs_now
 from unirae.training.manual import ManualModule
 
 log = get_logger(__name__)

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
 from unirae.core.log import get_logger
-from unirae.training.callbacks.events import is_due
+from unirae.training.events import is_due
 from unirae.training.manual import ManualModule
 
 log = get_logger(__name__)

@@ -6,16 +6,16 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from unirae import __version__
 from unirae.core.distributed import is_main
 from unirae.core.io import write_json
 from unirae.core.log import get_logger
+from unirae.core.version import __version__
 from unirae.data.content import recorded
 from unirae.data.dataset import ImageDataset
 from unirae.evaluation.probe.features import Features, extract_features
 from unirae.evaluation.probe.linear_probe import accuracies
 from unirae.training.callbacks.after_step import AfterStep
-from unirae.training.callbacks.events import evaluation_data, is_due, publish_scores
+from unirae.training.events import evaluation_data, is_due, publish_scores
 from unirae.training.linear_probe import LinearProbe
 
 log = get_logger(__name__)

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
-from unirae.training.callbacks.events import logs_now
+from unirae.training.events import logs_now
 from unirae.training.manual import ManualModule
 
 log = get_logger(__name__)

@@ -9,7 +9,7 @@ from unirae.evaluation.passes.reading import describe_data
 from unirae.evaluation.scores.reconstruction import ReconstructionMetrics as Metrics
 from unirae.evaluation.scores.reconstruction import evaluate_reconstruction
 from unirae.training.callbacks.after_step import AfterStep
-from unirae.training.callbacks.events import (
+from unirae.training.events import (
     announce_scoring,
     count_within_split,
     evaluation_data,

@@ -11,7 +11,7 @@ from torch import Tensor
 from unirae.core.distributed import is_main
 from unirae.core.images import image_grid, save_png, to_float, to_uint8
 from unirae.training.callbacks.after_step import AfterStep
-from unirae.training.callbacks.events import evaluation_data, is_due
+from unirae.training.events import evaluation_data, is_due
 from unirae.training.stage1 import Stage1
 
 

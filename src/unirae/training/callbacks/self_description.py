@@ -4,7 +4,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from unirae import __version__
+from unirae.core.version import __version__
 from unirae.training.manual import ManualModule
 
 

@@ -30,8 +30,8 @@ def render(demo: Demo) -> str:
     """Fill the template; the page loads nothing from outside."""
     from jinja2 import Environment, StrictUndefined
 
-    import unirae
     from unirae.app.demo.report.scores import best, compare, known_scores, score_of
+    from unirae.core.version import __version__
     from unirae.training.callbacks.progress import readable_time
 
     environment = Environment(
@@ -45,7 +45,7 @@ def render(demo: Demo) -> str:
         "score_of": score_of,
         "pictures": _pictures(demo),
         "panels": _panels(demo),
-        "version": unirae.__version__,
+        "version": __version__,
     }
     template = Path(__file__).with_name("template.html").read_text(encoding="utf-8")
     return environment.from_string(template).render(folder=demo.folder, scores=demo.scores, runs=demo.runs)

@@ -1,6 +1,6 @@
 """Steps of stage 2 on latents of 768×16×16: from images, from the latent cache, with the small published size.
 
-    python benchmarks/stage2.py --against DIR
+    python benchmarks/training_stage2.py --against DIR
 
 The reference has no cache: the cached case is measured against its steps from images.
 """

@@ -1,6 +1,6 @@
 """Steps of stage 1: DINOv2-B, ViT-B decoder, LPIPS, DINO-S/8 discriminator, random weights, 224 → 256 px, batch 2.
 
-python benchmarks/stage1.py --against DIR
+python benchmarks/training_stage1.py --against DIR
 """
 
 import cases
