@@ -3,13 +3,16 @@
 import io
 import json
 import os
+import sys
 import tarfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from unirae.app import prepare_data
 from unirae.core.errors import DataError, UserError
 from unirae.core.file_lock import locked
 from unirae.core.io import read_json
@@ -49,7 +52,7 @@ def test_a_mended_file_is_taken(images, tmp_path, caplog):
     second = prepare(source=images, output=tmp_path / "out", val_fraction=0)
     assert (second["images"], second["unreadable_count"]) == ({"train": 13}, 0)
     assert greys(tmp_path / "out")["cat/broken.png"] == 250
-    assert "1 files have changed since it was made: converting anew" in caplog.text
+    assert "1 file has changed since it was made: converting anew" in caplog.text
     assert {file.name for file in tmp_path.iterdir()} == {"images", "out"}
 
 
@@ -81,7 +84,7 @@ def test_new_and_removed_files_and_another_class(images, tmp_path, caplog):
     paint(images / "owl/1.png", 99)
     (images / "cat/00.png").unlink()
     report = prepare(source=images, output=output, val_fraction=0, shard_images=5)
-    assert "1 files are gone, 1 files are new" in caplog.text
+    assert "1 file is gone, 1 file is new" in caplog.text
     assert report["classes"] == ["cat", "dog", "owl"]
     assert greys(output) == {
         f"{c}/{i:02d}.png": 10 * i for i in range(1, 12) for c in [("cat", "dog")[i % 2]]
@@ -262,5 +265,24 @@ def test_a_reader_that_is_installed_later_is_used(images, tmp_path, caplog, monk
     monkeypatch.undo()
     report = prepare(source=images, output=tmp_path / "out", val_fraction=0)
     assert (report["images"], report["unreadable_count"]) == ({"train": 13}, 0)
-    assert "1 files have become readable since it was made: converting anew" in caplog.text
+    assert "1 file has become readable since it was made: converting anew" in caplog.text
     assert greys(tmp_path / "out")["cat/strange.png"] == 250
+
+
+@pytest.mark.parametrize("readable", [0, 2])
+def test_an_error_leaves_no_empty_bar(tmp_path, monkeypatch, readable):
+    """On a terminal; once images were counted the bar stays."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    (tmp_path / "in").mkdir()
+    for number in range(readable):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"in/{number}.png")
+    options = prepare_data.Options(input=tmp_path / "in", output=tmp_path / "out")
+    with pytest.raises(DataError) if not readable else nullcontext():
+        prepare_data.convert(options)
+    shown = terminal.getvalue()
+    assert "images" in shown
+    last = shown.rpartition("images ")[2]
+    assert ("\x1b[1A\x1b[2K" in last) is (not readable)

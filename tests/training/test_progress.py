@@ -77,12 +77,13 @@ def screen(written: str) -> list[str]:
     return [line.rstrip() for line in lines if line.strip()]
 
 
-def test_log_lines_stand_above_the_bar_of_a_terminal(monkeypatch, caplog):
+def test_log_lines_stand_above_the_bar_of_a_terminal(monkeypatch, caplog, tmp_path):
+    """The file has the steps, too, which on the terminal only the bar shows."""
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
     terminal = io.StringIO()
     monkeypatch.setattr(sys, "stderr", terminal)
-    cli.configure_logging()  # before the bar, as every command does
+    cli.configure_logging(tmp_path / "train.log")  # before the bar, as every command does
     trainer: Any = SimpleNamespace(global_step=0, max_steps=4, log_every_n_steps=1, loggers=[])
     shown = RunProgress(
         label="run", images_per_step=10, console=Console(stderr=True, force_terminal=True, width=100)
@@ -100,3 +101,11 @@ def test_log_lines_stand_above_the_bar_of_a_terminal(monkeypatch, caplog):
     assert lines == [f"scores of step {step}" for step in (1, 2, 3, 4)]
     assert re.fullmatch(r"run ━+ 4/4 loss 0\.5000, [\d.]+ images/s, the last step", bar)
     assert end == "the end"
+    logged = [line.split(" ", 1)[1] for line in (tmp_path / "train.log").read_text().splitlines()]
+    assert [re.sub(", loss.*", "", line) for line in logged] == [
+        *(words for step in (1, 2, 3, 4) for words in (f"run: step {step}/4", f"scores of step {step}")),
+        "the end",
+    ]
+    assert "loss 0.5000" in logged[0]
+    for handler in root.handlers:
+        handler.close()

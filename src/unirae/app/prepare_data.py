@@ -44,15 +44,12 @@ def main() -> int:
 
 def convert(options: Options) -> dict[str, Any]:
     """Convert with a progress bar and log the outcome; returns the report."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from unirae.app.shell.devices import progress_bar
     from unirae.core.log import get_logger
     from unirae.data.prepare import REPORT, prepare
 
     cli.configure_logging()
-    columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task("convert", total=None)
+    with progress_bar("images") as progress:
         report = prepare(
             source=options.input,
             output=options.output,
@@ -62,7 +59,7 @@ def convert(options: Options) -> dict[str, Any]:
             val_split=options.val_split,
             shard_images=options.shard_images,
             num_workers=options.num_workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     log = get_logger(__name__)
     splits = " and ".join(f"{count} {split}" for split, count in report["images"].items())

@@ -15,6 +15,7 @@ from unirae.core.log import get_logger
 
 if TYPE_CHECKING:
     from unirae.app.config.composition import Composition
+    from unirae.app.run.assembly import Run
     from unirae.app.run.own_parts import OwnParts
 
 _HELP = """\
@@ -133,12 +134,14 @@ def train(
     from unirae.app.run.run_dir import prepare_folder, without_trace
 
     output_dir, rank = Path(config["paths"]["output_dir"]), cli.launch_rank()
-    with without_trace(output_dir) if rank == 0 else nullcontext():
+    runs: list[Run] = []
+    trace = without_trace(output_dir, begun=lambda: any(run.has_begun for run in runs))
+    with trace if rank == 0 else nullcontext():
         if rank == 0:
             prepare_folder(output_dir, is_new=checkpoint is None)
         cli.configure_logging(output_dir / "train.log", rank=rank)
         try:
-            return _train(config, experiment=experiment, checkpoint=checkpoint, own=own)
+            return _train(config, experiment=experiment, checkpoint=checkpoint, own=own, runs=runs)
         except RunFinished as end:
             get_logger(__name__).info("%s", end)
             return {}
@@ -147,8 +150,14 @@ def train(
 
 
 def _train(
-    config: dict[str, Any], *, experiment: str, checkpoint: Path | None, own: "OwnParts | None"
+    config: dict[str, Any],
+    *,
+    experiment: str,
+    checkpoint: Path | None,
+    own: "OwnParts | None",
+    runs: "list[Run]",
 ) -> dict[str, float]:
+    """Build a run, add it to ``runs``, and fit it."""
     from unirae.app.run.assembly import assemble
     from unirae.core.hardware import map_large_blocks
     from unirae.core.weights import weights_of_run
@@ -156,6 +165,7 @@ def _train(
     cli.quiet_libraries()
     with weights_of_run(config["weights_dir"], experiment=experiment):
         run = assemble(config, experiment=experiment, checkpoint=checkpoint, own=own)
+        runs.append(run)
         map_large_blocks()
         run.fit()
     return run.scores

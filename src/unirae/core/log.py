@@ -2,6 +2,9 @@
 
 import logging
 
+ON_BAR = "on_bar"
+"""Attribute of a record: a progress bar on the terminal says the same, so that the line is for log files alone."""
+
 
 def get_logger(name: str) -> logging.Logger:
     """The logger of a module, below ``unirae``."""

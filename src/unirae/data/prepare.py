@@ -18,7 +18,7 @@ from unirae.core.errors import ConfigError, DataError, UserError
 from unirae.core.file_lock import locked
 from unirae.core.io import read_json, write_json
 from unirae.core.log import get_logger
-from unirae.core.names import on_one_line, printable
+from unirae.core.names import count_of, on_one_line, printable
 from unirae.data.archive import ImageFiles, open_images
 from unirae.data.hf_writer import features_for, write_split_metadata
 from unirae.data.listing import Listing, arrange, say_classes, say_left_out
@@ -189,7 +189,11 @@ def _changes(output: Path, listing: Listing, files: ImageFiles) -> str:
             with suppress(UserError):  # equal contents with other times: spares reading them again
                 record.write(path)
     count["are new"] = len(now)
-    return ", ".join(f"{number} files {what}" for what, number in count.items() if number)
+    of_one = {"are": "is", "have": "has"}
+    return ", ".join(
+        count_of(number, f"file {of_one[verb]} {what}", f"files {verb} {what}")
+        for (verb, what), number in ((key.split(" ", 1), number) for key, number in count.items() if number)
+    )
 
 
 def _class_of(class_names: Any, label: int) -> str:

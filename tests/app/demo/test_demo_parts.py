@@ -1,13 +1,17 @@
 """The demo's glue: which override goes where, what is reused, what is refused."""
 
+from typing import Any
+
 import pytest
 import torch
 
+from tiny_checkpoint import write_checkpoint
 from unirae.app.demo.generator import go_round
 from unirae.app.demo.overrides import distribute
-from unirae.app.demo.parts import PARTS, read_seconds, timed
-from unirae.core.errors import ConfigError
+from unirae.app.demo.parts import PARTS, check_rae_fits, read_seconds, timed
+from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import read_json, write_json
+from unirae.models.checkpoints.opening import load_rae
 
 
 def test_an_override_reaches_the_parts_that_have_the_key():
@@ -82,3 +86,23 @@ def test_times_are_kept_and_added(tmp_path):
     for part in PARTS:
         write_json(tmp_path / part / "finished.json", {"seconds": 1.5})
     assert read_seconds(tmp_path) == {**dict.fromkeys(PARTS, 1.5), **kept}
+
+
+def test_an_autoencoder_of_another_encoder_is_not_taken(tmp_path):
+    def encoder(seed: int) -> dict[str, Any]:
+        return {
+            "kind": of.kind,
+            "name": of.name,
+            "weights": "random",
+            "architecture": of.config,
+            "seed": seed,
+        }
+
+    check_rae_fits(tmp_path, {})  # nothing is trained
+    write_checkpoint(tmp_path / "rae")
+    of = load_rae(tmp_path / "rae").encoder.identity
+    check_rae_fits(tmp_path, encoder(0))
+    with pytest.raises(
+        WeightsError, match=r"is not the one that the autoencoder in .*rae was trained on; delete .*rae to"
+    ):
+        check_rae_fits(tmp_path, encoder(1))

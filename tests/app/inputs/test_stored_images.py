@@ -107,6 +107,17 @@ def test_samples_come_with_their_sampler_and_without_the_overview(tmp_path):
     assert found.about == {"sampler": {"cfg_scale": 1.5, "seed": 3}}
 
 
+def test_of_samples_only_foreign_files_are_left_out_with_a_line(tmp_path, caplog):
+    folder = samples(tmp_path, speaks_of=5)
+    (tmp_path / "labels.csv").write_text("file,label,name")
+    with caplog.at_level("INFO"):
+        open_images(folder)
+        assert "left out" not in caplog.text
+        (tmp_path / "notes.txt").touch()
+        open_images(folder)
+    assert "left out 1 other files" in caplog.text
+
+
 def test_interrupted_sampling_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds 5 samples, .* speaks of 7: sampling was interrupted"):
         open_images(samples(tmp_path, speaks_of=7))

@@ -279,6 +279,22 @@ def test_a_mistake_is_one_line_and_leaves_nothing(training, overrides, line, tmp
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_a_network_for_scores_that_is_missing_leaves_no_folder(training, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    wants = ["callbacks.reconstruction_metrics.metrics=[rfid]", "logger.tensorboard=true"]
+    status, line = training(*wants, "paths.output_dir=runs/a")
+    assert (status, line.split(":")[:2]) == (2, ["error", " FID's Inception-v3"])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_fails_after_steps_keeps_what_it_wrote(training, tmp_path):
+    far = "model.optimizer.lr=1e30", "model.clip_grad=0", "model.scheduler.warmup_steps=0"
+    status, line = training(*far, "paths.output_dir=runs/a", "trainer.max_steps=6")
+    assert (status, "not finite" in line) == (2, True)
+    assert (tmp_path / "runs/a/train.log").is_file()
+    assert (tmp_path / "runs/a/config.yaml").is_file()
+
+
 @pytest.mark.parametrize(
     ("stage", "key"),
     [

@@ -58,7 +58,7 @@ def train_all(options: Options) -> None:
     """The training parts in order; each needs those before it."""
     from unirae.app.config.composition import compose
     from unirae.app.demo.overrides import distribute
-    from unirae.app.demo.parts import PARTS, check_dit_fits, train_part
+    from unirae.app.demo.parts import PARTS, check_dit_fits, check_rae_fits, train_part
 
     folder, given = options.output_dir, distribute(options.override)
     needs = {
@@ -68,12 +68,11 @@ def train_all(options: Options) -> None:
         "dit": [f"model.rae.pretrained_decoder_path={folder / 'rae'}"],
     }
     words = {part: [*needs[part], *given[part]] for part in PARTS}
-    for (
-        part,
-        experiment,
-    ) in PARTS.items():  # a mistake in the last part's is found before the first is trained
-        compose([f"experiment={experiment}", *words[part]])
+    # a mistake in the last part's is found before the first is trained
+    configs = {part: compose([f"experiment={of}", *words[part]]) for part, of in PARTS.items()}
     for part, experiment in PARTS.items():
+        if part == "rae":
+            check_rae_fits(folder, configs[part]["model"]["encoder"])
         if part == "dit":
             check_dit_fits(folder)
         train_part(experiment, folder / part, words[part])

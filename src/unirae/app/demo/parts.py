@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from unirae.app.shell import cli
 from unirae.core.errors import RunInterrupted, WeightsError
@@ -45,6 +46,28 @@ def train_part(experiment: str, output_dir: Path, overrides: list[str]) -> None:
         seconds = earlier + time.perf_counter() - started
         write_json(clock, {"seconds": round(seconds, 1)})
     write_json(finished, {"max_steps": config["trainer"]["max_steps"], "seconds": round(seconds, 1)})
+
+
+def check_rae_fits(folder: Path, encoder: dict[str, Any]) -> None:
+    """Refuse an autoencoder, trained or half trained, of an encoder that has since been trained again.
+
+    Args:
+        encoder: ``model.encoder`` of the autoencoder's configuration.
+
+    Raises:
+        WeightsError: says what to delete.
+    """
+    from unirae.models.checkpoints.reading import read_checkpoint
+    from unirae.models.encoders.build import build_encoder
+
+    if not (folder / "rae/checkpoints/last.ckpt").is_file():
+        return
+    recorded = read_checkpoint(folder / "rae", kind="stage1")["unirae"]["rae"]["encoder"]["sha256"]
+    if build_encoder(**encoder).weights_sha256 != recorded:
+        raise WeightsError(
+            f"the encoder in {folder / 'encoder'} is not the one that the autoencoder in {folder / 'rae'} was trained "
+            f"on; delete {folder / 'rae'} to train it on this one"
+        )
 
 
 def check_dit_fits(folder: Path) -> None:

@@ -19,6 +19,10 @@ EXPECTED = (
 )
 
 
+OF_SAMPLES = ("settings.json", "labels.csv", "samples.npz")
+"""What ``sample_dit.py`` writes beside its images."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
     """Images to be scored, or to compare with.
@@ -107,7 +111,8 @@ def _folder(
     folder: Path, split: str | None, option: str, *, verify_contents: bool
 ) -> "tuple[Source, str, dict[str, Any]]":
     """All images of a folder, or of its part of that name; of a folder of samples, the numbered ones."""
-    from unirae.data.listing import find_images
+    from unirae.data.file_kinds import OTHER
+    from unirae.data.listing import find_files, find_images, say_left_out
 
     if split is not None:
         folder = folder / split
@@ -116,8 +121,12 @@ def _folder(
                 f"{option} {split}: there is no folder {folder}; name the folder itself and leave {option} out"
             )
     record = _samples_record(folder)
-    files = find_images(folder)
-    if record is not None:
+    if record is None:
+        files = find_images(folder)
+    else:
+        files, left_out = find_files(folder)
+        left_out.kinds[OTHER] -= sum((folder / name).is_file() for name in OF_SAMPLES)
+        say_left_out(str(folder), left_out)
         files = [name for name in files if Path(name).stem.isdecimal()]  # without the overview, grid.png
         if len(files) != record["num_samples"]:
             raise DataError(

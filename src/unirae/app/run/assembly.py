@@ -66,6 +66,11 @@ class Run:
     checkpoint: Path | None
     scores: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has made a step, or goes on after some."""
+        return self.trainer.global_step > 0
+
     def fit(self) -> None:
         """Train to the end; the last scores are then in ``scores``.
 

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -105,20 +105,28 @@ def taken(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def without_trace(folder: Path) -> Iterator[None]:
-    """Hold a run's folder (:func:`taken`); a run that is refused before it begins leaves no new one behind."""
+def without_trace(folder: Path, *, begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Hold a run's folder (:func:`taken`); a run that is refused before its first step leaves no new one behind.
+
+    Args:
+        begun: whether a step was made.
+    """
     new = [path for path in (folder, *folder.parents) if not path.exists()]
-    with taken(folder), _removed_if_refused(folder, new):
+    with taken(folder), _removed_if_refused(folder, new, begun):
         yield
 
 
+_OF_THE_START = {"train.log", ".lock", "config.yaml", "experiment", "csv", "tensorboard"}
+"""What a run writes before its first step."""
+
+
 @contextmanager
-def _removed_if_refused(folder: Path, new: list[Path]) -> Iterator[None]:
+def _removed_if_refused(folder: Path, new: list[Path], begun: Callable[[], bool]) -> Iterator[None]:
     try:
         yield
     except (UserError, OSError):
         with suppress(OSError):  # another run may use the same parents, or have removed them
-            if folder in new and {file.name for file in folder.iterdir()} <= {"train.log", ".lock"}:
+            if folder in new and not begun() and {file.name for file in folder.iterdir()} <= _OF_THE_START:
                 shutil.rmtree(folder)
                 for parent in new[1:]:
                     parent.rmdir()  # refused where something else is in it

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from unirae.core import stopping
 from unirae.core.errors import RunInterrupted, UserError
-from unirae.core.log import get_logger
+from unirae.core.log import ON_BAR, get_logger
 from unirae.core.names import on_one_line
 
 log = get_logger(__name__)
@@ -132,7 +132,9 @@ class StderrHandler(logging.StreamHandler[TextIO]):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line."""
+        """Write a line, unless a bar says the same."""
+        if getattr(record, ON_BAR, False):
+            return
         self.stream = sys.stderr
         super().emit(record)
 

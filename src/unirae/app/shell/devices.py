@@ -190,7 +190,10 @@ def progress_bar(what: str, *, rate: str | None = None) -> Iterator[Callable[[in
         task = bar.add_task(what, total=None, speed="")
         start = time.perf_counter()
 
+        bar.live.transient = True  # an error before anything is done leaves no empty bar
+
         def show(done: int, total: int) -> None:
+            bar.live.transient = False
             speed = f"{done / max(time.perf_counter() - start, 1e-9):.3g} {rate}"
             bar.update(task, completed=done, total=total, speed=speed)
 

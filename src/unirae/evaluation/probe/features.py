@@ -6,9 +6,9 @@ that is the hash of everything it depends on: weights, images, crop and pooling.
 """
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -24,7 +24,7 @@ from unirae.core.errors import ConfigError, DataError, NonFiniteError
 from unirae.core.exact import NETWORK_CHUNK, exact_float32, in_chunks
 from unirae.core.images import to_float
 from unirae.core.io import load_tensors, save_tensors, sha256_of_text
-from unirae.core.log import get_logger
+from unirae.core.log import get_logger, log_once
 from unirae.data.content import content_of
 from unirae.data.dataset import ImageDataset
 from unirae.data.loader import Loader
@@ -208,7 +208,12 @@ def cached_features(
         content = load_tensors(file)
         return Features(**{field.name: content[field.name] for field in fields(Features)})
     if is_main():
-        _say_none_kept(dataset.source.name, file.parent)
+        name, where = dataset.source.name, file.parent  # one line for both splits of all networks of a probe
+        log_once(
+            log,
+            logging.INFO,
+            f"not all features of {name}, as its images are now, are kept in {where}: they are computed",
+        )
     features = extract_features(network, dataset, progress=progress, **options)
     if any(gather(content_of(dataset.source) != content_of(dataset.source, anew=True))):
         log.warning("the features are not kept: the images changed while they were computed")
@@ -218,12 +223,6 @@ def cached_features(
         f"the table of features of {dataset.source.name}",
     )
     return features
-
-
-@cache
-def _say_none_kept(name: str, folder: Path) -> None:
-    """Once, for both splits of all networks of a probe."""
-    log.info("not all features of %s, as its images are now, are kept in %s: they are computed", name, folder)
 
 
 def cache_key(network: Pooled, dataset: ImageDataset) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from unirae.core.distributed import is_main
-from unirae.core.log import get_logger
+from unirae.core.log import ON_BAR, get_logger
 from unirae.training.events import logs_now
 from unirae.training.manual import ManualModule
 
@@ -90,8 +90,9 @@ class RunProgress(pl.Callback):
         status = f"loss {loss:.4f}, {speed['train/images_per_s']:.1f} images/s, {left}"
         if self._bar:
             self._bar.update(self._task, status=status)
-        elif is_main():
-            log.info("%s: step %d/%d, %s", self.label, step, trainer.max_steps, status)
+        if is_main():
+            on_bar = {ON_BAR: self._bar is not None}
+            log.info("%s: step %d/%d, %s", self.label, step, trainer.max_steps, status, extra=on_bar)
 
     def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         """Take the bar away."""
