@@ -72,7 +72,7 @@ def write_stage2_checkpoint(
     from unirae.models.checkpoints.reading import find_checkpoint
     from unirae.models.denoisers.dit_dh import DiTDH
     from unirae.models.latent_stats import LatentStats
-    from unirae.training.optimisation import OptimizerSettings
+    from unirae.training.optimizers import AdamWSettings
     from unirae.training.schedule import Schedule
     from unirae.training.stage2 import Stage2
 
@@ -96,7 +96,7 @@ def write_stage2_checkpoint(
         ema_decay=0.999,
         ema_extra_decays=[0.9],
         ema_warmup=True,
-        optimizer=OptimizerSettings(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0),
+        optimizer=AdamWSettings(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0),
         schedule=Schedule(
             kind="constant",
             base_lr=1e-3,

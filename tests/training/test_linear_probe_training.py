@@ -66,6 +66,8 @@ def test_only_the_head_learns_and_the_loss_falls(tmp_path):
     assert not torch.equal(module.ema.average.linear.weight, module.head.linear.weight)
     parameters = [p for p in module.parameters() if p.requires_grad]
     assert sum(p.numel() for p in parameters) == 2 * module.network.width + 2
+    groups = module.parameter_groups()
+    assert (len(groups.matrices), len(groups.others)) == (0, 2)  # its one layer is the last
 
 
 def test_a_run_goes_on_only_with_its_own_classes(tmp_path, caplog):

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -5,10 +6,14 @@ import torch
 from torch import nn
 from torch.amp import GradScaler
 
-from unirae.training.optimisation import OptimizerSettings, Updater, build_adamw
+from unirae.core.errors import ConfigError
+from unirae.nn.parameter_groups import group_parameters
+from unirae.training.mae import MaePretraining
+from unirae.training.optimisation import Updater
+from unirae.training.optimizers import AdamWSettings, optimizer_settings
 from unirae.training.schedule import Schedule
 
-SETTINGS = OptimizerSettings(lr=0.1, betas=(0.9, 0.95), weight_decay=0.0)
+SETTINGS = AdamWSettings(lr=0.1, betas=(0.9, 0.95), weight_decay=0.0)
 SCHEDULE = Schedule(kind="linear", base_lr=0.1, final_lr=0.0, warmup_steps=0, decay_end_steps=10)
 
 
@@ -51,7 +56,7 @@ def test_the_fused_kernel_clips_as_torch_does(clip):
     generator = torch.Generator().manual_seed(0)
     fused, plain = (nn.ParameterList([torch.ones(40), torch.ones(3, 5)]) for _ in range(2))
     update = Updater(
-        build_adamw(fused.parameters(), SETTINGS),
+        SETTINGS.build(group_parameters(fused, edges=("1",))),
         schedule=SCHEDULE,
         clip_grad=clip,
         scaler=None,
@@ -127,7 +132,97 @@ def test_two_networks_share_a_scaler_and_only_the_overflowing_one_skips():
 
 def test_adamw_takes_the_settings_and_only_what_is_trained():
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False))
-    optimizer = build_adamw(network.parameters(), SETTINGS)
+    optimizer = SETTINGS.build(group_parameters(network))
     (group,) = optimizer.param_groups
     assert [id(p) for p in group["params"]] == [id(p) for p in network[0].parameters()]
     assert (group["lr"], group["betas"], group["weight_decay"]) == (0.1, (0.9, 0.95), 0.0)
+
+
+def test_groups_with_rates_of_their_own_follow_the_schedule_in_proportion():
+    network = network_with_gradient(1.0, 1.0)
+    groups = [{"params": [network[0]]}, {"params": [network[1]], "initial_lr": 0.02}]
+    update = Updater(
+        torch.optim.SGD(groups, lr=99.0), schedule=SCHEDULE, clip_grad=0.0, scaler=None, micro_batches=1
+    )
+    for step, factor in ((0, 1.0), (5, 0.5), (8, 0.2)):
+        before = weights(network)
+        update.step(step)
+        moved = [b - a for a, b in zip(weights(network), before, strict=True)]
+        assert moved == pytest.approx([0.1 * factor, 0.02 * factor], rel=1e-4)
+
+
+def test_rates_are_the_configurations_whatever_a_checkpoint_says():
+    network = network_with_gradient(1.0)
+    optimizer = torch.optim.SGD([{"params": [network[0]], "initial_lr": 0.02}], lr=99.0)
+    update = Updater(optimizer, schedule=SCHEDULE, clip_grad=0.0, scaler=None, micro_batches=1)
+    state = optimizer.state_dict()
+    state["param_groups"][0] |= {"initial_lr": 7.0, "lr": 7.0}
+    optimizer.load_state_dict(state)
+    update.step(0)
+    assert weights(network) == pytest.approx([-0.02])
+
+
+def trained_on(network: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    """Updates as they were made before there were groups: one rate for all, set from outside."""
+    for step in steps:
+        give_gradients(network, step)
+        for group in optimizer.param_groups:
+            group["lr"] = SCHEDULE.lr(step)
+        optimizer.step()
+
+
+def give_gradients(network: nn.Module, step: int) -> None:
+    generator = torch.Generator().manual_seed(step)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def test_a_state_from_before_there_were_groups_continues_to_the_same_bits():
+    """The state of matrices and others in one group, in the order in which the network registers them."""
+    torch.manual_seed(0)
+    before = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 4), nn.Linear(4, 2))
+    old = torch.optim.AdamW(before.parameters(), lr=0.1, betas=(0.9, 0.95), weight_decay=0.3, fused=True)
+    trained_on(before, old, range(3))
+    now, state = copy.deepcopy(before), copy.deepcopy(old.state_dict())
+    trained_on(before, old, range(3, 6))
+
+    settings = AdamWSettings(lr=0.1, betas=(0.9, 0.95), weight_decay=0.3)
+    optimizer = settings.build(group_parameters(now, edges=("0", "3")))
+    update = Updater(optimizer, schedule=SCHEDULE, clip_grad=0.0, scaler=None, micro_batches=1)
+    optimizer.load_state_dict(state)
+    for step in range(3, 6):
+        give_gradients(now, step)
+        update.step(step)
+    for a, b in zip(before.parameters(), now.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert optimizer.state_dict()["param_groups"] == old.state_dict()["param_groups"]
+
+
+def test_optimizers_are_known_by_name():
+    arguments = {"lr": 0.1, "betas": (0.9, 0.95), "weight_decay": 0.0}
+    assert optimizer_settings(**arguments) == optimizer_settings(kind="adamw", **arguments) == SETTINGS
+    with pytest.raises(ConfigError, match=r"^kind='lion' is unknown; choose one of adamw$"):
+        optimizer_settings(kind="lion", **arguments)
+
+
+def test_the_matrices_of_stage_0_lie_between_its_first_and_last_layer():
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
+    decoder = {f"decoder_{name}": size for name, size in sizes.items()}
+    module = MaePretraining(
+        architecture=sizes | decoder | {"image_size": 16, "patch_size": 8, "norm_pix_loss": False},
+        visible_weight=0.0,
+        pixel_mean=(0.5, 0.5, 0.5),
+        pixel_std=(0.5, 0.5, 0.5),
+        optimizer=SETTINGS,
+        schedule=SCHEDULE,
+        ema_decay=0.9,
+        ema_warmup=True,
+        clip_grad=0.0,
+        seed=0,
+        micro_batches=1,
+    )
+    groups = module.parameter_groups()
+    shapes = sorted(tuple(parameter.shape) for parameter in groups.matrices)
+    # query, key, value and output of both networks, and the layer between them; up and down
+    assert shapes == [(8, 8)] * 9 + [(8, 12)] * 2 + [(12, 8)] * 2
+    assert [id(p) for p in groups.trained] == [id(p) for p in module.mae.parameters() if p.requires_grad]

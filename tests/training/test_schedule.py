@@ -65,3 +65,20 @@ def test_a_length_is_given_once():
         resolve_steps(epochs=1, steps=0, steps_per_epoch=10, name="model.x")
     with pytest.raises(ConfigError, match=r"model\.x needs a length"):
         resolve_steps(epochs=None, steps=None, steps_per_epoch=10, name="model.x")
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
+def test_other_rates_follow_in_proportion_and_the_schedules_own_to_the_last_bit(kind):
+    schedule = Schedule(kind=kind, base_lr=3e-4, final_lr=7e-5, warmup_steps=7, decay_end_steps=30)
+    for update in range(35):
+        lr = schedule.lr(update)
+        assert schedule.factor(update) == pytest.approx(lr / 3e-4, rel=1e-12)
+        assert schedule.lr_from(0.02, update) == pytest.approx(0.02 / 3e-4 * lr, rel=1e-12)
+        assert schedule.lr_from(3e-4, update) == lr
+
+
+def test_a_rate_of_zero_has_no_proportions():
+    schedule = Schedule(kind="constant", base_lr=0.0, final_lr=0.0, warmup_steps=0, decay_end_steps=5)
+    assert schedule.lr_from(0.0, 3) == 0.0
+    with pytest.raises(ConfigError, match="lr=0 cannot be scaled"):
+        schedule.lr_from(0.1, 3)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unirae.nn.block import Block
+from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 from unirae.nn.positions import sincos_positions
 
 _NORM_EPS = 1e-12  # MAE's
@@ -76,6 +77,10 @@ class ViTDecoder(nn.Module):
         weight = self.to_pixels.weight
         assert isinstance(weight, nn.Parameter)
         return weight
+
+    def parameter_groups(self) -> ParameterGroups:
+        """Matrices are those of the blocks."""
+        return group_parameters(self, edges=("embed", "to_pixels"))
 
     def forward(self, tokens: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Un-normalised encoder tokens to pixels in the encoder's normalised space."""

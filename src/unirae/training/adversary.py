@@ -15,7 +15,8 @@ from unirae.losses.adversarial import DiscriminatorLoss, generator_loss
 from unirae.losses.diffaug import diff_augment
 from unirae.models.discriminators.base import Discriminator
 from unirae.training.manual import MeanTerms, MicroBatch
-from unirae.training.optimisation import OptimizerSettings, Updater
+from unirae.training.optimisation import Updater
+from unirae.training.optimizers import OptimizerSettings
 from unirae.training.schedule import Schedule
 
 

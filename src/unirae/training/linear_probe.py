@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from unirae.core.images import to_float
 from unirae.evaluation.probe.features import PooledEncoder
 from unirae.nn.norms import FeatureNorm
+from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 from unirae.training.ema import Ema
 from unirae.training.manual import MeanTerms
-from unirae.training.optimisation import OptimizerSettings
+from unirae.training.optimizers import OptimizerSettings
 from unirae.training.schedule import Schedule
 from unirae.training.single import SingleNetwork
 
@@ -103,6 +104,10 @@ class LinearProbe(SingleNetwork):
     def trained(self) -> nn.Module:
         """The head."""
         return self.head
+
+    def parameter_groups(self) -> ParameterGroups:
+        """The head's: its one layer is the last, so that it has no matrices."""
+        return group_parameters(self.head, edges=("linear",))
 
     @property
     def computing(self) -> list[nn.Module]:

@@ -16,9 +16,10 @@ from unirae.core.io import write_json
 from unirae.core.keyed_random import Stream, uniform
 from unirae.models.encoders.hf_attention import use_our_attention
 from unirae.models.encoders.mae import fill_sincos_positions
+from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 from unirae.training.ema import Ema
 from unirae.training.manual import MeanTerms, MicroBatch
-from unirae.training.optimisation import OptimizerSettings
+from unirae.training.optimizers import OptimizerSettings
 from unirae.training.schedule import Schedule
 from unirae.training.single import SingleNetwork
 
@@ -98,6 +99,10 @@ class MaePretraining(SingleNetwork):
     def trained(self) -> nn.Module:
         """Encoder and decoder."""
         return self.mae
+
+    def parameter_groups(self) -> ParameterGroups:
+        """Matrices are those of both networks' blocks, and of the layer between."""
+        return group_parameters(self.mae, edges=("vit.embeddings", "decoder.decoder_pred"))
 
     @property
     def averages(self) -> Iterable[Ema]:

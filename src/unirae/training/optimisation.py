@@ -1,44 +1,23 @@
 """One update of one network: backward passes → average over processes → unscale → clip → step."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from unirae.core.sharding import is_sharded, whole
 from unirae.training.averaging import OverlappingAverage
 from unirae.training.schedule import Schedule
 
 
-@dataclass(frozen=True, kw_only=True)
-class OptimizerSettings:
-    """AdamW's numbers (recipe's table)."""
-
-    lr: float
-    betas: tuple[float, float]
-    weight_decay: float
-
-
-def build_adamw(parameters: Iterable[nn.Parameter], settings: OptimizerSettings) -> AdamW:
-    """AdamW over the parameters that require gradients; the fused kernel."""
-    trained = [p for p in parameters if p.requires_grad]
-    return AdamW(
-        trained,
-        lr=settings.lr,
-        betas=settings.betas,
-        weight_decay=settings.weight_decay,
-        fused=all(p.device.type in ("cpu", "cuda", "mps") for p in trained),
-    )
-
-
 class Updater:
     """Owns how one network is updated. The optimizer's state is all that it keeps: lr is a function of the count.
 
     Args:
+        optimizer: its rates are set before each step. A group's ``initial_lr`` (the schedule's ``base_lr`` where it has
+            none) is read here, once: like the rate itself it comes from the configuration, not from a checkpoint.
         micro_batches: backward passes per update.
     """
 
@@ -53,6 +32,7 @@ class Updater:
     ) -> None:
         self.optimizer, self.schedule, self.clip_grad, self.scaler = optimizer, schedule, clip_grad, scaler
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.initial_lrs = [group.get("initial_lr", schedule.base_lr) for group in optimizer.param_groups]
         self.micro_batches, self._passes = micro_batches, 0
         self.average = OverlappingAverage(self.parameters)
 
@@ -92,8 +72,8 @@ class Updater:
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True) if gradients else torch.zeros(())
         if self.clip_grad > 0:
             self._clip(norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.lr(update)
+        for group, initial_lr in zip(self.optimizer.param_groups, self.initial_lrs, strict=True):
+            group["lr"] = self.schedule.lr_from(initial_lr, update)
         (optimizer_step or self._plain_step)()
         if self.scaler is None:
             self.optimizer.grad_scale = None  # pyright: ignore[reportAttributeAccessIssue]

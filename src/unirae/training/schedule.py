@@ -46,6 +46,25 @@ class Schedule:
         remaining = 1.0 - progress if self.kind == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
         return self.final_lr + (self.base_lr - self.final_lr) * remaining
 
+    def factor(self, update: int) -> float:
+        """The part of its initial value that every learning rate has at update number ``update`` (from 0).
+
+        Raises:
+            ConfigError: If ``base_lr`` is 0, which has no parts.
+        """
+        if self.base_lr == 0:
+            raise ConfigError(
+                "lr=0 cannot be scaled for groups with other learning rates; give a number above 0"
+            )
+        return self.lr(update) / self.base_lr
+
+    def lr_from(self, initial_lr: float, update: int) -> float:
+        """The learning rate at update number ``update`` of parameters whose rate begins at ``initial_lr``.
+
+        It is ``initial_lr * factor(update)``; where it begins at ``base_lr``, :meth:`lr` to the last bit.
+        """
+        return self.lr(update) if initial_lr == self.base_lr else initial_lr * self.factor(update)
+
 
 def resolve_steps(*, epochs: float | None, steps: int | None, steps_per_epoch: int, name: str) -> int:
     """A length given in epochs or in steps, as steps; ``steps`` wins nothing: giving both is an error."""

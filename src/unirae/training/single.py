@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unirae.nn.parameter_groups import ParameterGroups
 from unirae.training.ema import Ema
 from unirae.training.manual import ManualModule, MeanTerms
-from unirae.training.optimisation import OptimizerSettings, Updater, build_adamw
+from unirae.training.optimisation import Updater
+from unirae.training.optimizers import OptimizerSettings
 from unirae.training.schedule import Schedule
 
 
@@ -33,6 +35,10 @@ class SingleNetwork(ManualModule):
     @abstractmethod
     def trained(self) -> nn.Module:
         """The network that the optimizer updates."""
+
+    @abstractmethod
+    def parameter_groups(self) -> ParameterGroups:
+        """The parameters of :attr:`trained`, matrices and others."""
 
     @property
     def computing(self) -> list[nn.Module]:
@@ -67,8 +73,8 @@ class SingleNetwork(ManualModule):
         self.log_terms({**terms.means(), "lr": self.schedule.lr(step)})
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One AdamW over everything that is trained."""
-        optimizer = build_adamw(self.trained.parameters(), self.optimizer_settings)
+        """One over everything that is trained: Lightning counts its steps."""
+        optimizer = self.optimizer_settings.build(self.parameter_groups())
         self.updater = Updater(
             optimizer,
             schedule=self.schedule,

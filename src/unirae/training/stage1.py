@@ -24,7 +24,8 @@ from unirae.models.rae import RAE
 from unirae.training.adversary import Adversary
 from unirae.training.ema import Ema
 from unirae.training.manual import ManualModule, MeanTerms, MicroBatch
-from unirae.training.optimisation import OptimizerSettings, Updater, build_adamw
+from unirae.training.optimisation import Updater
+from unirae.training.optimizers import OptimizerSettings
 from unirae.training.schedule import Schedule
 
 
@@ -138,8 +139,8 @@ class Stage1(ManualModule):
     # ------------------------------------------------------------------ Lightning's hooks and the checkpoint
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One AdamW for the decoder and one for what the discriminator trains."""
-        decoder = build_adamw(self.rae.decoder.parameters(), self.optimizer_settings)
+        """One for the decoder, whose steps Lightning counts, and one for what the discriminator trains."""
+        decoder = self.optimizer_settings.build(self.rae.decoder.parameter_groups())
         self.decoder_updater = Updater(
             decoder,
             schedule=self.schedule,
@@ -149,9 +150,7 @@ class Stage1(ManualModule):
         )
         if not self.adversary:
             return [decoder]
-        discriminator = build_adamw(
-            self.adversary.discriminator.trained.parameters(), self.adversary.optimizer
-        )
+        discriminator = self.adversary.optimizer.build(self.adversary.discriminator.parameter_groups())
         self.discriminator_updater = Updater(
             discriminator,
             schedule=self.adversary.schedule,

@@ -28,9 +28,10 @@ from unirae.models.denoisers.base import Denoiser
 from unirae.models.denoisers.build import describe_denoiser
 from unirae.models.denoisers.condition import Condition
 from unirae.models.rae import RAE
+from unirae.nn.parameter_groups import ParameterGroups
 from unirae.training.ema import Ema
 from unirae.training.manual import MeanTerms
-from unirae.training.optimisation import OptimizerSettings
+from unirae.training.optimizers import OptimizerSettings
 from unirae.training.schedule import Schedule
 from unirae.training.single import SingleNetwork
 
@@ -132,6 +133,10 @@ class Stage2(SingleNetwork):
     def trained(self) -> nn.Module:
         """The denoiser."""
         return self.denoiser
+
+    def parameter_groups(self) -> ParameterGroups:
+        """The denoiser's."""
+        return self.denoiser.parameter_groups()
 
     @property
     def averages(self) -> Iterable[Ema]:

@@ -29,6 +29,7 @@ VALUES = [
     ("model=null", "give a choice of model"),
     ("data=", "give a choice of data"),
     ("model.optimizer={{}}", "sets nothing"),
+    ("+model.optimizer.kind=lion", "give adamw"),
     ("model.optimizer=null", r"as in model\.optimizer\.lr=VALUE"),
     ("seed=-1", "a whole number from 0"),
     ("seed=1.5", "a whole number from 0"),

@@ -22,7 +22,7 @@ from unirae.training.datamodule import TrainingData, TrainingSet
 from unirae.training.linear_probe import LinearProbe
 from unirae.training.mae import MaePretraining
 from unirae.training.manual import ManualModule
-from unirae.training.optimisation import OptimizerSettings
+from unirae.training.optimizers import OptimizerSettings, optimizer_settings
 from unirae.training.schedule import Schedule, resolve_steps
 from unirae.training.stage1 import Stage1
 
@@ -156,7 +156,7 @@ def build_stage1(
         perceptual=perceptual,
         perceptual_weight=model["perceptual_weight"],
         adversary=build_adversary(model, steps_per_epoch=steps_per_epoch) if model["disc_weight"] else None,
-        optimizer=OptimizerSettings(**model["optimizer"]),
+        optimizer=build_optimizer(model, "optimizer"),
         schedule=build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
         **common_parts(cfg),
     )
@@ -175,7 +175,7 @@ def build_mae(cfg: Config, *, steps_per_epoch: int) -> MaePretraining:
         visible_weight=model["visible_weight"],
         pixel_mean=tuple(model["pixel_mean"]),
         pixel_std=tuple(model["pixel_std"]),
-        optimizer=OptimizerSettings(**model["optimizer"]),
+        optimizer=build_optimizer(model, "optimizer"),
         schedule=build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
         **common_parts(cfg),
     )
@@ -201,7 +201,7 @@ def build_linear_probe(cfg: Config, data: TrainingData, *, encoder: Encoder | No
         network=network,
         input_size=as_size(model["image_size"]),
         class_names=data.eval_dataset.source.class_names,
-        optimizer=OptimizerSettings(**model["optimizer"]),
+        optimizer=build_optimizer(model, "optimizer"),
         schedule=build_schedule(model, "scheduler", "optimizer", steps_per_epoch=data.steps_per_epoch),
         **common_parts(cfg),
     )
@@ -232,7 +232,7 @@ def build_adversary(model: Config, *, steps_per_epoch: int) -> Adversary:
 
     return Adversary(
         discriminator=build(model["discriminator"]),
-        optimizer=OptimizerSettings(**model["disc_optimizer"]),
+        optimizer=build_optimizer(model, "disc_optimizer"),
         schedule=build_schedule(model, "disc_scheduler", "disc_optimizer", steps_per_epoch=steps_per_epoch),
         disc_weight=model["disc_weight"],
         update_start_step=start("disc_upd_start"),
@@ -243,6 +243,16 @@ def build_adversary(model: Config, *, steps_per_epoch: int) -> Adversary:
         fixed_adaptive_weight=model["fixed_adaptive_weight"],
         augment=model["augment"],
     )
+
+
+def build_optimizer(model: Config, optimizer: str) -> OptimizerSettings:
+    """The settings that a training module builds an optimizer from.
+
+    Raises:
+        ConfigError: If there is no optimizer of that kind.
+    """
+    with keys_for(kind=f"model.{optimizer}.kind"):
+        return optimizer_settings(**model[optimizer])
 
 
 def build_schedule(model: Config, scheduler: str, optimizer: str, *, steps_per_epoch: int) -> Schedule:

@@ -73,11 +73,11 @@ def data_in_words(recorded: dict[str, Any]) -> str | None:
 
 
 def optimizer_in_words(settings: dict[str, Any]) -> str:
-    """AdamW's settings."""
+    """An optimizer's name and settings."""
     named = {"lr": "learning rate", "weight_decay": "weight decay"}
-    return ", ".join(
-        ["AdamW", *(f"{named.get(key, key)} {_value(value)}" for key, value in settings.items())]
-    )
+    kind = settings.get("kind", "adamw")
+    values = [f"{named.get(key, key)} {_value(value)}" for key, value in settings.items() if key != "kind"]
+    return ", ".join([{"adamw": "AdamW"}.get(kind, kind), *values])
 
 
 def _classes(count: int, names: list[str]) -> str:

@@ -17,6 +17,7 @@ from unirae.models.inputs import check_step, check_values
 from unirae.models.latent_stats import LatentStats
 from unirae.nn.embeddings import TimeEmbedding
 from unirae.nn.modulation import BlockOptions, ModulatedBlock
+from unirae.nn.parameter_groups import ParameterGroups
 
 
 class Denoiser(nn.Module, ABC):
@@ -130,6 +131,10 @@ class Denoiser(nn.Module, ABC):
     @abstractmethod
     def blocks_in_order(self) -> list[nn.Module]:
         """The blocks, in the order in which a forward pass goes through them."""
+
+    @abstractmethod
+    def parameter_groups(self) -> ParameterGroups:
+        """The trained parameters, matrices and others."""
 
     @property
     @abstractmethod

@@ -25,6 +25,7 @@ from unirae.models.denoisers.condition import Condition
 from unirae.models.latent_stats import LatentStats
 from unirae.nn.embeddings import TimeEmbedding
 from unirae.nn.modulation import ModulatedBlock, ModulatedOutput
+from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 from unirae.nn.positions import RotaryPositions, sincos_positions
 
 
@@ -113,6 +114,10 @@ class DiT(Denoiser):
     def blocks_in_order(self) -> list[nn.Module]:
         """Those of the one stack."""
         return [*self.blocks]
+
+    def parameter_groups(self) -> ParameterGroups:
+        """Matrices are those of the blocks, of the time's embedding and of the output's modulation."""
+        return group_parameters(self, edges=("patch_embed", "label_embed", "output.linear"))
 
     @property
     def narrowest_width(self) -> int:

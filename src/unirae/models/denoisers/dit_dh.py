@@ -28,6 +28,7 @@ from unirae.models.denoisers.condition import Condition
 from unirae.models.latent_stats import LatentStats
 from unirae.nn.embeddings import TimeEmbedding
 from unirae.nn.modulation import BlockOptions, ModulatedBlock, ModulatedOutput
+from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 from unirae.nn.positions import RotaryPositions, sincos_positions
 
 
@@ -135,6 +136,10 @@ class DiTDH(Denoiser):
     def blocks_in_order(self) -> list[nn.Module]:
         """The trunk's, then the head's."""
         return [*self.trunk, *self.head]
+
+    def parameter_groups(self) -> ParameterGroups:
+        """Matrices are those of the blocks, of the time's embedding, of the way to the head and of modulations."""
+        return group_parameters(self, edges=("trunk_embed", "head_embed", "label_embed", "output.linear"))
 
     @property
     def narrowest_width(self) -> int:

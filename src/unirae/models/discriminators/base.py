@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unirae.nn.parameter_groups import ParameterGroups, group_parameters
+
 
 class Discriminator(nn.Module, ABC):
     """A judge of images.
@@ -26,3 +28,7 @@ class Discriminator(nn.Module, ABC):
     @abstractmethod
     def trained(self) -> nn.Module:
         """The part that its optimizer updates and a checkpoint holds; a frozen backbone is outside."""
+
+    def parameter_groups(self) -> ParameterGroups:
+        """The parameters of :attr:`trained`, matrices and others; convolutions are no matrices."""
+        return group_parameters(self.trained)

@@ -125,11 +125,12 @@ class PatchGan:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW's numbers."""
+    """AdamW's numbers. Another kind of optimizer is a class beside this one, told apart by ``kind``."""
 
     lr: NotNegative
     betas: tuple[Decay, Decay]
     weight_decay: NotNegative
+    kind: Literal["adamw"] = LEFT_OUT
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from unirae.models.denoisers.base import Denoiser, pair
 from unirae.models.denoisers.build import build_denoiser
 from unirae.models.rae import RAE
 from unirae.training.datamodule import TrainingData
-from unirae.training.optimisation import OptimizerSettings
 from unirae.training.stage2 import Stage2
 
 
@@ -64,7 +63,7 @@ def build_stage2(
         time_distribution=cfg["flow"]["time_distribution"],
         label_dropout=model["label_dropout"],
         ema_extra_decays=model["ema_extra_decays"],
-        optimizer=OptimizerSettings(**model["optimizer"]),
+        optimizer=builders.build_optimizer(model, "optimizer"),
         schedule=builders.build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
         **builders.common_parts(cfg),
     )

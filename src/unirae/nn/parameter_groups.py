@@ -1,0 +1,64 @@
+"""Which trained parameters of a network are matrices, for optimizers that treat those in another way (Muon)."""
+
+from collections.abc import Collection, Iterable
+
+from torch import nn
+
+
+class ParameterGroups:
+    """The trained parameters of one network, each in one of two groups.
+
+    Args:
+        network: whose parameters that require gradients are meant.
+        matrices: names of those that map vectors to vectors inside the network, two-dimensional.
+        others: names of all others.
+
+    Raises:
+        ValueError: If a trained parameter is in none of the groups or in both, or if a name is no parameter's.
+    """
+
+    def __init__(self, network: nn.Module, *, matrices: Iterable[str], others: Iterable[str]) -> None:
+        matrices, others = set(matrices), set(others)
+        parameters = dict(network.named_parameters())
+        trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+        _refuse(matrices & others, "in both groups, matrices and others", network)
+        _refuse(trained.keys() - matrices - others, "in no group, neither matrices nor others", network)
+        _refuse((matrices | others) - parameters.keys(), "no parameter", network)
+        self.trained: list[nn.Parameter] = list(trained.values())
+        """All, in the order in which the network registers them: that of optimizer states in checkpoints."""
+        self.matrices = [parameter for name, parameter in trained.items() if name in matrices]
+        self.others = [parameter for name, parameter in trained.items() if name in others]
+
+
+def group_parameters(network: nn.Module, *, edges: Collection[str] = ()) -> ParameterGroups:
+    """Sort a network's parameters as the field does for Muon (Jordan et al. 2024).
+
+    Weights of linear layers are matrices, except at the edges. Biases, norms, convolutions and everything else that
+    is not two-dimensional are no matrices. Any other two-dimensional parameter has to be named as an edge.
+
+    Args:
+        edges: names of modules or parameters where the network begins and ends: embeddings, positions, learned
+            tokens, the first and the last layer.
+
+    Raises:
+        ValueError: If a two-dimensional parameter is neither a linear layer's nor at an edge, or if an edge is none.
+    """
+    linear = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    matrices, others, seen = [], [], set()
+    for name, parameter in network.named_parameters():
+        found = [edge for edge in edges if f"{name}.".startswith(f"{edge}.")]
+        seen.update(found)
+        if found or parameter.ndim != 2:
+            others.append(name)
+        elif name in linear:
+            matrices.append(name)
+    _refuse(set(edges) - seen, "no part with parameters", network)
+    return ParameterGroups(network, matrices=matrices, others=others)
+
+
+def _refuse(names: Collection[str], what: str, network: nn.Module) -> None:
+    if names:
+        verb = "is" if len(names) == 1 else "are"
+        raise ValueError(
+            f"parameter groups of {type(network).__name__}: {', '.join(sorted(names))} {verb} {what}"
+        )

@@ -1,0 +1,92 @@
+"""Every trained parameter is in exactly one group, and which ones are matrices."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from tiny_dit import tiny_dit
+from tiny_models import tiny_decoder
+from unirae.models.discriminators.patchgan import PatchGan
+from unirae.nn.parameter_groups import ParameterGroups, group_parameters
+
+OF_A_BLOCK = ("attention.qkv", "attention.out", "mlp.expand", "mlp.contract")
+OF_A_MODULATED_BLOCK = (*OF_A_BLOCK, "modulation.linear")
+TIME, OUTPUT = ("time_embed.expand", "time_embed.contract"), "output.modulation.linear"
+NETWORKS = {
+    "dit": (
+        lambda: tiny_dit("dit"),
+        [*TIME, *(f"blocks.{i}.{part}" for i in (0, 1) for part in OF_A_MODULATED_BLOCK), OUTPUT],
+    ),
+    "dit_dh": (
+        lambda: tiny_dit("dit_dh"),
+        [
+            *TIME,
+            *(f"trunk.{i}.{part}" for i in (0, 1) for part in OF_A_MODULATED_BLOCK),
+            "to_head",
+            *(f"head.0.{part}" for part in OF_A_MODULATED_BLOCK),
+            OUTPUT,
+        ],
+    ),
+    "decoder": (tiny_decoder, [f"blocks.{i}.{part}" for i in (0, 1) for part in OF_A_BLOCK]),
+    "discriminator": (lambda: PatchGan(channels=4, num_layers=2), []),
+}
+
+
+def names(network: nn.Module, parameters: list[nn.Parameter]) -> list[str]:
+    by_id = {id(parameter): name for name, parameter in network.named_parameters()}
+    return [by_id[id(parameter)] for parameter in parameters]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_matrices_of_our_networks_are_the_weights_between_first_and_last_layer(network):
+    build, matrices = NETWORKS[network]
+    module = build()
+    groups = module.parameter_groups()
+    assert names(module, groups.matrices) == [f"{name}.weight" for name in matrices]
+    trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+    assert names(module, groups.trained) == trained
+    assert sorted(names(module, groups.matrices) + names(module, groups.others)) == sorted(trained)
+
+
+def test_what_is_frozen_is_in_no_group():
+    network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3).requires_grad_(False), nn.Linear(3, 2))
+    groups = group_parameters(network, edges=("0",))
+    assert names(network, groups.trained) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    assert names(network, groups.matrices) == ["2.weight"]
+
+
+class WithTokens(nn.Module):
+    """A network with a table that is neither a linear layer's nor declared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 3)
+        self.tokens = nn.Parameter(torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("matrices", "others", "message"),
+    [
+        (["inner.weight"], ["inner.bias"], "WithTokens: tokens is in no group, neither matrices nor others"),
+        (["inner.weight"], [], "WithTokens: inner.bias, tokens are in no group, neither matrices nor others"),
+        (
+            ["inner.weight", "tokens"],
+            ["inner.bias", "tokens"],
+            "WithTokens: tokens is in both groups, matrices and others",
+        ),
+        (["inner.weight", "outer"], ["inner.bias", "tokens"], "WithTokens: outer is no parameter"),
+    ],
+)
+def test_a_parameter_in_no_group_or_in_both_is_named(matrices, others, message):
+    with pytest.raises(ValueError, match=f"^parameter groups of {re.escape(message)}$"):
+        ParameterGroups(WithTokens(), matrices=matrices, others=others)
+
+
+def test_a_table_has_to_be_declared_and_a_declaration_has_to_mean_something():
+    with pytest.raises(ValueError, match="tokens is in no group"):
+        group_parameters(WithTokens())
+    with pytest.raises(ValueError, match="token is no part with parameters"):
+        group_parameters(WithTokens(), edges=("tokens", "token"))
+    assert len(group_parameters(WithTokens(), edges=("tokens",)).others) == 2
