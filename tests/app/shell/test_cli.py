@@ -268,6 +268,10 @@ def mae_checkpoint(tmp_path_factory) -> Path:
             ["callbacks.reconstruction_metrics.every_n_epochs=1"],
             "error: callbacks.reconstruction_metrics: set",
         ),
+        (
+            ["model.encoder.architecture.hiden_size=1"],
+            "error: model.encoder.architecture.hiden_size: vit_mae has no such key; did you mean hidden_size?",
+        ),
     ],
     ids=lambda case: case[0] if isinstance(case, list) else "",
 )
@@ -306,6 +310,14 @@ def test_a_run_that_fails_after_steps_keeps_what_it_wrote(training, tmp_path):
 def test_a_size_that_does_not_split_into_patches_is_named_by_its_key(training, stage, key):
     status, found = training(f"{key}=33", stage=stage, without=[key])
     assert (status, found) == (2, f"error: {key}=33 must be divisible by patch_size=8; nearest valid: 32, 40")
+
+
+def test_an_architecture_of_pretraining_has_the_keys_of_its_kind(training):
+    status, found = training("model.architecture.decoder_hiden_size=8", stage="mae")
+    assert (status, found) == (
+        2,
+        "error: model.architecture.decoder_hiden_size: vit_mae has no such key; did you mean decoder_hidden_size?",
+    )
 
 
 @pytest.mark.parametrize(

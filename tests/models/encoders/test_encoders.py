@@ -151,8 +151,12 @@ def test_bad_configuration_is_explained():
         build_encoder(kind="resnet", name="x")
     with pytest.raises(ConfigError, match=r"needs model\.encoder\.architecture"):
         build_encoder(kind="mae", name="x", weights="random")
-    with pytest.raises(ConfigError, match="vit_mae has no hiden_size"):
+    with pytest.raises(
+        ConfigError, match=r"architecture\.hiden_size: vit_mae has no such key; did you mean hidden_size"
+    ):
         build_encoder(kind="mae", name="x", weights="random", architecture={"hiden_size": 3})
+    with pytest.raises(ConfigError, match=r"architecture\.foo: vit_mae has no such key; it has .*mask_ratio"):
+        build_encoder(kind="mae", name="x", weights="hub", architecture={"foo": 3})  # which are not asked for
     with pytest.raises(ConfigError, match="three numbers"):
         tiny_encoder(mean=(0.5,))
 

@@ -15,6 +15,7 @@ from unirae.evaluation.probe.features import PooledEncoder, check_classes
 from unirae.losses.adversarial import discriminator_loss
 from unirae.models.encoders.base import Encoder, check_divisible
 from unirae.models.encoders.build import build_encoder
+from unirae.models.encoders.hf import refuse_unknown
 from unirae.models.interop.decoder_weights import initialise_decoder
 from unirae.models.rae import RAE, as_size, token_grid
 from unirae.training.adversary import Adversary
@@ -166,9 +167,12 @@ def build_mae(cfg: Config, *, steps_per_epoch: int) -> MaePretraining:
     """The training module of stage 0.
 
     Raises:
-        ConfigError: images do not split into patches.
+        ConfigError: images do not split into patches, or the architecture has a key that such a model has not.
     """
+    from transformers import ViTMAEConfig
+
     model, sizes = cfg["model"], cfg["model"]["architecture"]
+    refuse_unknown(sizes, ViTMAEConfig(), node="model.architecture")
     check_divisible("model.architecture.image_size", sizes["image_size"], sizes["patch_size"])
     return MaePretraining(
         architecture=model["architecture"],

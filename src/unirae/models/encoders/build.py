@@ -74,6 +74,8 @@ def build_encoder(
         backbone = Backbone(_seeded_skeleton(cls, architecture, seed), cls.default_mean, cls.default_std)
         source = name
     else:
+        if architecture and issubclass(cls, HFEncoder):
+            cls.configure(dict(architecture))  # the weights bring their own, but a misspelt key is a mistake
         of_hub = weights == "hub" and not Path(name).exists()
         source = name if of_hub else _existing(name, weights, remedy)
         place = _place(kind, name) if of_hub else source

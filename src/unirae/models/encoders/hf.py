@@ -1,8 +1,9 @@
 """Encoders of Hugging Face transformers: loading them strictly, quietly and offline."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -71,8 +72,7 @@ class HFEncoder(Encoder):
             defaults = AutoConfig.for_model(model_type)
         except ValueError:
             raise ConfigError(f"transformers knows no model_type={model_type!r}") from None
-        if unknown := values.keys() - defaults.to_dict().keys():
-            raise ConfigError(f"model.encoder.architecture: {model_type} has no {', '.join(sorted(unknown))}")
+        refuse_unknown(values, defaults, node="model.encoder.architecture")
         return cls.prepare_config(type(defaults)(**values))
 
     @classmethod
@@ -195,10 +195,8 @@ class HFEncoder(Encoder):
     @classmethod
     def describe(cls, backbone: Any) -> dict[str, Any]:
         """The configuration that :meth:`skeleton` rebuilds this backbone from, ready for JSON."""
-        from transformers import PreTrainedConfig
-
         full = json.loads(backbone.config.to_json_string(use_diff=False))
-        own = type(backbone.config)().to_dict().keys() - PreTrainedConfig().to_dict().keys()
+        own = _own_keys(backbone.config)
         return {key: value for key, value in full.items() if key in own | {"model_type"}}
 
     def _call(self, pixels: Float[Tensor, "b 3 H W"], **options: Any) -> Any:
@@ -238,6 +236,31 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def refuse_unknown(values: Mapping[str, Any], defaults: Any, *, node: str) -> None:
+    """Refuse a key that a family of models does not have; transformers would keep it and never look.
+
+    Args:
+        values: an architecture.
+        defaults: a configuration of the family.
+        node: where the user wrote it.
+
+    Raises:
+        ConfigError: If there is such a key; names those that it may mean.
+    """
+    for key in sorted(values.keys() - defaults.to_dict().keys()):
+        own = sorted(_own_keys(defaults))
+        meant = " or ".join(get_close_matches(key, own, cutoff=0.8))
+        advice = f"did you mean {meant}?" if meant else f"it has {', '.join(own)}"
+        raise ConfigError(f"{node}.{key}: {defaults.model_type} has no such key; {advice}")
+
+
+def _own_keys(config: Any) -> set[str]:
+    """The keys of a family of models, without those that every model of transformers has."""
+    from transformers import PreTrainedConfig
+
+    return type(config)().to_dict().keys() - PreTrainedConfig().to_dict().keys()
 
 
 def _side(patch_size: Any) -> int:
