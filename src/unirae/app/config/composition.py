@@ -128,7 +128,7 @@ def finish(cfg: Any, *, choices: dict[str, str | None], overrides: Sequence[str]
     resolved = check(plain)
     packages = [o.split("=", 1)[0].split("@", 1)[1] for o in overrides if "@" in o.split("=", 1)[0]]
     of_packages = {f"{package}.{key}" for package in packages for key in _at(used, package)}
-    resolved["changed_keys"] = sorted(key for key in of_files | typed | of_packages if _has(used, key))
+    resolved["changed_keys"] = sorted(key for key in of_files | typed | of_packages if has_key(used, key))
     return resolved
 
 
@@ -180,9 +180,9 @@ def _let_files_give_way(
     own: Any = OmegaConf.to_container(hydra.compose("train", ["~experiment", *groups]), resolve=False)
     with open_dict(cfg):
         for key in candidates:
-            if _has(own, key) and key in refused:
+            if has_key(own, key) and key in refused:
                 OmegaConf.update(cfg, key, _at(own, key))
-            elif not _has(own, key) and (key in refused or ".architecture." in key):
+            elif not has_key(own, key) and (key in refused or ".architecture." in key):
                 node, _, name = key.rpartition(".")
                 del OmegaConf.select(cfg, node)[name]
 
@@ -201,7 +201,8 @@ def _at(node: Any, dotted: str) -> Any:
     return node
 
 
-def _has(node: Any, dotted: str) -> bool:
+def has_key(node: Any, dotted: str) -> bool:
+    """Whether a configuration of plain values has a dotted key."""
     for part in dotted.split("."):
         if not isinstance(node, dict) or part not in node:
             return False

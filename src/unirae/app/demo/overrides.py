@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from unirae.app.config.composition import compose, has_key
 from unirae.app.demo.parts import PARTS
 from unirae.core.errors import ConfigError
 
@@ -24,7 +25,7 @@ def distribute(overrides: Sequence[str]) -> dict[str, list[str]]:
         part, key, text = _parse(override)
         parts = [part] if part else list(PARTS)
         wanted = key.rpartition(".")[0] or key if text.startswith("+") else key
-        chosen = [p for p in parts if _has(configs[PARTS[p]], wanted)]
+        chosen = [p for p in parts if has_key(configs[PARTS[p]], wanted)]
         if not chosen:
             where = f"the part {part} ({PARTS[part]})" if part else "no part of the demo"
             raise ConfigError(
@@ -37,8 +38,6 @@ def distribute(overrides: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _configs() -> dict[str, dict[str, Any]]:
-    from unirae.app.config.composition import compose
-
     return {experiment: compose([f"experiment={experiment}"]) for experiment in dict.fromkeys(PARTS.values())}
 
 
@@ -53,11 +52,3 @@ def _parse(override: str) -> tuple[str | None, str, str]:
     name = text.lstrip("+~").split("=", 1)[0]
     # a group's override names its file's folder, or after "@" where its content goes
     return part, name.split("@")[-1].replace("/", "."), text
-
-
-def _has(config: Any, key: str) -> bool:
-    for name in key.split("."):
-        if not isinstance(config, dict) or name not in config:
-            return False
-        config = config[name]
-    return True
