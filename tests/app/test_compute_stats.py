@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from threads_at_exit import gloo_threads, observing
+from processes import command_in_processes
 from tiny_checkpoint import write_checkpoint
 from unirae.app.compute_stats import Options, choose_transform, main, run
 from unirae.core.errors import ConfigError, DataError
@@ -120,20 +120,14 @@ def test_main_turns_a_mistake_into_a_line_and_a_status(monkeypatch, capsys, tmp_
     assert capsys.readouterr().err.startswith("error: no checkpoint at")
 
 
-def test_two_processes_under_torchrun_give_the_same_statistics(checkpoint, output, tmp_path):
+def test_two_processes_give_the_same_statistics(checkpoint, output, tmp_path):
     expected = run(_options(checkpoint, output, num_samples=40))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*torchrun, SOURCES / "compute_stats.py", "--checkpoint", checkpoint, "--device", "cpu"]
-    command += ["--data", "synthetic", "--num_samples", "40", "--output", tmp_path / "two.ckpt"]
-    threads = tmp_path / "threads"
-    environment = os.environ | {"PYTHONPATH": observing(threads, SOURCES), "OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
+    words = ["--checkpoint", checkpoint, "--device", "cpu", "--data", "synthetic", "--num_samples", 40]
+    command_in_processes("compute_stats", *words, "--output", tmp_path / "two.ckpt")
     stats = load_rae(tmp_path / "two.ckpt").stats
     torch.testing.assert_close(stats.mean, expected.mean, rtol=2e-7, atol=1e-8)
     torch.testing.assert_close(stats.var, expected.var, rtol=2e-7, atol=1e-8)
     assert stats.info == expected.info
-    assert gloo_threads(threads, processes=2) == set()
 
 
 def test_help_is_quick():

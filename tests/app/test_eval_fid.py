@@ -1,22 +1,18 @@
 """The eval_fid command: one command from a checkpoint to a score with every setting."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from threads_at_exit import gloo_threads, observing
+from processes import command_in_processes
 from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 from unirae.app.eval_fid import Options, main, run
 from unirae.core.errors import ConfigError, DataError, WeightsError
 
-SOURCES = Path(__file__).parents[2] / "src"
 NAME = "fd_random_mae"
 
 
@@ -99,18 +95,12 @@ def test_another_batch_size_gives_nearly_the_same_score(score):
 
 def test_two_processes_give_the_same_score(score, runs, tmp_path):
     expected = score()
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*torchrun, SOURCES / "eval_fid.py", "--checkpoint", runs / "dit", "--device", "cpu"]
-    command += ["--num_samples", "11", "--num_steps", "3", "--batch_size", "4", "--metrics", "fd"]
-    command += ["--num_threads", "1", "--output", tmp_path / "two.json"]
-    threads = tmp_path / "threads"
-    environment = os.environ | {"PYTHONPATH": observing(threads, SOURCES)}
-    finished = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
+    words = ["--checkpoint", runs / "dit", "--device", "cpu", "--num_threads", 1, "--metrics", "fd"]
+    words += ["--num_samples", 11, "--num_steps", 3, "--batch_size", 4, "--output", tmp_path / "two.json"]
+    command_in_processes("eval_fid", *words)
     content = json.loads((tmp_path / "two.json").read_text())
     assert content["metrics"] == pytest.approx(expected.scores, rel=1e-9)
     assert content["settings"] == json.loads(json.dumps(expected.settings))
-    assert gloo_threads(threads, processes=2) == set()
 
 
 def test_inception_against_a_file(score, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from threads_at_exit import gloo_threads, observing
+from processes import command_in_processes
 from tiny_checkpoint import DATA, write_checkpoint
 from unirae.app import eval_rfid
 from unirae.app.eval_rfid import Options, main, run
@@ -135,17 +135,11 @@ def test_devices():
     assert pick_device("auto").type in ("cuda", "mps", "cpu")
 
 
-def test_two_processes_under_torchrun_give_the_same_scores(checkpoint, tmp_path):
+def test_two_processes_give_the_same_scores(checkpoint, tmp_path):
     expected = run(_options(checkpoint, output=tmp_path / "one.json")).scores
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*torchrun, SOURCES / "eval_rfid.py", "--checkpoint", checkpoint, "--device", "cpu"]
-    command += ["--metrics", "rfd,psnr,ssim", "--output", tmp_path / "two.json"]
-    threads = tmp_path / "threads"
-    environment = os.environ | {"PYTHONPATH": observing(threads, SOURCES), "OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
+    words = ["--checkpoint", checkpoint, "--device", "cpu", "--metrics", "rfd,psnr,ssim"]
+    command_in_processes("eval_rfid", *words, "--output", tmp_path / "two.json")
     assert json.loads((tmp_path / "two.json").read_text())["metrics"] == pytest.approx(expected, rel=1e-6)
-    assert gloo_threads(threads, processes=2) == set()
 
 
 @pytest.mark.parametrize("given", [None, 3])

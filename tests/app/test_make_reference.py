@@ -1,16 +1,14 @@
 """The make_reference command: one file that says what it is, the same for every batch size and process count."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from processes import command_in_processes
 from tiny_checkpoint import write_checkpoint
 from tiny_images import pixels, write_extractor, write_folder
 from unirae.app.make_reference import Options, main, run
@@ -20,7 +18,6 @@ from unirae.core.hardware import fastest_float32_matmul
 from unirae.evaluation.references.reference_file import read_reference
 from unirae.evaluation.scores.record import warn_once
 
-SOURCES = Path(__file__).parents[2] / "src"
 KEY = "toy_features/pooled"
 
 
@@ -170,13 +167,9 @@ def test_a_score_without_a_reference_needs_no_file(make):
 
 def test_two_processes_write_the_same_statistics(make, data, encoder, tmp_path):
     """Of 21 images the second process has five."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*torchrun, SOURCES / "make_reference.py", "--data", data, "--encoder", encoder]
-    command += ["--metrics", "fd", "--features", "--device", "cpu", "--num_threads", "1"]
-    command += ["--output", tmp_path / "two.npz"]
-    environment = os.environ | {"PYTHONPATH": str(SOURCES)}
-    finished = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
+    words = ["--data", data, "--encoder", encoder, "--metrics", "fd", "--features", "--device", "cpu"]
+    words += ["--num_threads", 1, "--output", tmp_path / "two.npz"]
+    command_in_processes("make_reference", *words)
     (one, about_one), (two, about_two) = arrays(make(features=True)), arrays(tmp_path / "two.npz")
     assert about_two == about_one
     assert set(two) == set(one)

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from processes import run_in_processes
+from processes import command_in_processes, run_in_processes
 from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 from unirae.app import eval_fid
 from unirae.app.shell import devices as inference
@@ -222,13 +220,9 @@ def test_an_interrupt_says_how_to_go_on(sweep, sampled, monkeypatch, tmp_path):
 
 def test_two_processes_give_the_same_points(sweep, runs, tmp_path):
     expected = sweep(guidance_interval=("0,1",))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*torchrun, SOURCES / "sweep_guidance.py", "--checkpoint", runs / "dit", "--device", "cpu"]
-    command += ["--cfg_scale", "1", "2", "--num_samples", "6", "--num_steps", "3", "--batch_size", "3"]
-    command += ["--metrics", "fd", "--num_threads", "1", "--output_dir", tmp_path / "two"]
-    environment = os.environ | {"PYTHONPATH": str(SOURCES)}
-    finished = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
+    words = ["--checkpoint", runs / "dit", "--device", "cpu", "--num_threads", 1, "--metrics", "fd"]
+    words += ["--cfg_scale", 1, 2, "--num_samples", 6, "--num_steps", 3, "--batch_size", 3]
+    command_in_processes("sweep_guidance", *words, "--output_dir", tmp_path / "two")
     values = [float(row[NAME]) for row in rows(tmp_path / "two")]
     assert values == pytest.approx([s.result.metrics[NAME] for s in expected], rel=1e-9)
 
@@ -243,20 +237,17 @@ def in_folder_of_its_own(options: dict[str, Any]) -> str | int:
         return str(error)
 
 
-def test_the_first_process_decides_which_points_are_there(sweep, runs, tmp_path):
+def test_the_first_process_decides_which_points_are_there(sweep, runs):
     """It has one that the other has not, and the other has a folder of another sweep."""
     shared = {"num_samples": 6, "num_steps": (3,), "batch_size": 3, "metrics": "fd", "num_threads": 1}
     shared |= {"device": "cpu", "checkpoint": runs / "dit", "guidance_interval": ("0,1",)}
     sweep(output_dir=runs / "folder-0", cfg_scale=(1.0,))
     sweep(output_dir=runs / "folder-1", cfg_scale=(2.0,), seed=1)
-    results = run_in_processes(
-        in_folder_of_its_own, shared | {"cfg_scale": (1.0, 2.0)}, count=2, folder=tmp_path
-    )
+    results = run_in_processes(in_folder_of_its_own, shared | {"cfg_scale": (1.0, 2.0)})
     assert results == [2, 0]
     assert len(rows(runs / "folder-1")) == 2  # as before
-    (tmp_path / "rendezvous").unlink(missing_ok=True)
     wrong = shared | {"cfg_scale": (2.0,), "seed": 1}
-    refused = run_in_processes(in_folder_of_its_own, wrong, count=2, folder=tmp_path)
+    refused = run_in_processes(in_folder_of_its_own, wrong)
     assert all("belongs to another sweep" in message for message in refused)
 
 

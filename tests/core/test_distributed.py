@@ -1,10 +1,11 @@
+import os
 from typing import Any
 
 import pytest
 import torch
 
 from processes import run_in_processes
-from unirae.core.distributed import all_mean_, all_sum, is_main, on_main, rank, shard, world_size
+from unirae.core.distributed import all_mean_, all_sum, barrier, is_main, on_main, rank, shard, world_size
 from unirae.core.errors import ConfigError
 
 
@@ -44,8 +45,8 @@ def refuse() -> None:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory) -> list[dict[str, Any]]:
-    return run_in_processes(together, count=2, folder=tmp_path_factory.mktemp("processes"))
+def results() -> list[dict[str, Any]]:
+    return run_in_processes(together)
 
 
 def test_mean_over_processes(results):
@@ -82,3 +83,21 @@ def test_one_process_needs_no_group():
         assert torch.equal(found, own)
     assert torch.equal(all_sum(tensors[0]), tensors[0])
     assert (list(shard(3)), rank(), world_size(), is_main()) == ([0, 1, 2], 0, 1, True)
+
+
+def end(how: str) -> None:
+    if rank() == 1:
+        if how == "dies":
+            os._exit(0)
+        raise ValueError("no such thing")
+    barrier()  # for which the other does not come
+
+
+@pytest.mark.slow  # each begins with new processes
+@pytest.mark.parametrize(
+    ("how", "told"), [("raises", "process 1: .*ValueError: no such thing"), ("dies", "process 1: it died")]
+)
+def test_the_end_of_one_process_fails_a_test(how, told):
+    with pytest.raises(pytest.fail.Exception, match=f"(?s){told}|process 0: "):
+        run_in_processes(end, how)
+    assert run_in_processes(rank) == [0, 1]  # by new ones

@@ -150,7 +150,7 @@ def _weight_of_a_half(game: Game):
     return fast(game)[0].detach()
 
 
-def test_two_processes_share_the_weight_of_the_joint_batch(game, tmp_path):
+def test_two_processes_share_the_weight_of_the_joint_batch(game):
     wanted, _ = plain(game)
-    results = torch.stack(run_in_processes(_weight_of_a_half, game, count=2, folder=tmp_path))
+    results = torch.stack(run_in_processes(_weight_of_a_half, game))
     torch.testing.assert_close(results, wanted.expand(2), rtol=1e-8, atol=0)

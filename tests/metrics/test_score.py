@@ -29,9 +29,9 @@ def test_every_score_of_inception():
     assert same["precision"].value == 1
 
 
-def test_processes_compute_each_by_itself(tmp_path):
+def test_processes_compute_each_by_itself():
     """A program may call it in one of several processes, or in all, on images of its own."""
-    for found in run_in_processes(scores, count=2, folder=tmp_path):
+    for found in run_in_processes(scores):
         assert found == pytest.approx(scores(), rel=1e-9)
 
 

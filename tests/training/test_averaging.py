@@ -98,8 +98,8 @@ def averaged_while_running() -> list[list[Tensor]]:
     return [wanted, *rounds]
 
 
-def test_messages_leave_during_the_last_pass_and_the_mean_is_that_of_afterwards(tmp_path):
-    for wanted, *rounds in run_in_processes(averaged_while_running, count=2, folder=tmp_path):
+def test_messages_leave_during_the_last_pass_and_the_mean_is_that_of_afterwards():
+    for wanted, *rounds in run_in_processes(averaged_while_running):
         for found in rounds:
             assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
@@ -114,8 +114,8 @@ def with_missing_gradients() -> list[Tensor | None]:
     return gradients(module)
 
 
-def test_a_gradient_that_no_process_has_stays_away_and_one_that_some_have_reaches_all(tmp_path):
-    first, second = run_in_processes(with_missing_gradients, count=2, folder=tmp_path)
+def test_a_gradient_that_no_process_has_stays_away_and_one_that_some_have_reaches_all():
+    first, second = run_in_processes(with_missing_gradients)
     for index, (a, b) in enumerate(zip(first, second, strict=True)):
         if index // 2 in (2, 4):
             assert a is None
@@ -138,8 +138,8 @@ def in_opposite_orders() -> list[Tensor]:
     return gradients(module)
 
 
-def test_messages_match_whatever_the_order_of_the_gradients(tmp_path):
-    first, second = run_in_processes(in_opposite_orders, count=2, folder=tmp_path)
+def test_messages_match_whatever_the_order_of_the_gradients():
+    first, second = run_in_processes(in_opposite_orders)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     layer = network()[2]
     for seed in (0, 1):
@@ -161,8 +161,8 @@ def norms_of_the_last_layer() -> tuple[int, int, int]:
     return before, missing, during
 
 
-def test_gradients_taken_for_the_adaptive_weight_are_not_sent(tmp_path):
-    for found in run_in_processes(norms_of_the_last_layer, count=2, folder=tmp_path):
+def test_gradients_taken_for_the_adaptive_weight_are_not_sent():
+    for found in run_in_processes(norms_of_the_last_layer):
         assert found == (0, 1, 12)
 
 
@@ -190,8 +190,8 @@ def updated_by_halves() -> list[dict[str, Tensor]]:
     return [updated(n, clip_grad, list(range(rank() * n, (rank() + 1) * n))) for n, clip_grad in WAYS]
 
 
-def test_two_processes_update_as_one(tmp_path):
-    results = run_in_processes(updated_by_halves, count=2, folder=tmp_path)
+def test_two_processes_update_as_one():
+    results = run_in_processes(updated_by_halves)
     for index, (micro_batches, clip_grad) in enumerate(WAYS):
         one = updated(2 * micro_batches, clip_grad, list(range(2 * micro_batches)))
         for two in results:

@@ -194,7 +194,7 @@ def train_and_norm(folder: Path) -> dict[str, object]:
 def test_two_processes_train_what_one_trains(tmp_path):
     """The norm's moments too are those of the whole batch."""
     one = train_and_norm(tmp_path)
-    two = run_in_processes(train_and_norm, tmp_path, count=2, folder=tmp_path)
+    two = run_in_processes(train_and_norm, tmp_path)
     torch.testing.assert_close(torch.cat([process["norm"][0] for process in two]), one["norm"][0])
     for process in two:
         torch.testing.assert_close(process["norm"][1:], one["norm"][1:])

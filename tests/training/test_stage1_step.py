@@ -221,7 +221,7 @@ def test_micro_batches_equal_one_batch(whole_batch, tmp_path, micro_batches):
 
 
 def test_two_processes_equal_one(whole_batch, tmp_path):
-    for result in run_in_processes(trained_both_ways, tmp_path, count=2, folder=tmp_path):
+    for result in run_in_processes(trained_both_ways, tmp_path):
         assert_same_weights(result["adaptive"], whole_batch["adaptive"], atol=1e-9)
         assert_same_weights(result["constant"], whole_batch["constant"], atol=1e-9)
 

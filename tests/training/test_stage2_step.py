@@ -99,7 +99,7 @@ def _two_process_run(folder):
 
 
 def test_two_processes_equal_one(tmp_path):
-    results = run_in_processes(_two_process_run, tmp_path, count=2, folder=tmp_path)
+    results = run_in_processes(_two_process_run, tmp_path)
     one = trained(tmp_path / "one").states[-1]
     for result in results:
         assert_same(result, one, 1e-10)

@@ -156,7 +156,7 @@ def in_process(folder):
 def test_two_processes_write_what_one_does(tmp_path, rae):
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     make(alone, rae)
-    run_in_processes(in_process, shared, count=2, folder=tmp_path)
+    run_in_processes(in_process, shared)
     assert {n: content for n, (content, _) in files(shared).items()} == {
         n: content for n, (content, _) in files(alone).items()
     }

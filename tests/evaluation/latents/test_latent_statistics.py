@@ -108,9 +108,9 @@ def in_process():
     return {"mean": stats.mean, "var": stats.var, "info": stats.info}
 
 
-def test_two_processes_equal_one(tmp_path):
+def test_two_processes_equal_one():
     expected = compute_latent_stats(tiny_rae(), pictures())
-    for result in run_in_processes(in_process, count=2, folder=tmp_path):
+    for result in run_in_processes(in_process):
         identical(LatentStats(**result), expected)
 
 

@@ -325,9 +325,9 @@ def probe_in_a_process() -> list[dict[str, object]]:
     return found
 
 
-def test_two_processes_give_what_one_gives(tmp_path):
+def test_two_processes_give_what_one_gives():
     one = probe_in_a_process()
-    for two in run_in_processes(probe_in_a_process, count=2, folder=tmp_path):
+    for two in run_in_processes(probe_in_a_process):
         for mine, theirs in zip(two, one, strict=True):
             assert torch.equal(mine["values"], theirs["values"])
             assert torch.equal(mine["labels"], theirs["labels"])
@@ -426,7 +426,7 @@ def test_features_that_cannot_be_kept_are_used_all_the_same(tmp_path, caplog):
     assert features_kept_nowhere(tmp_path) == 20
     assert "the table of features of synthetic is not kept" in caplog.text
     assert "UNIRAE_CACHE_DIR" in caplog.text
-    assert run_in_processes(features_kept_nowhere, tmp_path, count=2, folder=tmp_path) == [20, 20]
+    assert run_in_processes(features_kept_nowhere, tmp_path) == [20, 20]
 
 
 @pytest.mark.parametrize(("classes", "message"), [(0, "no labels"), (1, "one class")])

@@ -254,7 +254,7 @@ def damaged_for_the_second(folder):
 
 
 def test_processes_compute_together_where_one_cannot_read(tmp_path):
-    assert run_in_processes(damaged_for_the_second, tmp_path, count=2, folder=tmp_path) == [2, 2]
+    assert run_in_processes(damaged_for_the_second, tmp_path) == [2, 2]
 
 
 def kept_nowhere(folder):
@@ -274,7 +274,7 @@ def test_a_reference_that_cannot_be_kept_is_used_all_the_same(tmp_path, caplog):
     assert "cannot write" in warning
     assert "UNIRAE_CACHE_DIR" in warning
     assert "--cache false" in warning
-    assert run_in_processes(kept_nowhere, tmp_path, count=2, folder=tmp_path) == [9, 9]
+    assert run_in_processes(kept_nowhere, tmp_path) == [9, 9]
 
 
 def test_a_cache_of_another_user_is_no_cache(tmp_path, monkeypatch, caplog):

@@ -70,8 +70,8 @@ def _scores(count):
 
 
 @pytest.mark.parametrize("count", [45])
-def test_two_processes_equal_one_and_share_whole_batches(tmp_path, count):
-    results = run_in_processes(_scores, count, count=2, folder=tmp_path)
+def test_two_processes_equal_one_and_share_whole_batches(count):
+    results = run_in_processes(_scores, count)
     for result in results:
         assert result["scores"] == pytest.approx(score(count).scores, rel=1e-9)
     first, second = (result["seen"] for result in results)

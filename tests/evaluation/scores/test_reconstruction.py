@@ -94,9 +94,9 @@ def _in_process(count):
 
 
 @pytest.mark.parametrize("count", [45])
-def test_two_processes_equal_one(tmp_path, count):
+def test_two_processes_equal_one(count):
     expected = _evaluate(data=Pictures(count))
-    for scores, seen in run_in_processes(_in_process, count, count=2, folder=tmp_path):
+    for scores, seen in run_in_processes(_in_process, count):
         assert seen == count  # neither padded nor duplicated
         assert scores == pytest.approx(expected.scores, rel=1e-9)
 

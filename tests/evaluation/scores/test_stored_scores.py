@@ -129,9 +129,9 @@ def score_all_counts():
     return [score_everything(count, others, 7) for count, others in COUNTS]
 
 
-def test_two_processes_give_the_same_scores(expected, tmp_path):
+def test_two_processes_give_the_same_scores(expected):
     all_expected = [expected, *(score_everything(count, others, 32) for count, others in COUNTS[1:])]
-    for of_process in run_in_processes(score_all_counts, count=2, folder=tmp_path):
+    for of_process in run_in_processes(score_all_counts):
         for found, wanted in zip(of_process, all_expected, strict=True):
             assert_same(found, wanted)
 
