@@ -22,6 +22,7 @@ from torch import Tensor
 from unirae.app.config.composition import compose
 from unirae.app.run import builders
 from unirae.app.run.rae_source import find_rae
+from unirae.app.run.stages.stage1 import build_stage1
 from unirae.app.run.stages.stage2 import build_stage2
 from unirae.nn import attention
 from unirae.nn.kernels import lpips_distance
@@ -132,7 +133,7 @@ def on_meta(overrides: tuple[str, ...]) -> tuple[ManualModule, dict[str, Tensor]
     with torch.device("meta"):
         if stage1:
             rae = builders.build_rae(config["model"], seed=0)
-            module = builders.build_stage1(config, rae, steps_per_epoch=1251)
+            module = build_stage1(config, rae, steps_per_epoch=1251)
         else:
             source = find_rae(config)
             rae = source.load()

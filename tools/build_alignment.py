@@ -70,6 +70,7 @@ def namespace() -> dict[str, Any]:
     from unirae.app.inputs.sampler_options import SamplerOptions
     from unirae.app.run import builders
     from unirae.app.run.stages import stage2
+    from unirae.app.run.stages.stage1 import build_stage1
     from unirae.core.conventions import LATENT_EPS
     from unirae.evaluation.sampling.sampler import SamplerSettings
     from unirae.flow.solvers import solve
@@ -87,7 +88,7 @@ def namespace() -> dict[str, Any]:
         built = builders.build_rae(rae["model"], seed=0)
         return {
             **{name: Node.of(config) for name, config in configs.items()},
-            "stage1": builders.build_stage1(rae, built, steps_per_epoch=STEPS_PER_EPOCH),
+            "stage1": build_stage1(rae, built, steps_per_epoch=STEPS_PER_EPOCH),
             "stage2": stage2.denoiser_for(dit, built, num_classes=1000),
             "STAGE1_TRANSFORM": locate(rae["data"]["train_transform"]["_target_"]),
             "STAGE2_TRANSFORM": locate(dit["data"]["stage2_transform"]["_target_"]),

@@ -84,12 +84,13 @@ def stage1() -> Stage:
     """``rae_dino``: DINOv2-B, the ViT-XL decoder, LPIPS and the discriminator, all of them at work."""
     from unirae.app.config.composition import compose
     from unirae.app.run import builders
+    from unirae.app.run.stages.stage1 import build_stage1
 
     random = [f"model.{part}.weights=random" for part in ("encoder", "perceptual", "discriminator")]
     config = compose(["experiment=rae_dino", *random])
     with torch.device("meta"):
         rae = builders.build_rae(config["model"], seed=0)
-        module = builders.build_stage1(config, rae, steps_per_epoch=2502)
+        module = build_stage1(config, rae, steps_per_epoch=2502)
         image = torch.empty(1, 3, *rae.output_size)
         leaf = torch.empty_like(image).requires_grad_()
         judge = module.adversary.discriminator  # pyright: ignore[reportOptionalMemberAccess]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unirae.app.config.composition import compose
-from unirae.app.run.assembly import STAGES
+from unirae.app.run.stages import STAGES
 from unirae.app.run.trainer import build_trainer, limit
 from unirae.training.manual import ManualModule
 from unirae.training.rehearsal import StepMemory, rehearse
@@ -129,7 +129,7 @@ def fit(
     config = {**config, "logger": {**config["logger"], "csv": False}}
     pl.seed_everything(config["seed"], verbose=False)
     trainer = build_trainer(config, output_dir=Path(config["paths"]["output_dir"]))
-    module, data = STAGES[config["model"]["stage"]](config, trainer, None)
+    module, data = STAGES[config["model"]["stage"]].build(config, trainer, None)
     if double:
         module.double()
     limit(trainer, max_steps=config["trainer"]["max_steps"])

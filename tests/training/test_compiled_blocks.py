@@ -198,7 +198,7 @@ def test_what_cannot_be_had_is_refused_before_anything_is_built(
 ) -> None:
     config = compose([*TINY["stage1"], f"paths.output_dir={tmp_path}/run"])
     config["trainer"]["compile"] = wanted
-    monkeypatch.setattr("unirae.app.run.assembly.STAGES", {})
+    monkeypatch.setattr("unirae.app.run.stages.stage1.Stage1Stage.build", None)
     with pytest.raises(ConfigError, match=message):
         assemble(config, experiment="tiny", checkpoint=None)
     assert not (tmp_path / "run").exists()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from processes import run_in_processes
 from tiny_training import copied, fit, tiny_config
 from unirae.app.run import builders
+from unirae.app.run.stages.stage1 import build_adversary, build_stage1
 from unirae.core.distributed import rank
 from unirae.core.images import quantise, to_float, to_signed
 from unirae.core.keyed_random import Stream, sample_keys
@@ -117,7 +118,7 @@ def plain_training(config, batches, *, lrs, disc_lrs) -> Plain:
     """The steps as the recipe writes them: each loss backwards through the whole graph, torch's own AdamW."""
     torch.manual_seed(config["seed"])
     rae = builders.build_rae(config["model"], seed=config["seed"])
-    module = builders.build_stage1(config, rae, steps_per_epoch=4).double()
+    module = build_stage1(config, rae, steps_per_epoch=4).double()
     decoder, disc, average = rae.decoder, module.adversary.discriminator, module.ema.average
     settings, augment = config["model"]["optimizer"], config["model"]["augment"]
     optimizer = torch.optim.AdamW(decoder.parameters(), betas=settings["betas"], weight_decay=0.0)
@@ -276,7 +277,7 @@ def leaves_of(result: Tensor) -> list[Tensor]:
 
 def test_the_generators_loss_leads_back_to_the_image_alone(tmp_path):
     config = tiny_config(output_dir=tmp_path)
-    adversary = builders.build_adversary(config["model"], steps_per_epoch=4)
+    adversary = build_adversary(config["model"], steps_per_epoch=4)
     weights = list(adversary.discriminator.trained.parameters())
     image = torch.rand(2, 3, 32, 32, requires_grad=True)
     loss = adversary.generator_loss(image, MicroBatch(image.detach(), sample_keys(0, 0, torch.arange(2))))

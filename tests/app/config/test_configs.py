@@ -17,6 +17,9 @@ from unirae.app.config.composition import compose
 from unirae.app.config.targets import build, config_dir, experiments, locate
 from unirae.app.run import builders
 from unirae.app.run.rae_source import find_rae
+from unirae.app.run.stages.linear_probe import build_linear_probe
+from unirae.app.run.stages.mae import build_mae
+from unirae.app.run.stages.stage1 import build_adversary, build_stage1
 from unirae.app.run.stages.stage2 import build_stage2, denoiser_for
 from unirae.app.shell.devices import choose_data
 from unirae.core.errors import ConfigError, WeightsError
@@ -83,7 +86,7 @@ def test_stage_1_is_built_on_the_meta_device(name):
     config = random_weights(f"experiment={name}")
     with torch.device("meta"):
         rae = builders.build_rae(config["model"], seed=0)
-        module = builders.build_stage1(config, rae, steps_per_epoch=STEPS_PER_EPOCH)
+        module = build_stage1(config, rae, steps_per_epoch=STEPS_PER_EPOCH)
     parts = [rae.decoder, module.ema.average, module.adversary.discriminator]
     assert all(p.is_meta for part in parts for p in part.parameters())
     assert count(rae.encoder, trainable=True) == 0
@@ -101,7 +104,7 @@ def test_stage_1_is_built_on_the_meta_device(name):
 def test_stage_0_is_built_on_the_meta_device():
     config = composed("experiment=mae_tiny")
     with torch.device("meta"):
-        module = builders.build_mae(config, steps_per_epoch=STEPS_PER_EPOCH)
+        module = build_mae(config, steps_per_epoch=STEPS_PER_EPOCH)
     assert isinstance(module, MaePretraining)
     assert count(module.mae, trainable=True) > 1e6
 
@@ -115,7 +118,7 @@ def test_the_linear_probe_is_built_on_the_meta_device():
     }
     data: Any = SimpleNamespace(**images, steps_per_epoch=STEPS_PER_EPOCH)
     with torch.device("meta"):
-        module = builders.build_linear_probe(config, data)
+        module = build_linear_probe(config, data)
     assert count(module.encoder, trainable=True) == 0
     assert count(module.head, trainable=True) == 9 * (2 * 768 + 1)  # pooling both
 
@@ -356,7 +359,7 @@ def test_decoder_table(decoder):
 def test_epochs_become_steps():
     config = random_weights("experiment=rae_dino")
     with torch.device("meta"):
-        adversary = builders.build_adversary(config["model"], steps_per_epoch=STEPS_PER_EPOCH)
+        adversary = build_adversary(config["model"], steps_per_epoch=STEPS_PER_EPOCH)
     schedule = builders.build_schedule(
         config["model"], "scheduler", "optimizer", steps_per_epoch=STEPS_PER_EPOCH
     )
@@ -377,12 +380,12 @@ def test_epochs_become_steps():
 
 def test_start_of_the_gan_in_steps():
     config = composed("experiment=rae_tiny")
-    adversary = builders.build_adversary(config["model"], steps_per_epoch=29)
+    adversary = build_adversary(config["model"], steps_per_epoch=29)
     assert adversary.update_start_step == config["model"]["disc_upd_start_step"]
     assert adversary.gan_start_step == config["model"]["disc_start_step"] > adversary.update_start_step
     config["model"]["disc_start_epoch"] = 8
     with pytest.raises(ConfigError, match=r"model\.disc_start is given in epochs \(8\) and in steps"):
-        builders.build_adversary(config["model"], steps_per_epoch=29)
+        build_adversary(config["model"], steps_per_epoch=29)
 
 
 STABLE = [

@@ -15,6 +15,7 @@ from unirae.app.config.composition import compose
 from unirae.app.config.overrides import choices
 from unirae.app.config.targets import build, experiments
 from unirae.app.run import builders
+from unirae.app.run.stages.mae import build_mae
 from unirae.app.run.stages.stage2 import denoiser_for
 from unirae.core.errors import ConfigError
 from unirae.evaluation.probe.features import PooledEncoder
@@ -96,7 +97,7 @@ def build_networks(config: dict[str, Any]) -> None:
     """The networks of a configuration, with random weights."""
     model, stage = config["model"], config["model"]["stage"]
     if stage == "mae":
-        builders.build_mae(config, steps_per_epoch=100)
+        build_mae(config, steps_per_epoch=100)
         return
     part = model["rae"] if stage == "stage2" else model
     encoder = encoder_of(json.dumps({**part["encoder"], "weights": "random"}))

@@ -7,7 +7,9 @@ import pytest
 from tiny_training import tiny_config
 from unirae.app.run import assembly
 from unirae.app.run.assembly import assemble
-from unirae.app.run.score_names import resolve_monitor, scores_of_run
+from unirae.app.run.score_names import resolve_monitor
+from unirae.app.run.stages import STAGES
+from unirae.app.run.stages.base import EVERY_STAGE_READS
 from unirae.core.errors import ConfigError
 
 SCORED = {
@@ -72,7 +74,8 @@ def test_the_mode_follows_from_the_score(tmp_path):
         config = tiny_config(
             *overrides, "callbacks.generation_metrics.metrics=[fid,is]", output_dir=tmp_path, stage="stage2"
         )
-        return resolve_monitor(config, scores_of_run(config))
+        stage = STAGES["stage2"]
+        return resolve_monitor(config, stage.score_names(config), default=stage.monitor)
 
     monitor = "callbacks.model_checkpoint.monitor"
     assert resolved() == {"monitor": None, "mode": "max"}
@@ -80,3 +83,33 @@ def test_the_mode_follows_from_the_score(tmp_path):
     assert resolved(f"{monitor}=val/is") == {"monitor": "val/is", "mode": "max"}
     random = "callbacks.generation_metrics.inception_weights=random"
     assert resolved(f"{monitor}=val/is_random_inception", random)["mode"] == "max"
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "read"),
+    [
+        ("stage1", "generation_metrics.num_steps", False),
+        ("stage1", "samples.num_steps", False),
+        ("stage1", "samples.count", True),
+        ("stage2", "samples.num_steps", True),
+        ("mae", "samples.count", False),
+        ("mae", "model_checkpoint.every_n_train_steps", True),
+        ("linear_probe", "probe_accuracy.batch_size", True),
+    ],
+)
+def test_a_key_of_another_stages_callbacks_is_taken_and_said(tmp_path, caplog, stage, key, read):
+    config = tiny_config(f"callbacks.{key}=3", output_dir=tmp_path, stage=stage)
+    with caplog.at_level("INFO", "unirae"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assemble(config, experiment="tiny", checkpoint=None)
+    said = f"callbacks.{key} is set, and nothing in {stage} reads it"
+    assert (said in caplog.text) is not read
+
+
+def test_what_a_stage_reads_are_keys_of_the_configuration(tmp_path):
+    for stage in STAGES.values():
+        node = tiny_config(output_dir=tmp_path, stage=stage.name)["callbacks"]
+        for key in (*stage.reads, *EVERY_STAGE_READS):
+            outer, _, inner = key.partition(".")
+            assert outer in node
+            assert not inner or inner in node[outer]

@@ -6,15 +6,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import nn
 
-from unirae.app.inputs.labels import check_labels
 from unirae.app.run import builders
-from unirae.app.run.builders import Config
 from unirae.app.run.own_parts import OwnParts
 from unirae.app.run.run_dir import write_run_files
-from unirae.app.run.score_names import check_scores, scores_of_run
-from unirae.app.run.stages.stage2 import assemble_stage2
+from unirae.app.run.score_names import check_scores
+from unirae.app.run.stages import STAGES
 from unirae.app.run.trainer import (
     build_callbacks,
     build_trainer,
@@ -26,7 +23,6 @@ from unirae.app.run.trainer import (
 )
 from unirae.core import stopping
 from unirae.core.errors import (
-    ConfigError,
     RunFinished,
     RunInterrupted,
     UserError,
@@ -34,24 +30,11 @@ from unirae.core.errors import (
 )
 from unirae.core.io import load_tensors
 from unirae.core.log import get_logger
-from unirae.evaluation.scores.metric_set import (
-    MetricSources,
-    build_reconstruction_metrics,
-    build_set_metrics,
-    encoder_extractor,
-)
-from unirae.evaluation.scores.reconstruction import ReconstructionMetrics
-from unirae.metrics.set_metrics import SetMetric
-from unirae.models.encoders.absent import AbsentEncoder
-from unirae.models.encoders.base import Encoder
 from unirae.training.callbacks.graceful_stop import NOTICE, STATE_KEY
 from unirae.training.csv_logger import MetricsCsv
 from unirae.training.datamodule import TrainingData
 from unirae.training.events import callbacks_of
-from unirae.training.linear_probe import LinearProbe
 from unirae.training.manual import ManualModule
-from unirae.training.stage1 import Stage1
-from unirae.training.stage2 import Stage2
 
 log = get_logger(__name__)
 
@@ -113,10 +96,10 @@ def assemble(
         own: parts in place of configured ones.
     """
     output_dir = Path(config["paths"]["output_dir"])
-    stage = config["model"]["stage"]
+    stage = STAGES[config["model"]["stage"]]
     parts = (own or OwnParts()).of_run(config, experiment)
     if checkpoint is not None:
-        check_checkpoint(checkpoint, stage)
+        check_checkpoint(checkpoint, stage.name)
     config["trainer"]["precision"] = resolve_precision(config["trainer"], checkpoint)
     config["trainer"]["float32_matmul"] = resolve_float32_matmul(config["trainer"], checkpoint)
     torch.set_float32_matmul_precision(config["trainer"]["float32_matmul"])
@@ -124,30 +107,25 @@ def assemble(
     trainer = build_trainer(config, output_dir=output_dir)
     check_compile(config["trainer"], trainer)
 
-    if stage not in STAGES:
-        raise ConfigError(f"model.stage={stage} is unknown; choose one of {', '.join(STAGES)}")
-    check_scores(config, scores_of_run(config))
-    module, data = STAGES[stage](config, trainer, checkpoint, **parts)
-    scores = _scores_of(config, module)
-    check_scores(config, scores)
+    check_scores(config, stage.score_names(config), default=stage.monitor)
+    module, data = stage.build(config, trainer, checkpoint, **parts)
+    scores = stage.score_names(config, module)
+    check_scores(config, scores, default=stage.monitor)
     max_steps = builders.total_steps(config["trainer"], steps_per_epoch=data.steps_per_epoch)
     start = 0 if checkpoint is None else _step_to_continue(checkpoint, max_steps=max_steps)
     limit(trainer, max_steps=max_steps)
     config["trainer"]["compile"] = resolve_compile(config["trainer"], trainer, max_steps=max_steps)
     callbacks_of(trainer).extend(
         build_callbacks(
-            config,
-            output_dir=output_dir,
-            experiment=experiment,
-            data=data,
-            build_metrics=_metrics_builder(config),
-            scores=scores,
+            config, stage=stage, output_dir=output_dir, experiment=experiment, data=data, scores=scores
         )
     )
     if checkpoint is not None:
         module.last_checkpoint = str(checkpoint)
     if trainer.is_global_zero:  # there is no process group to ask yet
         announce(module, data, max_steps=max_steps, output_dir=output_dir)
+        for key in stage.says_nothing_to(config["changed_keys"]):
+            log.info("%s is set, and nothing in %s reads it", key, stage.name)
         write_run_files(output_dir, config=config, experiment=experiment)
         if checkpoint:
             log.info("continuing after step %d of %s", start, checkpoint)
@@ -155,44 +133,6 @@ def assemble(
             if isinstance(logger, MetricsCsv):
                 logger.start_from(start)
     return Run(trainer, module, data, checkpoint)
-
-
-def _stage0(
-    config: Config, trainer: pl.Trainer, checkpoint: Path | None
-) -> tuple[ManualModule, TrainingData]:
-    size = config["model"]["architecture"]["image_size"]
-    data = builders.build_data(config, size=size, trainer=trainer)
-    return builders.build_mae(config, steps_per_epoch=data.steps_per_epoch), data
-
-
-def _stage1(
-    config: Config,
-    trainer: pl.Trainer,
-    checkpoint: Path | None,
-    *,
-    encoder: Encoder | None = None,
-    perceptual: nn.Module | None = None,
-) -> tuple[ManualModule, TrainingData]:
-    model = config["model"]
-    if checkpoint is not None:  # which replaces all weights: where they once started from may be gone
-        model = {**model, "pretrained_decoder_path": None}
-    rae = builders.build_rae(model, seed=config["seed"], encoder=encoder)
-    data = builders.build_data(config, size=rae.output_size, trainer=trainer)
-    return builders.build_stage1(
-        config, rae, steps_per_epoch=data.steps_per_epoch, perceptual=perceptual
-    ), data
-
-
-def _linear_probe(
-    config: Config, trainer: pl.Trainer, checkpoint: Path | None, *, encoder: Encoder | None = None
-) -> tuple[ManualModule, TrainingData]:
-    data = builders.build_data(config, size=config["model"]["image_size"], trainer=trainer)
-    module = builders.build_linear_probe(config, data, encoder=encoder)
-    check_labels(checkpoint, module.class_names, accept=config["ckpt_other_labels"])
-    return module, data
-
-
-STAGES = {"mae": _stage0, "stage1": _stage1, "stage2": assemble_stage2, "linear_probe": _linear_probe}
 
 
 def check_checkpoint(checkpoint: Path, stage: str) -> None:
@@ -234,15 +174,6 @@ def _step_to_continue(checkpoint: Path, *, max_steps: int) -> int:
     )
 
 
-def _scores_of(config: dict[str, Any], module: ManualModule) -> list[str]:
-    """The names of the scores that a run will have, now that its encoder and its classes are known."""
-    if isinstance(module, LinearProbe):
-        return scores_of_run(config, num_classes=len(module.class_names))
-    if isinstance(module, Stage1 | Stage2) and not isinstance(module.rae.encoder, AbsentEncoder):
-        return scores_of_run(config, encoder=encoder_extractor(module.rae.encoder).name)
-    return scores_of_run(config)
-
-
 def announce(module: ManualModule, data: TrainingData, *, max_steps: int, output_dir: Path) -> None:
     """Say what will be trained, on what, for how long: schedules in epochs resolved to steps (recipe, trap 12)."""
     log.info("run folder: %s", output_dir)
@@ -271,35 +202,6 @@ def readable_count(count: int) -> str:
             value = count / size
             return f"{value:.2f} {unit}" if value < 1000 else f"{value:.0f} {unit}"
     return str(count)
-
-
-def _metrics_builder(config: dict[str, Any]) -> Any:
-    """A function from the module to what it is scored with; called late, since it may load large networks."""
-    callbacks = config["callbacks"]
-
-    def of_reconstructions(module: Stage1) -> ReconstructionMetrics:
-        settings = callbacks["reconstruction_metrics"]
-        sources = MetricSources(
-            device=module.device,
-            inception_weights=settings["inception_weights"],
-            lpips_weights=settings["lpips_weights"],
-            encoder=encoder_extractor(module.rae.encoder, module.rae.encoder_input_size),
-            options="callbacks.reconstruction_metrics.",
-        )
-        return build_reconstruction_metrics(settings["metrics"], sources)
-
-    def of_samples(module: Stage2) -> list[SetMetric]:
-        settings, rae = callbacks["generation_metrics"], module.rae
-        absent = isinstance(rae.encoder, AbsentEncoder)
-        sources = MetricSources(
-            device=module.device,
-            inception_weights=settings["inception_weights"],
-            encoder=None if absent else encoder_extractor(rae.encoder, rae.encoder_input_size),
-            options="callbacks.generation_metrics.",
-        )
-        return build_set_metrics(settings["metrics"], sources)
-
-    return of_samples if config["model"]["stage"] == "stage2" else of_reconstructions
 
 
 class _KeepScores(pl.Callback):

@@ -5,27 +5,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
-from torch import nn
 
 from unirae.app.config.targets import build
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.data.dataset import ImageDataset
 from unirae.data.source import Source
-from unirae.evaluation.probe.features import PooledEncoder, check_classes
-from unirae.losses.adversarial import discriminator_loss
-from unirae.models.encoders.base import Encoder, check_divisible
+from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder
-from unirae.models.encoders.hf import refuse_unknown
 from unirae.models.interop.decoder_weights import initialise_decoder
-from unirae.models.rae import RAE, as_size, token_grid
-from unirae.training.adversary import Adversary
+from unirae.models.rae import RAE, token_grid
 from unirae.training.datamodule import TrainingData, TrainingSet
-from unirae.training.linear_probe import LinearProbe
-from unirae.training.mae import MaePretraining
 from unirae.training.manual import ManualModule
 from unirae.training.optimizers import OptimizerSettings, optimizer_settings
 from unirae.training.schedule import Schedule, resolve_steps
-from unirae.training.stage1 import Stage1
 
 Config = dict[str, Any]
 
@@ -70,10 +62,14 @@ def build_dataset(
 
 
 def training_images(
-    cfg: Config, *, size: int | tuple[int, int], exact: bool = False, source: Source | None = None
+    cfg: Config,
+    *,
+    size: int | tuple[int, int],
+    use: str = "train",
+    exact: bool = False,
+    source: Source | None = None,
 ) -> ImageDataset:
-    """The training split as this stage sees it: stage 2 has a transform of its own."""
-    use = "stage2" if cfg["model"]["stage"] == "stage2" else "train"
+    """The training split, with the transform of ``use``: train, or stage2."""
     return build_dataset(
         cfg["data"], split="train", size=size, use=use, seed=cfg["seed"], exact=exact, source=source
     )
@@ -116,7 +112,12 @@ def keys_for(**keys: str) -> Iterator[None]:
         raise ConfigError(message) from None
 
 
-def _encoder(model: Config, *, seed: int) -> Encoder:
+def configured_encoder(model: Config, *, seed: int) -> Encoder:
+    """The encoder of ``model.encoder``.
+
+    Raises:
+        WeightsError: If its weights are missing or do not fit; the message names the key.
+    """
     node = model["encoder"]
     try:
         return build_encoder(**{**node, "seed": seed})
@@ -130,7 +131,7 @@ def build_rae(model: Config, *, seed: int, encoder: Encoder | None = None) -> RA
     Args:
         encoder: in place of the configured one.
     """
-    encoder = encoder or _encoder(model, seed=seed)
+    encoder = encoder or configured_encoder(model, seed=seed)
     with keys_for(encoder_input_size="model.image_size"):
         grid = token_grid(model["image_size"], encoder.patch_size)
     decoder = build(model["decoder"], token_dim=encoder.width, grid=grid)
@@ -145,72 +146,6 @@ def build_rae(model: Config, *, seed: int, encoder: Encoder | None = None) -> RA
     )
 
 
-def build_stage1(
-    cfg: Config, rae: RAE, *, steps_per_epoch: int, perceptual: nn.Module | None = None
-) -> Stage1:
-    """The training module of stage 1; with another perceptual loss than the configured one, if one is given."""
-    model = cfg["model"]
-    if perceptual is None and model["perceptual_weight"]:
-        perceptual = build(model["perceptual"], encoder=rae.encoder)
-    return Stage1(
-        rae=rae,
-        perceptual=perceptual,
-        perceptual_weight=model["perceptual_weight"],
-        adversary=build_adversary(model, steps_per_epoch=steps_per_epoch) if model["disc_weight"] else None,
-        optimizer=build_optimizer(model, "optimizer"),
-        schedule=build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
-        **common_parts(cfg),
-    )
-
-
-def build_mae(cfg: Config, *, steps_per_epoch: int) -> MaePretraining:
-    """The training module of stage 0.
-
-    Raises:
-        ConfigError: images do not split into patches, or the architecture has a key that such a model has not.
-    """
-    from transformers import ViTMAEConfig
-
-    model, sizes = cfg["model"], cfg["model"]["architecture"]
-    refuse_unknown(sizes, ViTMAEConfig(), node="model.architecture")
-    check_divisible("model.architecture.image_size", sizes["image_size"], sizes["patch_size"])
-    return MaePretraining(
-        architecture=model["architecture"],
-        visible_weight=model["visible_weight"],
-        pixel_mean=tuple(model["pixel_mean"]),
-        pixel_std=tuple(model["pixel_std"]),
-        optimizer=build_optimizer(model, "optimizer"),
-        schedule=build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
-        **common_parts(cfg),
-    )
-
-
-def build_linear_probe(cfg: Config, data: TrainingData, *, encoder: Encoder | None = None) -> LinearProbe:
-    """The training module of the linear probe, of the configured encoder or of the one that is given.
-
-    Raises:
-        DataError: the data have no labels, or one class.
-    """
-    model = cfg["model"]
-    for dataset in (data.train_dataset, data.eval_dataset):
-        assert isinstance(dataset, ImageDataset)
-        check_classes(dataset)
-    encoder = encoder or _encoder(model, seed=cfg["seed"])
-    with keys_for(encoder_input_size="model.image_size", pooling="model.pooling"):
-        token_grid(
-            model["image_size"], encoder.patch_size
-        )  # refuses what does not divide, before it costs time
-        network = PooledEncoder(encoder, model["pooling"])
-    return LinearProbe(
-        network=network,
-        input_size=as_size(model["image_size"]),
-        class_names=data.eval_dataset.source.class_names,
-        optimizer=build_optimizer(model, "optimizer"),
-        schedule=build_schedule(model, "scheduler", "optimizer", steps_per_epoch=data.steps_per_epoch),
-        **common_parts(cfg),
-    )
-
-
 def common_parts(cfg: Config) -> dict[str, Any]:
     """What every training module takes."""
     model = cfg["model"]
@@ -221,32 +156,6 @@ def common_parts(cfg: Config) -> dict[str, Any]:
         "seed": cfg["seed"],
         "micro_batches": cfg["trainer"]["accumulate_grad_batches"],
     }
-
-
-def build_adversary(model: Config, *, steps_per_epoch: int) -> Adversary:
-    """The discriminator, its optimizer and its place in time."""
-
-    def start(name: str) -> int:
-        return resolve_steps(
-            epochs=model[f"{name}_epoch"],
-            steps=model[f"{name}_step"],
-            steps_per_epoch=steps_per_epoch,
-            name=f"model.{name}",
-        )
-
-    return Adversary(
-        discriminator=build(model["discriminator"]),
-        optimizer=build_optimizer(model, "disc_optimizer"),
-        schedule=build_schedule(model, "disc_scheduler", "disc_optimizer", steps_per_epoch=steps_per_epoch),
-        disc_weight=model["disc_weight"],
-        update_start_step=start("disc_upd_start"),
-        gan_start_step=start("disc_start"),
-        clip_grad=model["disc_clip_grad"],
-        loss=discriminator_loss(model["disc_loss"]),
-        max_adaptive_weight=model["max_adaptive_weight"],
-        fixed_adaptive_weight=model["fixed_adaptive_weight"],
-        augment=model["augment"],
-    )
 
 
 def build_optimizer(model: Config, optimizer: str) -> OptimizerSettings:

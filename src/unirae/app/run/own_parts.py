@@ -18,8 +18,6 @@ from unirae.models.encoders.base import Encoder
 PerceptualLoss = Callable[[Tensor, Tensor], Tensor]
 """From reconstruction and target, both [b, 3, H, W] and RGB in [0, 1], to a scalar."""
 
-_PLACES = {"stage1": ("encoder", "perceptual"), "linear_probe": ("encoder",)}
-
 
 @dataclass(frozen=True, kw_only=True)
 class OwnParts:
@@ -34,11 +32,13 @@ class OwnParts:
         Raises:
             InputError: a part is none, or this run has no place for it.
         """
+        from unirae.app.run.stages import STAGES  # which loads Lightning
+
         stage = config["model"]["stage"]
         given = {f.name: part for f in fields(self) if (part := getattr(self, f.name)) is not None}
         for name in given:
-            if name not in _PLACES.get(stage, ()):
-                stages = " and ".join(stage for stage, names in _PLACES.items() if name in names)
+            if name not in STAGES[stage].own_parts:
+                stages = " and ".join(other.name for other in STAGES.values() if name in other.own_parts)
                 raise InputError(f"{name}= is for {stages}; experiment={experiment} trains {stage}")
         parts: dict[str, nn.Module] = {}
         if self.encoder is not None:

@@ -11,21 +11,13 @@ _HIGHER_IS_BETTER = ("psnr", "ssim", "is", "precision", "recall", "density", "co
 _OF_PAIRS = ("psnr", "ssim")
 
 
-def scores_of_run(config: dict[str, Any], *, encoder: str = "*", num_classes: int | None = None) -> list[str]:
+def recorded_names(settings: dict[str, Any], *, encoder: str = "*") -> list[str]:
     """The names under which a run logs its scores: ``val/psnr``, ``val/fid``, …
 
     Args:
-        config: of the run, resolved.
+        settings: the metrics, and where their networks come from.
         encoder: what scores in the features of the encoder call it; ``*`` while that is not known.
-        num_classes: of the data, for the linear probe; None while that is not known.
     """
-    callbacks, stage = config["callbacks"], config["model"]["stage"]
-    if stage == "linear_probe":
-        return ["val/top1"] if num_classes is not None and num_classes < 6 else ["val/top1", "val/top5"]
-    scored_by = {"stage1": "reconstruction_metrics", "stage2": "generation_metrics"}.get(stage)
-    if scored_by is None:
-        return []
-    settings = callbacks[scored_by]
     return [f"val/{_recorded(name, settings, encoder)}" for name in settings["metrics"]]
 
 
@@ -39,10 +31,10 @@ def _recorded(name: str, settings: dict[str, Any], encoder: str) -> str:
     return f"{name}_random_inception" if random else name
 
 
-def resolve_monitor(config: dict[str, Any], scores: list[str]) -> dict[str, Any]:
+def resolve_monitor(config: dict[str, Any], scores: list[str], *, default: str | None) -> dict[str, Any]:
     """``monitor`` and ``mode`` of ``callbacks.model_checkpoint`` as the callback takes them.
 
-    ``auto`` is ``val/psnr`` in a stage 1 that scores it, and no score elsewhere. The mode follows from the score.
+    ``auto`` is the stage's default where the run has that score, and none elsewhere. The mode follows from the score.
 
     Raises:
         ConfigError: If the run will have no such score, or the mode keeps the worst of it.
@@ -50,8 +42,7 @@ def resolve_monitor(config: dict[str, Any], scores: list[str]) -> dict[str, Any]
     settings = config["callbacks"]["model_checkpoint"]
     monitor, mode = settings["monitor"], settings["mode"]
     if monitor == "auto":
-        fitting = config["model"]["stage"] == "stage1" and "val/psnr" in scores
-        monitor = "val/psnr" if fitting else None
+        monitor = default if default in scores else None
     elif monitor is not None:
         check_score("callbacks.model_checkpoint.monitor", monitor, scores)
     better = "max" if monitor is None else _better(monitor)
@@ -79,13 +70,13 @@ def check_score(key: str, name: str, scores: list[str]) -> None:
     raise ConfigError(f"{key}={name}: this run will have no such score; {known}")
 
 
-def check_scores(config: dict[str, Any], scores: list[str]) -> None:
+def check_scores(config: dict[str, Any], scores: list[str], *, default: str | None) -> None:
     """Check every key that names a score, before anything long begins.
 
     Raises:
         ConfigError: If one names a score that the run will not have.
     """
-    resolve_monitor(config, scores)
+    resolve_monitor(config, scores, default=default)
     if (wanted := config["optimized_metric"]) is not None:
         check_score("optimized_metric", wanted, scores)
 

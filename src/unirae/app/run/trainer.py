@@ -2,7 +2,6 @@
 
 import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from unirae.app.run.builders import Config
 from unirae.app.run.deciding import deciding_settings
 from unirae.app.run.run_dir import git_commit
 from unirae.app.run.score_names import resolve_monitor
+from unirae.app.run.stages import STAGES
+from unirae.app.run.stages.base import Stage
 from unirae.core.errors import ConfigError
 from unirae.core.hardware import (
     FLOAT32_MATMUL,
@@ -28,18 +29,12 @@ from unirae.evaluation.health.check import differences
 from unirae.evaluation.health.curve_files import read_curves
 from unirae.training.callbacks.compiled_blocks import CompiledBlocks
 from unirae.training.callbacks.data_wait import DataWait
-from unirae.training.callbacks.encoder_export import EncoderExport
-from unirae.training.callbacks.generation_metrics import GenerationMetrics
-from unirae.training.callbacks.generation_samples import GenerationSamples
 from unirae.training.callbacks.graceful_stop import GracefulStop
 from unirae.training.callbacks.health import HealthCheck
 from unirae.training.callbacks.kept_memory import KeptMemory
 from unirae.training.callbacks.memory_estimate import MemoryEstimate
 from unirae.training.callbacks.model_checkpoint import ModelCheckpoint
-from unirae.training.callbacks.probe_accuracy import ProbeAccuracy
 from unirae.training.callbacks.progress import RunProgress
-from unirae.training.callbacks.reconstruction_metrics import ReconstructionMetrics
-from unirae.training.callbacks.samples import ReconstructionSamples
 from unirae.training.callbacks.self_description import SelfDescription
 from unirae.training.checkpoint_io import SafeCheckpointIO
 from unirae.training.csv_logger import MetricsCsv
@@ -124,18 +119,18 @@ def build_loggers(settings: Config, output_dir: Path) -> list[Logger]:
 def build_callbacks(
     cfg: Config,
     *,
+    stage: Stage,
     output_dir: Path,
     experiment: str,
     data: TrainingData,
-    build_metrics: Callable[[Any], Any],
     scores: list[str],
 ) -> list[pl.Callback]:
     """What watches the run. Order matters: scores before checkpoints, the stop request last.
 
-    ``build_metrics`` makes what the stage is scored with, from its module: metrics, or in stage 2 feature extractors;
-    ``scores`` are the names of what comes of that.
+    Args:
+        scores: the names of those that the run will have.
     """
-    settings, stage = cfg["callbacks"], cfg["model"]["stage"]
+    settings = cfg["callbacks"]
     callbacks: list[pl.Callback] = [
         SelfDescription(config=cfg, commit=git_commit()),
         MemoryEstimate(),
@@ -144,77 +139,17 @@ def build_callbacks(
         DataWait(),
         RunProgress(label=experiment, images_per_step=cfg["data"]["global_batch_size"]),
     ]
-    if stage == "stage1":
-        callbacks += _of_stage1(cfg, output_dir, data, build_metrics)
-    elif stage == "stage2":
-        callbacks += _of_stage2(cfg, output_dir, data, build_metrics)
-    elif stage == "mae":
-        callbacks.append(
-            EncoderExport(folder=output_dir, data=data.eval_dataset.source.name, seed=cfg["seed"])
-        )
-    elif stage == "linear_probe":
-        callbacks.append(
-            ProbeAccuracy(
-                folder=output_dir / "eval",
-                every_n_steps=_interval(cfg, "probe_accuracy", data.steps_per_epoch),
-                batch_size=settings["probe_accuracy"]["batch_size"],
-            )
-        )
+    callbacks += stage.callbacks(cfg, output_dir=output_dir, data=data)
     if (curves := settings["health_check"]["curves"]) is not None:
         callbacks.append(_health_check(cfg, curves))
-    keeping = {**settings["model_checkpoint"], **resolve_monitor(cfg, scores)}
+    keeping = {**settings["model_checkpoint"], **resolve_monitor(cfg, scores, default=stage.monitor)}
     checkpoints = ModelCheckpoint(folder=output_dir / "checkpoints", **keeping)
     return [*callbacks, checkpoints, GracefulStop()]
-
-
-def _of_stage1(cfg: Config, output_dir: Path, data: TrainingData, build_metrics: Any) -> list[pl.Callback]:
-    settings, scores = cfg["callbacks"], cfg["callbacks"]["reconstruction_metrics"]
-    return [
-        ReconstructionSamples(
-            folder=output_dir / "samples",
-            sample_every=cfg["model"]["sample_every"],
-            count=settings["samples"]["count"],
-        ),
-        ReconstructionMetrics(
-            build_metrics=build_metrics,
-            folder=output_dir / "eval",
-            every_n_steps=_interval(cfg, "reconstruction_metrics", data.steps_per_epoch),
-            num_samples=scores["num_samples"],
-            batch_size=scores["batch_size"],
-        ),
-    ]
-
-
-def _of_stage2(cfg: Config, output_dir: Path, data: TrainingData, build_metrics: Any) -> list[pl.Callback]:
-    settings, scores = cfg["callbacks"], cfg["callbacks"]["generation_metrics"]
-    folder, every = output_dir / "samples", cfg["model"]["sample_every"]
-    callbacks: list[pl.Callback] = [
-        GenerationSamples(folder=folder, sample_every=every, **settings["samples"])
-    ]
-    if scores["metrics"]:
-        callbacks.append(
-            GenerationMetrics(
-                build_metrics=build_metrics,
-                folder=output_dir / "eval",
-                every_n_steps=_interval(cfg, "generation_metrics", data.steps_per_epoch),
-                **{key: scores[key] for key in ("num_samples", "batch_size", "num_steps", "cfg_scale")},
-            )
-        )
-    return callbacks
 
 
 def _health_check(cfg: Config, curves: str) -> HealthCheck:
     healthy = read_curves(curves)
     return HealthCheck(curves=healthy, obstacles=differences(deciding_settings(cfg), healthy.settings))
-
-
-def _interval(cfg: Config, callback: str, steps_per_epoch: int) -> int | None:
-    """Steps between evaluations; given in steps or in epochs."""
-    scores = cfg["callbacks"][callback]
-    steps, epochs = scores["every_n_steps"], scores["every_n_epochs"]
-    if steps is not None and epochs is not None:
-        raise ConfigError(f"callbacks.{callback}: set every_n_steps or every_n_epochs, and the other to null")
-    return steps if epochs is None else max(1, round(epochs * steps_per_epoch))
 
 
 def _devices(settings: Config) -> int:
@@ -245,7 +180,7 @@ def _strategy(cfg: Config, device_type: str, *, processes: int) -> GradientAvera
 def _check_sharding(cfg: Config, *, processes: int) -> None:
     """Refuse what sharding is not made for, before anything is built."""
     settings, model = cfg["trainer"], cfg["model"]
-    if model["stage"] != "stage2":
+    if not STAGES[model["stage"]].shards:
         raise ConfigError(
             f"trainer.strategy=fsdp shards the denoiser of stage 2; model.stage={model['stage']} trains small networks "
             "whole on each device: trainer.strategy=ddp"

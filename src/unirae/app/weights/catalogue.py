@@ -112,7 +112,7 @@ def model_need(repository: str, what: str) -> Need:
 
 def _encoders(config: Config, notes: list[str]) -> Iterator[Need]:
     model = config["model"]
-    if model["stage"] == "stage2":
+    if "rae" in model:
         node = _encoder_of_stage2(config, notes)
     elif "encoder" in model:
         node = model["encoder"]
@@ -169,10 +169,12 @@ def _parts(model: Config) -> Iterator[Need]:
 
 def _scores(config: Config) -> Iterator[Need]:
     """The networks of the scores while training."""
-    stage = config["model"]["stage"]
-    if stage not in ("stage1", "stage2"):
+    from unirae.app.run.stages import STAGES
+
+    scored_by = STAGES[config["model"]["stage"]].scored_by
+    if scored_by is None:
         return
-    node = config["callbacks"]["reconstruction_metrics" if stage == "stage1" else "generation_metrics"]
+    node = config["callbacks"][scored_by]
     of_inception = {"rfid", *INCEPTION_METRICS} & set(node["metrics"])
     if of_inception and node["inception_weights"] == "hub":
         yield file_need(INCEPTION_URL, f"score {', '.join(sorted(of_inception))}")

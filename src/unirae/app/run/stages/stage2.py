@@ -1,57 +1,115 @@
-"""Put stage 2 together: the frozen autoencoder, the denoiser on its latents, the training module and its data."""
+"""Stage 2: a diffusion transformer on the latents of a frozen autoencoder (RAE paper, sections 4 and 5)."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 
 from unirae.app.inputs.labels import check_labels
 from unirae.app.run import builders
+from unirae.app.run.builders import Config
 from unirae.app.run.latents import cached_latents, statistics_of_data, statistics_of_run
 from unirae.app.run.rae_source import RaeSource, find_rae
+from unirae.app.run.score_names import recorded_names
+from unirae.app.run.stages.base import Stage, scoring_interval
 from unirae.core.errors import ConfigError
 from unirae.data.dataset import ImageDataset
 from unirae.evaluation.latents.writing import check_cached_images
+from unirae.evaluation.scores.metric_set import MetricSources, build_set_metrics, encoder_extractor
+from unirae.metrics.set_metrics import SetMetric
 from unirae.models.denoisers.base import Denoiser, pair
 from unirae.models.denoisers.build import build_denoiser
+from unirae.models.encoders.absent import AbsentEncoder
 from unirae.models.rae import RAE
+from unirae.training.callbacks.generation_metrics import GenerationMetrics
+from unirae.training.callbacks.generation_samples import GenerationSamples
 from unirae.training.datamodule import TrainingData
+from unirae.training.manual import ManualModule
 from unirae.training.stage2 import Stage2
 
 
-def assemble_stage2(
-    cfg: builders.Config, trainer: pl.Trainer, checkpoint: Path | None
-) -> tuple[Stage2, TrainingData]:
-    """The module and its data, from the configuration of a run."""
-    source, cache = find_rae(cfg), cfg["data"]["latent_cache"]
-    if cache is not None and "fd" in cfg["callbacks"]["generation_metrics"]["metrics"]:
-        raise ConfigError(
-            "callbacks.generation_metrics.metrics has fd, which needs the encoder that data.latent_cache leaves out; "
-            "score fid, or nothing with metrics=[]"
+class Stage2Stage(Stage):
+    """``model.stage=stage2``."""
+
+    name = "stage2"
+    reads = ("samples", "generation_metrics")
+    scored_by = "generation_metrics"
+    shards = True
+
+    def build(
+        self, cfg: Config, trainer: pl.Trainer, checkpoint: Path | None, **own: Any
+    ) -> tuple[ManualModule, TrainingData]:
+        """See :meth:`.base.Stage.build`."""
+        source, cache = find_rae(cfg), cfg["data"]["latent_cache"]
+        if cache is not None and "fd" in cfg["callbacks"]["generation_metrics"]["metrics"]:
+            raise ConfigError(
+                "callbacks.generation_metrics.metrics has fd, which needs the encoder that data.latent_cache leaves "
+                "out; score fid, or nothing with metrics=[]"
+            )
+        rae = source.load(with_encoder=cache is None)
+        images = builders.training_images(
+            cfg, use="stage2", size=rae.output_size, exact=True
+        )  # for statistics and the cache
+        validation = builders.build_dataset(cfg["data"], split="val", size=rae.output_size, use="eval")
+        _check_guidance(cfg, num_classes=images.source.num_classes)
+        check_labels(checkpoint, images.source.class_names, accept=cfg["ckpt_other_labels"])
+        if cache is not None:
+            check_cached_images(cache, images, trust=cfg["data"]["latent_cache_trust"])
+        if checkpoint is not None:
+            rae = rae.with_stats(statistics_of_run(checkpoint, rae))
+        elif rae.stats.shape is None:
+            rae = rae.with_stats(statistics_of_data(rae, images, source=source, cfg=cfg, trainer=trainer))
+        if cache is None:
+            trained_on = builders.training_images(
+                cfg, use="stage2", size=rae.output_size, source=images.source
+            )
+        else:
+            trained_on = cached_latents(cfg, source, rae, images, trainer)
+        data = builders.build_data(
+            cfg, size=rae.output_size, trainer=trainer, train_dataset=trained_on, eval_dataset=validation
         )
-    rae = source.load(with_encoder=cache is None)
-    images = builders.training_images(cfg, size=rae.output_size, exact=True)  # for statistics and the cache
-    validation = builders.build_dataset(cfg["data"], split="val", size=rae.output_size, use="eval")
-    _check_guidance(cfg, num_classes=images.source.num_classes)
-    check_labels(checkpoint, images.source.class_names, accept=cfg["ckpt_other_labels"])
-    if cache is not None:
-        check_cached_images(cache, images, trust=cfg["data"]["latent_cache_trust"])
-    if checkpoint is not None:
-        rae = rae.with_stats(statistics_of_run(checkpoint, rae))
-    elif rae.stats.shape is None:
-        rae = rae.with_stats(statistics_of_data(rae, images, source=source, cfg=cfg, trainer=trainer))
-    if cache is None:
-        trained_on = builders.training_images(cfg, size=rae.output_size, source=images.source)
-    else:
-        trained_on = cached_latents(cfg, source, rae, images, trainer)
-    data = builders.build_data(
-        cfg, size=rae.output_size, trainer=trainer, train_dataset=trained_on, eval_dataset=validation
+        return build_stage2(cfg, source, rae, images, steps_per_epoch=data.steps_per_epoch), data
+
+    def callbacks(self, cfg: Config, *, output_dir: Path, data: TrainingData) -> list[pl.Callback]:
+        """See :meth:`.base.Stage.callbacks`."""
+        settings, scores = cfg["callbacks"]["samples"], cfg["callbacks"]["generation_metrics"]
+        samples = GenerationSamples(
+            folder=output_dir / "samples", sample_every=cfg["model"]["sample_every"], **settings
+        )
+        if not scores["metrics"]:
+            return [samples]
+        metrics = GenerationMetrics(
+            build_metrics=lambda module: _metrics(scores, module),
+            folder=output_dir / "eval",
+            every_n_steps=scoring_interval(cfg, "generation_metrics", data.steps_per_epoch),
+            **{key: scores[key] for key in ("num_samples", "batch_size", "num_steps", "cfg_scale")},
+        )
+        return [samples, metrics]
+
+    def score_names(self, cfg: Config, module: ManualModule | None = None) -> list[str]:
+        """See :meth:`.base.Stage.score_names`."""
+        encoder = "*"
+        if isinstance(module, Stage2) and not isinstance(module.rae.encoder, AbsentEncoder):
+            encoder = encoder_extractor(module.rae.encoder).name
+        return recorded_names(cfg["callbacks"]["generation_metrics"], encoder=encoder)
+
+
+def _metrics(settings: Config, module: Stage2) -> list[SetMetric]:
+    """The metrics of the run, which may load large networks."""
+    rae = module.rae
+    absent = isinstance(rae.encoder, AbsentEncoder)
+    sources = MetricSources(
+        device=module.device,
+        inception_weights=settings["inception_weights"],
+        encoder=None if absent else encoder_extractor(rae.encoder, rae.encoder_input_size),
+        options="callbacks.generation_metrics.",
     )
-    return build_stage2(cfg, source, rae, images, steps_per_epoch=data.steps_per_epoch), data
+    return build_set_metrics(settings["metrics"], sources)
 
 
 def build_stage2(
-    cfg: builders.Config, source: RaeSource, rae: RAE, dataset: ImageDataset, *, steps_per_epoch: int
+    cfg: Config, source: RaeSource, rae: RAE, dataset: ImageDataset, *, steps_per_epoch: int
 ) -> Stage2:
     """The training module of stage 2, on an RAE that has its latents' statistics."""
     model = cfg["model"]
@@ -69,7 +127,7 @@ def build_stage2(
     )
 
 
-def denoiser_for(cfg: builders.Config, rae: RAE, *, num_classes: int) -> Denoiser:
+def denoiser_for(cfg: Config, rae: RAE, *, num_classes: int) -> Denoiser:
     """A new network whose shapes follow from the autoencoder's latents.
 
     Raises:
@@ -96,7 +154,7 @@ def denoiser_for(cfg: builders.Config, rae: RAE, *, num_classes: int) -> Denoise
     )
 
 
-def _check_guidance(cfg: builders.Config, *, num_classes: int) -> None:
+def _check_guidance(cfg: Config, *, num_classes: int) -> None:
     """Refuse guidance of a network that will know no labels, before anything long begins."""
     callbacks = cfg["callbacks"]
     sampling = ["samples", *(["generation_metrics"] if callbacks["generation_metrics"]["metrics"] else [])]

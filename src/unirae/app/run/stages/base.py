@@ -1,0 +1,80 @@
+"""A stage of training: what it builds, what watches it, which scores it has; one object in a file for each."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning.pytorch as pl
+
+from unirae.app.run.builders import Config
+from unirae.core.errors import ConfigError
+from unirae.training.datamodule import TrainingData
+from unirae.training.manual import ManualModule
+
+EVERY_STAGE_READS = ("model_checkpoint", "health_check")
+"""Keys of ``callbacks`` that every stage reads."""
+
+
+class Stage(ABC):
+    """One stage of training.
+
+    Attributes:
+        name: of ``model.stage``, and the kind of its checkpoints.
+        own_parts: the parts that a caller from Python may bring, as :class:`~unirae.app.run.own_parts.OwnParts` names
+            them; :meth:`build` takes them by these names.
+        reads: the keys below ``callbacks`` that it reads, beside those of every stage.
+        scored_by: the key below ``callbacks`` with its metrics and where their networks come from, if it has one.
+        monitor: the score that ``best.ckpt`` goes by where the user chose none.
+        shards: whether ``trainer.strategy=fsdp`` can shard its network.
+    """
+
+    name: ClassVar[str]
+    own_parts: ClassVar[tuple[str, ...]] = ()
+    reads: ClassVar[tuple[str, ...]] = ()
+    scored_by: ClassVar[str | None] = None
+    monitor: ClassVar[str | None] = None
+    shards: ClassVar[bool] = False
+
+    @abstractmethod
+    def build(
+        self, cfg: Config, trainer: pl.Trainer, checkpoint: Path | None, **own: Any
+    ) -> tuple[ManualModule, TrainingData]:
+        """The training module and its data.
+
+        Args:
+            cfg: of the run, resolved.
+            trainer: which knows the device and the processes.
+            checkpoint: that the run continues, whose weights replace all others; None for a new run.
+            own: parts in place of configured ones, by the names in ``own_parts``.
+        """
+
+    @abstractmethod
+    def callbacks(self, cfg: Config, *, output_dir: Path, data: TrainingData) -> list[pl.Callback]:
+        """What watches this stage alone: samples and scores."""
+
+    def score_names(self, cfg: Config, module: ManualModule | None = None) -> list[str]:
+        """The names under which its runs log their scores, such as ``val/psnr``.
+
+        Args:
+            module: which knows the encoder and the classes; without it, ``*`` stands for what they are called.
+        """
+        return []
+
+    def says_nothing_to(self, keys: list[str]) -> list[str]:
+        """Those of some keys of ``callbacks`` that another stage reads, and this one does not."""
+        read = [f"callbacks.{key}" for key in (*self.reads, *EVERY_STAGE_READS)]
+        asked = [key for key in keys if key.startswith("callbacks.")]
+        return [key for key in asked if not any(f"{key}.".startswith(f"{known}.") for known in read)]
+
+
+def scoring_interval(cfg: Config, callback: str, steps_per_epoch: int) -> int | None:
+    """Steps between evaluations, given in steps or in epochs; None for none but the last.
+
+    Raises:
+        ConfigError: If both are given.
+    """
+    scores = cfg["callbacks"][callback]
+    steps, epochs = scores["every_n_steps"], scores["every_n_epochs"]
+    if steps is not None and epochs is not None:
+        raise ConfigError(f"callbacks.{callback}: set every_n_steps or every_n_epochs, and the other to null")
+    return steps if epochs is None else max(1, round(epochs * steps_per_epoch))
