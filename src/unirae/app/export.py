@@ -140,7 +140,7 @@ def _with_parts(
         if options.embed_encoder:
             inner = _embedding(inner, rae)
     parts = {"rae": inner}
-    named = {"path": "rae", "fingerprint": reference["fingerprint"], "recipe": None}
+    named = {**reference, "path": "rae", "recipe": None}
     exported["unirae"] |= {"rae": named}
     if guide := (about.get("sampling") or {}).get("guide"):
         weak = _averaged(read_checkpoint(file.parent / guide, kind="stage2"), "ema")

@@ -261,3 +261,9 @@ def state_sha256(state: dict[str, Tensor]) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def module_sha256(module: torch.nn.Module) -> str:
+    """:func:`state_sha256` of a network's tensors; empty on the meta device, where there are none."""
+    state = module.state_dict()
+    return "" if any(tensor.is_meta for tensor in state.values()) else state_sha256(state)

@@ -4,6 +4,7 @@ Two spaces: *tokens* are what the encoder gives and the decoder reads; *latents*
 statistics of the training set, the space in which a diffusion model works. Without statistics they are equal.
 """
 
+import json
 from functools import cached_property
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
-from unirae.core.io import sha256_of_text, state_sha256
+from unirae.core.io import module_sha256, sha256_of_text
 from unirae.core.keyed_random import Stream, normal, uniform
 from unirae.core.precision import full_precision
 from unirae.core.strict import load_strictly
@@ -166,10 +167,28 @@ class RAE(nn.Module):
         other.training = self.training
         return other
 
+    @property
+    def token_identity(self) -> dict[str, Any]:
+        """Everything that :meth:`tokens` depend on beside the images, ready for JSON."""
+        return self.encoder.identity.decisive(input_size=self.encoder_input_size)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that tells it from other autoencoders, without statistics, ready for JSON.
+
+        The weights are read once, for a frozen RAE's never change; on the meta device their hash is empty.
+        """
+        return {"decoder": {"sha256": module_sha256(self.decoder)}, "encoder": self.token_identity}
+
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the networks' weights, without statistics; read once, for a frozen RAE's never change."""
-        return sha256_of_text(f"{state_sha256(self.decoder.state_dict())}/{self.encoder.weights_sha256}")
+        """Hash of :attr:`identity`."""
+        return sha256_of_text(json.dumps(self.identity, sort_keys=True))
+
+    @property
+    def weights_fingerprint(self) -> str:
+        """Hash of the networks' weights alone, which records of earlier versions hold."""
+        return sha256_of_text(f"{self.identity['decoder']['sha256']}/{self.encoder.weights_sha256}")
 
     def _settings(self) -> dict[str, Any]:
         return {

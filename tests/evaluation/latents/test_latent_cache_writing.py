@@ -187,7 +187,7 @@ def changed(name, rae):
         ("encoder", r"encoder\.sha256"),
         ("statistics", "statistics"),
         ("no statistics", "statistics"),
-        ("resolution", "encoder_input_size"),
+        ("resolution", r"encoder\.input_size"),
         ("crop", r"transform\.size"),
         ("transform", r"transform\.name"),
         ("data", r"the number of images \(45 there, 44 here\)"),

@@ -13,6 +13,7 @@ from unirae.core.version import __version__
 from unirae.models.checkpoints.contents import dit_content, rae_content
 from unirae.models.checkpoints.model_folder import write_model_folder
 from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_from_checkpoint, rae_of_dit
+from unirae.models.checkpoints.pairing import rae_reference
 from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
 from unirae.models.interop.diffusers.dit import dit_from_diffusers_pipeline, save_dit_pipeline
 from unirae.models.interop.diffusers.index import read_index
@@ -53,7 +54,7 @@ def from_diffusers(options: Options) -> None:
     index = read_index(source, num_classes=denoiser.num_classes)
     content = dit_content(
         denoiser,
-        rae_reference={"path": "rae", "fingerprint": rae.fingerprint, "recipe": None},
+        rae_reference=rae_reference(rae, path="rae"),
         class_names=index.class_names,
         config=recorded,
         origin={**origin, "files": _files(source / "transformer")},

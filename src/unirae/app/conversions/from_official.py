@@ -20,6 +20,7 @@ from unirae.core.version import __version__
 from unirae.core.weights import carried_folder
 from unirae.models.checkpoints.contents import dit_content, rae_content
 from unirae.models.checkpoints.model_folder import write_model_folder
+from unirae.models.checkpoints.pairing import rae_reference
 from unirae.models.decoder import ViTDecoder
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.denoisers.build import build_denoiser
@@ -175,7 +176,7 @@ def _content(
 ) -> dict[str, Any]:
     return dit_content(
         denoiser,
-        rae_reference={"path": rae_path, "fingerprint": rae.fingerprint, "recipe": None},
+        rae_reference=rae_reference(rae, path=rae_path),
         class_names=[],
         config=recorded,
         **{"sampling": None, **options},

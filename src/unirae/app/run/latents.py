@@ -18,9 +18,11 @@ from unirae.data.content import changes, content_of
 from unirae.data.dataset import ImageDataset
 from unirae.data.latent_cache import CachedLatents
 from unirae.data.views import AllViews
+from unirae.evaluation.latents.earlier import statistics_record
 from unirae.evaluation.latents.statistics import compute_latent_stats
 from unirae.evaluation.latents.writing import ensure_latent_cache
 from unirae.models.checkpoints.model_folder import part
+from unirae.models.checkpoints.pairing import autoencoder_differences
 from unirae.models.encoders.absent import AbsentEncoder
 from unirae.models.latent_stats import LatentStats
 from unirae.models.rae import RAE
@@ -37,11 +39,10 @@ def statistics_of_run(checkpoint: Path, rae: RAE) -> LatentStats:
     """
     content = load_tensors(checkpoint)
     about, state = content["unirae"], content["state_dict"]
-    recorded = about["rae"]["fingerprint"]
-    if recorded != rae.fingerprint:
+    if different := autoencoder_differences(about, rae):
         raise WeightsError(
-            f"{checkpoint} was trained on another autoencoder than the one that this run opens (fingerprint "
-            f"{recorded[:12]}…, here {rae.fingerprint[:12]}…): give back the old one, or start anew"
+            f"{checkpoint} was trained on another autoencoder than the one that this run opens "
+            f"({'; '.join(different)}): give back the old one, or start anew"
         )
     return LatentStats(**part(state, "dit.latent_stats"), info=about["latent_stats_info"])
 
@@ -59,7 +60,7 @@ def statistics_of_data(
     cache, settings = cfg["data"]["latent_cache"], cfg["model"]["latent_stats"]
     file = Path(cache) / ".latent_stats.pt" if cache else Path(cfg["paths"]["output_dir"]) / "latent_stats.pt"
     wanted = {
-        "rae": rae.fingerprint,
+        "encoder": rae.token_identity,
         "data": content_of(dataset.source),
         "views": AllViews(dataset).description,
         "seed": cfg["seed"],
@@ -67,7 +68,8 @@ def statistics_of_data(
     }
     if file.is_file():
         kept = load_tensors(file)
-        other = _differences(kept["for"], wanted, trust=bool(cache) and cfg["data"]["latent_cache_trust"])
+        made_for = statistics_record(kept, rae, folder=file.parent)
+        other = _differences(made_for, wanted, trust=bool(cache) and cfg["data"]["latent_cache_trust"])
         if not other:
             log.info("latent statistics: from %s", file)
             return LatentStats(**kept["latent_stats"])

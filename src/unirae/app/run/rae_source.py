@@ -13,6 +13,7 @@ from unirae.core.version import __version__
 from unirae.models.checkpoints.contents import rae_content
 from unirae.models.checkpoints.model_folder import WEIGHTS, is_model_folder, write_model_folder
 from unirae.models.checkpoints.opening import rae_from_checkpoint
+from unirae.models.checkpoints.pairing import rae_reference
 from unirae.models.checkpoints.random_rae import random_rae
 from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
 from unirae.models.interop.decoder_weights import is_official
@@ -58,7 +59,7 @@ class RaeSource:
     def reference(self, rae: RAE, *, checkpoints: Path) -> dict[str, Any]:
         """How a stage-2 checkpoint in the folder ``checkpoints`` names it."""
         relative = None if self.file is None else os.path.relpath(self.file.resolve(), checkpoints.resolve())
-        return {"path": relative, "fingerprint": rae.fingerprint, "recipe": self.recipe}
+        return rae_reference(rae, path=relative, recipe=self.recipe)
 
 
 def find_rae(config: Config) -> RaeSource:

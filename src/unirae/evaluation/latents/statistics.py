@@ -113,7 +113,7 @@ def _pooled(
 def _describe(rae: RAE, *, per: Per, precision: Precision) -> dict[str, Any]:
     identity = rae.encoder.identity
     return {
-        "encoder": {"kind": identity.kind, "name": identity.name, "sha256": identity.sha256},
+        "encoder": {"name": identity.name, **identity.decisive()},
         "encoder_input_size": list(rae.encoder_input_size),
         "per": per,
         "precision": precision,

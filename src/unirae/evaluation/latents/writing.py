@@ -37,6 +37,7 @@ from unirae.data.dataset import ImageDataset
 from unirae.data.latent_cache import CachedLatents, LatentCache, require_views
 from unirae.data.loader import Loader
 from unirae.data.views import AllViews
+from unirae.evaluation.latents.earlier import renewed_key
 from unirae.evaluation.passes.encoding import encode_views
 from unirae.evaluation.passes.reading import Progress
 from unirae.models.rae import RAE
@@ -45,7 +46,8 @@ log = get_logger(__name__)
 
 CacheDtype = Literal["float32", "float16"]
 
-_FORMAT = 1
+_FORMAT = 2
+"""1 had less of the encoder, see :mod:`unirae.evaluation.latents.earlier`."""
 _SHARD_BYTES = 256 * 2**20
 
 
@@ -53,16 +55,9 @@ def cache_key(rae: RAE, dataset: ImageDataset, *, dtype: CacheDtype) -> dict[str
     """Everything that cached latents depend on; an RAE without its encoder knows it too."""
     if dtype not in ("float32", "float16"):
         raise ConfigError(f"data.latent_cache_dtype={dtype!r} is unknown; choose float32 or float16")
-    identity = rae.encoder.identity
     return {
         "format": _FORMAT,
-        "encoder": {
-            "kind": identity.kind,
-            "sha256": identity.sha256,
-            "pixel_mean": list(identity.pixel_mean),
-            "pixel_std": list(identity.pixel_std),
-        },
-        "encoder_input_size": list(rae.encoder_input_size),
+        "encoder": rae.token_identity,
         "latent_shape": list(rae.latent_shape),
         "statistics": rae.stats.sha256 if rae.stats.shape else None,
         "transform": require_views(dataset.transform).settings,
@@ -107,12 +102,17 @@ def ensure_latent_cache(
     Raises:
         ConfigError: the folder holds other latents, or the transform is random beyond counting.
     """
+    folder, device = Path(folder), torch.device(device)
+
+    def full() -> RAE:
+        return open_encoder().to(device).with_stats(deepcopy(rae.stats).to(device))
+
     key = cache_key(rae, dataset, dtype=dtype)
+    key = renewed_key(folder, key, open_rae=full, dataset=dataset, device=device, trust=trust)
     if not is_complete(folder):
-        full = open_encoder().to(device)
         write_latent_cache(
             folder,
-            rae=full.with_stats(deepcopy(rae.stats).to(device)),
+            rae=full(),
             dataset=dataset,
             dtype=dtype,
             device=device,
@@ -120,7 +120,7 @@ def ensure_latent_cache(
             progress=progress,
         )
     cache = LatentCache(folder, key, trust=trust)
-    check_classes(Path(folder), cache.plan.class_names, tuple(dataset.source.class_names))
+    check_classes(folder, cache.plan.class_names, tuple(dataset.source.class_names))
     if len(cache) != len(dataset):
         raise ConfigError(
             f"the latent cache in {folder} holds the latents of {len(cache)} images, and the data have {len(dataset)}. "

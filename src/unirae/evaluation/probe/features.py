@@ -96,17 +96,9 @@ class PooledEncoder:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The encoder's, with the hash of its weights, and the pooling."""
+        """All of the encoder that decides, its name, where its weights came from, and the pooling."""
         of = self.encoder.identity
-        return {
-            "kind": of.kind,
-            "name": of.name,
-            "weights": of.weights,
-            "sha256": of.sha256,
-            "pixel_mean": list(of.pixel_mean),
-            "pixel_std": list(of.pixel_std),
-            "pooling": self.pooling,
-        }
+        return {"name": of.name, "weights": of.weights, **of.decisive(), "pooling": self.pooling}
 
     def __call__(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
         """One pass."""

@@ -15,6 +15,8 @@ import torch
 from unirae.core.distributed import all_sum
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.exact import FEATURE_CHUNK
+from unirae.core.log import get_logger
+from unirae.core.records import Difference, differences, shortened
 from unirae.evaluation.passes.image_hashes import Hashes
 from unirae.evaluation.passes.reading import (
     Chunk,
@@ -27,6 +29,10 @@ from unirae.evaluation.passes.reading import (
 from unirae.evaluation.passes.scoring import Collected, Needs, collect
 from unirae.metrics.set_metrics import SetMetric
 from unirae.metrics.statistics import SetStatistics, Statistics
+from unirae.models.encoders.build import KINDS_OF_UNIRAE
+from unirae.models.encoders.identity import as_applied
+
+log = get_logger(__name__)
 
 Purpose = Literal["generation", "reconstruction", "unknown"]
 
@@ -225,14 +231,42 @@ def _check_extractor(name: str, metric: SetMetric, width: int, made_by: dict[str
     if made_by is None:
         return
     ours = metric.extractor.identity
-    different = [key for key in _DECISIVE if made_by.get(key) != ours.get(key)]
-    if different:
-        said = "; ".join(f"{key} {made_by.get(key)} there, {ours.get(key)} here" for key in different)
+    if "architecture" in ours and _knows_architecture(made_by, ours):
+        log.info(
+            "%s: made by an earlier version, which did not record the encoder's architecture; taken to be that of "
+            "its weights, which are these",
+            name,
+        )
+        made_by = {**made_by, "architecture": ours["architecture"]}
+    if different := _decisive_differences(made_by, ours):
+        said = "; ".join(
+            f"{d.name} {shortened(d.first, 64)} there, {shortened(d.second, 64)} here" for d in different
+        )
         raise ConfigError(
             f"{name} was made by another {metric.extractor.name}: {said}. Use the same weights on both sides, or make "
             "the reference again"
         )
 
 
-_DECISIVE = ("sha256", "file_sha256", "pooling", "input_size", "pixel_mean", "pixel_std")
+_DECISIVE = ("sha256", "file_sha256", "pooling", "input_size")
 """Of an extractor's identity; where its weights came from and the versions of libraries are not."""
+_WHERE_FROM = ("source", "weights")
+"""Of an encoder's, all of which is decisive but for these."""
+
+
+def _decisive_differences(there: dict[str, Any], here: dict[str, Any]) -> list[Difference]:
+    if "kind" in here:
+        there, here = ({k: v for k, v in side.items() if k not in _WHERE_FROM} for side in (there, here))
+        there |= {name: as_applied(there[name]) for name in ("pixel_mean", "pixel_std") if name in there}
+    else:
+        there, here = ({key: side.get(key) for key in _DECISIVE} for side in (there, here))
+    return differences(there, here)
+
+
+def _knows_architecture(there: dict[str, Any], here: dict[str, Any]) -> bool:
+    """Whether the weights of an encoder of an earlier version's record come with an architecture, as published ones do.
+
+    Random ones are drawn for any, and an encoder of one's own may read its weights in several ways.
+    """
+    same_weights = there.get("sha256") == here["sha256"] and "architecture" not in there
+    return same_weights and here["kind"] in KINDS_OF_UNIRAE and here["weights"] != "random"

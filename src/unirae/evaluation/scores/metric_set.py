@@ -150,13 +150,7 @@ def encoder_extractor(encoder: Encoder, input_size: tuple[int, int] | None = Non
     return EncoderExtractor(
         encoder=encoder,
         name=f"random_{name}" if identity.weights == "random" else name,
-        identity={
-            "kind": identity.kind,
-            "source": identity.source,
-            "sha256": identity.sha256,
-            "pixel_mean": list(identity.pixel_mean),
-            "pixel_std": list(identity.pixel_std),
-        },
+        identity={"source": identity.source, "weights": identity.weights, **identity.decisive()},
         input_size=input_size,
     )
 

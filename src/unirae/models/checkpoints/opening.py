@@ -5,6 +5,7 @@ from typing import Any
 
 from unirae.core.errors import WeightsError
 from unirae.models.checkpoints.model_folder import part
+from unirae.models.checkpoints.pairing import autoencoder_differences
 from unirae.models.checkpoints.random_rae import random_rae
 from unirae.models.checkpoints.reading import find_checkpoint, naming_file, read_checkpoint, weights_of
 from unirae.models.denoisers.base import Denoiser
@@ -139,10 +140,10 @@ def rae_of_dit(
             raise WeightsError(
                 f"the autoencoder of {file}: {error}. Say where it is with --rae PATH"
             ) from None
-    if found.fingerprint != reference["fingerprint"]:
+    if different := autoencoder_differences(content["unirae"], found):
         raise WeightsError(
-            f"the autoencoder at {where} is not the one that {file} was trained on: fingerprint "
-            f"{found.fingerprint[:12]}…, recorded {reference['fingerprint'][:12]}…. Give that one with --rae PATH"
+            f"the autoencoder at {where} is not the one that {file} was trained on: {'; '.join(different)}. "
+            "Give that one with --rae PATH"
         )
     with naming_file(content):
         kept = part(weights_of(content, "ema"), "latent_stats")

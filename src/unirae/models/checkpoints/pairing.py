@@ -1,8 +1,74 @@
 """A diffusion transformer and the autoencoder that decodes what it makes: whether they belong together."""
 
+from typing import Any
+
 from unirae.core.errors import WeightsError
+from unirae.core.records import differences, shortened
 from unirae.models.denoisers.base import Denoiser
-from unirae.models.rae import RAE
+from unirae.models.encoders.identity import architecture_read, as_applied
+from unirae.models.rae import RAE, as_size
+
+
+def rae_reference(rae: RAE, *, path: str | None, recipe: dict[str, Any] | None = None) -> dict[str, Any]:
+    """How a stage-2 checkpoint names its autoencoder.
+
+    Args:
+        path: of the autoencoder's checkpoint, relative to the stage-2 checkpoint; None for a random one.
+        recipe: arguments of :func:`~unirae.models.checkpoints.random_rae.random_rae`, for a random one.
+    """
+    return {"path": path, "fingerprint": rae.fingerprint, "identity": rae.identity, "recipe": recipe}
+
+
+def autoencoder_differences(about: dict[str, Any], rae: RAE) -> list[str]:
+    """In what an autoencoder differs from the one that a stage-2 checkpoint was trained on; nothing if it is that one.
+
+    Earlier versions recorded the weights' hash alone. Where it agrees, all that the checkpoint says of the encoder
+    elsewhere must agree, too: the decoder with that hash was trained on tokens of one reading.
+
+    Args:
+        about: what the checkpoint says of itself, its ``"unirae"`` entry.
+    """
+    recorded = about["rae"]
+    if recorded["fingerprint"] == rae.fingerprint:
+        return []
+    if "identity" in recorded:
+        there, here = recorded["identity"], rae.identity
+    elif recorded["fingerprint"] != rae.weights_fingerprint:
+        there, here = {"fingerprint": recorded["fingerprint"]}, {"fingerprint": rae.weights_fingerprint}
+    else:
+        there = {"encoder": _said_of_encoder(about)}
+        here = {"encoder": _at_same_places(rae.token_identity, there["encoder"])}
+    return [
+        f"{d.name} {shortened(d.first, 24)} recorded, {shortened(d.second, 24)} found"
+        for d in differences(there, here)
+    ]
+
+
+def _said_of_encoder(about: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint of an earlier version says of its autoencoder's encoder, as ``EncoderIdentity.decisive`` does.
+
+    ``null`` in a configuration stands for the encoder's own, which the autoencoder's checkpoint knows.
+    """
+    model = about["config"].get("model") or {}
+    model = model.get("rae") or model
+    encoder = {key: value for key, value in (model.get("encoder") or {}).items() if value is not None}
+    said = {"kind": encoder["kind"]} if "kind" in encoder else {}
+    said |= {f"pixel_{name}": as_applied(encoder[name]) for name in ("mean", "std") if name in encoder}
+    if encoder.get("weights") == "random":  # else the weights come with their architecture
+        said["architecture"] = architecture_read(encoder["kind"], encoder.get("architecture", {}))
+    if model.get("image_size") is not None:
+        said["input_size"] = list(as_size(model["image_size"]))
+    return said
+
+
+def _at_same_places(record: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """The part of a record that has the keys of another one."""
+    return {
+        key: _at_same_places(record[key], value)
+        if isinstance(value, dict) and isinstance(record.get(key), dict)
+        else record.get(key)
+        for key, value in said.items()
+    }
 
 
 def decoder_for(dit: Denoiser, rae: RAE) -> RAE:

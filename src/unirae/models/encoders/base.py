@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
-from unirae.core.io import load_safetensors, read_json, state_sha256
+from unirae.core.io import load_safetensors, module_sha256, read_json
 from unirae.core.strict import load_strictly
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
 
@@ -168,8 +168,7 @@ class Encoder(nn.Module, ABC):
     @cached_property
     def weights_sha256(self) -> str:
         """Hash of the tensors, empty on the meta device; read once, for the weights never change."""
-        state = self.backbone.state_dict()
-        return "" if any(t.is_meta for t in state.values()) else state_sha256(state)
+        return module_sha256(self.backbone)
 
     @property
     def identity(self) -> EncoderIdentity:

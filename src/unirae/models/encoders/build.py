@@ -11,13 +11,14 @@ from torch import Tensor
 
 from unirae.core.errors import ConfigError, InputError, WeightsError
 from unirae.core.log import get_logger
+from unirae.core.records import differences, shortened
 from unirae.core.strict import load_strictly
 from unirae.core.weights import carried_folder, command
 from unirae.models.encoders.base import Backbone, Encoder
 from unirae.models.encoders.dinov2 import Dinov2Encoder
 from unirae.models.encoders.generic_hf import GenericHFEncoder
 from unirae.models.encoders.hf import HFEncoder
-from unirae.models.encoders.identity import EncoderIdentity
+from unirae.models.encoders.identity import EncoderIdentity, architecture_read
 from unirae.models.encoders.mae import MaeEncoder
 from unirae.models.encoders.siglip2 import Siglip2Encoder
 from unirae.models.encoders.timm import TimmEncoder
@@ -32,7 +33,7 @@ KINDS: dict[str, type[Any]] = {
     "timm": TimmEncoder,
 }
 """With what :func:`register_encoder` added."""
-_OF_UNIRAE = frozenset(KINDS)
+KINDS_OF_UNIRAE = frozenset(KINDS)
 
 TRAINED_HERE = "unirae.json"
 """Lies in the folder of an encoder that was trained by this package; such weights travel in checkpoints."""
@@ -107,7 +108,7 @@ def encoder_from_identity(
         weights_override: a path to take the weights from instead of their recorded source.
 
     Raises:
-        WeightsError: it cannot be had, or its hash is not the recorded one.
+        WeightsError: it cannot be had, or its hash or architecture is not the recorded one.
     """
     cls = adapter(identity.kind)
     if identity.embedded and weights_override is None:
@@ -124,6 +125,7 @@ def encoder_from_identity(
         elif identity.weights == "hub":
             source = _place(identity.kind, source)
         backbone = _pretrained(cls, identity.name, source, identity.config, None)
+        _check_architecture(identity, cls.describe(backbone.network), source)
         encoder = cls(backbone=backbone.network, identity=identity)
     if identity.sha256 and encoder.weights_sha256 != identity.sha256:
         raise WeightsError(
@@ -131,6 +133,22 @@ def encoder_from_identity(
             f"trained with: sha256 {encoder.weights_sha256[:12]}…, recorded {identity.sha256[:12]}…"
         )
     return encoder
+
+
+def _check_architecture(identity: EncoderIdentity, found: dict[str, Any], source: str) -> None:
+    """Refuse weights that lie beside another architecture than the recorded one: equal ones would be read otherwise.
+
+    Of the kinds of this package, a key that one side lacks is of another version of their library; of one's own it
+    counts.
+    """
+    there, here = (architecture_read(identity.kind, config) for config in (identity.config, found))
+    if identity.kind in KINDS_OF_UNIRAE:
+        there, here = ({key: side[key] for key in there.keys() & here.keys()} for side in (there, here))
+    if different := differences(there, here):
+        raise WeightsError(
+            f"the encoder at {source} is not the one that this checkpoint was trained with; its architecture differs: "
+            + "; ".join(f"{d.name} {shortened(d.second)}, recorded {shortened(d.first)}" for d in different)
+        )
 
 
 def hub_repository(kind: str, name: str) -> str | None:
@@ -177,7 +195,7 @@ def register_encoder(kind: str, cls: type[Encoder]) -> None:
     Raises:
         InputError: the kind is one of this package's, or the class is none or lacks a method.
     """
-    if kind in _OF_UNIRAE:
+    if kind in KINDS_OF_UNIRAE:
         raise InputError(f"kind={kind!r} is one of unirae's encoders; give yours another name")
     if not (isinstance(cls, type) and issubclass(cls, Encoder)):
         raise InputError(f"{cls!r} must be a subclass of unirae.models.encoders.base.Encoder")

@@ -1,16 +1,43 @@
-"""What an encoder is, in a form that a checkpoint can carry."""
+"""What an encoder is, in a form that a checkpoint can carry, and what of it decides its tokens."""
 
-from dataclasses import asdict, dataclass
+import json
+from dataclasses import asdict, dataclass, fields
+from fnmatch import fnmatchcase
 from typing import Any, Literal
+
+import numpy as np
 
 from unirae.core.errors import WeightsError
 
 Rgb = tuple[float, float, float]
 
+_NAMES_AND_PLACES = frozenset({"name", "source", "weights", "embedded"})
+"""The fields that no token depends on."""
+_OF_TRANSFORMERS = frozenset({"dinov2", "siglip2", "mae", "generic_hf"})
+_UNREAD = (
+    "*dropout*",
+    "*drop_path*",
+    "initializer_*",
+    "layerscale_value",
+    "mask_ratio",
+    "norm_pix_loss",
+    "decoder_*",
+    "out_features",
+    "out_indices",
+    "stage_names",
+    "apply_layernorm",
+    "reshape_hidden_states",
+    "vision_use_head",
+)
+"""Keys of transformers' configurations that only training, fresh weights or another head read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderIdentity:
     """Enough to build the same encoder again, and to notice when it is another one.
+
+    A field that is added later decides the tokens (:meth:`decisive`), and needs a default with the meaning that
+    encoders had before.
 
     Attributes:
         kind: which adapter ("dinov2", "siglip2", "mae", "generic_hf", "timm").
@@ -33,6 +60,29 @@ class EncoderIdentity:
     embedded: bool
     sha256: str = ""
 
+    def decisive(self, *, input_size: tuple[int, int] | None = None) -> dict[str, Any]:
+        """Everything that the tokens of an image depend on: what caches, records and fingerprints compare.
+
+        A field stands in it as long as its value is not its default, so that a new field whose default is the meaning
+        of before leaves all records and fingerprints of before as they are.
+
+        Args:
+            input_size: (height, width) in pixels that images are resized to; None where they go in as they are.
+
+        Returns:
+            Plain values, equal after a round trip through JSON; ``config`` stands there as ``architecture``.
+        """
+        found = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in _NAMES_AND_PLACES and getattr(self, field.name) != field.default
+        }
+        found["architecture"] = architecture_read(self.kind, found.pop("config"))
+        found |= {name: as_applied(found[name]) for name in ("pixel_mean", "pixel_std")}
+        if input_size is not None:
+            found["input_size"] = list(input_size)
+        return json.loads(json.dumps(found))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return {**asdict(self), "pixel_mean": list(self.pixel_mean), "pixel_std": list(self.pixel_std)}
@@ -45,3 +95,20 @@ class EncoderIdentity:
             return cls(**{**content, "pixel_mean": mean, "pixel_std": std})
         except (TypeError, KeyError) as error:
             raise WeightsError(f"this is no encoder identity of unirae: {error}") from None
+
+
+def architecture_read(kind: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a backbone's configuration that its tokens depend on.
+
+    Of a kind of one's own it is all: its configuration may say which blocks are read, or how.
+    """
+    if kind in _OF_TRANSFORMERS:
+        return {k: v for k, v in config.items() if not any(fnmatchcase(k, unread) for unread in _UNREAD)}
+    if kind == "timm" and "model_name" in config:  # without the tag of its weights, which their hash names
+        return {**config, "model_name": str(config["model_name"]).rpartition("/")[2].split(".")[0]}
+    return dict(config)
+
+
+def as_applied(values: Any) -> list[float]:
+    """Pixel statistics as they are applied, in float32, by their shortest decimals: 0.48500001430511475 is 0.485."""
+    return [float(str(np.float32(value))) for value in values]
