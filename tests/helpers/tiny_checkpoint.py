@@ -69,6 +69,7 @@ def write_stage2_checkpoint(
 ) -> Path:
     """Of a DiT with random weights everywhere (a fresh one predicts zero), on the autoencoder of ``rae_run``."""
     from unirae.models.checkpoints.opening import load_rae
+    from unirae.models.checkpoints.pairing import rae_reference
     from unirae.models.checkpoints.reading import find_checkpoint
     from unirae.models.denoisers.dit_dh import DiTDH
     from unirae.models.latent_stats import LatentStats
@@ -88,7 +89,7 @@ def write_stage2_checkpoint(
     reference = os.path.relpath(find_checkpoint(rae_run), path.parent)
     module = Stage2(
         rae=rae.with_stats(stats),
-        rae_reference={"path": reference, "fingerprint": rae.fingerprint, "recipe": None},
+        rae_reference=rae_reference(rae, path=reference),
         denoiser=dit,
         class_names=[f"shape {k}" for k in range(classes)],
         time_distribution="logit_normal",

@@ -57,6 +57,7 @@ def test_a_generator_becomes_a_pipeline_and_a_folder_again(autoencoder, tmp_path
     from unirae.core.strict import load_strictly
     from unirae.models.checkpoints.contents import dit_content
     from unirae.models.checkpoints.model_folder import write_model_folder
+    from unirae.models.checkpoints.pairing import rae_reference
     from unirae.models.denoisers.build import build_denoiser
     from unirae.models.interop.official.dit import dit_from_official
 
@@ -69,7 +70,7 @@ def test_a_generator_becomes_a_pipeline_and_a_folder_again(autoencoder, tmp_path
     load_strictly(dit, dit_from_official(state, trunk_depth=2) | stats, what="DiT")
     content = dit_content(
         dit,
-        rae_reference={"path": "rae", "fingerprint": rae.fingerprint, "recipe": None},
+        rae_reference=rae_reference(rae, path="rae"),
         class_names=[f"class {k}" for k in range(5)],
         config={"data": {}},
         origin={"version": "0"},
