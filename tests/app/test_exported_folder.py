@@ -11,7 +11,7 @@ from unirae.app.export import Options, run
 from unirae.core.errors import UserError, WeightsError
 from unirae.core.io import load_tensors, save_tensors
 from unirae.models.checkpoints.hub import from_hub, push_to_hub
-from unirae.models.checkpoints.reading import read_checkpoint
+from unirae.models.checkpoints.reading import open_checkpoint
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_one_flipped_bit_is_noticed(autoencoder):
 
 
 def test_the_hash_is_not_carried_from_one_folder_to_another(autoencoder, tmp_path):
-    assert "weights_sha256" not in read_checkpoint(autoencoder, kind="stage1")["unirae"]
+    assert "weights_sha256" not in open_checkpoint(autoencoder, kind="stage1").about
     again = run(Options(checkpoint=autoencoder, output=tmp_path / "again", embed_encoder=True))
     unirae.load_rae(again)
 
@@ -161,7 +161,7 @@ def test_a_checkpoint_that_does_not_fit_names_its_file(tmp_path):
 def test_what_was_read_can_be_saved_again(tmp_path):
     """As compute_stats does: the dictionary that knows its file is written as a plain one."""
     path = write_checkpoint(tmp_path / "rae")
-    save_tensors(tmp_path / "again.ckpt", read_checkpoint(path, kind="stage1"))
+    save_tensors(tmp_path / "again.ckpt", open_checkpoint(path, kind="stage1").content)
     loaded, original = load_tensors(tmp_path / "again.ckpt"), load_tensors(path)
     assert loaded.keys() == original.keys()
     assert all(torch.equal(t, loaded["state_dict"][k]) for k, t in original["state_dict"].items())

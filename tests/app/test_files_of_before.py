@@ -26,7 +26,7 @@ from unirae.evaluation.references.reference_file import read_reference
 from unirae.evaluation.scores.metric_set import encoder_extractor
 from unirae.metrics.set_metrics import encoder_metric, needs
 from unirae.models.checkpoints.opening import rae_of_dit
-from unirae.models.checkpoints.reading import read_checkpoint
+from unirae.models.checkpoints.reading import open_checkpoint
 from unirae.models.encoders.build import build_encoder, encoder_from_identity
 from unirae.models.rae import RAE
 
@@ -98,14 +98,14 @@ def test_a_checkpoint_refuses_an_autoencoder_that_reads_its_weights_otherwise(
     rae: RAE, monkeypatch, changes, difference
 ):
     """By the configuration in it: its fingerprint is of the weights alone."""
-    changed, content = other(rae, **changes), read_checkpoint(BEFORE / "stage2.ckpt", kind="stage2")
-    assert changed.weights_fingerprint == content["unirae"]["rae"]["fingerprint"]
+    changed, before = other(rae, **changes), open_checkpoint(BEFORE / "stage2.ckpt", kind="stage2")
+    assert changed.weights_fingerprint == before.about["rae"]["fingerprint"]
     monkeypatch.setattr("unirae.models.checkpoints.opening.rae_from_checkpoint", lambda *_, **__: changed)
     with pytest.raises(WeightsError, match=f"not the one that .* was trained on: {difference}"):
-        rae_of_dit(content, file=BEFORE / "stage2.ckpt")
+        rae_of_dit(before)
     with pytest.raises(WeightsError, match=difference):
-        statistics_of_run(BEFORE / "stage2.ckpt", changed)
-    assert statistics_of_run(BEFORE / "stage2.ckpt", rae).sha256 == rae.stats.sha256
+        statistics_of_run(before, changed)
+    assert statistics_of_run(before, rae).sha256 == rae.stats.sha256
 
 
 def test_a_latent_cache_is_looked_at_once_and_taken(cache: Path, rae: RAE, caplog):

@@ -10,6 +10,7 @@ from unirae.app.shell.options import parse
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from unirae.models.checkpoints.reading import Checkpoint
     from unirae.models.latent_stats import LatentStats
 
 
@@ -63,26 +64,25 @@ def run(options: Options) -> "LatentStats":
     from unirae.core.distributed import is_main, rank
     from unirae.core.io import save_tensors
     from unirae.core.log import get_logger
-    from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.reading import open_checkpoint
 
     cli.quiet_libraries()
     device = pick_device(options.device)
     with process_group(device), fast_products(device):
         cli.configure_logging(rank=rank())
-        checkpoint = find_checkpoint(options.checkpoint)
-        _check_output(options.output, checkpoint)
-        content = read_checkpoint(checkpoint, kind="stage1")
-        stats = compute(options, checkpoint, content, device)
+        checkpoint = open_checkpoint(options.checkpoint, kind="stage1")
+        _check_output(options.output, checkpoint.file)
+        stats = compute(options, checkpoint, device)
         if is_main():
-            content["unirae"]["latent_stats"] = stats.to_dict()
-            save_tensors(options.output, content)
+            about = {**checkpoint.about, "latent_stats": stats.to_dict()}
+            save_tensors(options.output, {**checkpoint.content, "unirae": about})
             log = get_logger(__name__)
             log.info("%s", summary(stats))
             log.info("checkpoint with latent statistics: %s", options.output)
     return stats
 
 
-def compute(options: Options, checkpoint: Path, content: dict[str, Any], device: Any) -> "LatentStats":
+def compute(options: Options, checkpoint: "Checkpoint", device: Any) -> "LatentStats":
     """Everything between the command line and the files."""
     from unirae.app.run.builders import build_dataset
     from unirae.app.shell.devices import choose_data, progress_bar
@@ -90,8 +90,8 @@ def compute(options: Options, checkpoint: Path, content: dict[str, Any], device:
     from unirae.evaluation.latents.statistics import compute_latent_stats
     from unirae.models.checkpoints.opening import rae_from_checkpoint
 
-    rae = rae_from_checkpoint(content, encoder_weights=options.encoder_weights).to(device)
-    data = choose_data(options.data, options.data_dir, content["unirae"]["config"]["data"], split="train")
+    rae = rae_from_checkpoint(checkpoint, encoder_weights=options.encoder_weights).to(device)
+    data = choose_data(options.data, options.data_dir, checkpoint.config["data"], split="train")
     data["stage2_transform"] = choose_transform(options.transform, data)
     dataset = build_dataset(data, split="train", size=rae.output_size, use="stage2", seed=options.seed)
     with progress_bar("encoding") as progress:
@@ -105,7 +105,7 @@ def compute(options: Options, checkpoint: Path, content: dict[str, Any], device:
             precision=options.precision,
             num_samples=options.num_samples,
             seed=options.seed,
-            settings={"checkpoint": str(checkpoint), "checkpoint_sha256": file_sha256(checkpoint)},
+            settings={"checkpoint": str(checkpoint.file), "checkpoint_sha256": file_sha256(checkpoint.file)},
             progress=progress,
         )
 

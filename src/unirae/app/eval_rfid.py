@@ -11,6 +11,7 @@ from unirae.core.errors import WeightsError
 
 if TYPE_CHECKING:
     from unirae.evaluation.scores.reconstruction import ReconstructionMetrics, ReconstructionScores
+    from unirae.models.checkpoints.reading import Checkpoint
     from unirae.models.rae import RAE
 
 
@@ -78,22 +79,22 @@ def run(options: Options) -> "ReconstructionScores":
     from unirae.app.shell.tables import show_and_write
     from unirae.core.distributed import is_main, rank
     from unirae.evaluation.passes.reading import spoken_data
-    from unirae.models.checkpoints.reading import find_checkpoint
+    from unirae.models.checkpoints.reading import open_checkpoint
 
     cli.quiet_libraries()
     device = pick_device(options.device)
     with computing(device, num_threads=options.num_threads):
         cli.configure_logging(rank=rank())
-        checkpoint = find_checkpoint(options.checkpoint)
+        checkpoint = open_checkpoint(options.checkpoint, kind="stage1")
         result = evaluate(options, checkpoint, device)
         if is_main():
-            output = options.output or _default_output(checkpoint, options, result)
+            output = options.output or _default_output(checkpoint.file, options, result)
             title = f"{result.count} images of {spoken_data(result.settings['images'])}"
             show_and_write(result, title=title, output=output)
     return result
 
 
-def evaluate(options: Options, checkpoint: Path, device: Any) -> "ReconstructionScores":
+def evaluate(options: Options, checkpoint: "Checkpoint", device: Any) -> "ReconstructionScores":
     """Everything between the command line and the files."""
     from unirae.app.run.builders import build_dataset
     from unirae.app.shell.devices import choose_data, progress_bar, reader_processes
@@ -102,19 +103,16 @@ def evaluate(options: Options, checkpoint: Path, device: Any) -> "Reconstruction
     from unirae.evaluation.references.reference_file import read_reference
     from unirae.evaluation.scores.reconstruction import evaluate_reconstruction
     from unirae.models.checkpoints.opening import rae_from_checkpoint
-    from unirae.models.checkpoints.reading import read_checkpoint
 
-    content = read_checkpoint(checkpoint, kind="stage1")
-    about = content["unirae"]
-    rae = rae_from_checkpoint(content, ema=options.use_ema, encoder_weights=options.encoder_weights).to(
-        device
-    )
-    data = choose_data(options.data, options.data_dir, about["config"]["data"])
+    about = checkpoint.about
+    rae = rae_from_checkpoint(checkpoint, ema=options.use_ema, encoder_weights=options.encoder_weights)
+    rae.to(device)
+    data = choose_data(options.data, options.data_dir, checkpoint.config["data"])
     dataset = build_dataset(data, split="val", size=rae.output_size, use="eval")
     metrics = build_metrics(options, rae, device)
     about_images = {
-        "checkpoint": str(checkpoint),
-        "checkpoint_sha256": file_sha256(checkpoint),
+        "checkpoint": str(checkpoint.file),
+        "checkpoint_sha256": file_sha256(checkpoint.file),
         "trained_with": {key: about[key] for key in ("version", "commit", "step")},
         "weights": "EMA" if options.use_ema else "raw",
         "crop": data["eval_transform"]["_target_"],

@@ -11,6 +11,7 @@ from unirae.app.shell.options import Flag, parse
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from unirae.models.checkpoints.reading import Checkpoint
     from unirae.models.rae import RAE
 
 
@@ -57,26 +58,26 @@ def run(options: Options) -> Path:
     from unirae.core.log import get_logger
     from unirae.models.checkpoints.hub import push_to_hub
     from unirae.models.checkpoints.model_folder import write_model_folder
-    from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.reading import open_checkpoint
 
     cli.quiet_libraries()
     cli.configure_logging()
     if options.private and options.push_to_hub is None:
         raise ConfigError("--private is of a repository on the hub: give --push_to_hub owner/name, too")
     check_new_folder(options.output)
-    file = find_checkpoint(options.checkpoint)
-    content = read_checkpoint(file, kind=("stage1", "stage2"))
+    checkpoint = open_checkpoint(options.checkpoint, kind=("stage1", "stage2"))
+    file = checkpoint.file
     picture = options.picture or newest_picture(file)
     if picture is not None and not picture.is_file():
         raise ConfigError(f"--picture {picture}: no such file")
-    exported = _averaged(content, options.weights)
+    exported = _averaged(checkpoint, options.weights)
     parts: dict[str, dict[str, Any]] = {}
-    if content["unirae"]["kind"] == "stage2":
-        exported, parts = _with_parts(options, file, content, exported)
+    if checkpoint.kind == "stage2":
+        exported, parts = _with_parts(options, checkpoint, exported)
     elif options.rae is not None:
         raise ConfigError("--rae belongs to a generator's checkpoint; this one is of an autoencoder")
     elif options.embed_encoder:
-        exported = _embedding(exported, _load_rae(options, exported))
+        exported = _embedding(exported, _load_rae(options, checkpoint))
 
     def fill(folder: Path) -> None:
         write_model_folder(folder, exported)
@@ -97,33 +98,30 @@ def run(options: Options) -> Path:
     return options.output
 
 
-def _averaged(content: dict[str, Any], weights: str) -> dict[str, Any]:
+def _averaged(checkpoint: "Checkpoint", weights: str) -> dict[str, Any]:
     """The content with the wanted weights in the place of the average, and nothing else."""
-    from unirae.models.checkpoints.reading import weights_of
-
-    stage = {"stage1": "decoder", "stage2": "dit"}[content["unirae"]["kind"]]
-    state = weights_of(content, "ema" if weights == "ema" else stage)
-    said = content["unirae"].get("exported_weights", "ema")  # of a folder that is exported again
-    about = {**content["unirae"], "exported_weights": weights if said == "ema" else said}
+    stage = {"stage1": "decoder", "stage2": "dit"}[checkpoint.kind]
+    state = checkpoint.weights("ema" if weights == "ema" else stage)
+    said = checkpoint.about.get("exported_weights", "ema")  # of a folder that is exported again
+    about = {**checkpoint.about, "exported_weights": weights if said == "ema" else said}
     if about["kind"] == "stage2":
         about["ema"] = {"ema": about["ema"]["ema"] if weights == "ema" else None}
     return {"unirae": about, "state_dict": {f"ema.{name}": tensor for name, tensor in state.items()}}
 
 
 def _with_parts(
-    options: Options, file: Path, content: dict[str, Any], exported: dict[str, Any]
+    options: Options, checkpoint: "Checkpoint", exported: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The generator, and what lies inside its folder: the autoencoder, and its guide if it has one."""
     from unirae.models.checkpoints.contents import rae_content
     from unirae.models.checkpoints.opening import rae_of_dit
-    from unirae.models.checkpoints.reading import read_checkpoint
+    from unirae.models.checkpoints.reading import open_checkpoint
 
-    about = content["unirae"]
+    about, file = checkpoint.about, checkpoint.file
     reference = about["rae"]
     # opened with its encoder only where that is to be put inside: an export needs no network
     rae = rae_of_dit(
-        content,
-        file=file,
+        checkpoint,
         rae=options.rae,
         encoder_weights=options.encoder_weights,
         with_encoder=options.embed_encoder or reference["path"] is None,
@@ -135,7 +133,7 @@ def _with_parts(
         )
     else:
         inner = _averaged(
-            read_checkpoint(options.rae or file.parent / reference["path"], kind="stage1"), "ema"
+            open_checkpoint(options.rae or file.parent / reference["path"], kind="stage1"), "ema"
         )
         if options.embed_encoder:
             inner = _embedding(inner, rae)
@@ -143,17 +141,17 @@ def _with_parts(
     named = {**reference, "path": "rae", "recipe": None}
     exported["unirae"] |= {"rae": named}
     if guide := (about.get("sampling") or {}).get("guide"):
-        weak = _averaged(read_checkpoint(file.parent / guide, kind="stage2"), "ema")
+        weak = _averaged(open_checkpoint(file.parent / guide, kind="stage2"), "ema")
         weak["unirae"] |= {"rae": named | {"path": "../rae"}}
         parts["guide"] = weak
         exported["unirae"]["sampling"] = {**about["sampling"], "guide": "guide"}
     return exported, parts
 
 
-def _load_rae(options: Options, content: dict[str, Any]) -> "RAE":
+def _load_rae(options: Options, checkpoint: "Checkpoint") -> "RAE":
     from unirae.models.checkpoints.opening import rae_from_checkpoint
 
-    return rae_from_checkpoint(content, encoder_weights=options.encoder_weights)
+    return rae_from_checkpoint(checkpoint, encoder_weights=options.encoder_weights)
 
 
 def _embedding(content: dict[str, Any], rae: "RAE") -> dict[str, Any]:

@@ -100,11 +100,45 @@ def load_tensors(path: str | Path) -> dict[str, Any]:
         except Exception as error:  # whatever damaged bytes bring about in the reader
             raise _unreadable(path, error) from None
     if damaged is not None:
-        raise WeightsError(
-            f"{path} is damaged: the checksum of {damaged} in it does not match its bytes. Copy it again, or use "
-            "another checkpoint."
-        )
+        raise _damaged(path, damaged)
     return content
+
+
+def map_tensors(path: str | Path) -> dict[str, Any]:
+    """Open a ``torch.save`` file: plain values are there at once, bytes of tensors are read when they are used.
+
+    The file stays on the disk, also where it is deleted or replaced, until its last tensor is forgotten; and nobody has
+    looked yet whether its bytes are whole: :func:`check_tensors`.
+
+    Raises:
+        WeightsError: If it is missing, unreadable, truncated, not a torch file, or a pickle that wants to run code.
+    """
+    path = Path(path)
+    with _open_weights(path) as file:
+        if not _is_zip(file):
+            return load_tensors(path)  # torch's older format cannot be mapped
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise _unreadable(path, error) from None
+
+
+def check_tensors(path: str | Path) -> None:
+    """Read a ``torch.save`` file once and compare its checksums.
+
+    Raises:
+        WeightsError: If one does not match its bytes.
+    """
+    path = Path(path)
+    with _open_weights(path) as file:
+        try:
+            damaged = _damaged_entry(file)
+        except Exception as error:
+            raise _unreadable(path, error) from None
+    if damaged is not None:
+        raise _damaged(path, damaged)
 
 
 def _open_weights(path: Path) -> IO[bytes]:
@@ -125,15 +159,26 @@ def _damaged_entry(file: IO[bytes]) -> str | None:
     It takes 0.1 s for 300 MB, half of what loading them takes. A file written with
     ``torch.serialization.set_crc32_options(False)`` has no checksums, 0 everywhere, and the older format has none.
     """
-    is_zip = file.read(4) == b"PK\x03\x04"
-    file.seek(0)
-    if not is_zip:
+    if not _is_zip(file):
         return None
     with zipfile.ZipFile(file) as archive:
         has_checksums = any(entry.CRC for entry in archive.infolist())
         damaged = archive.testzip() if has_checksums else None
     file.seek(0)
     return damaged
+
+
+def _is_zip(file: IO[bytes]) -> bool:
+    found = file.read(4) == b"PK\x03\x04"
+    file.seek(0)
+    return found
+
+
+def _damaged(path: Path, entry: str) -> WeightsError:
+    return WeightsError(
+        f"{path} is damaged: the checksum of {entry} in it does not match its bytes. Copy it again, or use another "
+        "checkpoint."
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:

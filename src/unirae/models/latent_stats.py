@@ -47,8 +47,11 @@ class LatentStats(nn.Module):
                 "latent statistics: var holds negative values; is it a standard deviation's sign?"
             )
         self.info = dict(info or {})
-        self.register_buffer("mean", None if mean is None else mean.float())
-        self.register_buffer("var", None if var is None else var.float())
+        for name, tensor in (
+            ("mean", mean),
+            ("var", var),
+        ):  # copies: a checkpoint's tensors are bytes of its file
+            self.register_buffer(name, None if tensor is None else tensor.to(torch.float32, copy=True))
 
     @property
     def shape(self) -> tuple[int, ...] | None:

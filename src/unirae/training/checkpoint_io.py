@@ -6,10 +6,18 @@ from typing import Any
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from unirae.core.io import load_tensors, save_tensors
+from unirae.models.checkpoints.reading import Checkpoint
 
 
 class SafeCheckpointIO(CheckpointIO):
-    """Lightning's checkpoints through :mod:`unirae.core.io`."""
+    """Lightning's checkpoints through :mod:`unirae.core.io`.
+
+    Args:
+        opened: the checkpoint that a run continues, which is handed over instead of being read again.
+    """
+
+    def __init__(self, opened: Checkpoint | None = None) -> None:
+        self._opened = opened
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -21,6 +29,9 @@ class SafeCheckpointIO(CheckpointIO):
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> Any:
         """Read onto the CPU, tensors and plain values only, whatever ``weights_only`` says."""
+        opened, self._opened = self._opened, None
+        if opened is not None and opened.file == Path(path):
+            return opened.content
         return load_tensors(path)
 
     def remove_checkpoint(self, path: str | Path) -> None:

@@ -658,7 +658,7 @@ def test_the_checkpoint_fills_what_nobody_set(tmp_path):
     overrides = [f"model.rae.pretrained_decoder_path={file}", "model.rae.image_size=96"]
     config = compose(["experiment=dit_xl", *overrides, "model.rae.encoder.weights=/here"])
     source = find_rae(config)
-    assert (source.file, source.recipe, source.encoder_weights) == (file, None, "/here")
+    assert (source.checkpoint.file, source.recipe, source.encoder_weights) == (file, None, "/here")
     said = composed("experiment=rae_tiny", *theirs)["model"]
     assert {key: config["model"]["rae"][key] for key in ("encoder", "decoder", "image_size")} == {
         key: said[key] for key in ("encoder", "decoder", "image_size")

@@ -83,7 +83,7 @@ def test_a_generator_becomes_a_pipeline_and_a_folder_again(autoencoder, tmp_path
     assert all(
         torch.equal(a, b) for a, b in zip(dit.state_dict().values(), again.state_dict().values(), strict=True)
     )
-    said = unirae.models.checkpoints.reading.read_checkpoint(back, kind="stage2")["unirae"]
+    said = unirae.models.checkpoints.reading.open_checkpoint(back, kind="stage2").about
     assert said["class_names"] == [f"class {k}" for k in range(5)]
     assert (said["sampling"]["cfg_scale"], said["sampling"]["num_steps"]) == (1.5, 7)
     assert said["sampling"]["time_grid"] == "to_zero"

@@ -14,7 +14,7 @@ from unirae.models.checkpoints.contents import dit_content, rae_content
 from unirae.models.checkpoints.model_folder import write_model_folder
 from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_from_checkpoint, rae_of_dit
 from unirae.models.checkpoints.pairing import rae_reference
-from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
+from unirae.models.checkpoints.reading import open_checkpoint
 from unirae.models.interop.diffusers.dit import dit_from_diffusers_pipeline, save_dit_pipeline
 from unirae.models.interop.diffusers.index import read_index
 from unirae.models.interop.diffusers.rae import rae_from_diffusers
@@ -76,11 +76,10 @@ def to_diffusers(options: Options) -> None:
         ConfigError, WeightsError: diffusers cannot express it, or the checkpoint is damaged; nothing is written then.
     """
     assert options.checkpoint is not None
-    file = find_checkpoint(options.checkpoint)
-    content = read_checkpoint(file, kind=("stage1", "stage2"))
-    about, ema = content["unirae"], options.weights == "ema"
+    checkpoint = open_checkpoint(options.checkpoint, kind=("stage1", "stage2"))
+    about, ema = checkpoint.about, options.weights == "ema"
     if about["kind"] == "stage1":
-        rae = rae_from_checkpoint(content, ema=ema, encoder_weights=options.encoder_weights)
+        rae = rae_from_checkpoint(checkpoint, ema=ema, encoder_weights=options.encoder_weights)
         save_rae_as_diffusers(rae, options.output)
         return
     sampling = about.get("sampling") or {}
@@ -96,8 +95,8 @@ def to_diffusers(options: Options) -> None:
     if not (about.get("origin") or {}).get("has_null_label", True):
         log.warning("this model has no label for none: call the pipeline with guidance_scale=1 alone")
     save_dit_pipeline(
-        dit_from_checkpoint(content, ema=ema),
-        rae_of_dit(content, file=file, rae=options.rae, encoder_weights=options.encoder_weights),
+        dit_from_checkpoint(checkpoint, ema=ema),
+        rae_of_dit(checkpoint, rae=options.rae, encoder_weights=options.encoder_weights),
         options.output,
         class_names=about["class_names"] or None,
         defaults=_defaults(sampling),

@@ -14,7 +14,7 @@ from unirae.core.io import save_tensors, write_folder, write_json
 from unirae.core.log import get_logger
 from unirae.flow.times import SHIFT_BASE
 from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_from_checkpoint, rae_of_dit
-from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
+from unirae.models.checkpoints.reading import open_checkpoint
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.encoders.hf import HFEncoder, quiet_transformers
 from unirae.models.interop.official.config import DIT_TARGETS, ENCODERS
@@ -39,16 +39,15 @@ def to_official(options: Options) -> None:
         WeightsError: the checkpoint is missing or damaged.
     """
     assert options.checkpoint is not None
-    file = find_checkpoint(options.checkpoint)
-    content = read_checkpoint(file, kind=("stage1", "stage2"))
-    about, ema = content["unirae"], options.weights == "ema"
+    checkpoint = open_checkpoint(options.checkpoint, kind=("stage1", "stage2"))
+    about, ema = checkpoint.about, options.weights == "ema"
     if about["kind"] == "stage1":
-        rae = rae_from_checkpoint(content, ema=ema, encoder_weights=options.encoder_weights)
+        rae = rae_from_checkpoint(checkpoint, ema=ema, encoder_weights=options.encoder_weights)
         rae_about, dit = about, None
     else:
-        dit = dit_from_checkpoint(content, ema=ema)
-        rae = rae_of_dit(content, file=file, rae=options.rae, encoder_weights=options.encoder_weights)
-        rae_about = _about_rae(file, about, options.rae)
+        dit = dit_from_checkpoint(checkpoint, ema=ema)
+        rae = rae_of_dit(checkpoint, rae=options.rae, encoder_weights=options.encoder_weights)
+        rae_about = _about_rae(checkpoint.file, about, options.rae)
     given = options.encoder_weights
     source = None if given is None else str(Path(given).expanduser().resolve())
     check_rae(rae, inside=rae.encoder.identity.embedded and source is None)
@@ -57,7 +56,7 @@ def to_official(options: Options) -> None:
     def fill(folder: Path) -> None:
         config: dict[str, Any] = {"stage_1": _write_rae(folder, final, rae, rae_about, source)}
         if dit is not None:
-            config |= _write_dit(folder, final, file, dit, about)
+            config |= _write_dit(folder, final, checkpoint.file, dit, about)
         _write_yaml(folder / "config.yaml", config)
 
     write_folder(options.output, fill)
@@ -98,7 +97,7 @@ def _about_rae(file: Path, about: dict[str, Any], given: Path | None) -> dict[st
     path = about["rae"]["path"]
     if given is None and path is None:
         return {}
-    return read_checkpoint(given or file.parent / path, kind="stage1")["unirae"]
+    return open_checkpoint(given or file.parent / path, kind="stage1").about
 
 
 def _write_rae(
@@ -168,8 +167,8 @@ def _write_dit(folder: Path, final: Path, file: Path, dit: Denoiser, about: dict
     sampling = about.get("sampling") or {}
     guide: dict[str, Any] = {}
     if sampling.get("guide"):
-        content = read_checkpoint(file.parent / sampling["guide"], kind="stage2")
-        node = _write_network(folder, final, "guide.pt", dit_from_checkpoint(content), content["unirae"])
+        guiding = open_checkpoint(file.parent / sampling["guide"], kind="stage2")
+        node = _write_network(folder, final, "guide.pt", dit_from_checkpoint(guiding), guiding.about)
         guide = {"guidance_model": node}
     low, high = sampling.get("guidance_interval", (0.0, 1.0))
     if (grid := sampling.get("time_grid", "reference")) != "reference":

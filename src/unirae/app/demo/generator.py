@@ -60,10 +60,10 @@ def open_trained(options: "Options") -> Trained:
     from unirae.app.run.builders import build_dataset
     from unirae.evaluation.passes.image_set import read_all
     from unirae.evaluation.passes.reading import describe_data
-    from unirae.models.checkpoints.reading import read_checkpoint
+    from unirae.models.checkpoints.reading import open_checkpoint
 
     folder = options.output_dir
-    data = read_checkpoint(folder / "rae", kind="stage1")["unirae"]["config"]["data"]
+    data = open_checkpoint(folder / "rae", kind="stage1").config["data"]
     size = _size_px(folder)
     train_set, val_set = (build_dataset(data, split=s, size=size, use="eval") for s in ("train", "val"))
     train, held_out = read_all(train_set), read_all(val_set)

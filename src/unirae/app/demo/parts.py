@@ -15,6 +15,7 @@ log = get_logger(__name__)
 PARTS = {"encoder": "mae_tiny", "rae": "rae_tiny", "random_encoder": "rae_tiny", "dit": "dit_tiny"}
 """Folder and experiment of each part, in order."""
 
+_KINDS = ("mae", "stage1", "stage2")
 _TRAINED = {"encoder": "mae", "rae": "decoder", "random_encoder": "decoder", "dit": "dit"}
 """What a part's checkpoint calls the weights that it trained."""
 
@@ -23,7 +24,8 @@ def train_part(experiment: str, output_dir: Path, overrides: list[str]) -> None:
     """Run one experiment to its end, from its last checkpoint if it has one; at once if it is finished."""
     from unirae.app.config.composition import compose
     from unirae.app.train import train
-    from unirae.core.io import load_tensors, read_json, write_json
+    from unirae.core.io import read_json, write_json
+    from unirae.models.checkpoints.reading import open_checkpoint
 
     config = compose([f"experiment={experiment}", f"paths.output_dir={output_dir}", *overrides])
     finished = output_dir / "finished.json"
@@ -34,7 +36,11 @@ def train_part(experiment: str, output_dir: Path, overrides: list[str]) -> None:
     checkpoint = output_dir / "checkpoints/last.ckpt"
     resume = checkpoint if checkpoint.is_file() else None
     if resume:
-        log.info("%s: continuing after step %d", experiment, load_tensors(resume)["global_step"])
+        log.info(
+            "%s: continuing after step %d",
+            experiment,
+            open_checkpoint(resume, kind=("mae", "stage1", "stage2")).step,
+        )
     clock = output_dir / "seconds.json"
     earlier = read_json(clock)["seconds"] if resume and clock.is_file() else 0.0
     started = time.perf_counter()
@@ -57,12 +63,12 @@ def check_rae_fits(folder: Path, encoder: dict[str, Any]) -> None:
     Raises:
         WeightsError: says what to delete.
     """
-    from unirae.models.checkpoints.reading import read_checkpoint
+    from unirae.models.checkpoints.reading import open_checkpoint
     from unirae.models.encoders.build import build_encoder
 
     if not (folder / "rae/checkpoints/last.ckpt").is_file():
         return
-    recorded = read_checkpoint(folder / "rae", kind="stage1")["unirae"]["rae"]["encoder"]["sha256"]
+    recorded = open_checkpoint(folder / "rae", kind="stage1").about["rae"]["encoder"]["sha256"]
     if build_encoder(**encoder).weights_sha256 != recorded:
         raise WeightsError(
             f"the encoder in {folder / 'encoder'} is not the one that the autoencoder in {folder / 'rae'} was trained "
@@ -77,12 +83,12 @@ def check_dit_fits(folder: Path) -> None:
         WeightsError: says what to delete.
     """
     from unirae.models.checkpoints.opening import load_rae
-    from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.reading import open_checkpoint
 
     if not (folder / "dit/checkpoints/last.ckpt").is_file():
         return
-    recorded = read_checkpoint(folder / "dit", kind="stage2")["unirae"]["rae"]["fingerprint"]
-    if load_rae(find_checkpoint(folder / "rae")).fingerprint != recorded:
+    recorded = open_checkpoint(folder / "dit", kind="stage2").about["rae"]["fingerprint"]
+    if load_rae(folder / "rae").fingerprint != recorded:
         raise WeightsError(
             f"the autoencoder in {folder / 'rae'} is not the one that the generator in {folder / 'dit'} was trained "
             f"on; delete {folder / 'dit'} to train it on this one"
@@ -115,14 +121,10 @@ def read_seconds(folder: Path) -> dict[str, float]:
 
 def count_parameters(folder: Path) -> dict[str, int]:
     """The numbers that each part trained."""
-    from unirae.core.io import load_tensors
+    from unirae.models.checkpoints.reading import open_checkpoint
 
     counts = {}
     for part, name in _TRAINED.items():
-        state = load_tensors(folder / part / "checkpoints/last.ckpt")["state_dict"]
-        counts[part] = sum(
-            tensor.numel()
-            for key, tensor in state.items()
-            if key.startswith(f"{name}.") and "latent_stats" not in key
-        )
+        state = open_checkpoint(folder / part, kind=_KINDS).weights(name)
+        counts[part] = sum(tensor.numel() for key, tensor in state.items() if "latent_stats" not in key)
     return counts

@@ -16,12 +16,12 @@ def score_reconstructions(folder: Path) -> dict[str, Any]:
     from unirae.app.run.builders import build_dataset
     from unirae.evaluation.scores.baselines import MeanColour
     from unirae.models.checkpoints.opening import rae_from_checkpoint
-    from unirae.models.checkpoints.reading import read_checkpoint
+    from unirae.models.checkpoints.reading import open_checkpoint
 
-    checkpoint = read_checkpoint(folder / "rae", kind="stage1")
+    checkpoint = open_checkpoint(folder / "rae", kind="stage1")
     rae = rae_from_checkpoint(checkpoint)
-    random_rae = rae_from_checkpoint(read_checkpoint(folder / "random_encoder", kind="stage1"))
-    config = checkpoint["unirae"]["config"]
+    random_rae = rae_from_checkpoint(open_checkpoint(folder / "random_encoder", kind="stage1"))
+    config = checkpoint.config
     data = build_dataset(config["data"], split="val", size=rae.output_size, use="eval")
     candidates: dict[str, tuple[str, Reconstructor]] = {
         "rae": ("RAE, pretrained encoder", rae),

@@ -76,11 +76,11 @@ def find_encoder(
 def _of_checkpoint(path: Path, weights: str | None) -> EncoderSource:
     from unirae.core.io import file_sha256
     from unirae.models.checkpoints.opening import load_rae
-    from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.reading import open_checkpoint
 
-    file = find_checkpoint(path)
-    about = read_checkpoint(file, kind=("stage1", "stage2"))["unirae"]
-    rae = load_rae(file, encoder_weights=weights)
+    checkpoint = open_checkpoint(path, kind=("stage1", "stage2"))
+    file, about = checkpoint.file, checkpoint.about
+    rae = load_rae(checkpoint, encoder_weights=weights)
     return EncoderSource(
         encoder=rae.encoder,
         input_size=rae.encoder_input_size,
@@ -127,10 +127,10 @@ def _of_weights(source: str, path: Path, kind: str, model_name: str | None) -> E
 
 def _data_of_run(folder: Path) -> dict[str, Any] | None:
     """What an encoder that stage 0 wrote was trained on; its run lies in the same folder."""
-    from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.reading import find_checkpoint, open_checkpoint
 
     try:
         file = find_checkpoint(folder)
     except WeightsError:  # weights from elsewhere
         return None
-    return read_checkpoint(file, kind="mae")["unirae"]["config"]["data"]
+    return open_checkpoint(file, kind="mae").config["data"]

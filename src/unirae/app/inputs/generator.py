@@ -58,16 +58,15 @@ def open_generator(
     from unirae.app.inputs.labels import parse_labels
     from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule
     from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_of_dit
-    from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.reading import open_checkpoint
 
     if options.ema_decay is not None and not options.use_ema:
         raise ConfigError("--ema_decay chooses an average, --use_ema false takes none; leave one out")
-    file = find_checkpoint(options.checkpoint)
-    content = read_checkpoint(file, kind="stage2")
-    about = content["unirae"]
-    dit = dit_from_checkpoint(content, ema=options.use_ema, ema_decay=options.ema_decay).to(device)
+    checkpoint = open_checkpoint(options.checkpoint, kind="stage2")
+    file, about = checkpoint.file, checkpoint.about
+    dit = dit_from_checkpoint(checkpoint, ema=options.use_ema, ema_decay=options.ema_decay).to(device)
     rae = rae_of_dit(
-        content, file=file, rae=options.rae, encoder_weights=encoder_weights, with_encoder=with_encoder
+        checkpoint, rae=options.rae, encoder_weights=encoder_weights, with_encoder=with_encoder
     ).to(device)
     guide, guide_identity = _open_guide(_guide_of(options, file, about), dit, device, about["class_names"])
     given = parse_labels(labels, about["class_names"], num_classes=dit.num_classes) if labels else ()
@@ -171,25 +170,25 @@ def _open_guide(
 ) -> "tuple[Denoiser | None, dict[str, Any] | None]":
     from unirae.core.records import different_classes
     from unirae.models.checkpoints.opening import dit_from_checkpoint
-    from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
+    from unirae.models.checkpoints.reading import open_checkpoint
 
     if path is None:
         return None, None
-    file = find_checkpoint(path)
-    content = read_checkpoint(file, kind="stage2")
-    guide = dit_from_checkpoint(content).to(device)
+    checkpoint = open_checkpoint(path, kind="stage2")
+    file = checkpoint.file
+    guide = dit_from_checkpoint(checkpoint).to(device)
     if guide.latent_shape == dit.latent_shape and guide.latent_stats.sha256 != dit.latent_stats.sha256:
         raise WeightsError(
             f"the guide {file} was trained on latents normalised by other statistics than the model's; a guide must "
             "be trained on the same latents"
         )
-    named = content["unirae"]["class_names"]
+    named = checkpoint.about["class_names"]
     if len(named) == len(class_names) and list(named) != list(class_names):
         raise WeightsError(
             f"the guide {file} was trained with other classes than the model: {different_classes(named, class_names)}; "
             "a guide must be trained on the same labels"
         )
-    return guide, identity(file, content["unirae"])
+    return guide, identity(file, checkpoint.about)
 
 
 def _weights(options: "SamplerOptions", about: dict[str, Any]) -> str:

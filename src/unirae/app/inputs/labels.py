@@ -1,15 +1,18 @@
 """Labels of a model and of data: whether they mean the same, and which ones a user names."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unirae.core.errors import ConfigError
 from unirae.core.log import get_logger
 
+if TYPE_CHECKING:
+    from unirae.models.checkpoints.reading import Checkpoint
+
 log = get_logger(__name__)
 
 
-def check_labels(checkpoint: Path | None, class_names: Sequence[str], *, accept: bool) -> None:
+def check_labels(checkpoint: "Checkpoint | None", class_names: Sequence[str], *, accept: bool) -> None:
     """Refuse to continue a run on data whose labels mean something else.
 
     Args:
@@ -19,27 +22,26 @@ def check_labels(checkpoint: Path | None, class_names: Sequence[str], *, accept:
     Raises:
         ConfigError: If the class names, their order or their number differ from those of the checkpoint.
     """
-    from unirae.core.io import load_tensors
     from unirae.core.records import different_classes
 
     if checkpoint is None:
         return
-    trained = load_tensors(checkpoint)["unirae"]["class_names"]
+    trained, file = checkpoint.about["class_names"], checkpoint.file
     if list(trained) == list(class_names):
         return
     what = different_classes(trained, class_names)
     if len(trained) != len(class_names):
         raise ConfigError(
-            f"{checkpoint} was trained with other classes than the data have: {what}. Another number of classes needs "
+            f"{file} was trained with other classes than the data have: {what}. Another number of classes needs "
             "another network: give back the old data, or start anew"
         )
     if not accept:
         raise ConfigError(
-            f"{checkpoint} was trained with other classes than the data have: {what}. Each class would take over what "
+            f"{file} was trained with other classes than the data have: {what}. Each class would take over what "
             "another one learnt: give back the old data, or start anew; if the classes only have other names, "
             "ckpt_other_labels=true"
         )
-    log.warning("%s: goes on with other classes than it was trained with: %s", checkpoint, what)
+    log.warning("%s: goes on with other classes than it was trained with: %s", file, what)
 
 
 def parse_labels(text: str, class_names: Sequence[str], *, num_classes: int) -> tuple[int, ...]:

@@ -28,8 +28,8 @@ from unirae.core.errors import (
     UserError,
     WeightsError,
 )
-from unirae.core.io import load_tensors
 from unirae.core.log import get_logger
+from unirae.models.checkpoints.reading import Checkpoint, open_checkpoint
 from unirae.training.callbacks.graceful_stop import NOTICE, STATE_KEY
 from unirae.training.csv_logger import MetricsCsv
 from unirae.training.datamodule import TrainingData
@@ -98,21 +98,20 @@ def assemble(
     output_dir = Path(config["paths"]["output_dir"])
     stage = STAGES[config["model"]["stage"]]
     parts = (own or OwnParts()).of_run(config, experiment)
-    if checkpoint is not None:
-        check_checkpoint(checkpoint, stage.name)
-    config["trainer"]["precision"] = resolve_precision(config["trainer"], checkpoint)
-    config["trainer"]["float32_matmul"] = resolve_float32_matmul(config["trainer"], checkpoint)
+    opened = None if checkpoint is None else open_to_continue(checkpoint, stage.name)
+    config["trainer"]["precision"] = resolve_precision(config["trainer"], opened)
+    config["trainer"]["float32_matmul"] = resolve_float32_matmul(config["trainer"], opened)
     torch.set_float32_matmul_precision(config["trainer"]["float32_matmul"])
     pl.seed_everything(config["seed"], verbose=False)
-    trainer = build_trainer(config, output_dir=output_dir)
+    trainer = build_trainer(config, output_dir=output_dir, checkpoint=opened)
     check_compile(config["trainer"], trainer)
 
     check_scores(config, stage.score_names(config), default=stage.monitor)
-    module, data = stage.build(config, trainer, checkpoint, **parts)
+    module, data = stage.build(config, trainer, opened, **parts)
     scores = stage.score_names(config, module)
     check_scores(config, scores, default=stage.monitor)
     max_steps = builders.total_steps(config["trainer"], steps_per_epoch=data.steps_per_epoch)
-    start = 0 if checkpoint is None else _step_to_continue(checkpoint, max_steps=max_steps)
+    start = 0 if opened is None else _step_to_continue(opened, max_steps=max_steps)
     limit(trainer, max_steps=max_steps)
     config["trainer"]["compile"] = resolve_compile(config["trainer"], trainer, max_steps=max_steps)
     callbacks_of(trainer).extend(
@@ -135,41 +134,41 @@ def assemble(
     return Run(trainer, module, data, checkpoint)
 
 
-def check_checkpoint(checkpoint: Path, stage: str) -> None:
-    """Refuse to continue from a checkpoint of another kind, before anything is built.
+def open_to_continue(file: Path, stage: str) -> Checkpoint:
+    """Read a checkpoint that a run continues, once, before anything is built.
 
     Raises:
-        WeightsError: it is damaged or was made by another stage.
+        WeightsError: If it is damaged or was made by another stage.
     """
     try:
-        about = load_tensors(checkpoint).get("unirae")
+        checkpoint = open_checkpoint(file, kind=tuple(STAGES), in_memory=True)
     except WeightsError as error:
         raise WeightsError(f"ckpt_path={error}") from None
-    if about is None:
+    if checkpoint.kind != stage:
         raise WeightsError(
-            f"ckpt_path={checkpoint} was not written by unirae's training; such runs only can be continued"
+            f"ckpt_path={file} is a checkpoint of kind {checkpoint.kind!r}; this experiment trains {stage!r}. Continue "
+            "it with the experiment that made it"
         )
-    if about["kind"] != stage:
+    if "global_step" not in checkpoint.content:
         raise WeightsError(
-            f"ckpt_path={checkpoint} is a checkpoint of kind {about['kind']!r}; this experiment trains {stage!r}. "
-            "Continue it with the experiment that made it"
+            f"ckpt_path={file} was not written by unirae's training; such runs only can be continued"
         )
+    return checkpoint
 
 
-def _step_to_continue(checkpoint: Path, *, max_steps: int) -> int:
+def _step_to_continue(checkpoint: Checkpoint, *, max_steps: int) -> int:
     """The step that a checkpoint was saved after.
 
     Raises:
         RunFinished: If no step is left, and nothing that belongs to the last one.
     """
-    content = load_tensors(checkpoint)
-    step = content["global_step"]
-    left = content["callbacks"].get(STATE_KEY, {}).get("left")
-    if step < max_steps or (step == max_steps and left):
+    step = checkpoint.step
+    assert step is not None  # as of every run
+    if step < max_steps or (step == max_steps and checkpoint.state_of(STATE_KEY).get("left")):
         return step
     beyond = "" if step == max_steps else f", beyond the {max_steps} steps that are asked for"
     raise RunFinished(
-        f"finished at step {step}{beyond}: {checkpoint} stays as it is; to go on, set trainer.max_steps (and "
+        f"finished at step {step}{beyond}: {checkpoint.file} stays as it is; to go on, set trainer.max_steps (and "
         "trainer.max_epochs, where it is set) to more"
     )
 

@@ -69,12 +69,12 @@ def _encoder(key: str, weights: Any) -> dict[str, Any]:
 def _autoencoder(path: Any) -> dict[str, Any]:
     """The settings that the autoencoder of a generator was trained with."""
     from unirae.core.errors import WeightsError
-    from unirae.models.checkpoints.reading import read_checkpoint
+    from unirae.models.checkpoints.reading import open_checkpoint
 
     if path is None:
         return {}
     try:
-        trained_with = read_checkpoint(path, kind="stage1")["unirae"]["config"]
+        trained_with = open_checkpoint(path, kind="stage1").config
     except WeightsError:
         return {}
     return {f"{_AUTOENCODER}:{key}": value for key, value in deciding_settings(trained_with).items()}

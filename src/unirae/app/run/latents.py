@@ -21,8 +21,8 @@ from unirae.data.views import AllViews
 from unirae.evaluation.latents.earlier import statistics_record
 from unirae.evaluation.latents.statistics import compute_latent_stats
 from unirae.evaluation.latents.writing import ensure_latent_cache
-from unirae.models.checkpoints.model_folder import part
 from unirae.models.checkpoints.pairing import autoencoder_differences
+from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.encoders.absent import AbsentEncoder
 from unirae.models.latent_stats import LatentStats
 from unirae.models.rae import RAE
@@ -31,20 +31,19 @@ from unirae.training.datamodule import default_workers
 log = get_logger(__name__)
 
 
-def statistics_of_run(checkpoint: Path, rae: RAE) -> LatentStats:
+def statistics_of_run(checkpoint: Checkpoint, rae: RAE) -> LatentStats:
     """Those that a run was started with.
 
     Raises:
         WeightsError: it was trained on another autoencoder.
     """
-    content = load_tensors(checkpoint)
-    about, state = content["unirae"], content["state_dict"]
+    about = checkpoint.about
     if different := autoencoder_differences(about, rae):
         raise WeightsError(
-            f"{checkpoint} was trained on another autoencoder than the one that this run opens "
+            f"{checkpoint.file} was trained on another autoencoder than the one that this run opens "
             f"({'; '.join(different)}): give back the old one, or start anew"
         )
-    return LatentStats(**part(state, "dit.latent_stats"), info=about["latent_stats_info"])
+    return LatentStats(**checkpoint.weights("dit.latent_stats"), info=about["latent_stats_info"])
 
 
 def statistics_of_data(

@@ -15,7 +15,7 @@ from unirae.models.checkpoints.model_folder import WEIGHTS, is_model_folder, wri
 from unirae.models.checkpoints.opening import rae_from_checkpoint
 from unirae.models.checkpoints.pairing import rae_reference
 from unirae.models.checkpoints.random_rae import random_rae
-from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint
+from unirae.models.checkpoints.reading import Checkpoint, find_checkpoint, open_checkpoint
 from unirae.models.interop.decoder_weights import is_official
 from unirae.models.rae import RAE
 
@@ -31,12 +31,12 @@ class RaeSource:
     """Where an autoencoder comes from.
 
     Attributes:
-        file: its stage-1 checkpoint; None for a random one.
+        checkpoint: of stage 1; None for a random one.
         recipe: arguments of :func:`~unirae.models.checkpoints.random_rae.random_rae`, for a random one.
         encoder_weights: where the encoder's weights lie, if not where the checkpoint says.
     """
 
-    file: Path | None
+    checkpoint: Checkpoint | None
     recipe: dict[str, Any] | None
     encoder_weights: str | None = None
 
@@ -46,19 +46,19 @@ class RaeSource:
         Raises:
             WeightsError: something is missing or does not fit.
         """
-        if self.file is None:
+        if self.checkpoint is None:
             assert self.recipe is not None
             with keys_for(encoder_input_size="model.rae.image_size"):
                 return random_rae(**self.recipe)
         return rae_from_checkpoint(
-            read_checkpoint(self.file, kind="stage1"),
-            encoder_weights=self.encoder_weights,
-            with_encoder=with_encoder,
+            self.checkpoint, encoder_weights=self.encoder_weights, with_encoder=with_encoder
         )
 
     def reference(self, rae: RAE, *, checkpoints: Path) -> dict[str, Any]:
         """How a stage-2 checkpoint in the folder ``checkpoints`` names it."""
-        relative = None if self.file is None else os.path.relpath(self.file.resolve(), checkpoints.resolve())
+        relative = None
+        if self.checkpoint is not None:
+            relative = os.path.relpath(self.checkpoint.file.resolve(), checkpoints.resolve())
         return rae_reference(rae, path=relative, recipe=self.recipe)
 
 
@@ -86,12 +86,14 @@ def find_rae(config: Config) -> RaeSource:
     if path is None:
         decoder = {key: value for key, value in node["decoder"].items() if key != "_target_"}
         recipe = {"encoder": node["encoder"], "decoder": decoder, "image_size": node["image_size"]}
-        return RaeSource(file=None, recipe={**recipe, "seed": config["seed"]})
+        return RaeSource(checkpoint=None, recipe={**recipe, "seed": config["seed"]})
     file = _existing(path, node["remedy"])
     if is_official(file):
         file = _converted(file, config)
-    said = read_checkpoint(file, kind="stage1")["unirae"]["config"].get("model", {})
-    return RaeSource(file=file, recipe=None, encoder_weights=_fill(node, said, config["changed_keys"], file))
+    checkpoint = open_checkpoint(file, kind="stage1")
+    said = checkpoint.config["model"] if "model" in checkpoint.config else {}
+    weights = _fill(node, said, config["changed_keys"], file)
+    return RaeSource(checkpoint=checkpoint, recipe=None, encoder_weights=weights)
 
 
 def _converted(decoder: Path, config: Config) -> Path:
@@ -115,7 +117,7 @@ def _converted(decoder: Path, config: Config) -> Path:
             if not is_model_folder(folder):  # else another process of this run was first
                 raise
         log.info("%s: an official decoder; the autoencoder of this run is %s", decoder, folder)
-    said = read_checkpoint(folder, kind="stage1")["unirae"].get("origin") or {}
+    said = open_checkpoint(folder, kind="stage1").about.get("origin") or {}
     if said.get("files", {}).get("decoder", {}).get("sha256") != origin["files"]["decoder"]["sha256"]:
         raise ConfigError(
             f"{folder} was made from another file than model.rae.pretrained_decoder_path={decoder}; give that one "

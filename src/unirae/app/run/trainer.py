@@ -23,10 +23,10 @@ from unirae.core.hardware import (
     fastest_float32_matmul,
     fastest_precision,
 )
-from unirae.core.io import load_tensors
 from unirae.core.log import get_logger
 from unirae.evaluation.health.check import differences
 from unirae.evaluation.health.curve_files import read_curves
+from unirae.models.checkpoints.reading import Checkpoint
 from unirae.training.callbacks.compiled_blocks import CompiledBlocks
 from unirae.training.callbacks.data_wait import DataWait
 from unirae.training.callbacks.graceful_stop import GracefulStop
@@ -50,8 +50,12 @@ _WORTH_COMPILING = 5000
 _STRATEGIES = {"ddp": GradientAveraging, "fsdp": Sharding}
 
 
-def build_trainer(cfg: Config, *, output_dir: Path) -> pl.Trainer:
-    """Lightning's trainer without its own checkpoints, progress bar and epochs: those are ours."""
+def build_trainer(cfg: Config, *, output_dir: Path, checkpoint: Checkpoint | None = None) -> pl.Trainer:
+    """Lightning's trainer without its own checkpoints, progress bar and epochs: those are ours.
+
+    Args:
+        checkpoint: that the run continues, in memory.
+    """
     settings = cfg["trainer"]
     if settings["deterministic"]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which torch asks for on CUDA
@@ -70,7 +74,7 @@ def build_trainer(cfg: Config, *, output_dir: Path) -> pl.Trainer:
             log_every_n_steps=settings["log_every_n_steps"],
             profiler=_profiler(settings["profiler"], output_dir),
             detect_anomaly=settings["detect_anomaly"],
-            plugins=[SafeCheckpointIO(), *_precision_plugins(settings["precision"], accelerator)],
+            plugins=[SafeCheckpointIO(checkpoint), *_precision_plugins(settings["precision"], accelerator)],
             logger=build_loggers(cfg["logger"], output_dir),
             use_distributed_sampler=False,
             enable_checkpointing=False,
@@ -197,20 +201,20 @@ def _backend(device_type: str) -> str:
     return "nccl" if device_type == "cuda" else "gloo"
 
 
-def resolve_precision(settings: Config, checkpoint: Path | None) -> str:
+def resolve_precision(settings: Config, checkpoint: Checkpoint | None) -> str:
     """What ``trainer.precision`` means here; ``auto`` is measured once in a run, and a resumed run keeps the answer."""
     if settings["precision"] != "auto":
         return settings["precision"]
     if checkpoint is not None:
-        return load_tensors(checkpoint)["unirae"]["config"]["trainer"]["precision"]
+        return checkpoint.config["trainer"]["precision"]
     return fastest_precision(_device_type(settings["accelerator"]))
 
 
-def resolve_float32_matmul(settings: Config, checkpoint: Path | None) -> str:
+def resolve_float32_matmul(settings: Config, checkpoint: Checkpoint | None) -> str:
     """What ``trainer.float32_matmul`` means here; ``auto`` is settled once in a run, like the precision."""
     wanted = settings["float32_matmul"]
     if wanted == "auto" and checkpoint is not None:
-        before = load_tensors(checkpoint)["unirae"]["config"]["trainer"]
+        before = checkpoint.config["trainer"]
         wanted = before.get("float32_matmul", wanted)  # runs of before this setting lack it
     if wanted == "auto":
         return fastest_float32_matmul(_device_type(settings["accelerator"]))

@@ -22,13 +22,13 @@ def checkpoint_kind(spec: str) -> str | None:
         WeightsError: it is a checkpoint of another kind, or none of ours.
     """
     from unirae.models.checkpoints.model_folder import is_model_folder
-    from unirae.models.checkpoints.reading import read_checkpoint
+    from unirae.models.checkpoints.reading import open_checkpoint
 
     path = Path(spec).expanduser()
     is_file = path.is_file() and path.suffix in (".ckpt", ".pt", ".pth")
     if not is_file and not (path / "checkpoints").is_dir() and not is_model_folder(path):
         return None
-    kind = read_checkpoint(path, kind=("stage1", "stage2", "mae", "linear_probe"))["unirae"]["kind"]
+    kind = open_checkpoint(path, kind=("stage1", "stage2", "mae", "linear_probe")).kind
     if kind not in ("stage1", "stage2"):
         raise WeightsError(
             f"{spec} is a checkpoint of kind {kind!r}; autoencoders and generators have scores here"

@@ -135,12 +135,12 @@ def _encoders(config: Config, notes: list[str]) -> Iterator[Need]:
 
 def _encoder_of_stage2(config: Config, notes: list[str]) -> Config:
     """The encoder as the stage-1 checkpoint says, if it is here, else as the configuration has it."""
-    from unirae.models.checkpoints.reading import read_checkpoint
+    from unirae.models.checkpoints.reading import open_checkpoint
 
     node = config["model"]["rae"]
     path = node["pretrained_decoder_path"]
     if path is not None and Path(path).exists():
-        said = EncoderIdentity.from_dict(read_checkpoint(path, kind="stage1")["unirae"]["rae"]["encoder"])
+        said = EncoderIdentity.from_dict(open_checkpoint(path, kind="stage1").about["rae"]["encoder"])
         weights = "inside" if said.embedded else said.weights
         if "model.rae.encoder.weights" in config["changed_keys"]:
             weights = node["encoder"]["weights"]

@@ -4,7 +4,7 @@ It holds what a checkpoint holds for use, without optimizers and raw weights: th
 transformer, the latents' statistics, and the encoder where its weights are nowhere else. A generator's folder has the
 folder of its autoencoder inside (``rae/``) and that of its guide, if it has one (``guide/``), so that it can be moved
 and uploaded as a whole. What is read back has the form of a checkpoint's content: see
-:func:`~unirae.models.checkpoints.reading.read_checkpoint`.
+:func:`~unirae.models.checkpoints.reading.open_checkpoint`.
 """
 
 from pathlib import Path
@@ -55,7 +55,7 @@ def write_model_folder(folder: Path, content: dict[str, Any]) -> None:
     """Write what a checkpoint holds for use into ``folder``, which exists and is empty.
 
     Args:
-        content: ``unirae`` and ``state_dict``, as :func:`~.reading.read_checkpoint` gives them.
+        content: ``unirae`` and ``state_dict``, as :func:`~.reading.open_checkpoint` gives them.
     """
     about = dict(content["unirae"])
     network = _NETWORK[about["kind"]]

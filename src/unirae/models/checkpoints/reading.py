@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from unirae.core.errors import ConfigError, WeightsError
-from unirae.core.io import load_tensors
+from unirae.core.io import check_tensors, load_tensors, map_tensors
 from unirae.models.checkpoints.model_folder import (
     WEIGHTS,
     broken_config,
@@ -44,13 +44,96 @@ def find_checkpoint(path: str | Path) -> Path:
     )
 
 
-def read_checkpoint(path: str | Path, *, kind: str | tuple[str, ...]) -> dict[str, Any]:
-    """A checkpoint's content, after checking that it is of the wanted kind (one of them, where several will do).
+class Checkpoint:
+    """What training wrote, or an exported folder: opened once and handed on. What it says is there at once.
 
-    Its ``"unirae"`` entry says what it is: kind, version, commit, step, config and the model's description.
+    Attributes:
+        file: where it lies.
+        about: what it says of itself: kind, version, commit, step, config and the model's description.
+    """
+
+    def __init__(self, file: Path, content: dict[str, Any], *, checked: bool = True) -> None:
+        """Take what was read from ``file``: ``unirae``, ``state_dict``, and of a run all that continues it.
+
+        Args:
+            checked: False where the bytes of the tensors are compared with their checksums when they are first used.
+        """
+        self.file, self._content, self._checked = file, content, checked
+        self.about: dict[str, Any] = content["unirae"]
+
+    @property
+    def kind(self) -> str:
+        """The stage that it is of: "mae", "stage1", "stage2" or "linear_probe"."""
+        return self.about["kind"]
+
+    @property
+    def step(self) -> int | None:
+        """The updates that it was trained for; None where nobody wrote them down."""
+        return self._content.get("global_step", self.about["step"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration of its run."""
+        return self.about["config"]
+
+    def state_of(self, callback: str) -> dict[str, Any]:
+        """What a callback of its run has to remember."""
+        return self._content["callbacks"].get(callback, {})
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """All that it holds, as it is written to a file.
+
+        Raises:
+            WeightsError: If its bytes are not those that were written.
+        """
+        if not self._checked:
+            check_tensors(self.file)
+            self._checked = True
+        return self._content
+
+    def weights(self, name: str) -> dict[str, Tensor]:
+        """The tensors of a network, or of one of its averages.
+
+        Raises:
+            WeightsError: If they are not there; exported folders hold the average alone. Or if they are damaged.
+        """
+        found = part(self.content["state_dict"], name)
+        if not found:
+            raise WeightsError(
+                f"there are no weights named {name!r}: an exported folder holds the averaged ones alone"
+            )
+        return found
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Within this context a network is built from it: what does not fit is an error that names the file.
+
+        The first errors are what constructors make of a description with other keys, types or sizes than they know.
+        """
+        try:
+            yield
+        except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise WeightsError(
+                f"{self.file}: its description of the model cannot be built ({type(error).__name__}: "
+                f"{str(error).partition(chr(10))[0]})"
+            ) from error
+        except (ConfigError, WeightsError) as error:
+            if str(self.file) in str(error):
+                raise
+            raise type(error)(f"{self.file}: {error}") from None
+
+
+def open_checkpoint(path: str | Path, *, kind: str | tuple[str, ...], in_memory: bool = False) -> Checkpoint:
+    """Open a checkpoint, and check that it is of the wanted kind (one of them, where several will do).
+
+    Args:
+        path: a file, the folder of a run, or an exported folder.
+        in_memory: read all of it now, and check its bytes; else tensors stay in the file until they are used, and the
+            file on the disk until they are forgotten.
 
     Raises:
-        WeightsError: missing, damaged, from another program, or of another kind.
+        WeightsError: If it is missing, damaged, from another program, or of another kind.
     """
     file = find_checkpoint(path)
     exported = file.name == WEIGHTS and is_model_folder(file.parent)
@@ -60,7 +143,8 @@ def read_checkpoint(path: str | Path, *, kind: str | tuple[str, ...]) -> dict[st
         raise WeightsError(
             f"{file} is no checkpoint of unirae: of its safetensors files, {WEIGHTS} lies beside a config.json"
         )
-    content = read_model_folder(file.parent) if exported else load_tensors(file)
+    read = load_tensors if in_memory else map_tensors
+    content = read_model_folder(file.parent) if exported else read(file)
     about = content.get("unirae") if isinstance(content, dict) else None
     if not isinstance(about, dict) or "kind" not in about:
         raise WeightsError(f"{file} is not a checkpoint of unirae")
@@ -68,47 +152,4 @@ def read_checkpoint(path: str | Path, *, kind: str | tuple[str, ...]) -> dict[st
     if about["kind"] not in kinds:
         wanted = " or ".join(map(repr, kinds))
         raise WeightsError(f"{file} is a checkpoint of kind {about['kind']!r}; a {wanted} one is needed here")
-    return Content(content, file=file)
-
-
-class Content(dict[str, Any]):
-    """What :func:`read_checkpoint` gives: a dictionary that knows its file, so that later errors can name it."""
-
-    def __init__(self, content: dict[str, Any], *, file: Path) -> None:
-        super().__init__(content)
-        self.file = file
-
-
-@contextmanager
-def naming_file(content: dict[str, Any]) -> Iterator[None]:
-    """Within this context a network is built from ``content``: what does not fit is an error that names the file.
-
-    The first errors are what constructors make of a description with other keys, types or sizes than they know.
-    """
-    try:
-        yield
-    except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        if not isinstance(content, Content):
-            raise
-        raise WeightsError(
-            f"{content.file}: its description of the model cannot be built ({type(error).__name__}: "
-            f"{str(error).partition(chr(10))[0]})"
-        ) from error
-    except (ConfigError, WeightsError) as error:
-        if not isinstance(content, Content) or str(content.file) in str(error):
-            raise
-        raise type(error)(f"{content.file}: {error}") from None
-
-
-def weights_of(content: dict[str, Any], name: str) -> dict[str, Tensor]:
-    """The tensors of a network, or of one of its averages.
-
-    Raises:
-        WeightsError: they are not there; exported folders hold the average alone.
-    """
-    found = part(content["state_dict"], name)
-    if not found:
-        raise WeightsError(
-            f"there are no weights named {name!r}: an exported folder holds the averaged ones alone"
-        )
-    return found
+    return Checkpoint(file, content, checked=exported or in_memory)

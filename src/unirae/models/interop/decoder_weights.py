@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unirae.core.errors import WeightsError
-from unirae.core.io import load_tensors
+from unirae.core.io import map_tensors
 from unirae.core.log import get_logger
 from unirae.core.strict import load_strictly
 from unirae.models.checkpoints.model_folder import WEIGHTS, is_model_folder
-from unirae.models.checkpoints.reading import find_checkpoint, read_checkpoint, weights_of
+from unirae.models.checkpoints.reading import find_checkpoint, open_checkpoint
 from unirae.models.decoder import ViTDecoder
 from unirae.models.interop.official.files import read_weights
 from unirae.models.interop.official.names import decoder_from_official, split_rae
@@ -54,7 +54,7 @@ def read_decoder(path: str | Path) -> dict[str, Tensor]:
     if is_official(path):
         decoder, _ = split_rae(read_weights(Path(path).expanduser()), what=str(path))
         return decoder_from_official(decoder)
-    return weights_of(read_checkpoint(path, kind="stage1"), "ema")
+    return open_checkpoint(path, kind="stage1").weights("ema")
 
 
 def is_official(path: str | Path) -> bool:
@@ -68,7 +68,7 @@ def is_official(path: str | Path) -> bool:
         return False
     if file.suffix == ".safetensors":
         return True
-    content = load_tensors(file)
+    content = map_tensors(file)
     return not (isinstance(content, dict) and "unirae" in content)
 
 
@@ -82,7 +82,7 @@ def interpolate_positions(positions: Tensor, grid: tuple[int, int], target: tupl
 
 def _grid(path: str | Path, positions: Tensor) -> tuple[int, int]:
     if not is_official(path):
-        rows, columns = read_checkpoint(path, kind="stage1")["unirae"]["rae"]["decoder"]["grid"]
+        rows, columns = open_checkpoint(path, kind="stage1").about["rae"]["decoder"]["grid"]
         return int(rows), int(columns)
     side = math.isqrt(positions.shape[1] - 1)
     if side * side != positions.shape[1] - 1:

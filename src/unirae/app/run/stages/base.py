@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 
 from unirae.app.run.builders import Config
 from unirae.core.errors import ConfigError
+from unirae.models.checkpoints.reading import Checkpoint
 from unirae.training.datamodule import TrainingData
 from unirae.training.manual import ManualModule
 
@@ -37,7 +38,7 @@ class Stage(ABC):
 
     @abstractmethod
     def build(
-        self, cfg: Config, trainer: pl.Trainer, checkpoint: Path | None, **own: Any
+        self, cfg: Config, trainer: pl.Trainer, checkpoint: Checkpoint | None, **own: Any
     ) -> tuple[ManualModule, TrainingData]:
         """The training module and its data.
 

@@ -11,6 +11,7 @@ from unirae.app.run.builders import Config, keys_for
 from unirae.app.run.stages.base import Stage, scoring_interval
 from unirae.data.dataset import ImageDataset
 from unirae.evaluation.probe.features import PooledEncoder, check_classes
+from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.encoders.base import Encoder
 from unirae.models.rae import as_size, token_grid
 from unirae.training.callbacks.probe_accuracy import ProbeAccuracy
@@ -32,7 +33,7 @@ class LinearProbeStage(Stage):
         self,
         cfg: Config,
         trainer: pl.Trainer,
-        checkpoint: Path | None,
+        checkpoint: Checkpoint | None,
         *,
         encoder: Encoder | None = None,
         **own: Any,

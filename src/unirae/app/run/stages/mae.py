@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 from unirae.app.run import builders
 from unirae.app.run.builders import Config
 from unirae.app.run.stages.base import Stage
+from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.encoders.base import check_divisible
 from unirae.models.encoders.hf import refuse_unknown
 from unirae.training.callbacks.encoder_export import EncoderExport
@@ -22,7 +23,7 @@ class MaeStage(Stage):
     name = "mae"
 
     def build(
-        self, cfg: Config, trainer: pl.Trainer, checkpoint: Path | None, **own: Any
+        self, cfg: Config, trainer: pl.Trainer, checkpoint: Checkpoint | None, **own: Any
     ) -> tuple[ManualModule, TrainingData]:
         """See :meth:`.base.Stage.build`."""
         data = builders.build_data(cfg, size=cfg["model"]["architecture"]["image_size"], trainer=trainer)

@@ -18,6 +18,7 @@ from unirae.evaluation.scores.metric_set import (
     encoder_extractor,
 )
 from unirae.losses.adversarial import discriminator_loss
+from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.encoders.base import Encoder
 from unirae.models.rae import RAE
 from unirae.training.adversary import Adversary
@@ -42,7 +43,7 @@ class Stage1Stage(Stage):
         self,
         cfg: Config,
         trainer: pl.Trainer,
-        checkpoint: Path | None,
+        checkpoint: Checkpoint | None,
         *,
         encoder: Encoder | None = None,
         perceptual: nn.Module | None = None,

@@ -18,6 +18,7 @@ from unirae.data.dataset import ImageDataset
 from unirae.evaluation.latents.writing import check_cached_images
 from unirae.evaluation.scores.metric_set import MetricSources, build_set_metrics, encoder_extractor
 from unirae.metrics.set_metrics import SetMetric
+from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.denoisers.base import Denoiser, pair
 from unirae.models.denoisers.build import build_denoiser
 from unirae.models.encoders.absent import AbsentEncoder
@@ -38,7 +39,7 @@ class Stage2Stage(Stage):
     shards = True
 
     def build(
-        self, cfg: Config, trainer: pl.Trainer, checkpoint: Path | None, **own: Any
+        self, cfg: Config, trainer: pl.Trainer, checkpoint: Checkpoint | None, **own: Any
     ) -> tuple[ManualModule, TrainingData]:
         """See :meth:`.base.Stage.build`."""
         source, cache = find_rae(cfg), cfg["data"]["latent_cache"]
