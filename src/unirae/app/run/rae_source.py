@@ -91,7 +91,8 @@ def find_rae(config: Config) -> RaeSource:
     if is_official(file):
         file = _converted(file, config)
     checkpoint = open_checkpoint(file, kind="stage1")
-    said = checkpoint.config["model"] if "model" in checkpoint.config else {}
+    recorded = checkpoint.config  # of a conversion without a model's settings, too
+    said = recorded.get("model", {})
     weights = _fill(node, said, config["changed_keys"], file)
     return RaeSource(checkpoint=checkpoint, recipe=None, encoder_weights=weights)
 
