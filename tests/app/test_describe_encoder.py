@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from unirae.app.config.targets import config_dir
+from unirae.app.config.overrides import choices
 from unirae.app.describe_encoder import Options, run
 from unirae.app.shell import cli
 from unirae.core.errors import ConfigError, WeightsError
 
-CHOICES = sorted(path.stem for path in (config_dir() / "model/encoder").glob("*.yaml"))
+CHOICES = choices("model/encoder")
 
 
 @pytest.fixture(autouse=True)

@@ -711,3 +711,15 @@ def test_defaults_live_in_one_place():
     assert [
         path.name for path in source.rglob("*.py") if re.search(r"\b(cfg|config)\.get\(", path.read_text())
     ] == []
+
+
+@pytest.mark.parametrize(
+    "words", [["experiment=rae_tiny"], ["experiment=dit_dummy", "model.optimizer.lr=1e-3"]]
+)
+def test_a_plain_command_is_composed_once(monkeypatch, words):
+    import hydra
+
+    composed_of, original = [], hydra.compose
+    monkeypatch.setattr(hydra, "compose", lambda *a, **k: composed_of.append(a) or original(*a, **k))
+    compose(words)
+    assert len(composed_of) == 1

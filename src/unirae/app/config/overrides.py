@@ -41,9 +41,9 @@ def groups() -> list[str]:
 
 
 def choices(group: str) -> list[str]:
-    """The files of a group; ``data/default`` is what the others are made of."""
+    """The files of a group; ``data/default`` and names like ``_base`` are what the others are made of."""
     names = sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
-    return [name for name in names if group != "data" or name != "default"]
+    return [name for name in names if not name.startswith("_") and (group != "data" or name != "default")]
 
 
 def key_of(override: str) -> str:
