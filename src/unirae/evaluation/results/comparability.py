@@ -1,25 +1,66 @@
-"""Whether two results of a score may be compared: same yardstick, same reference, same kind of images.
+"""Whether two results of a score may be compared: one record of what decides it, and a table of allowed differences.
 
 The protocol's points, and the trap of recipe.md that each avoids: the same reference (1), labels chosen alike (2),
 equal counts for scores that few images bias (13). What was not recorded is never taken to be equal.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
-from unirae.core.records import differences, shortened
+from unirae.core.records import shortened
 from unirae.data.content import without_paths
 from unirae.evaluation.results.result_file import Result
 from unirae.evaluation.results.score_families import Family, family
 
 NOT_RECORDED = "not recorded"
 
+_DECIDING = {
+    "sets": (
+        "purpose",
+        "image size",
+        "crop",
+        "number of images",
+        "features and parameters",
+        "reference",
+        "labels",
+    ),
+    "pairs": ("image size", "crop", "number of images", "features and parameters", "reference", "pairing"),
+    # the classifier itself is what is compared, and its encoder has an input size of its own
+    "classes": ("crop", "number of images", "reference"),
+}
+"""What decides a score, by what it is of."""
+_ALLOWED = {
+    # folders are known by their files; a path has many spellings, and folders are copied
+    "reference.fingerprint*.path": "{what}: {a} in A, {b} in B; taken to be the same images, which nothing contradicts"
+}
+"""Patterns of the names of differences that are no reason, with what a reader must know of them."""
+_ALLOWED_WITHOUT_BIAS = {
+    "number of images": "{a} images in A, {b} in B: this score has no bias, only more noise with fewer images"
+}
+_SUBSET = {"count": None, "subset_seed": None}
+"""What may differ in the reference, too, of a score without bias."""
+
+_IN_WORDS = {
+    "features and parameters.sha256": "hash of the feature network's weights",
+    "features and parameters.": "its ",
+    "reference.contents": "contents of the reference's images",
+    "reference.": "reference's ",
+    "labels": "label sampling",
+    "pairing": "how images were paired",
+}
+"""How what decides is called, by the beginnings of names."""
 _WHERE_FROM = {"weights", "source", "published_weights", "torch_fidelity", "reference"}
 """Of an extractor's settings: where its weights came from; which they are, their hash says."""
-_DATA = ("fingerprint",)
+_NETWORKS = {"weights", "extractor"}
+"""Settings of a score that a network computes, whose weights must be known."""
+_BY_READING = ("bytes_sha256", "bytes_read", "hf_fingerprint")
+"""Of files' identity: what says nothing beside one for which more or fewer bytes were read."""
 _OF_FILES = ("image_folder", "hf")
 """Sources whose files anyone may change."""
-_SUBSET = {"count": None, "subset_seed": None}
+_CHOSEN_LABELS = ("generation", "folder", "npz", NOT_RECORDED)
+"""Kinds of images that may be samples; images of a data set have their own labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,41 +68,72 @@ class Standing:
     """What stands between two values of a score.
 
     Attributes:
+        allowed: differences that are remarks, see :data:`_ALLOWED`.
         reasons: why they may not be compared.
         unknown: what was not recorded and might be a reason.
         remarks: what a reader must know if they are compared.
     """
 
+    allowed: Mapping[str, str] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
-    def require_equal(self, what: str, a: Any, b: Any) -> None:
-        """Two values that must be the same; :data:`NOT_RECORDED` is neither equal nor different."""
+    def require_equal(self, name: str, a: Any, b: Any) -> None:
+        """Two values that must be the same, or two records; :data:`NOT_RECORDED` is neither equal nor different."""
+        remark = next((said for pattern, said in self.allowed.items() if fnmatchcase(name, pattern)), None)
         lacking = [side for side, value in (("A", a), ("B", b)) if value == NOT_RECORDED]
-        if lacking:
-            self.unknown.append(f"{what} not recorded in {' and '.join(lacking)}")
+        if isinstance(a, dict) and isinstance(b, dict):
+            read = [side.get("bytes_read") for side in (a, b)]
+            hidden = _BY_READING if None not in read and read[0] != read[1] else ()
+            for key in a | b:
+                there = NOT_RECORDED if key in hidden else b.get(key, NOT_RECORDED)
+                self.require_equal(f"{name}.{key}", a.get(key, NOT_RECORDED), there)
+        elif remark:
+            self.remarks.extend([remark.format(what=_in_words(name), a=a, b=b)] if a != b else [])
+        elif lacking:
+            self.unknown.append(f"{_in_words(name)} not recorded in {' and '.join(lacking)}")
         elif a != b:
-            self.reasons.append(f"{what}: {shortened(a)} in A, {shortened(b)} in B")
+            self.reasons.append(f"{_in_words(name)}: {shortened(a)} in A, {shortened(b)} in B")
 
 
 def standing(name: str, a: Result, b: Result) -> Standing:
     """Whether the score ``name`` of two results may be compared."""
-    found, kind = Standing(), family(name)
-    if kind.of == "sets":
-        found.require_equal("purpose", _purpose(a), _purpose(b))
-    if kind.of != "classes":  # an encoder has an input size of its own
-        found.require_equal("image size", *(r.images.get("size_px", NOT_RECORDED) for r in (a, b)))
-    found.require_equal("crop", _crop(a), _crop(b))
-    _check_count(found, kind, a, b)
-    _check_yardstick(found, kind, name, a, b)
-    if kind.with_reference:
-        _check_reference(found, kind, a.reference, b.reference)
-    if kind.of == "sets":
-        _check_labels(found, a, b)
-    if kind.of == "pairs":
-        _check_pairs(found, a, b)
+    kind, records = family(name), (deciding(name, a), deciding(name, b))
+    free_count = not kind.biased and None not in (a.count, b.count)
+    found = Standing(allowed=_ALLOWED | _ALLOWED_WITHOUT_BIAS if free_count else _ALLOWED)
+    for what in _DECIDING[kind.of]:
+        first, second = (record[what] for record in records)
+        if what == "labels" and (None in (first, second) or same_images(a, b)):
+            continue  # of the very same images they do not matter
+        if what != "reference":
+            biasing = ", which biases this score" if what == "number of images" and kind.biased else ""
+            found.require_equal(f"{what}{biasing}", first, second)
+        elif kind.with_reference:
+            _check_reference(found, kind, first, second)
     return found
+
+
+def deciding(name: str, result: Result) -> dict[str, Any]:
+    """What decides the score ``name`` of a result, in one form for every kind of images."""
+    kind, images = kind_of(result), result.images
+    crop = images.get("crop", NOT_RECORDED)
+    purposes = {NOT_RECORDED: NOT_RECORDED, "reconstruction": "reconstructions"}
+    return {
+        "purpose": purposes.get(kind, "images on their own"),
+        "image size": images.get("size_px", NOT_RECORDED),
+        # samples are not cropped, and neither are images that are taken as they are stored
+        "crop": "none"
+        if kind == "generation" or crop in (None, "AsStored")
+        else str(crop).rsplit(".", 1)[-1],
+        "number of images": NOT_RECORDED if result.count is None else result.count,
+        "features and parameters": _yardstick(result.settings.get("metrics", {}).get(name)),
+        "reference": result.reference,
+        # balanced ones give an FID about 0.1 lower than random ones (recipe, trap 2)
+        "labels": _labels(result.sampler) if kind in _CHOSEN_LABELS else None,
+        # older versions went by the order of names as text: 10.png before 2.png
+        "pairing": "known" if kind == "reconstruction" or "paired_by" in images else NOT_RECORDED,
+    }
 
 
 def same_images(a: Result, b: Result) -> bool:
@@ -87,168 +159,13 @@ def same_order(name: str, a: Result, b: Result) -> bool:
     return all(first is not None and first == second for first, second in pairs)
 
 
-def _same(a: dict[str, Any], b: dict[str, Any], *keys: str) -> bool | None:
-    """By the first of these keys that both have; None where they share none."""
-    for key in keys:
-        if a.get(key) is not None and b.get(key) is not None:
-            return a[key] == b[key]
-    return None
-
-
-def _order(record: dict[str, Any]) -> list[Any] | None:
-    """What decides in which order images stand; None where that was not recorded."""
-    if record.get("sha256") is not None:
-        return [record["sha256"]]
-    if record.get("fingerprint"):
-        return [
-            record["fingerprint"],
-            record.get("count"),
-            record.get("subset_seed"),
-            record.get("paired_by"),
-        ]
-    sampler = record.get("sampler") or {}
-    if record.get("kind") != "generation" or sampler.get("seed") is None:
-        return None
-    return [sampler.get(key) for key in ("seed", "label_sampling", "labels")]
-
-
 def kind_of(result: Result) -> str:
-    """Of its images: generation, reconstruction, folder, npz, dataset, …"""
+    """The kind of a result's images: generation, reconstruction, folder, npz, dataset, …"""
     return result.images.get("kind", NOT_RECORDED)
 
 
-def _purpose(result: Result) -> str:
-    kind = kind_of(result)
-    if kind == NOT_RECORDED:
-        return kind
-    return "reconstructions" if kind == "reconstruction" else "images on their own"
-
-
-def _crop(result: Result) -> str:
-    """Samples are not cropped, and neither are images that are taken as they are stored."""
-    kind, crop = kind_of(result), result.images.get("crop", NOT_RECORDED)
-    if kind == "generation" or crop in (None, "AsStored"):
-        return "none"
-    return str(crop).rsplit(".", 1)[-1]
-
-
-def _check_count(found: Standing, kind: Family, a: Result, b: Result) -> None:
-    counts = [NOT_RECORDED if r.count is None else r.count for r in (a, b)]
-    if kind.biased or NOT_RECORDED in counts:
-        found.require_equal(f"number of images{', which biases this score' if kind.biased else ''}", *counts)
-    elif counts[0] != counts[1]:
-        found.remarks.append(
-            f"{counts[0]} images in A, {counts[1]} in B: this score has no bias, only more noise with fewer images"
-        )
-
-
-def _check_yardstick(found: Standing, kind: Family, name: str, a: Result, b: Result) -> None:
-    """The score's own network and parameters."""
-    if kind.of == "classes":  # the classifier itself is what is compared
-        return
-    sides = [r.settings.get("metrics", {}).get(name, NOT_RECORDED) for r in (a, b)]
-    if NOT_RECORDED in sides:
-        found.require_equal("features and parameters", *sides)
-        return
-    if any(("weights" in side or "extractor" in side) and not side.get("sha256") for side in sides):
-        hashes = [side.get("sha256") or NOT_RECORDED for side in sides]
-        found.require_equal("hash of the feature network's weights", *hashes)
-    first, second = ({k: v for k, v in side.items() if k not in _WHERE_FROM} for side in sides)
-    for different in differences(first, second, missing=NOT_RECORDED):
-        what = (
-            "hash of the feature network's weights" if different.name == "sha256" else f"its {different.name}"
-        )
-        found.require_equal(what, different.first, different.second)
-
-
-def _check_reference(found: Standing, kind: Family, a: dict[str, Any], b: dict[str, Any]) -> None:
-    """By the strongest identity that both record: the pixels, the file, or the data with their selection and crop."""
-    if kind.of == "classes" and _decided_by_pixels(found, a, b):
-        return
-    a, b = _comparable(a, b)
-    selections = [_selection(side) for side in (a, b)]
-    if not kind.biased and _differ_only_in_subset(*selections):
-        found.remarks.append("the references are different subsets of the same images, which adds noise")
-        return
-    known = [describe_reference(side) for side in (a, b)]
-    for key in ("content_sha256", "sha256") if kind.of != "classes" else ():
-        if key in a and key in b:
-            if a[key] != b[key]:
-                found.reasons.append(f"reference: {known[0]} in A, {known[1]} in B")
-            return
-    if NOT_RECORDED in known:
-        found.require_equal("reference", *known)
-    elif selections[0] is None or selections[1] is None:
-        found.reasons.append(f"reference: {known[0]} in A, {known[1]} in B")
-    else:
-        for key in _DATA if kind.of == "classes" else selections[0]:
-            _check_selected(found, key, selections[0][key], selections[1][key])
-        lacking = [side for side, record in (("A", a), ("B", b)) if _lacks_contents(record["fingerprint"])]
-        if len(lacking) == 2:  # of one, the difference says so
-            found.unknown.append("contents of the reference's images not recorded in A and B")
-        found.remarks.extend(_moved(a["fingerprint"], b["fingerprint"]))
-
-
-def _decided_by_pixels(found: Standing, a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether the pixels that two probes saw decide: equal ones always, others where both were cropped alike."""
-    same = _same(a, b, "content_sha256")
-    if same is False and a.get("size_px") == b.get("size_px"):
-        found.reasons.append("reference: other pixels in A than in B, at the same size")
-    return same is True or (same is False and a.get("size_px") == b.get("size_px"))
-
-
-def _lacks_contents(fingerprint: Any) -> bool:
-    """Whether files are known by their names alone, as older versions recorded them."""
-    if not isinstance(fingerprint, dict):
-        return False
-    if fingerprint.get("source") in _OF_FILES:
-        return "bytes_sha256" not in fingerprint
-    return any(map(_lacks_contents, fingerprint.values()))
-
-
-def _comparable(a: Any, b: Any) -> tuple[Any, Any]:
-    """Two records; where one has a hash of all bytes and the other of a sample, the second has none of that kind."""
-    if not (isinstance(a, dict) and isinstance(b, dict)):
-        return a, b
-    pairs = {key: _comparable(a[key], b[key]) for key in a if key in b}
-    first, second = ({**side, **{k: pair[i] for k, pair in pairs.items()}} for i, side in enumerate((a, b)))
-    if None not in (a.get("bytes_read"), b.get("bytes_read")) and a["bytes_read"] != b["bytes_read"]:
-        second = {
-            k: v for k, v in second.items() if k not in ("bytes_sha256", "bytes_read", "hf_fingerprint")
-        }
-    return first, second
-
-
-def _check_selected(found: Standing, key: str, a: Any, b: Any) -> None:
-    if NOT_RECORDED in (a, b):
-        found.require_equal(f"reference's {key}", a, b)
-    for different in differences(a, b, missing=NOT_RECORDED, name=key):
-        found.require_equal(f"reference's {different.name}", different.first, different.second)
-
-
-def _moved(a: Any, b: Any) -> list[str]:
-    """Folders are known by the names of their files alone; a path has many spellings, and folders are copied."""
-    return [
-        f"reference's {d.name}: {d.first} in A, {d.second} in B; taken to be the same images, which nothing contradicts"
-        for d in differences(a, b, missing=NOT_RECORDED, name="fingerprint")
-        if d.name.endswith(".path")
-    ]
-
-
-def _selection(reference: dict[str, Any]) -> dict[str, Any] | None:
-    """Which images of which data, cropped how; None for a file of statistics."""
-    if "fingerprint" not in reference:
-        return None
-    keys = (*_DATA, "crop", "size_px", "count", "subset_seed")
-    return {key: without_paths(reference.get(key, NOT_RECORDED)) for key in keys}
-
-
-def _differ_only_in_subset(a: dict[str, Any] | None, b: dict[str, Any] | None) -> bool:
-    return a is not None and b is not None and a != b and a | _SUBSET == b | _SUBSET
-
-
 def describe_reference(reference: dict[str, Any]) -> str:
-    """In a few words: a file with its hash, or data with its split and count; or that it was not recorded."""
+    """A reference in a few words: a file with its hash, or data with split and count; or that it was not recorded."""
     if "sha256" in reference and "content_sha256" not in reference:
         return f"{reference.get('file', 'a file')} ({reference['sha256'][:8]})"
     if "fingerprint" not in reference and "content_sha256" not in reference:
@@ -260,20 +177,77 @@ def describe_reference(reference: dict[str, Any]) -> str:
     return f"{name}{split}, {reference.get('count', NOT_RECORDED)} images{content}"
 
 
-def _check_pairs(found: Standing, a: Result, b: Result) -> None:
-    """Older versions paired a folder and a file of images by the order of names as text: 10.png before 2.png."""
-    sides = [("A", a), ("B", b)]
-    lacking = [side for side, r in sides if kind_of(r) != "reconstruction" and "paired_by" not in r.images]
-    if lacking:
-        found.unknown.append(f"how images were paired not recorded in {' and '.join(lacking)}")
+def _same(a: dict[str, Any], b: dict[str, Any], *keys: str) -> bool | None:
+    """By the first of these keys that both have; None where they share none."""
+    known = [key for key in keys if a.get(key) is not None and b.get(key) is not None]
+    return a[known[0]] == b[known[0]] if known else None
 
 
-def _check_labels(found: Standing, a: Result, b: Result) -> None:
-    """Balanced labels give an FID about 0.1 lower than random ones (recipe, trap 2)."""
-    if not {kind_of(a), kind_of(b)} <= {"generation", "folder", "npz", NOT_RECORDED}:
-        return  # images of a data set have their own labels
-    if same_images(a, b):
-        return  # whatever their labels were
-    found.require_equal("label sampling", *(r.sampler.get("label_sampling", NOT_RECORDED) for r in (a, b)))
-    if a.sampler.get("label_sampling") == b.sampler.get("label_sampling") == "given":
-        found.require_equal("labels", a.sampler.get("labels"), b.sampler.get("labels"))
+def _order(record: dict[str, Any]) -> list[Any] | None:
+    """What decides in which order images stand; None where that was not recorded."""
+    if record.get("sha256") is not None:
+        return [record["sha256"]]
+    if record.get("fingerprint"):
+        return [record.get(key) for key in ("fingerprint", "count", "subset_seed", "paired_by")]
+    sampler = record.get("sampler") or {}
+    if record.get("kind") != "generation" or sampler.get("seed") is None:
+        return None
+    return [sampler.get(key) for key in ("seed", "label_sampling", "labels")]
+
+
+def _labels(sampler: dict[str, Any]) -> str:
+    chosen = sampler.get("label_sampling", NOT_RECORDED)
+    return f"given {sampler.get('labels')}" if chosen == "given" else chosen
+
+
+def _yardstick(settings: dict[str, Any] | None) -> Any:
+    """The score's own network and parameters; the network's weights by their hash."""
+    if settings is None:
+        return NOT_RECORDED
+    network = {"sha256": settings.get("sha256") or NOT_RECORDED} if settings.keys() & _NETWORKS else {}
+    return {key: value for key, value in settings.items() if key not in _WHERE_FROM} | network
+
+
+def _check_reference(found: Standing, kind: Family, a: dict[str, Any], b: dict[str, Any]) -> None:
+    """By the strongest identity that both record: the pixels, the file, or the data with their selection and crop."""
+    selections = [_selection(side, kind) for side in (a, b)]
+    if not kind.biased and _differ_only_in_subset(*selections):
+        found.remarks.append("the references are different subsets of the same images, which adds noise")
+        return
+    same, known = _same(a, b, "content_sha256", "sha256"), [describe_reference(side) for side in (a, b)]
+    if same is False and kind.of == "classes" and a.get("size_px") != b.get("size_px"):
+        same = None  # the same images have other pixels at another size
+    if same is False:
+        found.reasons.append(f"reference: {known[0]} in A, {known[1]} in B")
+    elif same is None:
+        found.require_equal("reference", *(known if None in selections else selections))
+
+
+def _selection(reference: dict[str, Any], kind: Family) -> dict[str, Any] | None:
+    """Which images of which data, cropped how; None for a file of statistics."""
+    if "fingerprint" not in reference:
+        return None
+    keys = () if kind.of == "classes" else ("crop", "size_px", "count", "subset_seed")
+    return {
+        **{key: reference.get(key, NOT_RECORDED) for key in ("fingerprint", *keys)},
+        "contents": NOT_RECORDED if _lacks_contents(reference["fingerprint"]) else "recorded",
+    }
+
+
+def _differ_only_in_subset(a: dict[str, Any] | None, b: dict[str, Any] | None) -> bool:
+    first, second = (without_paths(side) for side in (a, b))
+    return None not in (a, b) and first != second and first | _SUBSET == second | _SUBSET
+
+
+def _lacks_contents(fingerprint: Any) -> bool:
+    """Whether files are known by their names alone, as older versions recorded them."""
+    if not isinstance(fingerprint, dict):
+        return False
+    if fingerprint.get("source") in _OF_FILES:
+        return "bytes_sha256" not in fingerprint
+    return any(map(_lacks_contents, fingerprint.values()))
+
+
+def _in_words(name: str) -> str:
+    beginning = next((known for known in _IN_WORDS if name.startswith(known)), "")
+    return _IN_WORDS.get(beginning, "") + name.removeprefix(beginning)

@@ -12,14 +12,13 @@ from unirae.core.records import Difference, differences
 from unirae.data.content import without_paths
 from unirae.evaluation.results.comparability import (
     NOT_RECORDED,
-    Standing,
     same_images,
     same_input,
     same_order,
     standing,
 )
 from unirae.evaluation.results.result_file import Result
-from unirae.evaluation.results.score_families import family
+from unirae.evaluation.results.score_families import Family, family
 
 Outcome = Literal[
     "A better",
@@ -126,18 +125,24 @@ def noise_of_difference(first: float | None, second: float | None) -> float | No
 
 
 def _score(name: str, a: Result, b: Result, different: list[Difference]) -> ScoreComparison:
-    found = standing(name, a, b)
-    values = a.metrics[name], b.metrics[name]
+    found, kind, values = standing(name, a, b), family(name), (a.metrics[name], b.metrics[name])
     noise = noise_of_difference(a.standard_error(name), b.standard_error(name))
+    outcome, why = _verdict(kind, values, noise)
     if found.reasons:
         outcome, why = "not comparable", found.reasons
     elif found.unknown:
-        outcome, why = "comparability unknown", _if_alike(name, values, noise, found)
-    elif same_input(name, a, b) and not _equal(*values):
-        machine = [d for d in different if _is_machine(d)]
-        outcome, why = "reproducibility problem", [_disagreement(machine)]
-    else:
-        outcome, why = _verdict(name, values, noise)
+        why = [*found.unknown, f"if that is the same in both: {outcome}"]
+        outcome = "comparability unknown"
+    elif outcome != "equal" and same_input(name, a, b):
+        machine = _listed([d for d in different if _below(d.name, _MACHINE)])
+        outcome = "reproducibility problem"
+        why = [f"the same images, reference and parameters gave different values ({machine})"]
+    remarks = found.remarks
+    if not _equal(*values) and kind.ordered and same_images(a, b) and not same_order(name, a, b):
+        remarks = [
+            *remarks,
+            "both are of the same images; whether in the same order is not known, and this score depends on it",
+        ]
     return ScoreComparison(
         name=name,
         a=values[0],
@@ -146,46 +151,30 @@ def _score(name: str, a: Result, b: Result, different: list[Difference]) -> Scor
         noise=noise,
         outcome=outcome,
         why=why,
-        remarks=[*found.remarks, *_other_order(name, a, b, values)],
+        remarks=remarks,
     )
 
 
-def _other_order(name: str, a: Result, b: Result, values: tuple[float, float]) -> list[str]:
-    unknown = family(name).ordered and same_images(a, b) and not same_order(name, a, b)
-    if not unknown or _equal(*values):
-        return []
-    return [
-        "both are of the same images; whether in the same order is not known, and this score depends on it"
-    ]
-
-
-def _verdict(name: str, values: tuple[float, float], noise: float | None) -> tuple[Outcome, list[str]]:
+def _verdict(kind: Family, values: tuple[float, float], noise: float | None) -> tuple[Outcome, list[str]]:
+    """What may be said of two values if nothing else differs, and what would have to be done."""
     if _equal(*values):
         return "equal", []
     if noise is None:
-        asked_for = family(name).frechet
-        return "noise unknown", [
-            "repeat both with --confidence bootstrap" if asked_for else "no standard error of it was recorded"
-        ]
+        missing = "no standard error of it was recorded"
+        return "noise unknown", ["repeat both with --confidence bootstrap" if kind.frechet else missing]
     if abs(values[1] - values[0]) <= noise:
         return "within noise", []
-    a_better = (values[0] < values[1]) == (family(name).better == "lower")
-    return ("A better" if a_better else "B better"), []
-
-
-def _if_alike(name: str, values: tuple[float, float], noise: float | None, found: Standing) -> list[str]:
-    """What was not recorded, and what could be said if it were the same."""
-    outcome, _ = _verdict(name, values, noise)
-    return [*found.unknown, f"if that is the same in both: {outcome}"]
+    return ("A better" if (values[0] < values[1]) == (kind.better == "lower") else "B better"), []
 
 
 def _equal(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=_EQUAL)
 
 
-def _disagreement(machine: list[Difference]) -> str:
+def _listed(machine: list[Difference]) -> str:
+    """Where the machines differ."""
     where = "; ".join(f"{d.name}: {d.first} in A, {d.second} in B" for d in machine)
-    return f"the same images, reference and parameters gave different values ({where or 'on the same kind of machine'})"
+    return where or "on the same kind of machine"
 
 
 def _differing_settings(a: Result, b: Result) -> list[Difference]:
@@ -195,42 +184,40 @@ def _differing_settings(a: Result, b: Result) -> list[Difference]:
     return [d for d in found if not _below(d.name, _HIDDEN)]
 
 
-def _is_machine(different: Difference) -> bool:
-    return _below(different.name, _MACHINE)
-
-
 def _below(name: str, parents: tuple[str, ...]) -> bool:
-    return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
+    return f"{name}.".startswith(tuple(f"{parent}." for parent in parents))
 
 
 def _shared_noise(a: Result, b: Result) -> list[str]:
     """Where the two share what chance decides, part of the noise cancels in the difference."""
-    kinds = [result.images.get("kind") for result in (a, b)]
-    if kinds[0] != kinds[1] or same_images(a, b):
+    kind, references = a.images.get("kind"), (without_paths(a.reference), without_paths(b.reference))
+    if kind != b.images.get("kind") or same_images(a, b):
         return []
-    bound = "part of their noise cancels in the difference, so the noise stated is an upper bound"
-    if kinds[0] == "reconstruction" and _originals(a) == _originals(b) is not None:
-        return [f"both reconstruct the same originals; {bound}"]
-    if kinds[0] == "linear probe" and without_paths(a.reference) == without_paths(b.reference):
-        return [f"both classify the same images; {bound}"]
-    seeds = [result.sampler.get("seed") for result in (a, b)]
-    if seeds[0] is not None and seeds[0] == seeds[1]:
-        return [f"both sampled with seed {seeds[0]}, image by image from the same noise; {bound}"]
-    return []
-
-
-def _originals(result: Result) -> Any:
-    return result.reference.get("content_sha256")
+    originals, seeds = (
+        [of.get("content_sha256") for of in references],
+        [r.sampler.get("seed") for r in (a, b)],
+    )
+    if kind == "reconstruction" and originals[0] == originals[1] is not None:
+        shared = "both reconstruct the same originals"
+    elif kind == "linear probe" and references[0] == references[1]:
+        shared = "both classify the same images"
+    elif seeds[0] == seeds[1] is not None:
+        shared = f"both sampled with seed {seeds[0]}, image by image from the same noise"
+    else:
+        return []
+    return [f"{shared}; part of their noise cancels in the difference, so the noise stated is an upper bound"]
 
 
 def _unexplained(a: Result, b: Result, different: list[Difference]) -> list[str]:
     """Different images although everything that decides them is the same."""
     known = all("checkpoint_sha256" in {**r.images, **r.sampler} for r in (a, b))
     hashes = [result.images.get("content_sha256") for result in (a, b)]
-    if not known or None in hashes or hashes[0] == hashes[1] or not all(map(_is_machine, different)):
+    explained = (
+        None in hashes or hashes[0] == hashes[1] or not all(_below(d.name, _MACHINE) for d in different)
+    )
+    if explained or not known:
         return []
-    where = "; ".join(f"{d.name}: {d.first} in A, {d.second} in B" for d in different)
     return [
         "reproducibility problem: the same checkpoint and settings gave different images "
-        f"({where or 'on the same kind of machine'})"
+        f"({_listed(different)})"
     ]
