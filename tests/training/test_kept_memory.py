@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import pytest
 
 from tiny_training import fit, tiny_config
-from unirae.app.train import train
+from unirae.app.run.training import train
 from unirae.core import hardware
 from unirae.training.callbacks import kept_memory
 from unirae.training.callbacks.kept_memory import KeptMemory

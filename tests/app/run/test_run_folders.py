@@ -16,7 +16,8 @@ import hydra.core.utils
 import pytest
 
 from tiny_training import TINY, tiny_config
-from unirae.app import train as training
+from unirae.app import train
+from unirae.app.run import training
 from unirae.app.run.assembly import assemble
 from unirae.app.run.run_dir import taken, without_trace
 from unirae.core.errors import ConfigError, RunFinished
@@ -36,7 +37,7 @@ def command(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["train.py", *words])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            status = training.main()
+            status = train.main()
         err = capsys.readouterr().err
         assert "Traceback" not in err
         return status, err.strip().splitlines()[-1] if err.strip() else ""

@@ -23,7 +23,7 @@ _TRAINED = {"encoder": "mae", "rae": "decoder", "random_encoder": "decoder", "di
 def train_part(experiment: str, output_dir: Path, overrides: list[str]) -> None:
     """Run one experiment to its end, from its last checkpoint if it has one; at once if it is finished."""
     from unirae.app.config.composition import compose
-    from unirae.app.train import train
+    from unirae.app.run.training import train
     from unirae.core.io import read_json, write_json
     from unirae.models.checkpoints.reading import open_checkpoint
 

@@ -59,7 +59,7 @@ def train(
             f"overrides={overrides!r} must be a list of key=value texts, such as ['experiment=rae_tiny']"
         )
     from unirae.app.config.composition import compose_run
-    from unirae.app.train import train_composed
+    from unirae.app.run.training import train_composed
 
     with process_left_as_it_was():
         composition = compose_run(overrides)
