@@ -16,7 +16,7 @@ from unirae.app.fetch_weights import Options, run
 from unirae.app.shell import cli
 from unirae.app.weights import catalogue
 from unirae.app.weights.catalogue import Need, catalogue_of
-from unirae.app.weights.hub import Listing, RemoteFile, choose
+from unirae.app.weights.hub import File, HuggingFaceHub, Listing, choose
 from unirae.app.weights.store import MANIFEST, Store
 from unirae.core.errors import WeightsError
 from unirae.core.weights import VARIABLE, find_weights
@@ -130,7 +130,7 @@ def test_the_files_of_a_model():
 # ---------------------------------------------------------------- fetching
 
 
-class FolderHub:
+class FolderHub(HuggingFaceHub):
     """A hub whose models lie in a folder; it can break off, damage, or refuse."""
 
     def __init__(self, root: Path):
@@ -142,8 +142,8 @@ class FolderHub:
             raise WeightsError(f"{repository}: {self.refuses}")
         folder = self.root / repository
         files = [
-            RemoteFile(
-                name=name,
+            File(
+                path=name,
                 size=(folder / name).stat().st_size,
                 sha256=hashlib.sha256((folder / name).read_bytes()).hexdigest() if "safe" in name else None,
             )
@@ -153,10 +153,10 @@ class FolderHub:
 
     def fetch(self, repository: str, listing: Listing, folder: Path) -> None:
         for file in listing.files:
-            if (folder / file.name).exists():
+            if (folder / file.path).exists():
                 continue
-            self.fetched.append(file.name)
-            shutil.copyfile(self.root / repository / file.name, folder / file.name)
+            self.fetched.append(file.path)
+            shutil.copyfile(self.root / repository / file.path, folder / file.path)
             if self.breaks:
                 raise WeightsError(f"{repository}: the line broke")
         (folder / ".cache").mkdir(exist_ok=True)
@@ -265,7 +265,7 @@ def test_what_somebody_put_there_is_recognised(tmp_path, hub, one_file, online):
     assert hub.fetched == []
     assert set(json.loads((to / MANIFEST).read_text())["weights"]) == {REGISTERS, DINO}
     store = Store(to, hub)
-    listed = Need(what="", source="https://x/net-0123456789.pth", place="net-0123456789.pth", licence=None)
+    listed = Need(what="", source="https://x/net-0123456789.pth", licence=None)
     (to / listed.place).write_bytes(b"another")
     assert not store.is_whole(listed)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from email.message import Message
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from unirae.core.errors import WeightsError
 from unirae.core.io import file_sha256
@@ -105,32 +105,38 @@ def _receive(url: str, part: Path, version: Path, progress: Progress) -> int | N
     """Append what ``part`` lacks, or all of it anew; returns the bytes of the whole, if the server says them."""
     here = part.stat().st_size if part.is_file() else 0
     known = version.read_text() if here and version.is_file() else None
-    headers = {"Range": f"bytes={here}-"} if here else {}
-    if known:
-        headers["If-Range"] = known  # of another version the server then sends the whole
-    try:
-        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: nothing after what is here; begin again rather than guess
-            raise
-        part.unlink()
-        return _receive(url, part, version, progress)
-    with answer:
+    with _answer(url, here, known) as answer:
         continues = answer.status == 206  # anything else is the whole file from its start
-        found = _version(answer.headers)
-        if continues and known and found and found != known:  # a server that overlooks If-Range
-            part.unlink()
-            return _receive(url, part, version, progress)
         here = here if continues else 0
         length = answer.headers.get("Content-Length")
         whole = here + int(length) if length else None
         with open(part, "ab" if continues else "wb") as file:
             if not continues:  # after the old bytes are gone, and before there are new ones
-                _note(version, found)
-            _copy(answer, file, here, whole, progress)
+                _note(version, _version(answer.headers))
+            progress(here, whole)
+            while chunk := answer.read(_CHUNK):
+                file.write(chunk)
+                here += len(chunk)
+                progress(here, whole)
             file.flush()
             os.fsync(file.fileno())
     return whole
+
+
+def _answer(url: str, here: int, known: str | None) -> Any:
+    """The server's answer: what follows ``here`` bytes of the known version (status 206), or else the whole file."""
+    if here:
+        condition = {"If-Range": known} if known else {}  # of another version the server then sends the whole
+        request = urllib.request.Request(url, headers={"Range": f"bytes={here}-", **condition})
+        try:
+            answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+            if answer.status != 206 or not known or _version(answer.headers) in (None, known):
+                return answer
+            answer.close()  # a server that overlooks If-Range
+        except urllib.error.HTTPError as error:
+            if error.code != 416:  # 416: nothing after what is here; begin again rather than guess
+                raise
+    return urllib.request.urlopen(url, timeout=_TIMEOUT_S)
 
 
 def _note(file: Path, version: str | None) -> None:
@@ -141,14 +147,6 @@ def _version(headers: Message) -> str | None:
     """What ``If-Range`` takes: a strong ETag, else the date of the last change."""
     tag = headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
-
-
-def _copy(source: IO[bytes], file: IO[bytes], here: int, whole: int | None, progress: Progress) -> None:
-    progress(here, whole)
-    while chunk := source.read(_CHUNK):
-        file.write(chunk)
-        here += len(chunk)
-        progress(here, whole)
 
 
 def _reason(error: Exception) -> str:

@@ -66,20 +66,19 @@ def hub_problem(error: BaseException, repository: str) -> str:
     )
 
     chain = list(_causes(error))
-    if (silent := _silence.get()) and any(
-        isinstance(cause, OfflineModeIsEnabled | LocalEntryNotFoundError) for cause in chain
-    ):
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in chain)
+
+    if (silent := _silence.get()) and caused_by(OfflineModeIsEnabled, LocalEntryNotFoundError):
         return f"{repository} is not in the hub's cache here, and {silent}"
-    if any(isinstance(cause, GatedRepoError) for cause in chain):
-        return gated(repository)
-    if any(isinstance(cause, RepositoryNotFoundError) for cause in chain):
+    if caused_by(RepositoryNotFoundError) and not caused_by(GatedRepoError):
         return (
             f"the hub shows no {repository}: check the name; if it is private, log in with `hf auth login` or set "
             "HF_TOKEN to a token that may read it"
         )
-    if any(isinstance(c, HfHubHTTPError) and _status(c) in _REFUSED for c in chain):
-        return gated(repository)
-    return first_line(error)
+    refused = any(isinstance(cause, HfHubHTTPError) and _status(cause) in _REFUSED for cause in chain)
+    return gated(repository) if refused or caused_by(GatedRepoError) else first_line(error)
 
 
 def first_line(error: BaseException) -> str:

@@ -66,9 +66,9 @@ def may_ask_network() -> bool:
     return not any(os.environ.get(variable, "").lower() in _YES for variable in variables)
 
 
-def command(folder: str | Path = "DIR") -> str:
-    """The command line that fetches what this run lacks."""
-    return f"python src/fetch_weights.py --experiment {_experiment.get()} --to {folder}"
+def command(folder: str | Path = "DIR", *, experiment: str | None = None) -> str:
+    """The command line that fetches what an experiment, by default this run's, lacks."""
+    return f"python src/fetch_weights.py --experiment {experiment or _experiment.get()} --to {folder}"
 
 
 def folder_name(repository: str) -> str:
@@ -137,19 +137,16 @@ def _cached_download(url: str, file_name: str, what: str, option: str) -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / file_name
     if path.is_file():
         return path
-    remedy = (
-        f"Put the file at {path}, or set {option} to its path ({option}=random runs without, for smoke tests only); "
-        f"`{command()}` fetches all that a run needs."
-    )
-    if not may_ask_network() and urlsplit(url).scheme != "file":
-        raise WeightsError(
-            f"{what}: there is no {path}, and HF_HUB_OFFLINE forbids to download {url}. {remedy}"
-        )
-    if silent := why_silent(url):
-        raise WeightsError(f"{what}: there is no {path}, and {url} does not answer ({silent}). {remedy}")
-    log.info("downloading %s from %s to %s", what, url, path)
     try:
+        if not may_ask_network() and urlsplit(url).scheme != "file":
+            raise WeightsError(f"HF_HUB_OFFLINE forbids to download {url}")
+        if silent := why_silent(url):
+            raise WeightsError(f"{url} does not answer ({silent})")
+        log.info("downloading %s from %s to %s", what, url, path)
         download(url, path, sha256=hash_in_name(file_name))
     except WeightsError as error:
-        raise WeightsError(f"{what}: {error}. {remedy}") from None
+        raise WeightsError(
+            f"{what}: there is no {path}, and {error}. Put the file at {path}, or set {option} to its path "
+            f"({option}=random runs without, for smoke tests only); `{command()}` fetches all that a run needs."
+        ) from None
     return path

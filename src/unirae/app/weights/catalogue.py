@@ -47,14 +47,12 @@ class Need:
     Attributes:
         what: for the user.
         source: an address, or ``owner/name`` on the hub.
-        place: its name in the weights folder.
         licence: as its publisher states it; None if only the hub knows.
         size: published size in bytes; None if only the server knows.
     """
 
     what: str
     source: str
-    place: str
     licence: str | None
     size: int | None = None
 
@@ -62,6 +60,11 @@ class Need:
     def is_file(self) -> bool:
         """Whether it is a single file at an address."""
         return "://" in self.source
+
+    @property
+    def place(self) -> str:
+        """Its name in the weights folder."""
+        return self.source.rsplit("/", 1)[-1] if self.is_file else folder_name(self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,32 +85,26 @@ def catalogue_of(config: Config, *, evaluation: bool = False) -> Catalogue:
     notes: list[str] = []
     needs = [*_encoders(config, notes), *_parts(config["model"]), *_scores(config)]
     if evaluation:
-        needs += [
-            file_need(INCEPTION_URL),
-            file_need(VGG16_URL),
-            model_need(FD_DINOV2, "DINOv2-L of FD-DINOv2"),
-        ]
+        judge = model_need(FD_DINOV2, "DINOv2-L of FD-DINOv2")
+        needs += [file_need(INCEPTION_URL), file_need(VGG16_URL), judge]
     if config["data"]["data_dir"] is not None:
         notes.append(f"the data: data.data_dir={config['data']['data_dir']}")
-    return Catalogue(needs=tuple(_merged(needs)), notes=tuple(notes))
+    first_of_place = {need.place: need for need in reversed(needs)}  # VGG-16 may be a loss and a score
+    return Catalogue(
+        needs=tuple(need for need in needs if need is first_of_place[need.place]), notes=tuple(notes)
+    )
 
 
 def file_need(url: str, use: str = "") -> Need:
     """A file that the package knows."""
     what, licence, size = _FILES[url]
-    return Need(
-        what=f"{what} ({use})" if use else what,
-        source=url,
-        place=url.rsplit("/", 1)[-1],
-        licence=licence,
-        size=size,
-    )
+    return Need(what=f"{what} ({use})" if use else what, source=url, licence=licence, size=size)
 
 
 def model_need(repository: str, what: str) -> Need:
     """A model of the hub."""
     licence = next((terms for start, terms in _LICENCES.items() if repository.startswith(start)), None)
-    return Need(what=what, source=repository, place=folder_name(repository), licence=licence)
+    return Need(what=what, source=repository, licence=licence)
 
 
 def _encoders(config: Config, notes: list[str]) -> Iterator[Need]:
@@ -127,10 +124,11 @@ def _encoders(config: Config, notes: list[str]) -> Iterator[Need]:
             "set model.encoder.weights=FILE"
         )
         return
-    need = model_need(repository, f"encoder {node['name']}" if node["kind"] == "timm" else "encoder")
-    yield replace(
-        need, licence=need.licence or (_timm_licence(node["name"]) if node["kind"] == "timm" else None)
-    )
+    if node["kind"] == "timm":
+        need = model_need(repository, f"encoder {node['name']}")
+        yield replace(need, licence=need.licence or _timm_licence(node["name"]))
+    else:
+        yield model_need(repository, "encoder")
 
 
 def _encoder_of_stage2(config: Config, notes: list[str]) -> Config:
@@ -180,14 +178,6 @@ def _scores(config: Config) -> Iterator[Need]:
         yield file_need(INCEPTION_URL, f"score {', '.join(sorted(of_inception))}")
     if "lpips" in node["metrics"] and node["lpips_weights"] == "hub":
         yield file_need(VGG16_URL, "score lpips")
-
-
-def _merged(needs: list[Need]) -> list[Need]:
-    """Each place once; VGG-16 may be a loss and a score."""
-    found: dict[str, Need] = {}
-    for need in needs:
-        found.setdefault(need.place, need)
-    return list(found.values())
 
 
 def _timm_licence(name: str) -> str | None:

@@ -3,10 +3,10 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from unirae.core.errors import WeightsError
 from unirae.core.hub import hub_asked_once, hub_problem
+from unirae.core.io import file_sha256
 
 _ALWAYS = re.compile(r"(config|preprocessor_config)\.json|README\.md|LICEN[CS]E.*")
 _WEIGHTS = (
@@ -20,19 +20,30 @@ _WEIGHTS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoteFile:
-    """A file of a model; size in bytes and SHA-256 where the hub says them."""
+class File:
+    """A file of a model or of a weights folder: its path there, bytes, and its SHA-256 or how that begins, if known."""
 
-    name: str
+    path: str
     size: int | None
     sha256: str | None
+
+    def has_size(self, folder: Path) -> bool:
+        """Whether it is in ``folder`` with the size that is known; it is not read."""
+        path = folder / self.path
+        return path.is_file() and self.size in (None, path.stat().st_size)
+
+    def is_whole(self, folder: Path) -> bool:
+        """Whether it is in ``folder`` with the size and SHA-256 that are known."""
+        if self.sha256 is None or not self.has_size(folder):
+            return self.has_size(folder)
+        return file_sha256(folder / self.path).startswith(self.sha256)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
     """The files of a model that an encoder is loaded from, at one revision."""
 
-    files: tuple[RemoteFile, ...]
+    files: tuple[File, ...]
     revision: str | None
     licence: str | None
 
@@ -43,31 +54,15 @@ class Listing:
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
-class Hub(Protocol):
-    """The transport; tests bring their own."""
-
-    def listing(self, repository: str) -> Listing:
-        """What there is.
-
-        Raises:
-            WeightsError: no such model, gated, or nobody answers.
-        """
-        ...
-
-    def fetch(self, repository: str, listing: Listing, folder: Path) -> None:
-        """Copy the listed files into ``folder``, continuing what an earlier call left there.
-
-        Raises:
-            WeightsError: as above, or the disk is full.
-        """
-        ...
-
-
 class HuggingFaceHub:
-    """The hub itself, through ``huggingface_hub``, which knows tokens, mirrors (HF_ENDPOINT) and proxies."""
+    """The hub through ``huggingface_hub``, which knows tokens, mirrors (HF_ENDPOINT) and proxies."""
 
     def listing(self, repository: str) -> Listing:
-        """See :class:`Hub`."""
+        """A model's files as they are published now.
+
+        Raises:
+            WeightsError: There is no such model, it is gated, or nobody answers.
+        """
         from huggingface_hub import HfApi
 
         with hub_asked_once():
@@ -76,31 +71,25 @@ class HuggingFaceHub:
             except _failures() as error:
                 raise _refused(error, repository) from None
         siblings = {file.rfilename: file for file in info.siblings or []}
-        names = choose(list(siblings), repository)
+        files = [
+            File(path=name, size=siblings[name].size, sha256=getattr(siblings[name].lfs, "sha256", None))
+            for name in choose(list(siblings), repository)
+        ]
         return Listing(
-            files=tuple(
-                RemoteFile(
-                    name=name,
-                    size=siblings[name].size,
-                    sha256=lfs.sha256 if (lfs := siblings[name].lfs) is not None else None,
-                )
-                for name in names
-            ),
-            revision=info.sha,
-            licence=getattr(info.card_data, "license", None),
+            files=tuple(files), revision=info.sha, licence=getattr(info.card_data, "license", None)
         )
 
     def fetch(self, repository: str, listing: Listing, folder: Path) -> None:
-        """See :class:`Hub`."""
+        """Copy the listed files into ``folder``, continuing what an earlier call left there.
+
+        Raises:
+            WeightsError: The model is gated, nobody answers, or the disk is full.
+        """
         from huggingface_hub import snapshot_download
 
+        wanted = [file.path for file in listing.files]
         try:
-            snapshot_download(
-                repository,
-                revision=listing.revision,
-                allow_patterns=[file.name for file in listing.files],
-                local_dir=folder,
-            )
+            snapshot_download(repository, revision=listing.revision, allow_patterns=wanted, local_dir=folder)
         except _failures() as error:
             raise _refused(error, repository) from None
 

@@ -2,13 +2,13 @@
 
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from unirae.app.weights.catalogue import Need
-from unirae.app.weights.hub import Hub, Listing, RemoteFile, choose
+from unirae.app.weights.hub import File, HuggingFaceHub, Listing, choose
 from unirae.core.download import Progress, download, hash_in_name, remote_size
 from unirae.core.errors import UserError, WeightsError
 from unirae.core.io import file_sha256, read_json, write_json
@@ -24,15 +24,6 @@ _STAYS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """A file in the folder: its path below it, bytes, SHA-256."""
-
-    path: str
-    size: int
-    sha256: str
-
-
 class Store:
     """A weights folder, which need not exist yet.
 
@@ -44,24 +35,22 @@ class Store:
         UserError: the list in the folder is damaged.
     """
 
-    def __init__(self, folder: Path, hub: Hub) -> None:
+    def __init__(self, folder: Path, hub: HuggingFaceHub) -> None:
         self.folder, self._hub = folder, hub
         self._entries = _read_manifest(folder / MANIFEST)
 
-    def files(self, need: Need) -> list[Stored]:
+    def files(self, need: Need) -> list[File]:
         """What the list says of it; empty if it was not fetched by this command."""
         entry = self._entries.get(need.place)
-        return [Stored(**file) for file in entry["files"]] if entry else []
+        return [File(**file) for file in entry["files"]] if entry else []
 
     def state(self, need: Need) -> str:
         """``there``, ``incomplete``, ``missing``, or ``there, not listed``; by sizes, without reading the files."""
-        if not (self.folder / need.place).exists():
+        path, stored = self.folder / need.place, self.files(need)
+        if not path.exists():
             return "missing"
-        stored = self.files(need)
-        if not stored:
-            lacking = not need.is_file and not _is_model(self.folder / need.place)
-            return "incomplete" if lacking else "there, not listed"
-        return "there" if all(self._size(file) == file.size for file in stored) else "incomplete"
+        whole = all(file.has_size(self.folder) for file in stored) and (stored or _is_there(need, path))
+        return "incomplete" if not whole else "there" if stored else "there, not listed"
 
     def check(self, need: Need) -> Check:
         """By the hashes of the list, or else by what its publisher says.
@@ -69,36 +58,29 @@ class Store:
         What is neither listed nor can be asked about is ``unverified`` if it has the files that a model needs:
         somebody put it there.
         """
-        stored, path = self.files(need), self.folder / need.place
-        if stored:
-            same = all(
-                self._size(file) == file.size and file_sha256(self.folder / file.path) == file.sha256
-                for file in stored
-            )
-            return "whole" if same else "damaged"
-        if not need.is_file:
-            return self._as_published(need, path) if _is_model(path) else "damaged"
-        if not path.is_file():
-            return "damaged"
-        if (expected := hash_in_name(need.place)) is not None:
-            return "whole" if file_sha256(path).startswith(expected) else "damaged"
-        size = remote_size(need.source) if may_ask_network() else None
-        if size is None:
+        folder, expected = self.folder, self.files(need)
+        if not expected:
+            if not _is_there(need, folder / need.place):
+                return "damaged"
+            folder, expected = (folder if need.is_file else folder / need.place), self._published(need)
+        if not expected:
             return "unverified"
-        return "whole" if path.stat().st_size == size else "damaged"
+        return "whole" if all(file.is_whole(folder) for file in expected) else "damaged"
 
     def is_whole(self, need: Need) -> bool:
         """Whether nothing is known to be missing or damaged."""
         return self.check(need) != "damaged"
 
-    def _as_published(self, need: Need, folder: Path) -> Check:
-        if not may_ask_network():
-            return "unverified"
+    def _published(self, need: Need) -> Sequence[File]:
+        """What its publisher says of its files; nothing where nobody can be asked."""
+        if need.is_file:
+            sha256 = hash_in_name(need.place)
+            size = remote_size(need.source) if sha256 is None and may_ask_network() else None
+            return [File(path=need.place, size=size, sha256=sha256)] if sha256 or size else []
         try:
-            listing = self._hub.listing(need.source)
+            return self._hub.listing(need.source).files if may_ask_network() else []
         except WeightsError:
-            return "unverified"
-        return "damaged" if any(_problem(folder / file.name, file) for file in listing.files) else "whole"
+            return []
 
     def fetch(self, need: Need, *, progress: Progress) -> None:
         """Bring it here and write it into the list.
@@ -107,8 +89,8 @@ class Store:
             WeightsError: it cannot be had, or what came is not what was published.
         """
         if need.is_file:
-            path = self.folder / need.place
-            download(need.source, path, sha256=hash_in_name(need.place), resume=True, progress=progress)
+            sha256 = hash_in_name(need.place)
+            download(need.source, self.folder / need.place, sha256=sha256, resume=True, progress=progress)
             self.record(need)
             return
         listing = self._hub.listing(need.source)
@@ -117,7 +99,9 @@ class Store:
         self._hub.fetch(need.source, listing, part)
         _verify(part, listing, need.source)
         shutil.rmtree(part / ".cache", ignore_errors=True)  # the hub client's own notes
-        _replace(part, self.folder / need.place)
+        if (place := self.folder / need.place).exists():
+            shutil.rmtree(place)
+        part.rename(place)
         self.record(need, revision=listing.revision, licence=listing.licence)
 
     def record(self, need: Need, *, revision: str | None = None, licence: str | None = None) -> None:
@@ -125,7 +109,7 @@ class Store:
         root = self.folder / need.place
         paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
         files = [
-            Stored(
+            File(
                 path=path.relative_to(self.folder).as_posix(),
                 size=path.stat().st_size,
                 sha256=file_sha256(path),
@@ -145,10 +129,6 @@ class Store:
         """As the list has it."""
         entry = self._entries.get(need.place)
         return entry["licence"] if entry else None
-
-    def _size(self, file: Stored) -> int | None:
-        path = self.folder / file.path
-        return path.stat().st_size if path.is_file() else None
 
 
 def fetch_all(
@@ -189,7 +169,7 @@ def _read_manifest(file: Path) -> dict[str, dict[str, Any]]:
     content = read_json(file)
     try:
         for entry in content["weights"].values():
-            _ = entry["licence"], [Stored(**stored) for stored in entry["files"]]
+            _ = entry["licence"], [File(**stored) for stored in entry["files"]]
     except (AttributeError, KeyError, TypeError):
         raise WeightsError(
             f"{file} is not the list that fetch_weights.py writes. Remove it: what is in the folder is then checked "
@@ -198,45 +178,29 @@ def _read_manifest(file: Path) -> dict[str, dict[str, Any]]:
     return content["weights"]
 
 
-def _is_model(folder: Path) -> bool:
-    """Whether a configuration and weights are there, every part of them that an index names."""
-    if not (folder / "config.json").is_file():
+def _is_there(need: Need, path: Path) -> bool:
+    """Whether the file is there, or a model's configuration and weights, every part of them that an index names."""
+    if need.is_file:
+        return path.is_file()
+    if not (path / "config.json").is_file():
         return False
     try:
-        names = choose([path.name for path in folder.iterdir() if path.is_file()], folder.name)
-    except WeightsError:
-        return False
-    parts = {name for name in names if _PART.search(name)}
-    indices = [name for name in names if name.endswith(".index.json")]
-    try:
-        listed = {name for index in indices for name in read_json(folder / index)["weight_map"].values()}
+        names = choose([file.name for file in path.iterdir() if file.is_file()], path.name)
+        indices = [read_json(path / name) for name in names if name.endswith(".index.json")]
+        listed = {name for index in indices for name in index["weight_map"].values()}
     except (AttributeError, KeyError, TypeError, UserError):
         return False
-    return parts == listed
-
-
-def _problem(path: Path, file: RemoteFile) -> str | None:
-    """What is wrong with a file beside what the hub says of it."""
-    if not path.is_file():
-        return "did not arrive"
-    right_size = file.size is None or path.stat().st_size == file.size
-    right_hash = file.sha256 is None or (right_size and file_sha256(path) == file.sha256)
-    return None if right_size and right_hash else "arrived damaged (its size or SHA-256 is not the hub's)"
+    return listed == {name for name in names if _PART.search(name)}
 
 
 def _verify(folder: Path, listing: Listing, repository: str) -> None:
     for file in listing.files:
-        path = folder / file.name
-        if problem := _problem(path, file):
+        path = folder / file.path
+        if not file.is_whole(folder):
+            problem = (
+                "arrived damaged (its size or SHA-256 is not the hub's)"
+                if path.is_file()
+                else "did not arrive"
+            )
             path.unlink(missing_ok=True)  # the client would take it for whole the next time
-            raise WeightsError(f"{repository}: {file.name} {problem}; run it again to continue")
-
-
-def _replace(new: Path, place: Path) -> None:
-    """Put a whole folder where there may be a damaged one."""
-    old = place.with_name(f".{place.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        place.rename(old)
-    new.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
+            raise WeightsError(f"{repository}: {file.path} {problem}; run it again to continue")

@@ -14,7 +14,6 @@ def push_to_hub(folder: str | Path, repo: str, *, private: bool = False, token: 
         WeightsError: it is no model folder, or the hub refused.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     if not is_model_folder(folder):
         raise WeightsError(f"{folder} is no model folder of unirae; make one with python src/export.py")
@@ -23,7 +22,7 @@ def push_to_hub(folder: str | Path, repo: str, *, private: bool = False, token: 
         try:
             address = api.create_repo(repo, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload a model of unirae")
-        except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+        except (OSError, ValueError) as error:
             raise WeightsError(
                 f"cannot upload {folder} to {repo}: {silent or first_line(error)}. Log in with `hf auth login`; the "
                 "folder stays, so the upload alone can be repeated with unirae.push_to_hub(folder, repo)"
@@ -38,13 +37,12 @@ def from_hub(repo: str, *, revision: str | None = None, token: str | None = None
         WeightsError: it is not there, or is no model of unirae.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted = ["*config.json", "*model.safetensors", "README.md"]
     with hub_asked_once():
         try:
             folder = Path(snapshot_download(repo, revision=revision, token=token, allow_patterns=wanted))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        except (OSError, ValueError) as error:
             raise WeightsError(
                 f"cannot fetch {repo} from the hub: {hub_problem(error, repo)}. Without a network, fetch it elsewhere "
                 f"(`hf download {repo} --local-dir DIR`) and give DIR"
