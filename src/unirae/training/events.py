@@ -1,6 +1,5 @@
 """What callbacks tell one another: scores of the model as it is now."""
 
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import lightning.pytorch as pl
@@ -8,7 +7,6 @@ import lightning.pytorch as pl
 from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
 from unirae.data.dataset import ImageDataset
-from unirae.evaluation.scores.record import Scores, write_scores
 
 log = get_logger(__name__)
 
@@ -28,21 +26,6 @@ def publish_scores(trainer: pl.Trainer, module: pl.LightningModule, scores: dict
     for callback in callbacks_of(trainer):
         if isinstance(callback, ScoreListener):
             callback.on_scores(trainer, module, scores)
-
-
-def announce_scoring(trainer: pl.Trainer, what: str) -> None:
-    """Say in the log what an evaluation begins with: it may take longer than many steps."""
-    if is_main():
-        log.info("step %d: scoring %s", trainer.global_step, what)
-
-
-def record_scores(trainer: pl.Trainer, module: pl.LightningModule, result: Scores, *, folder: Path) -> None:
-    """Say an evaluation in the log, write it into its file of ``folder``, publish it as ``val/…``."""
-    if is_main():
-        scores = ", ".join(f"{name} {value:.4g}" for name, value in result.labelled().items())
-        log.info("step %d: %s", trainer.global_step, scores)
-        write_scores(folder / f"step-{trainer.global_step:07d}.json", result)
-    publish_scores(trainer, module, {f"val/{name}": value for name, value in result.scores.items()})
 
 
 def is_due(step: int, every: int | None) -> bool:

@@ -43,6 +43,19 @@ class Scores:
         """The scores as they should be quoted."""
         return {self.label(name): value for name, value in self.scores.items()}
 
+    def content(self) -> dict[str, Any]:
+        """What a result file holds."""
+        labels = {name: self.label(name) for name in self.scores}
+        uncertainties = {name: estimate.uncertainty() for name, estimate in self.estimates.items()}
+        return {
+            "metrics": self.scores,
+            "labels": {name: label for name, label in labels.items() if label != name},
+            "count": self.count,
+            "uncertainty": {name: known for name, known in uncertainties.items() if known is not None},
+            "warnings": self.warnings,
+            "settings": self.settings,
+        }
+
 
 def is_frechet(name: str) -> bool:
     """Whether a score of this name is a Fréchet distance, whose value depends on the number of samples."""
@@ -51,16 +64,7 @@ def is_frechet(name: str) -> bool:
 
 def write_scores(path: str | Path, result: Scores) -> Path:
     """Write scores, count and settings as JSON, atomically."""
-    uncertainties = {name: estimate.uncertainty() for name, estimate in result.estimates.items()}
-    content = {
-        "metrics": result.scores,
-        "labels": {name: result.label(name) for name in result.scores if result.label(name) != name},
-        "count": result.count,
-        "uncertainty": {name: known for name, known in uncertainties.items() if known is not None},
-        "warnings": result.warnings,
-        "settings": result.settings,
-    }
-    return write_json(path, content)
+    return write_json(path, result.content())
 
 
 @functools.cache

@@ -23,6 +23,11 @@ class AfterStep(pl.Callback):
     is_left = False
     """Whether the work of the last step is still to be done."""
 
+    @property
+    def work_name(self) -> str:
+        """The name of the work, by which a checkpoint says that it is left."""
+        return type(self).__name__
+
     def is_due_now(self, trainer: pl.Trainer) -> bool:
         """Whether there is work after the step that just ended; every process answers the same."""
         raise NotImplementedError

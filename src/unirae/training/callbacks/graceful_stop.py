@@ -29,7 +29,7 @@ class GracefulStop(pl.Callback):
         """Leave again, or do first what the former part of the run left."""
         self._trainer = trainer
         for callback in _that_work(trainer):
-            callback.is_left = type(callback).__name__ in self._left
+            callback.is_left = callback.work_name in self._left
         if stop_requested(trainer):
             raise RunInterrupted(before_first_step(module.last_checkpoint))
         for callback in _that_work(trainer):
@@ -71,7 +71,7 @@ STATE_KEY = "graceful_stop"
 
 def left_work(trainer: pl.Trainer) -> list[str]:
     """The callbacks whose work after the last step is still to be done, by name."""
-    return [type(callback).__name__ for callback in _that_work(trainer) if callback.is_left]
+    return [callback.work_name for callback in _that_work(trainer) if callback.is_left]
 
 
 def _that_work(trainer: pl.Trainer) -> list[AfterStep]:

@@ -1,51 +1,41 @@
 """Accuracy of a linear probe on the validation split while training."""
 
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 
-from unirae.core.distributed import is_main
-from unirae.core.io import write_json
-from unirae.core.log import get_logger
 from unirae.core.version import __version__
 from unirae.data.content import recorded
 from unirae.data.dataset import ImageDataset
+from unirae.evaluation.passes.reading import Progress
 from unirae.evaluation.probe.features import Features, extract_features
 from unirae.evaluation.probe.linear_probe import accuracies
-from unirae.training.callbacks.after_step import AfterStep
-from unirae.training.events import evaluation_data, is_due, publish_scores
+from unirae.training.events import evaluation_data
 from unirae.training.linear_probe import LinearProbe
 
-log = get_logger(__name__)
 
-
-class ProbeAccuracy(AfterStep):
-    """Scores the averaged head every N steps, and once at the end; writes ``eval/step-*.json``.
+class ProbeAccuracy:
+    """Accuracy of the averaged head on the validation split.
 
     The encoder is frozen and validation images are not augmented, so their features are computed once.
 
     Args:
-        folder: where the JSON files go.
-        every_n_steps: interval in steps; null means at the end only.
         batch_size: images read at once; no score depends on it.
     """
 
-    def __init__(self, *, folder: str | Path, every_n_steps: int | None, batch_size: int) -> None:
-        self.folder, self.every_n_steps, self.batch_size = Path(folder), every_n_steps, batch_size
+    def __init__(self, *, batch_size: int) -> None:
+        self.batch_size = batch_size
         self._features: Features | None = None
 
-    def is_due_now(self, trainer: pl.Trainer) -> bool:
-        """When it is time, and after the last step."""
-        step = trainer.global_step
-        return is_due(step, self.every_n_steps) or step == trainer.max_steps
+    def prepare(self, trainer: pl.Trainer, module: LinearProbe) -> str:
+        """Nothing is loaded: the encoder is the module's."""
+        return f"{len(evaluation_data(trainer))} images"
 
     @torch.no_grad()
-    def work(self, trainer: pl.Trainer, module: LinearProbe) -> None:
-        """Classify the split and publish the scores."""
-        module.guard.check(module.last_checkpoint)  # its message names the step and the terms
-        data, step = evaluation_data(trainer), trainer.global_step
+    def score(self, trainer: pl.Trainer, module: LinearProbe, progress: Progress) -> dict[str, Any]:
+        """Classify the split."""
+        data = evaluation_data(trainer)
         if self._features is None:
             self._features = extract_features(
                 module.network,
@@ -53,17 +43,13 @@ class ProbeAccuracy(AfterStep):
                 batch_size=self.batch_size,
                 device=module.device,
                 num_workers=trainer.datamodule.num_workers,  # pyright: ignore[reportAttributeAccessIssue]
-                progress=self.leave_if_asked,
+                progress=progress,
             )
         values = self._features.values.to(module.head.linear.weight)
         logits = module.ema.average(values).float().cpu()
         metrics, uncertainty = accuracies(logits, self._features.labels)
-        if is_main():
-            about = {"step": step, "weights": "EMA", **describe(trainer, module)}
-            content = {"metrics": metrics, "uncertainty": uncertainty, "count": len(data), "settings": about}
-            log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
-            write_json(self.folder / f"step-{step:07d}.json", content)
-        publish_scores(trainer, module, {f"val/{name}": value for name, value in metrics.items()})
+        about = {"step": trainer.global_step, "weights": "EMA", **describe(trainer, module)}
+        return {"metrics": metrics, "uncertainty": uncertainty, "count": len(data), "settings": about}
 
 
 def describe(trainer: pl.Trainer, module: LinearProbe) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 from unirae.app.run.builders import Config
 from unirae.core.errors import ConfigError
 from unirae.models.checkpoints.reading import Checkpoint
+from unirae.training.callbacks.scoring import Evaluator, Scoring
 from unirae.training.datamodule import TrainingData
 from unirae.training.manual import ManualModule
 
@@ -68,14 +69,17 @@ class Stage(ABC):
         return [key for key in asked if not any(f"{key}.".startswith(f"{known}.") for known in read)]
 
 
-def scoring_interval(cfg: Config, callback: str, steps_per_epoch: int) -> int | None:
-    """Steps between evaluations, given in steps or in epochs; None for none but the last.
+def scoring(cfg: Config, key: str, evaluator: Evaluator, *, output_dir: Path, data: TrainingData) -> Scoring:
+    """The callback that scores a run, at intervals in steps or in epochs; where both are null, at the end only.
+
+    Args:
+        key: below ``callbacks``, where the interval is.
 
     Raises:
         ConfigError: If both are given.
     """
-    scores = cfg["callbacks"][callback]
-    steps, epochs = scores["every_n_steps"], scores["every_n_epochs"]
+    steps, epochs = cfg["callbacks"][key]["every_n_steps"], cfg["callbacks"][key]["every_n_epochs"]
     if steps is not None and epochs is not None:
-        raise ConfigError(f"callbacks.{callback}: set every_n_steps or every_n_epochs, and the other to null")
-    return steps if epochs is None else max(1, round(epochs * steps_per_epoch))
+        raise ConfigError(f"callbacks.{key}: set every_n_steps or every_n_epochs, and the other to null")
+    every_n_steps = steps if epochs is None else max(1, round(epochs * data.steps_per_epoch))
+    return Scoring(evaluator, folder=output_dir / "eval", every_n_steps=every_n_steps)

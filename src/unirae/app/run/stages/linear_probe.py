@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from unirae.app.inputs.labels import check_labels
 from unirae.app.run import builders
 from unirae.app.run.builders import Config, keys_for
-from unirae.app.run.stages.base import Stage, scoring_interval
+from unirae.app.run.stages.base import Stage, scoring
 from unirae.data.dataset import ImageDataset
 from unirae.evaluation.probe.features import PooledEncoder, check_classes
 from unirae.models.checkpoints.reading import Checkpoint
@@ -46,12 +46,8 @@ class LinearProbeStage(Stage):
 
     def callbacks(self, cfg: Config, *, output_dir: Path, data: TrainingData) -> list[pl.Callback]:
         """See :meth:`.base.Stage.callbacks`."""
-        accuracy = ProbeAccuracy(
-            folder=output_dir / "eval",
-            every_n_steps=scoring_interval(cfg, "probe_accuracy", data.steps_per_epoch),
-            batch_size=cfg["callbacks"]["probe_accuracy"]["batch_size"],
-        )
-        return [accuracy]
+        accuracy = ProbeAccuracy(batch_size=cfg["callbacks"]["probe_accuracy"]["batch_size"])
+        return [scoring(cfg, "probe_accuracy", accuracy, output_dir=output_dir, data=data)]
 
     def score_names(self, cfg: Config, module: ManualModule | None = None) -> list[str]:
         """See :meth:`.base.Stage.score_names`."""

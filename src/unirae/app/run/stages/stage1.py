@@ -10,7 +10,7 @@ from unirae.app.config.targets import build
 from unirae.app.run import builders
 from unirae.app.run.builders import Config
 from unirae.app.run.score_names import recorded_names
-from unirae.app.run.stages.base import Stage, scoring_interval
+from unirae.app.run.stages.base import Stage, scoring
 from unirae.evaluation.scores import reconstruction
 from unirae.evaluation.scores.metric_set import (
     MetricSources,
@@ -60,20 +60,17 @@ class Stage1Stage(Stage):
     def callbacks(self, cfg: Config, *, output_dir: Path, data: TrainingData) -> list[pl.Callback]:
         """See :meth:`.base.Stage.callbacks`."""
         scores = cfg["callbacks"]["reconstruction_metrics"]
-        return [
-            ReconstructionSamples(
-                folder=output_dir / "samples",
-                sample_every=cfg["model"]["sample_every"],
-                count=cfg["callbacks"]["samples"]["count"],
-            ),
-            ReconstructionMetrics(
-                build_metrics=lambda module: _metrics(scores, module),
-                folder=output_dir / "eval",
-                every_n_steps=scoring_interval(cfg, "reconstruction_metrics", data.steps_per_epoch),
-                num_samples=scores["num_samples"],
-                batch_size=scores["batch_size"],
-            ),
-        ]
+        samples = ReconstructionSamples(
+            folder=output_dir / "samples",
+            sample_every=cfg["model"]["sample_every"],
+            count=cfg["callbacks"]["samples"]["count"],
+        )
+        metrics = ReconstructionMetrics(
+            build_metrics=lambda module: _metrics(scores, module),
+            num_samples=scores["num_samples"],
+            batch_size=scores["batch_size"],
+        )
+        return [samples, scoring(cfg, "reconstruction_metrics", metrics, output_dir=output_dir, data=data)]
 
     def score_names(self, cfg: Config, module: ManualModule | None = None) -> list[str]:
         """See :meth:`.base.Stage.score_names`."""

@@ -12,7 +12,7 @@ from unirae.app.run.builders import Config
 from unirae.app.run.latents import cached_latents, statistics_of_data, statistics_of_run
 from unirae.app.run.rae_source import RaeSource, find_rae
 from unirae.app.run.score_names import recorded_names
-from unirae.app.run.stages.base import Stage, scoring_interval
+from unirae.app.run.stages.base import Stage, scoring
 from unirae.core.errors import ConfigError
 from unirae.data.dataset import ImageDataset
 from unirae.evaluation.latents.writing import check_cached_images
@@ -82,11 +82,9 @@ class Stage2Stage(Stage):
             return [samples]
         metrics = GenerationMetrics(
             build_metrics=lambda module: _metrics(scores, module),
-            folder=output_dir / "eval",
-            every_n_steps=scoring_interval(cfg, "generation_metrics", data.steps_per_epoch),
             **{key: scores[key] for key in ("num_samples", "batch_size", "num_steps", "cfg_scale")},
         )
-        return [samples, metrics]
+        return [samples, scoring(cfg, "generation_metrics", metrics, output_dir=output_dir, data=data)]
 
     def score_names(self, cfg: Config, module: ManualModule | None = None) -> list[str]:
         """See :meth:`.base.Stage.score_names`."""
