@@ -23,7 +23,7 @@ def cache(tmp_path):
 
 
 def find(weights, url="https://nowhere.invalid/net.pth"):
-    return find_weights(weights, url=url, file_name="net.pth", what="The net", option="model.net.weights")
+    return find_weights(weights, url=url, file_name="net.pth", what="The net", option="net.weights")
 
 
 def test_a_path_is_taken_as_it_is(tmp_path):
@@ -36,7 +36,7 @@ def test_a_missing_path_names_file_source_and_option(tmp_path):
     with pytest.raises(WeightsError) as error:
         find(tmp_path / "mine.pth")
     message = str(error.value)
-    for part in (str(tmp_path / "mine.pth"), "https://nowhere.invalid/net.pth", "model.net.weights"):
+    for part in (str(tmp_path / "mine.pth"), "https://nowhere.invalid/net.pth", "set weights to its path"):
         assert part in message
     assert "\n" not in message
 
@@ -53,7 +53,7 @@ def test_a_failed_download_leaves_nothing_and_says_what_to_do(tmp_path, cache):
     with pytest.raises(WeightsError) as error:
         find("hub", url=(tmp_path / "absent.pth").as_uri())
     message = str(error.value)
-    for part in ("absent.pth", str(cache / "net.pth"), "model.net.weights"):
+    for part in ("absent.pth", str(cache / "net.pth"), "set weights to its path (weights=random "):
         assert part in message
     assert "\n" not in message
     assert not cache.exists() or not list(cache.iterdir())

@@ -45,7 +45,7 @@ def test_the_fingerprint_tells_pictures_apart():
 
 @pytest.mark.parametrize(("option", "value"), [("index", 5), ("index", -1), ("count", 0)])
 def test_what_does_not_exist_is_refused(option, value):
-    with pytest.raises(ConfigError, match=f"data.source.{option}={value}"):
+    with pytest.raises(ConfigError, match=f"{option}={value}"):
         OneImageSource(split="train", of=SyntheticSource(split="train", **SHAPES), **{option: value})
     with pytest.raises(ConfigError, match="split"):
         OneImageSource(split="test")

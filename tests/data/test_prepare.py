@@ -81,7 +81,7 @@ def test_file_names_that_are_not_text(tmp_path):
 def test_one_picture_is_not_held_out_without_a_word(tmp_path):
     (tmp_path / "in").mkdir()
     SYNTHETIC[0].image.save(tmp_path / "in/only.png")
-    with pytest.raises(DataError, match=r"all of its images \(1\) would be held out .* --val_fraction 0"):
+    with pytest.raises(DataError, match=r"all of its images \(1\) would be held out .* val_fraction=0"):
         prepare(source=tmp_path / "in", output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert prepare(source=tmp_path / "in", output=tmp_path / "out", val_fraction=0)["images"] == {"train": 1}
@@ -241,7 +241,7 @@ def test_parquet_files_with_and_without_splits(tmp_path, monkeypatch):
 def test_folders_that_are_no_dataset(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         HFSource(split="train", data_dir=tmp_path / "gone")
-    with pytest.raises(DataError, match="data=image_folder"):
+    with pytest.raises(DataError, match="of image files use FolderSource"):
         HFSource(split="train", data_dir=tmp_path)
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DataError, match=r"cannot read.*bad\.parquet"):

@@ -52,7 +52,7 @@ def test_another_size_names_the_file_and_the_remedy(folder):
     images = of_folder(folder)
     assert images[2]["index"] == 2
     with pytest.raises(
-        DataError, match=r"b/9\.png: it has 4×8 px \(height, width\), the first has 4×6; .*--size N"
+        DataError, match=r"b/9\.png: it has 4×8 px \(height, width\), the first has 4×6; .*size=N"
     ):
         _ = images[4]
 

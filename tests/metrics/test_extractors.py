@@ -69,8 +69,8 @@ def test_random_inception_equals_torch_fidelitys_network_with_the_same_weights(t
 
 
 def test_missing_and_foreign_weights_say_what_to_do(tmp_path, monkeypatch):
-    with pytest.raises(WeightsError, match=r"(?s)missing\.pth.*https://.*--inception_weights"):
-        InceptionExtractor(weights=tmp_path / "missing.pth", option="--inception_weights")
+    with pytest.raises(WeightsError, match=r"(?s)missing\.pth.*https://.*inception_weights"):
+        InceptionExtractor(weights=tmp_path / "missing.pth")
     torch.save({"conv.weight": torch.zeros(2)}, tmp_path / "foreign.pth")
     with pytest.raises(WeightsError, match="do not fit"):
         InceptionExtractor(weights=tmp_path / "foreign.pth")

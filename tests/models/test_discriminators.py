@@ -218,7 +218,7 @@ def test_random_weights_follow_the_seed_and_leave_the_global_generator_alone():
 
 
 def test_wrong_weights_are_explained(tmp_path):
-    with pytest.raises(WeightsError, match=r"no such file .*missing\.pth.*model\.discriminator\.weights"):
+    with pytest.raises(WeightsError, match=r"no such file .*missing\.pth.* set weights to its path"):
         tiny_dino(weights=tmp_path / "missing.pth")
     official_file(tmp_path / "small.pth", depth=2)
     message = re.escape(str(tmp_path / "small.pth")) + r" does not fit .*blocks\.2"

@@ -136,7 +136,6 @@ def build_metrics(
         encoder=encoder,
         confidence=confidence_of(options),
         is_order=options.is_order,
-        options="--",
     )
     try:
         return build_set_metrics(names, sources)

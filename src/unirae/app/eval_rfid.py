@@ -153,7 +153,6 @@ def build_metrics(options: Options, rae: "RAE", device: Any) -> "ReconstructionM
         lpips_weights=options.lpips_weights,
         encoder=encoder_extractor(rae.encoder, rae.encoder_input_size),
         confidence=confidence,
-        options="--",
     )
     try:
         return build_reconstruction_metrics([name.strip() for name in options.metrics.split(",")], sources)

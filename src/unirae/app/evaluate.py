@@ -133,7 +133,6 @@ def metric_sources(options: Options, of_sets: list[str], device: "torch.device")
         if options.confidence == "none"
         else Confidence(method=options.confidence, resamples=options.resamples, seed=options.seed),
         is_order=options.is_order,
-        options="--",
     )
 
 

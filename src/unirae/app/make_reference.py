@@ -104,9 +104,7 @@ def make(options: Options, device: "torch.device") -> "Reference":
         raise ConfigError("--metrics is: the Inception Score looks at the images alone and has no reference")
     images = open_images(options.data, split=options.split, size=options.size, replace_unreadable=True).images
     encoder = encoder_extractor_of(options, asked=ENCODER_METRIC in names, device=device)
-    sources = MetricSources(
-        device=device, inception_weights=options.inception_weights, encoder=encoder, options="--"
-    )
+    sources = MetricSources(device=device, inception_weights=options.inception_weights, encoder=encoder)
     metrics = build_set_metrics(names, sources)
     wanted = needs(metrics, of_reference=True)
     if options.features:

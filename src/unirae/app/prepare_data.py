@@ -6,6 +6,7 @@ from typing import Any
 
 from unirae.app.config.schema.kinds import Count, OutputFolder, Share, Workers
 from unirae.app.shell import cli
+from unirae.app.shell.argument_names import PREPARING
 from unirae.app.shell.options import Flag, parse
 
 
@@ -39,7 +40,7 @@ class Options:
 def main() -> int:
     """Parse the command line, convert, and return the exit status."""
     kept = "the shards that were finished stay: repeat the command to go on from here"
-    return cli.run(lambda: convert(parse(Options)), kept=kept)
+    return cli.run(lambda: convert(parse(Options)), kept=kept, names=PREPARING)
 
 
 def convert(options: Options) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from unirae.core.arguments import argument
+
 
 def cache_dir() -> Path:
     """``UNIRAE_CACHE_DIR``, or ``unirae`` in the user's cache folder; it need not exist yet."""
@@ -36,8 +38,8 @@ def keep_in_cache(write: Callable[[], Any], what: str) -> bool:
         if is_main():
             get_logger(__name__).warning(
                 "%s is not kept and will be computed again next time: %s For another cache set UNIRAE_CACHE_DIR; an "
-                "evaluation goes without one with --cache false",
-                *(what, error),
+                "evaluation goes without one with %s",
+                *(what, error, argument("cache", False)),
             )
         return False
     return True

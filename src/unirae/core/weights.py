@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from unirae.core.arguments import argument
 from unirae.core.download import download, hash_in_name, why_silent
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.log import get_logger
@@ -103,7 +104,7 @@ def find_weights(weights: str | Path, *, url: str, file_name: str, what: str, op
         url: where ``"hub"`` downloads from.
         file_name: the file's name in the cache and in the weights folder.
         what: what the weights are, for messages.
-        option: the configuration key that the user can set, for messages.
+        option: the argument that says so, for messages.
 
     Raises:
         WeightsError: the file is missing, or cannot be downloaded.
@@ -118,8 +119,8 @@ def find_weights(weights: str | Path, *, url: str, file_name: str, what: str, op
     path = Path(weights).expanduser()
     if not path.is_file():
         raise WeightsError(
-            f"{what}: no such file {path}. Download it from {url} and set {option} to its path "
-            f"({option}=random runs without, for smoke tests only)."
+            f"{what}: no such file {path}. Download it from {url} and set {argument(option)} to its path "
+            f"({argument(option, 'random')} runs without, for smoke tests only)."
         )
     return path
 
@@ -146,7 +147,7 @@ def _cached_download(url: str, file_name: str, what: str, option: str) -> Path:
         download(url, path, sha256=hash_in_name(file_name))
     except WeightsError as error:
         raise WeightsError(
-            f"{what}: there is no {path}, and {error}. Put the file at {path}, or set {option} to its path "
-            f"({option}=random runs without, for smoke tests only); `{command()}` fetches all that a run needs."
+            f"{what}: there is no {path}, and {error}. Put the file at {path}, or set {argument(option)} to its path "
+            f"({argument(option, 'random')} runs without, for smoke tests only); `{command()}` fetches all that a run needs."
         ) from None
     return path

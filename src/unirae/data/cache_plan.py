@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.io import read_json
 from unirae.core.log import get_logger
@@ -111,7 +112,7 @@ def check_key(folder: Path, found: dict[str, Any], wanted: dict[str, Any], *, tr
     if differences:
         raise ConfigError(
             f"the latent cache in {folder} holds other latents: {'; '.join(differences)}. Choose another folder for "
-            "data.latent_cache, or remove this one and it will be made again"
+            f"{argument('latent_cache')}, or remove this one and it will be made again"
         )
 
 
@@ -137,8 +138,8 @@ def check_images(
         return
     raise ConfigError(
         f"the latent cache in {folder} is of other images, or cannot show that it is of these; they differ in: "
-        f"{'; '.join(changed)}. Choose another folder for data.latent_cache, or remove this one and it will be made "
-        "again; if you know that the images are the same, data.latent_cache_trust=true"
+        f"{'; '.join(changed)}. Choose another folder for {argument('latent_cache')}, or remove this one and it will "
+        f"be made again; if you know that the images are the same, {argument('latent_cache.trust', True)}"
     )
 
 
@@ -151,7 +152,7 @@ def check_classes(folder: Path, there: tuple[str, ...], here: tuple[str, ...]) -
     if there != here:
         raise ConfigError(
             f"the latent cache in {folder} has other classes: {different_classes(there, here)}. Choose another folder "
-            "for data.latent_cache, or remove this one and it will be made again"
+            f"for {argument('latent_cache')}, or remove this one and it will be made again"
         )
 
 

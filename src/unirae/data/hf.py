@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unirae.core.arguments import argument
 from unirae.core.errors import DataError
 from unirae.core.hub import hub_asked_once
 from unirae.core.log import get_logger
@@ -189,7 +190,7 @@ def _is_saved(path: Path) -> bool:
 def _expected() -> str:
     return (
         "Expected: a folder written by save_to_disk or by `python src/prepare_data.py`, a folder of parquet "
-        "files, or a hub name (needs a network once). For class folders of image files use data=image_folder."
+        f"files, or a hub name (needs a network once). For class folders of image files use {argument('FolderSource')}."
     )
 
 
@@ -203,7 +204,7 @@ def _choose_split(
     wanted = val if split == "val" and val is not None else train
     if wanted not in splits:
         raise DataError(
-            f"{where} has no split '{wanted}', only {sorted(splits)}: set data.source.{split}_split"
+            f"{where} has no split '{wanted}', only {sorted(splits)}: set {argument(f'source.{split}_split')}"
         )
     rows = splits[wanted]
     if len(rows) == 0:
@@ -227,7 +228,7 @@ def _find_image_column(rows: "Dataset", where: str) -> str:
             return name
     raise DataError(
         f"cannot tell which column of {where} holds the images; its columns are {rows.column_names}: "
-        "set data.source.image_column"
+        f"set {argument('source.image_column')}"
     )
 
 

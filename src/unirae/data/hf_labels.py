@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from unirae.core.arguments import argument
 from unirae.core.errors import DataError
 from unirae.core.log import get_logger
 
@@ -80,8 +81,8 @@ def read_labels(rows: "Dataset", training: "Dataset", column: str, *, what: str,
         return Labels(class_names=names, numbers=numbers)
     log.warning(
         "%s: %d of the %d images of %s have no label (None, -1 or a number without a class, column '%s'); they are "
-        "left out (data.labels=false reads all images without labels)",
-        *(where, len(values) - len(labelled), len(values), what, column),
+        "left out (%s reads all images without labels)",
+        *(where, len(values) - len(labelled), len(values), what, column, argument("source.labels", False)),
     )
     return Labels(class_names=names, numbers=numbers, rows=labelled)
 
@@ -108,7 +109,8 @@ def _values(rows: "Dataset", column: str, where: str) -> list[Value]:
         return [value or None for value in stored]
     raise DataError(
         f"label column '{column}' of {where} must be ClassLabel, integers or names, not {feature}; choose another one "
-        "with data.source.label_column, or read the images without labels (data.labels=false)"
+        f"with {argument('source.label_column')}, or read the images without labels "
+        f"({argument('source.labels', False)})"
     )
 
 
@@ -122,8 +124,8 @@ def _names(used: set[int | str], training: "Dataset", column: str, where: str) -
         if len(texts) > max(_ALWAYS_NAMES, len(training) // 2):
             raise DataError(
                 f"label column '{column}' of {where} holds {len(texts)} different texts in {len(training)} rows, which "
-                "are no classes; choose another one with data.source.label_column, or read the images without labels "
-                "(data.labels=false)"
+                f"are no classes; choose another one with {argument('source.label_column')}, or read the images "
+                f"without labels ({argument('source.labels', False)})"
             )
         return tuple(texts)
     numbers = sorted(value for value in used if isinstance(value, int))

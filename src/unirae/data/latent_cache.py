@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, DataError
 from unirae.data.cache_plan import INDEX, SAMPLES, CachePlan, check_key, is_complete, shard_files
 from unirae.data.sampler import SampleKey, sample_generator
@@ -128,7 +129,7 @@ def require_views(transform: Transform) -> ViewTransform:
     if isinstance(transform, ViewTransform):
         return transform
     raise ConfigError(
-        f"data.latent_cache cannot hold what {type(transform).__name__} gives: another picture in every epoch. Use "
-        "data.stage2_transform._target_=unirae.data.transforms.AdmCropFlip, or AdmCenterCrop for pictures that must "
-        "not be mirrored; or data.latent_cache=null"
+        f"{argument('latent_cache')} cannot hold what {type(transform).__name__} gives: another picture in every "
+        f"epoch. Use {argument('transform', 'unirae.data.transforms.AdmCropFlip')}, or AdmCenterCrop for pictures that "
+        f"must not be mirrored; or {argument('latent_cache', None)}"
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.log import get_logger, log_once
 from unirae.core.names import count_of, first_of, on_one_line, printable
@@ -21,7 +22,6 @@ EXPECTED_LAYOUT = (
 )
 _STRAY = 0.01
 """The part of the images that may lie outside of the class or split folders and be left out."""
-WITHOUT_LABELS = "labels=false (data.labels=false; prepare_data: --flat)"
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def say_classes(where: str, class_names: tuple[str, ...]) -> None:
         and widths - {1, 2}
         and len(widths) == 1
     ):
-        line += f" (if these are no classes but shards: {WITHOUT_LABELS})"
+        line += f" (if these are no classes but shards: {argument('source.labels', False)})"
     log_once(log, logging.INFO, line)
 
 
@@ -262,7 +262,7 @@ def _refuse_splits_below(paths: list[PurePosixPath], depth: int, where: str) -> 
         names = set[str]().union(*(below[folder] for folder in above)) - {""}
         raise DataError(
             f"{where}: {first_of(sorted(names))} lie below {first_of(above)}; splits must lie above the classes; "
-            f"{EXPECTED_LAYOUT}. If those are no splits: data.source.train_split={ROOT} (prepare_data: --train_split)"
+            f"{EXPECTED_LAYOUT}. If those are no splits: {argument('source.train_split', ROOT)}"
         )
 
 
@@ -295,7 +295,7 @@ def _check_strays(strays: list[PurePosixPath], total: int, where: str, folders: 
         raise DataError(
             f"{on_one_line(where)}: {len(strays)} images lie outside of {folders}, which hold {total - len(strays)} "
             f"({first} is the first outside). Move them into folders, or elsewhere; or take all without classes: "
-            f"{WITHOUT_LABELS}"
+            f"{argument('source.labels', False)}"
         )
     line = f"{on_one_line(where)}: left out {count_of(len(strays), 'image')} outside of {folders}: {first}"
     log_once(log, logging.WARNING, line + (" and so on" if len(strays) > 1 else ""))
@@ -318,7 +318,7 @@ def _renumbered(
         unknown = sorted(set(names) - set(classes))[:3] or "no class folders"
         raise DataError(
             f"{val} has {unknown}, unlike {train}; {EXPECTED_LAYOUT}. To hold a part of {train} out instead, name that "
-            f"folder as the data; to take pictures without classes: {WITHOUT_LABELS}"
+            f"folder as the data; to take pictures without classes: {argument('source.labels', False)}"
         )
     number = {label: classes.index(name) for label, name in enumerate(names)}
     return tuple(Entry(entry.path, number.get(entry.label, -1)) for entry in entries)

@@ -6,6 +6,7 @@ Random draws in training are keyed by a sample's number, so each of its copies g
 import hashlib
 from typing import Any
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
 from unirae.data.content import without_times
 from unirae.data.emoji import EmojiSource
@@ -22,9 +23,9 @@ class OneImageSource:
         check_split(split)
         of = EmojiSource(split="train") if of is None else of
         if not 0 <= index < len(of):
-            raise ConfigError(f"data.source.index={index}: {of.name} has pictures 0 to {len(of) - 1}")
+            raise ConfigError(f"{argument('source.index', index)}: {of.name} has pictures 0 to {len(of) - 1}")
         if count < 1:
-            raise ConfigError(f"data.source.count={count} must be at least 1")
+            raise ConfigError(f"{argument('source.count', count)} must be at least 1")
         self._sample, self._count, self._of = of[index], count, without_times(of.content())
         self.class_names = of.class_names
         self.fingerprint: dict[str, Any] = {

@@ -6,6 +6,7 @@ from itertools import count as count_from
 import torch
 from torch.utils.data import Sampler
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
 from unirae.data.sampler import SampleKey, derived_seed
 
@@ -38,13 +39,14 @@ class EndlessBatches(Sampler[list[SampleKey]]):
     ) -> None:
         if batch_size < 1 or batch_size % world_size:
             raise ConfigError(
-                f"data.global_batch_size={batch_size} must be a positive multiple of the number of processes, "
+                f"{argument('loader.batch_size', batch_size)} must be a positive multiple of the number of processes, "
                 f"{world_size}"
             )
         if batch_size > count:
+            most = max(count // world_size * world_size, world_size)
             raise ConfigError(
-                f"data.global_batch_size={batch_size} is larger than the training split ({count} images), so no batch "
-                f"is full. Use data.global_batch_size={max(count // world_size * world_size, world_size)} or less."
+                f"{argument('loader.batch_size', batch_size)} is larger than the training split ({count} images), so "
+                f"no batch is full. Use {argument('loader.batch_size', most)} or less."
             )
         self.batches_per_epoch = count // batch_size
         self._count, self._batch_size, self._seed = count, batch_size, seed

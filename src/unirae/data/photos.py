@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, DataError
 from unirae.data.decode import read_rgb
 from unirae.data.source import Sample, Split, check_split
@@ -111,4 +112,6 @@ def read_photo(name: str) -> Image.Image:
         path = resources.files(distribution).joinpath(*folders, file)
         if path.is_file():
             return read_rgb(path.read_bytes())
-    raise DataError(f"data=photos needs {package}/{file}: pip install scikit-image scikit-learn")
+    raise DataError(
+        f"{argument('PhotosSource')} needs {package}/{file}: pip install scikit-image scikit-learn"
+    )

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, DataError, UserError
 from unirae.core.file_lock import locked
 from unirae.core.io import read_json, write_json
@@ -133,7 +134,7 @@ def _list(files: ImageFiles, conversion: _Conversion) -> Listing:
     if not listing.train and layout.val_fraction < 1:
         raise DataError(
             f"{source}: all of its images ({len(listing.val)}) would be held out for validation and none be left "
-            f"to train on; give more images, or hold none out with --val_fraction 0"
+            f"to train on; give more images, or hold none out with {argument('prepare.val_fraction', 0)}"
         )
     return listing
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.log import get_logger
 from unirae.data.decode import BadImageError
@@ -36,7 +37,9 @@ class ReadableImages:
         on_bad_image: Literal["replace", "error"] = "replace",
     ):
         if on_bad_image not in ("replace", "error"):
-            raise ConfigError(f"data.on_bad_image={on_bad_image!r} is unknown; use 'replace' or 'error'")
+            raise ConfigError(
+                f"{argument('dataset.on_bad_image', repr(on_bad_image))} is unknown; use 'replace' or 'error'"
+            )
         if len(source) == 0:
             raise DataError(f"{source.name} has no images")
         self._source, self._on_bad_image = source, on_bad_image
@@ -69,7 +72,7 @@ class ReadableImages:
                 if self._on_bad_image == "error":
                     raise DataError(
                         f"{self._source.name}, image {candidate} is unreadable: {error}. Mend or remove it, "
-                        "or set data.on_bad_image=replace."
+                        f"or set {argument('dataset.on_bad_image', 'replace')}."
                     ) from error
                 self._note(candidate, error)
         raise DataError(

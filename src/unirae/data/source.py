@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from PIL import Image
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, DataError
 
 Split = Literal["train", "val"]
@@ -75,5 +76,7 @@ def check_split(split: str) -> None:
 def require_data_dir(data_dir: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
     """``data_dir``, or an error that says how to set it."""
     if data_dir is None or not str(data_dir).strip():
-        raise DataError("no data folder is given: set data.data_dir=/path/to/data or export DATA_DIR")
+        raise DataError(
+            f"no data folder is given: set {argument('source.data_dir', '/path/to/data')} or export DATA_DIR"
+        )
     return data_dir

@@ -6,6 +6,7 @@ Folders that look like splits but are not understood are asked about, and never 
 import re
 from collections.abc import Iterable, Mapping
 
+from unirae.core.arguments import argument
 from unirae.core.errors import DataError
 from unirae.core.names import first_of, on_one_line
 
@@ -21,10 +22,6 @@ _CLASSES_PER_SPLIT_NAME = 3
 """A name such as ``train`` among at least so many others is a class: CIFAR-100 and VOC have one."""
 ROOT = "."
 """As ``train_split``: the folder itself, so that none of its folders is a split."""
-HOW = (
-    "data.source.train_split=NAME and data.source.val_split=NAME (prepare_data: --train_split, --val_split); "
-    f"train_split={ROOT} says that all of them are classes"
-)
 
 
 class UnclearSplitsError(DataError):
@@ -59,7 +56,9 @@ def validation_split(names: Iterable[str]) -> str | None:
     words = {name: understood(name) for name in names}
     found = _preferred([name for name, word in words.items() if word in _VAL], words)
     if len(found) > 1:
-        raise DataError(f"which of {', '.join(found)} is the validation split: data.source.val_split=NAME")
+        raise DataError(
+            f"which of {', '.join(found)} is the validation split: {argument('source.val_split', 'NAME')}"
+        )
     return found[0] if found else None
 
 
@@ -114,7 +113,8 @@ def same_split(where: str, name: str) -> str:
     """The error where training images would also be validation's."""
     return (
         f"{where}: '{on_one_line(name)}' is both the training and the validation split, so that a score would be of "
-        "images that were trained on; choose another data.source.val_split, or leave it out to hold a part out"
+        f"images that were trained on; choose another {argument('source.val_split')}, or leave it out to hold "
+        "a part out"
     )
 
 
@@ -127,4 +127,8 @@ def _preferred(names: list[str], words: Mapping[str, str | None]) -> list[str]:
 def _question(where: str, folders: Mapping[str, int], plain: list[str]) -> str:
     splits = first_of(sorted(set(folders) - set(plain)), most=6)
     beside = f", beside {first_of(sorted(plain))}" if plain else ""
-    return f"{where}: folders that look like splits ({splits}{beside}) are not understood; say which is which by {HOW}"
+    return (
+        f"{where}: folders that look like splits ({splits}{beside}) are not understood; say which is which by "
+        f"{argument('source.train_split', 'NAME')} and {argument('source.val_split', 'NAME')}; "
+        f"{argument('source.train_split', ROOT)} says that all of them are classes"
+    )

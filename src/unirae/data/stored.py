@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
+from unirae.core.arguments import argument
 from unirae.core.errors import DataError
 from unirae.data.decode import BadImageError
 from unirae.data.readable import ReadableImages
@@ -39,7 +40,8 @@ class AsStored:
         if (image.height, image.width) != self.size:
             raise DataError(
                 f"it has {image.height}×{image.width} px (height, width), the first has {self.size[0]}×{self.size[1]}; "
-                "images of different sizes are scored only after a crop as ADM's: --size N, or --size HEIGHT WIDTH"
+                f"images of different sizes are scored only after a crop as ADM's: {argument('size', 'N')}, or "
+                f"{argument('size', 'HEIGHT WIDTH')}"
             )
         return to_tensor(image)
 

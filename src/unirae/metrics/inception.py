@@ -103,7 +103,6 @@ class InceptionExtractor(FeatureExtractor):
         weights: "hub" (torch's cache, filled from torch-fidelity's URL), a path to that file, or "random"
             (seeded; the extractor is then called ``random_inception`` and its scores say so).
         device: where the network runs; images must be there too.
-        option: the name of the user's option, for the message about a missing file.
     """
 
     widths = {POOLED: 2048, SPATIAL: _SPATIAL_CHANNELS * _SPATIAL_SIDE**2, LOGITS: 1008}  # noqa: RUF012
@@ -115,7 +114,6 @@ class InceptionExtractor(FeatureExtractor):
         seed: int = 0,
         device: torch.device | str = "cpu",
         chunk: int = NETWORK_CHUNK,
-        option: str = "callbacks.reconstruction_metrics.inception_weights",
     ) -> None:
         published = False
         if weights == "random":
@@ -124,7 +122,11 @@ class InceptionExtractor(FeatureExtractor):
             from unirae.core.weights import find_weights
 
             path = find_weights(
-                weights, url=URL, file_name=FILE_NAME, what="FID's Inception-v3", option=option
+                weights,
+                url=URL,
+                file_name=FILE_NAME,
+                what="FID's Inception-v3",
+                option="metrics.inception_weights",
             )
             source, state = str(weights), load_tensors(path)
             published = file_sha256(path).startswith(PUBLISHED_SHA256)

@@ -87,16 +87,14 @@ def _vgg16_features() -> tuple[nn.Sequential, frozenset[int]]:
     return nn.Sequential(*layers), frozenset(taps)
 
 
-def build_lpips(
-    weights: str | Path = "hub", *, seed: int = 0, option: str = "model.perceptual.weights"
-) -> Lpips:
+def build_lpips(weights: str | Path = "hub", *, seed: int = 0, option: str = "perceptual.weights") -> Lpips:
     """LPIPS with torchvision's VGG16 weights.
 
     Args:
         weights: ``"hub"`` (cache or download), a local file with torchvision's keys, or ``"random"``: a
             seeded random VGG16 under the learned heads, for smoke tests; its distances mean little.
         seed: of the random weights.
-        option: the configuration key that errors about a missing file name.
+        option: the argument that errors about a missing file name.
     """
     if str(weights) == "random":
         with torch.random.fork_rng(devices=[]):

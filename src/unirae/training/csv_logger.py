@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from unirae.core.arguments import argument
 from unirae.core.errors import UserError
 from unirae.core.io import write_atomically
 
@@ -84,7 +85,8 @@ class MetricsCsv(Logger):
                     csv.DictWriter(file, self.columns, restval="").writerow(row)
             except OSError as error:
                 raise UserError(
-                    f"cannot write {self.path}: {error.strerror}. Free some space; ckpt_path=last then continues"
+                    f"cannot write {self.path}: {error.strerror}. Free some space; "
+                    f"{argument('ckpt_path', 'last')} then continues"
                 ) from error
         self._written = row
 

@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
 from unirae.core.hardware import keep_freed_memory
 from unirae.core.stopping import leave_signals_to_parent
@@ -65,12 +66,14 @@ class TrainingData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if not isinstance(global_batch_size, int):
-            raise ConfigError(f"data.global_batch_size={global_batch_size} must be a whole number")
+            raise ConfigError(
+                f"{argument('loader.global_batch_size', global_batch_size)} must be a whole number"
+            )
         parts = world_size * micro_batches
         if global_batch_size % parts:
             raise ConfigError(
-                f"data.global_batch_size={global_batch_size} must be divisible by {world_size} device(s) × "
-                f"{micro_batches} micro-batch(es) = {parts}"
+                f"{argument('loader.global_batch_size', global_batch_size)} must be divisible by {world_size} "
+                f"device(s) × {micro_batches} micro-batch(es) = {parts}"
             )
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.global_batch_size, self.world_size, self.seed = global_batch_size, world_size, seed

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from unirae.core.arguments import argument
 from unirae.core.errors import NonFiniteError
 
 
@@ -45,6 +46,7 @@ class NonFiniteGuard:
             f"continue from {last_good_checkpoint}" if last_good_checkpoint else "no checkpoint was saved yet"
         )
         raise NonFiniteError(
-            f"step {step} was not finite ({terms}). The last good state: {where}. Lower model.optimizer.lr, "
-            "set model.clip_grad=1.0, or train with trainer.precision=32-true."
+            f"step {step} was not finite ({terms}). The last good state: {where}. Lower "
+            f"{argument('stage.optimizer.lr')}, set {argument('stage.clip_grad', 1.0)}, or train with "
+            f"{argument('training.precision', '32-true')}."
         )

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unirae.core.arguments import argument
 from unirae.core.images import quantise
 from unirae.losses.adaptive_weight import detached_leaf, image_gradient
 from unirae.models.checkpoints.contents import describe_rae
@@ -202,7 +203,8 @@ class Stage1(ManualModule):
             return []
         return [
             f"this run ends after {max_steps} steps, the GAN loss begins at step {self.adversary.gan_start_step}: "
-            "nothing adversarial is trained (model.disc_start_step or model.disc_start_epoch says when it begins)"
+            f"nothing adversarial is trained ({argument('stage.disc_start_step')} or "
+            f"{argument('stage.disc_start_epoch')} says when it begins)"
         ]
 
     def ema_rae(self) -> RAE:

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
 from unirae.core.names import printable
 
@@ -28,8 +29,8 @@ class TensorBoard(TensorBoardLogger):
     def __init__(self, run_folder: Path) -> None:
         if (shown := printable(str(run_folder))) != str(run_folder):
             raise ConfigError(
-                f"paths.output_dir={shown}: TensorBoard needs a path in UTF-8; choose another folder, or do "
-                "without it by logger.tensorboard=false"
+                f"{argument('run.output_dir', shown)}: TensorBoard needs a path in UTF-8; choose another folder, or "
+                f"do without it by {argument('loggers.tensorboard', False)}"
             )
         super().__init__(run_folder, name="tensorboard", version="", default_hp_metric=False)
 

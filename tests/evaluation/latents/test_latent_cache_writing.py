@@ -256,7 +256,10 @@ def test_other_files_and_a_small_disk_are_refused(tmp_path, rae, monkeypatch):
         make(tmp_path / "thesis.txt", rae)
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(free=1000))
-    with pytest.raises(DataError, match=r"needs 9\.22e-05 GB more.*latent_cache_dtype=float16"):
+    with pytest.raises(
+        DataError,
+        match=r"needs 9\.22e-05 GB more.*latent_cache, dtype=float16, or latent_cache=None",
+    ):
         make(tmp_path / "c", rae)
 
 

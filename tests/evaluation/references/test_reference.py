@@ -273,7 +273,7 @@ def test_a_reference_that_cannot_be_kept_is_used_all_the_same(tmp_path, caplog):
     assert "the reference is not kept" in warning
     assert "cannot write" in warning
     assert "UNIRAE_CACHE_DIR" in warning
-    assert "--cache false" in warning
+    assert "goes without one with cache=False" in warning
     assert run_in_processes(kept_nowhere, tmp_path) == [9, 9]
 
 

@@ -72,7 +72,7 @@ def test_noise_is_two_standard_errors_of_the_difference(compared):
 def test_unknown_noise_says_what_to_do(compared):
     (score,) = compared(a=value("fid", 10.0), b=value("fid", 11.0, None)).scores
     assert (score.outcome, score.noise) == ("noise unknown", None)
-    assert score.why == ["repeat both with --confidence bootstrap"]
+    assert score.why == ["repeat both with confidence=bootstrap"]
     (score,) = compared(a=value("kid", 10.0, None), b=value("kid", 11.0)).scores
     assert score.why == ["no standard error of it was recorded"]
 

@@ -95,7 +95,7 @@ def test_points_within_the_noise_of_the_best():
     assert "other points may" not in str(remarks(points[:3], "fid"))
     (remark,) = remarks(points[:3], "fid")
     assert remark.startswith("fid of 1 other point is within the noise of the best (cfg 2 in 0-1")
-    assert "may be so by chance; repeat the sweep with --confidence bootstrap" in remarks(points, "fid")[0]
+    assert "may be so by chance; repeat the sweep with confidence=bootstrap" in remarks(points, "fid")[0]
     assert "is not known at 1 of 4 points, so" in remarks(points, "fid")[0]
 
 

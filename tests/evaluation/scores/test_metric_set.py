@@ -28,8 +28,8 @@ def test_pair_scores_are_none_of_a_set():
 
 
 def test_a_missing_weight_file_names_the_users_option(tmp_path):
-    with pytest.raises(WeightsError, match="--inception_weights"):
-        build_set_metrics(["fid"], MetricSources(inception_weights=tmp_path / "none.pth", options="--"))
+    with pytest.raises(WeightsError, match="set inception_weights to"):
+        build_set_metrics(["fid"], MetricSources(inception_weights=tmp_path / "none.pth"))
 
 
 def test_the_settings_of_kid_say_that_its_subsets_may_be_smaller():

@@ -317,54 +317,54 @@ def test_equal_widths_need_no_projection():
 
 
 REFUSED = [
-    ("dit", {"patch_size": 0}, "model.dit.patch_size=0 must be at least 1"),
-    ("dit", {"patch_size": 4}, "model.dit.patch_size=4 does not divide latents of 4×6"),
-    ("dit", {"num_heads": 0}, "model.dit.num_heads=0 must be at least 1"),
-    ("dit", {"hidden_size": 0}, "model.dit.hidden_size=0 must be at least 1"),
+    ("dit", {"patch_size": 0}, "patch_size=0 must be at least 1"),
+    ("dit", {"patch_size": 4}, "patch_size=4 does not divide latents of 4×6"),
+    ("dit", {"num_heads": 0}, "num_heads=0 must be at least 1"),
+    ("dit", {"hidden_size": 0}, "hidden_size=0 must be at least 1"),
     (
         "dit",
         {"num_heads": 5},
-        "model.dit.num_heads=5 does not divide model.dit.hidden_size=24; 1, 2, 3, 6 would do",
+        "num_heads=5 does not divide hidden_size=24; 1, 2, 3, 6 would do",
     ),
     (
         "dit",
         {"num_heads": 4},
-        "model.dit.num_heads=4 makes heads of width 6 out of model.dit.hidden_size=24, but rotary positions need a "
-        "multiple of 4; 1, 2, 3, 6 would do, or model.dit.use_rope=false",
+        "num_heads=4 makes heads of width 6 out of hidden_size=24, but rotary positions need a "
+        "multiple of 4; 1, 2, 3, 6 would do, or use_rope=False",
     ),
-    ("dit", {"hidden_size": 22, "num_heads": 2}, "model.dit.hidden_size must be a multiple of 4"),
+    ("dit", {"hidden_size": 22, "num_heads": 2}, "hidden_size must be a multiple of 4"),
     (
         "dit",
         {"hidden_size": 22, "num_heads": 2, "use_rope": False},
-        "model.dit.hidden_size=22 must be divisible by 4",
+        "hidden_size=22 must be divisible by 4",
     ),
     (
         "dit",
         {"hidden_size": [16, 24]},
-        "model.dit.hidden_size=[16, 24] must be one number; only kind: dit_dh",
+        "hidden_size=[16, 24] must be one number; only kind: dit_dh",
     ),
-    ("dit", {"num_heads": [2, 3]}, "model.dit.num_heads=[2, 3] must be one number"),
-    ("dit", {"input_size": [4, 6, 2]}, "model.dit.input_size=[4, 6, 2] must be a side or (height, width)"),
+    ("dit", {"num_heads": [2, 3]}, "num_heads=[2, 3] must be one number"),
+    ("dit", {"input_size": [4, 6, 2]}, "input_size=[4, 6, 2] must be a side or (height, width)"),
     ("dit", {"num_classes": -1}, "num_classes=-1 must not be negative"),
-    ("dit_dh", {"num_heads": [2, 0]}, "model.dit.num_heads[1]=0 must be at least 1"),
-    ("dit_dh", {"num_heads": [3, 3]}, "model.dit.num_heads[0]=3 does not divide model.dit.hidden_size[0]=16"),
-    ("dit_dh", {"num_heads": [2, 4]}, "model.dit.num_heads[1]=4 makes heads of width 6"),
-    ("dit_dh", {"hidden_size": 24}, "model.dit.hidden_size=24 must be two numbers: [trunk, head]"),
-    ("dit_dh", {"depth": [1, 2, 3]}, "model.dit.depth=[1, 2, 3] must be two numbers"),
+    ("dit_dh", {"num_heads": [2, 0]}, "num_heads[1]=0 must be at least 1"),
+    ("dit_dh", {"num_heads": [3, 3]}, "num_heads[0]=3 does not divide hidden_size[0]=16"),
+    ("dit_dh", {"num_heads": [2, 4]}, "num_heads[1]=4 makes heads of width 6"),
+    ("dit_dh", {"hidden_size": 24}, "hidden_size=24 must be two numbers: [trunk, head]"),
+    ("dit_dh", {"depth": [1, 2, 3]}, "depth=[1, 2, 3] must be two numbers"),
     (
         "dit_dh",
         {"hidden_size": [18, 24], "use_rope": False},
-        "model.dit.hidden_size[0]=18 must be divisible by 4",
+        "hidden_size[0]=18 must be divisible by 4",
     ),
     (
         "dit",
         {"use_qk_norm": True, "ratio": 2},
-        "model.dit: unknown use_qk_norm, ratio; options of its blocks are",
+        "denoiser: unknown use_qk_norm, ratio; options of its blocks are",
     ),
     (
         "dit_dh",
         {"use_qk_norm": True},
-        "model.dit: unknown use_qk_norm; options of its blocks are mlp_ratio, use_qknorm",
+        "denoiser: unknown use_qk_norm; options of its blocks are mlp_ratio, use_qknorm",
     ),
 ]
 
@@ -388,9 +388,9 @@ def test_widths_without_added_positions_or_rotary_are_free():
 
 
 def test_missing_arguments_and_kinds_are_named():
-    with pytest.raises(ConfigError, match=r"model\.dit \(dit\): missing a required .*argument: 'depth'"):
+    with pytest.raises(ConfigError, match=r"denoiser \(dit\): missing a required .*argument: 'depth'"):
         build_denoiser("dit", **SHARED, hidden_size=24, num_heads=3)
-    with pytest.raises(ConfigError, match=r"model\.dit\.kind='unet' is unknown; choose one of dit, dit_dh"):
+    with pytest.raises(ConfigError, match=r"kind='unet' is unknown; choose one of dit, dit_dh"):
         build_denoiser("unet", **SHARED)
 
 

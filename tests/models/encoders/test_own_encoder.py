@@ -193,7 +193,7 @@ def test_what_is_no_encoder_is_refused(kind, cls, message):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"weights": "random"}, ConfigError, "model.encoder.architecture"),
+        ({"weights": "random"}, ConfigError, "architecture"),
         ({"weights": "random", "architecture": {"width": 16, "pach": 8}}, ConfigError, "PatchEncoder.*pach"),
         ({"weights": "hub"}, WeightsError, r"no mine/config\.json.*PatchEncoder has no hub"),
         ({"weights": "/not/there"}, WeightsError, "no encoder weights at /not/there"),

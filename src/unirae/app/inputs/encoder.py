@@ -96,9 +96,11 @@ def _of_checkpoint(path: Path, weights: str | None) -> EncoderSource:
 
 
 def _found_kind(source: str, option: str) -> str:
+    from unirae.core.arguments import called
     from unirae.models.encoders.discover import find_kind
 
-    return find_kind(source, option=option)
+    with called({"encoder.kind": option}):
+        return find_kind(source)
 
 
 def _of_weights(source: str, path: Path, kind: str, model_name: str | None) -> EncoderSource:

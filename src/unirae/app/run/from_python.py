@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unirae.app.run.own_parts import OwnParts, PerceptualLoss
+from unirae.app.shell.argument_names import NAMES
+from unirae.core.arguments import called
 from unirae.core.errors import InputError
 from unirae.models.encoders.base import Encoder
 
@@ -61,7 +63,7 @@ def train(
     from unirae.app.config.composition import compose_run
     from unirae.app.run.training import train_composed
 
-    with process_left_as_it_was():
+    with process_left_as_it_was(), called(NAMES):
         composition = compose_run(overrides)
         scores = train_composed(composition, own=OwnParts(encoder=encoder, perceptual=perceptual))
         return TrainedRun(folder=Path(composition.config["paths"]["output_dir"]), scores=scores)

@@ -6,12 +6,14 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from unirae.app.shell.argument_names import NAMES
 from unirae.core import stopping
+from unirae.core.arguments import called
 from unirae.core.errors import RunInterrupted, UserError
 from unirae.core.log import ON_BAR, get_logger
 from unirae.core.names import on_one_line
@@ -19,12 +21,13 @@ from unirae.core.names import on_one_line
 log = get_logger(__name__)
 
 
-def run(command: Callable[[], Any], *, kept: str = "") -> int:
+def run(command: Callable[[], Any], *, kept: str = "", names: Mapping[str, str] = NAMES) -> int:
     """Run a command; a mistake of the user becomes one line on stderr and a status other than 0.
 
     Args:
         command: what to do.
         kept: after an interrupt, what stays and how to go on.
+        names: what the command calls the arguments of layers below, see :mod:`unirae.core.arguments`.
 
     Returns:
         0, or 2 for a :class:`~unirae.core.errors.UserError`, a full disk and a path that the operating system does not
@@ -36,7 +39,7 @@ def run(command: Callable[[], Any], *, kept: str = "") -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     interrupted = f"interrupted; {kept}" if kept else "interrupted"
-    with stopping.listening(), _threads_leave_a_full_disk_to_us():
+    with called(names), stopping.listening(), _threads_leave_a_full_disk_to_us():
         try:
             command()
         except RunInterrupted as stop:

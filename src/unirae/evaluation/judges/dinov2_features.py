@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from unirae.core.arguments import argument
 from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import WeightsError
 from unirae.core.hub import hub_problem
@@ -44,11 +45,12 @@ class Dinov2Extractor(FeatureExtractor):
             reason = hub_problem(error, weights)
             raise WeightsError(
                 f"FD-DINOv2: cannot load {weights} ({reason}). Fetch it where there is a network (`hf download {MODEL} "
-                "--local-dir DIR`) and set --encoder_weights DIR"
+                f"--local-dir DIR`) and set {argument('encoder_weights', 'DIR')}"
             ) from None
         if network.config.model_type != "dinov2":
             raise WeightsError(
-                f"FD-DINOv2: {weights} is a {network.config.model_type}, not DINOv2; for other encoders give --encoder"
+                f"FD-DINOv2: {weights} is a {network.config.model_type}, not DINOv2; for other encoders give "
+                f"{argument('extractor')}"
             )
         self._network = network.eval().requires_grad_(False).to(device)
         self._mean, self._std = (

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from unirae.core.arguments import argument
 from unirae.core.distributed import barrier, on_main
 from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.io import write_json
@@ -128,7 +129,8 @@ def _as_then(key: dict[str, Any]) -> dict[str, Any]:
 def _compare_latents(
     folder: Path, plan: CachePlan, open_rae: Callable[[], RAE], dataset: ImageDataset, device: torch.device
 ) -> None:
-    remedy = "Choose another folder for data.latent_cache, or remove this one and it will be made again"
+    where = argument("latent_cache")
+    remedy = f"Choose another folder for {where}, or remove this one and it will be made again"
     if not plan.is_whole(folder, 0):
         raise ConfigError(
             f"the latent cache in {folder} was begun by an earlier version and holds no whole shard that could show "

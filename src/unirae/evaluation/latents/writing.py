@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unirae.core.arguments import argument
 from unirae.core.distributed import barrier, gather, is_main, rank, world_size
 from unirae.core.errors import ConfigError, DataError, NonFiniteError
 from unirae.core.exact import NETWORK_CHUNK
@@ -54,7 +55,9 @@ _SHARD_BYTES = 256 * 2**20
 def cache_key(rae: RAE, dataset: ImageDataset, *, dtype: CacheDtype) -> dict[str, Any]:
     """Everything that cached latents depend on; an RAE without its encoder knows it too."""
     if dtype not in ("float32", "float16"):
-        raise ConfigError(f"data.latent_cache_dtype={dtype!r} is unknown; choose float32 or float16")
+        raise ConfigError(
+            f"{argument('latent_cache.dtype', repr(dtype))} is unknown; choose float32 or float16"
+        )
     return {
         "format": _FORMAT,
         "encoder": rae.token_identity,
@@ -124,7 +127,7 @@ def ensure_latent_cache(
     if len(cache) != len(dataset):
         raise ConfigError(
             f"the latent cache in {folder} holds the latents of {len(cache)} images, and the data have {len(dataset)}. "
-            "Choose another folder for data.latent_cache, or remove this one and it will be made again"
+            f"Choose another folder for {argument('latent_cache')}, or remove this one and it will be made again"
         )
     log.info("latents: from the cache in %s", folder)
     return CachedLatents(cache=cache, transform=dataset.transform, seed=dataset.seed)
@@ -183,7 +186,9 @@ def _plan(folder: Path, key: dict[str, Any], dataset: ImageDataset, *, shard_ima
         return plan
     others = [file for file in folder.iterdir() if not file.name.startswith(".")] if folder.is_dir() else []
     if others or folder.is_file():
-        raise ConfigError(f"data.latent_cache={folder} holds other files; choose a new or an empty folder")
+        raise ConfigError(
+            f"{argument('latent_cache', folder)} holds other files; choose a new or an empty folder"
+        )
     plan = CachePlan(
         key=key,
         count=len(dataset),
@@ -215,7 +220,8 @@ def _check_space(folder: Path, plan: CachePlan, missing: list[int]) -> None:
     if needed > free:
         raise DataError(
             f"the latent cache in {folder} needs {needed / 1e9:.3g} GB more, and {free / 1e9:.3g} GB are free. Choose "
-            "another disk for data.latent_cache, data.latent_cache_dtype=float16, or data.latent_cache=null"
+            f"another disk for {argument('latent_cache')}, {argument('latent_cache.dtype', 'float16')}, or "
+            f"{argument('latent_cache', None)}"
         )
 
 
@@ -270,7 +276,8 @@ def _not_finite(latents: Tensor, shown: Tensor) -> str:
     images = f"images {int(shown.min())} to {int(shown.max())}"
     if latents.isfinite().all():
         largest = float(latents.abs().max())
-        return f"a latent of {images} is {largest:.3g}, too large for 16 bits: set data.latent_cache_dtype=float32"
+        remedy = argument("latent_cache.dtype", "float32")
+        return f"a latent of {images} is {largest:.3g}, too large for 16 bits: set {remedy}"
     return (
         f"a latent of {images} is NaN or infinite: the encoder's weights or the latent statistics are broken"
     )

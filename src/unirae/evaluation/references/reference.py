@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from unirae.core.arguments import argument
 from unirae.core.distributed import all_sum
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.exact import FEATURE_CHUNK
@@ -167,11 +168,12 @@ def check_purpose(reference: Reference, wanted: Purpose) -> None:
         raise ConfigError(
             f"{name} is a reference of {reference.purpose} scores: rFID compares reconstructions with the very images "
             "that were reconstructed, cropped alike, and such a file gives another number (about 1.9 instead of 0.57 "
-            "on ImageNet). Leave the reference out, or make one with src/make_reference.py --purpose reconstruction"
+            "on ImageNet). Leave the reference out, or make one with `python src/make_reference.py --purpose "
+            "reconstruction`"
         )
     raise ConfigError(
         f"{name} is a reference of {reference.purpose} scores; generated images are compared with the training "
-        "images or ADM's file. Make one with src/make_reference.py --purpose generation"
+        "images or ADM's file. Make one with `python src/make_reference.py --purpose generation`"
     )
 
 
@@ -190,14 +192,14 @@ def check_fits(reference: Reference, metrics: Sequence[SetMetric]) -> None:
         if found is None:
             raise ConfigError(
                 f"{name} holds statistics of {', '.join(reference.statistics) or 'nothing'}, but {labels} needs those "
-                f"of {metric.key}: a reference of another extractor. Make one with src/make_reference.py --metrics "
-                f"{','.join(metric.labels)}"
+                f"of {metric.key}: a reference of another extractor. Make one with `python src/make_reference.py "
+                f"--metrics {','.join(metric.labels)}`"
             )
         if metric.reference.features and found.features is None:
             raise ConfigError(
                 f"{labels} compares the features of each image, and {name} holds only their mean and covariance. Give "
-                "the reference's images, or make a reference with src/make_reference.py --metrics "
-                f"{','.join(metric.labels)}"
+                "the reference's images, or make a reference with `python src/make_reference.py --metrics "
+                f"{','.join(metric.labels)}`"
             )
         width = len(found.need_moments().mean) if found.features is None else found.features.shape[1]
         _check_extractor(name, metric, width, reference.extractors.get(metric.extractor.name))
@@ -215,8 +217,8 @@ def of_same_size(chunks: Iterable[Chunk], reference: Reference) -> Iterator[Chun
         if wanted is not None and wanted != [height, width]:
             raise ConfigError(
                 f"the images are {height}×{width} px, the reference was made of {wanted[0]}×{wanted[1]} px; scores of "
-                "different sizes cannot be compared. Crop both alike (--size), or make a reference of this size with "
-                "src/make_reference.py --size"
+                f"different sizes cannot be compared. Crop both alike ({argument('size')}), or make a reference of "
+                "this size with `python src/make_reference.py --size`"
             )
         yield positions, images
 

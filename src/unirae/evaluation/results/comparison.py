@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from unirae.core.arguments import argument
 from unirae.core.records import Difference, differences
 from unirae.data.content import without_paths
 from unirae.evaluation.results.comparability import (
@@ -160,8 +161,8 @@ def _verdict(kind: Family, values: tuple[float, float], noise: float | None) -> 
     if _equal(*values):
         return "equal", []
     if noise is None:
-        missing = "no standard error of it was recorded"
-        return "noise unknown", ["repeat both with --confidence bootstrap" if kind.frechet else missing]
+        remedy = f"repeat both with {argument('confidence', 'bootstrap')}"
+        return "noise unknown", [remedy if kind.frechet else "no standard error of it was recorded"]
     if abs(values[1] - values[0]) <= noise:
         return "within noise", []
     return ("A better" if (values[0] < values[1]) == (kind.better == "lower") else "B better"), []

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+from unirae.core.arguments import argument
 from unirae.evaluation.results.comparison import noise_of_difference
 from unirae.evaluation.results.result_file import Result
 from unirae.evaluation.results.score_families import family
@@ -124,7 +125,8 @@ def _of_noise(scored: Sequence[Scored], name: str) -> list[str]:
     errors = [s.result.standard_error(name) for s in scored]
     if unknown := errors.count(None):
         where = "" if unknown == len(errors) else f" at {unknown} of {len(errors)} points"
-        hint = "; repeat the sweep with --confidence bootstrap" if family(name).frechet else ""
+        remedy = argument("confidence", "bootstrap")
+        hint = f"; repeat the sweep with {remedy}" if family(name).frechet else ""
         return [f"the noise of {name} is not known{where}, so the best may be so by chance{hint}"]
     close = within_noise(scored, name)
     if not close:

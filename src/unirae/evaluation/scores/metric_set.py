@@ -40,7 +40,6 @@ class MetricSources:
         encoder: the extractor behind ``fd``, see :func:`encoder_extractor`.
         confidence: for Fréchet distances.
         is_order: of the images in the Inception Score's parts.
-        options: what precedes ``inception_weights`` where the user sets it; for error messages.
     """
 
     device: torch.device | str = "cpu"
@@ -49,7 +48,6 @@ class MetricSources:
     encoder: FeatureExtractor | None = None
     confidence: Confidence | None = None
     is_order: Order = "shuffled"
-    options: str = "--"
 
 
 _USUAL = MetricSources()
@@ -69,17 +67,13 @@ def build_set_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> 
     if ENCODER_METRIC in names and sources.encoder is None:
         raise ConfigError(
             "the metric fd compares features of an encoder, and none is at hand (when training on cached latents it is "
-            "not loaded: use fid alone, or score the checkpoint afterwards with src/eval_fid.py)"
+            "not loaded: use fid alone, or score the checkpoint afterwards with `python src/eval_fid.py`)"
         )
     metrics: list[SetMetric] = []
     if any(name in INCEPTION_METRICS for name in names):
         from unirae.metrics.inception import InceptionExtractor
 
-        inception = InceptionExtractor(
-            weights=sources.inception_weights,
-            device=sources.device,
-            option=f"{sources.options}inception_weights",
-        )
+        inception = InceptionExtractor(weights=sources.inception_weights, device=sources.device)
         metrics += inception_metrics(
             names, inception, confidence=sources.confidence, is_order=sources.is_order
         )
@@ -123,7 +117,7 @@ def pair_metric(name: str, sources: MetricSources = _USUAL) -> PairMetric:
 
     # Random weights only when asked for, and then in the score's name.
     weights = sources.lpips_weights
-    network = build_lpips(weights=weights, option=f"{sources.options}lpips_weights").to(sources.device).eval()
+    network = build_lpips(weights=weights, option="metrics.lpips_weights").to(sources.device).eval()
     return mean_distance(
         "lpips_random" if weights == "random" else "lpips",
         network,

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
 from unirae.core.exact import FEATURE_CHUNK
 from unirae.data.stored import StoredImages
@@ -180,5 +181,5 @@ def _check_sizes(original: Chunk, image: Chunk) -> None:
     if ours != theirs:
         raise ConfigError(
             f"images of {ours[0]}×{ours[1]} px cannot be compared one by one with originals of {theirs[0]}×{theirs[1]} "
-            "px; crop both alike with --size"
+            f"px; crop both alike with {argument('size')}"
         )

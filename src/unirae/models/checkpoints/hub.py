@@ -16,7 +16,7 @@ def push_to_hub(folder: str | Path, repo: str, *, private: bool = False, token: 
     from huggingface_hub import HfApi
 
     if not is_model_folder(folder):
-        raise WeightsError(f"{folder} is no model folder of unirae; make one with python src/export.py")
+        raise WeightsError(f"{folder} is no model folder of unirae; make one with `python src/export.py`")
     api = HfApi(token=token)
     with hub_asked_once() as silent:
         try:

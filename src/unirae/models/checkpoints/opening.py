@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unirae.core.arguments import argument
 from unirae.core.errors import WeightsError
 from unirae.models.checkpoints.model_folder import part
 from unirae.models.checkpoints.pairing import autoencoder_differences
@@ -134,12 +135,12 @@ def rae_of_dit(
             )
         except WeightsError as error:
             raise WeightsError(
-                f"the autoencoder of {file}: {error}. Say where it is with --rae PATH"
+                f"the autoencoder of {file}: {error}. Say where it is with {argument('rae', 'PATH')}"
             ) from None
     if different := autoencoder_differences(checkpoint.about, found):
         raise WeightsError(
             f"the autoencoder at {where} is not the one that {file} was trained on: {'; '.join(different)}. "
-            "Give that one with --rae PATH"
+            f"Give that one with {argument('rae', 'PATH')}"
         )
     with checkpoint.named():
         kept = part(checkpoint.weights("ema"), "latent_stats")

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, InputError
 from unirae.flow.prediction import Prediction
 from unirae.flow.times import time_shift as derived_time_shift
@@ -55,10 +56,10 @@ class Denoiser(nn.Module, ABC):
         super().__init__()
         channels, *sides = latent_shape
         if patch_size < 1:
-            raise ConfigError(f"model.dit.patch_size={patch_size} must be at least 1")
+            raise ConfigError(f"{argument('denoiser.patch_size', patch_size)} must be at least 1")
         if any(side % patch_size for side in sides):
             raise ConfigError(
-                f"model.dit.patch_size={patch_size} does not divide latents of {sides[0]}×{sides[1]}"
+                f"{argument('denoiser.patch_size', patch_size)} does not divide latents of {sides[0]}×{sides[1]}"
             )
         if num_classes < 0:
             raise ConfigError(f"num_classes={num_classes} must not be negative; 0 means without labels")
@@ -178,7 +179,7 @@ def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
     if isinstance(size, int):
         return size, size
     if len(size) != 2:
-        raise ConfigError(f"model.dit.input_size={list(size)} must be a side or (height, width)")
+        raise ConfigError(f"{argument('denoiser.input_size', list(size))} must be a side or (height, width)")
     return int(size[0]), int(size[1])
 
 
@@ -189,10 +190,10 @@ def check_heads(width: int, num_heads: int, *, use_rope: bool, part: int | None 
         part: 0 for the trunk, 1 for the head of a DiT^DH.
 
     Raises:
-        ConfigError: names the keys, and what would do.
+        ConfigError: names the arguments, and what would do.
     """
     index = "" if part is None else f"[{part}]"
-    heads_key, width_key = f"model.dit.num_heads{index}", f"model.dit.hidden_size{index}"
+    heads_key, width_key = (argument(f"denoiser.{name}{index}") for name in ("num_heads", "hidden_size"))
     if num_heads < 1 or width < 1:
         key, value = (heads_key, num_heads) if num_heads < 1 else (width_key, width)
         raise ConfigError(f"{key}={value} must be at least 1")
@@ -204,7 +205,7 @@ def check_heads(width: int, num_heads: int, *, use_rope: bool, part: int | None 
     if use_rope and (width // num_heads) % 4:
         raise ConfigError(
             f"{heads_key}={num_heads} makes heads of width {width // num_heads} out of {width_key}={width}, but rotary "
-            f"positions need a multiple of 4; {would_do}, or model.dit.use_rope=false"
+            f"positions need a multiple of 4; {would_do}, or {argument('denoiser.use_rope', False)}"
         )
 
 
@@ -212,10 +213,10 @@ def check_added_positions(width: int, *, part: int | None = None) -> None:
     """Refuse a width that sin-cos positions cannot fill.
 
     Raises:
-        ConfigError: names the key.
+        ConfigError: names the argument.
     """
     if width % 4:
-        key = "model.dit.hidden_size" + ("" if part is None else f"[{part}]")
+        key = argument("denoiser.hidden_size" + ("" if part is None else f"[{part}]"))
         raise ConfigError(f"{key}={width} must be divisible by 4 for 2-d sin-cos positions")
 
 
@@ -229,7 +230,7 @@ def block_options(given: dict[str, Any]) -> BlockOptions:
     unknown = [name for name in given if name not in known]
     if unknown:
         raise ConfigError(
-            f"model.dit: unknown {', '.join(unknown)}; options of its blocks are {', '.join(known)}"
+            f"{argument('denoiser')}: unknown {', '.join(unknown)}; options of its blocks are {', '.join(known)}"
         )
     return BlockOptions(**given)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
 from unirae.core.strict import load_strictly
 from unirae.flow.prediction import Prediction
@@ -24,11 +25,13 @@ def build_denoiser(kind: str, **arguments: Any) -> Denoiser:
         ConfigError: an unknown kind or argument, or a missing one.
     """
     if kind not in KINDS:
-        raise ConfigError(f"model.dit.kind={kind!r} is unknown; choose one of {', '.join(KINDS)}")
+        raise ConfigError(
+            f"{argument('denoiser.kind', repr(kind))} is unknown; choose one of {', '.join(KINDS)}"
+        )
     try:
         signature(KINDS[kind]).bind(**arguments)
     except TypeError as error:
-        raise ConfigError(f"model.dit ({kind}): {error}") from None
+        raise ConfigError(f"{argument('denoiser')} ({kind}): {error}") from None
     return KINDS[kind](**arguments)
 
 

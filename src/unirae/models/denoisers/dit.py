@@ -9,6 +9,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
 from unirae.flow.prediction import Prediction
@@ -70,7 +71,7 @@ class DiT(Denoiser):
         for name, size in (("hidden_size", hidden_size), ("depth", depth), ("num_heads", num_heads)):
             if not isinstance(size, int):
                 raise ConfigError(
-                    f"model.dit.{name}={size} must be one number; only kind: dit_dh has trunk and head"
+                    f"{argument(f'denoiser.{name}', size)} must be one number; only kind: dit_dh has trunk and head"
                 )
         check_heads(hidden_size, num_heads, use_rope=use_rope)
         check_added_positions(hidden_size)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
 from unirae.flow.prediction import Prediction
@@ -181,5 +182,5 @@ class DiTDH(Denoiser):
 
 def _trunk_and_head(name: str, value: Sequence[int]) -> list[int]:
     if isinstance(value, int) or len(value) != 2:
-        raise ConfigError(f"model.dit.{name}={value} must be two numbers: [trunk, head]")
+        raise ConfigError(f"{argument(f'denoiser.{name}', value)} must be two numbers: [trunk, head]")
     return [int(number) for number in value]

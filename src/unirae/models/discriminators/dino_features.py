@@ -94,7 +94,7 @@ class DinoFeatures(nn.Module):
             url=DINO_URL,
             file_name=DINO_URL.rsplit("/", 1)[-1],
             what="DINO ViT-S/8 of the discriminator",
-            option="model.discriminator.weights",
+            option="discriminator.weights",
         )
         state = load_tensors(path)
         ours = {_our_name(key): value for key, value in state.items() if not key.startswith("norm.")}

@@ -9,6 +9,7 @@ import itertools
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
 from unirae.models.discriminators.base import Discriminator
 from unirae.nn.spectral_norm import SpectralNormConv2d, advance_spectral_norm
@@ -40,7 +41,8 @@ class PatchGan(Discriminator):
         if min(images.shape[-2:]) < self.min_size_px:
             raise ConfigError(
                 f"PatchGan with {self.min_size_px.bit_length() - 1} layers needs images of at least "
-                f"{self.min_size_px} px, got {tuple(images.shape[-2:])}; lower model.discriminator.num_layers"
+                f"{self.min_size_px} px, got {tuple(images.shape[-2:])}; lower "
+                f"{argument('discriminator.num_layers')}"
             )
         return self.layers(images).flatten(1)
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unirae.core.arguments import argument
 from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import load_safetensors, module_sha256, read_json
@@ -246,7 +247,7 @@ class Encoder(nn.Module, ABC):
         """
         raise ConfigError(
             f"the encoder {self._identity.name} ({self._identity.kind}) does not give its blocks' tokens "
-            "(block_tokens), so no loss can look through them: choose model/perceptual=lpips or none"
+            f"(block_tokens), so no loss can look through them: choose {argument('perceptual', 'lpips')} or none"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, InputError, WeightsError
 from unirae.core.log import get_logger
 from unirae.core.records import differences, shortened
@@ -70,7 +71,7 @@ def build_encoder(
     if weights == "random":
         if not architecture:
             raise ConfigError(
-                f"model.encoder.weights=random needs model.encoder.architecture for kind={kind}"
+                f"{argument('encoder.weights', 'random')} needs {argument('encoder.architecture')} for kind={kind}"
             )
         backbone = Backbone(_seeded_skeleton(cls, architecture, seed), cls.default_mean, cls.default_std)
         source = name
@@ -229,17 +230,17 @@ def _pretrained(
 
 def _usual_remedy(name: str, cls: type[Any] = HFEncoder) -> str:
     if not issubclass(cls, HFEncoder | TimmEncoder):
-        return f"Set model.encoder.weights to its folder, or to random ({cls.__name__} has no hub)"
+        return f"Set {argument('encoder.weights')} to its folder, or to random ({cls.__name__} has no hub)"
     model = (None if Path(name).exists() else cls.hub_repository(name)) or name
     return (
         f"Fetch it where there is a network (`hf download {model} --local-dir DIR`) and set "
-        f"model.encoder.weights=DIR; or fetch all that a run needs (`{command()}`) and set weights_dir=DIR, for other "
-        "commands UNIRAE_WEIGHTS_DIR=DIR; or set model.encoder.weights=random"
+        f"{argument('encoder.weights', 'DIR')}; or fetch all that a run needs (`{command()}`) and set weights_dir=DIR, "
+        f"for other commands UNIRAE_WEIGHTS_DIR=DIR; or set {argument('encoder.weights', 'random')}"
     )
 
 
 def _rgb(what: str, values: Sequence[float]) -> tuple[float, float, float]:
     if len(values) != 3:
-        raise ConfigError(f"model.encoder.{what} needs three numbers (R, G, B), got {list(values)}")
+        raise ConfigError(f"{argument(f'encoder.{what}')} needs three numbers (R, G, B), got {list(values)}")
     red, green, blue = (float(value) for value in values)
     return red, green, blue

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from unirae.core.arguments import argument
 from unirae.core.errors import WeightsError
 from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.weights import carried_folder
@@ -16,16 +17,13 @@ _KINDS = {
 }
 
 
-def find_kind(source: str, *, option: str = "--kind") -> str:
+def find_kind(source: str) -> str:
     """The adapter for a folder or hub name in transformers' format; what has none of its own is ``generic_hf``.
-
-    Args:
-        option: says the kind where it cannot be found, for the message.
 
     Raises:
         WeightsError: there is no ``config.json``, or it names no model.
     """
-    file = config_file(source, option)
+    file = config_file(source)
     try:
         model_type = json.loads(file.read_text())["model_type"]
     except (ValueError, KeyError, TypeError):
@@ -33,11 +31,8 @@ def find_kind(source: str, *, option: str = "--kind") -> str:
     return _KINDS.get(model_type, "generic_hf")
 
 
-def config_file(source: str, option: str = "--kind") -> Path:
+def config_file(source: str) -> Path:
     """``config.json`` of a folder, or of a hub's model.
-
-    Args:
-        option: how the command says that a file is timm's, for the message.
 
     Raises:
         WeightsError: there is none.
@@ -50,7 +45,7 @@ def config_file(source: str, option: str = "--kind") -> Path:
             return path / "config.json"
         raise WeightsError(
             f"{source} is neither a checkpoint of unirae nor a folder with config.json and weights; for weights of "
-            f"timm say so with {option} timm"
+            f"timm say so with {argument('encoder.kind', 'timm')}"
         )
     if (carried := carried_folder(source)) is not None:
         return carried / "config.json"

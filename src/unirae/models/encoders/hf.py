@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.log import get_logger
@@ -67,12 +68,12 @@ class HFEncoder(Encoder):
         values = dict(architecture)
         model_type = values.pop("model_type", cls.default_model_type)
         if model_type is None:
-            raise ConfigError("model.encoder.architecture needs model_type, such as vit or dinov2")
+            raise ConfigError(f"{argument('encoder.architecture')} needs model_type, such as vit or dinov2")
         try:
             defaults = AutoConfig.for_model(model_type)
         except ValueError:
             raise ConfigError(f"transformers knows no model_type={model_type!r}") from None
-        refuse_unknown(values, defaults, node="model.encoder.architecture")
+        refuse_unknown(values, defaults, node=argument("encoder.architecture"))
         return cls.prepare_config(type(defaults)(**values))
 
     @classmethod

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.io import load_safetensors, load_tensors, read_json
@@ -45,7 +46,9 @@ class TimmEncoder(Encoder):
 
         options = dict(architecture)
         if "model_name" not in options:
-            raise ConfigError("model.encoder.architecture needs model_name, such as vit_base_patch16_224")
+            raise ConfigError(
+                f"{argument('encoder.architecture')} needs model_name, such as vit_base_patch16_224"
+            )
         try:
             backbone: Any = timm.create_model(
                 **options, pretrained=pretrained, num_classes=0, dynamic_img_size=True, cache_dir=None

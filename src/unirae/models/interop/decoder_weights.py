@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unirae.core.arguments import argument
 from unirae.core.errors import WeightsError
 from unirae.core.io import map_tensors
 from unirae.core.log import get_logger
@@ -40,7 +41,8 @@ def initialise_decoder(decoder: ViTDecoder, path: str | Path) -> None:
         sizes = decoder.architecture
         raise WeightsError(
             f"{error}. The model has a decoder of width {sizes['width']}, depth {sizes['depth']}, for tokens of "
-            f"{sizes['token_dim']}; give the sizes that the file was trained with (model/decoder=…) and its encoder"
+            f"{sizes['token_dim']}; give the sizes that the file was trained with ({argument('decoder', '…')}) and its "
+            "encoder"
         ) from None
     log.info("the decoder starts from %s", path)
 

@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
+from unirae.core.arguments import argument
 from unirae.core.log import get_logger
 from unirae.training.manual import ManualModule
 
@@ -48,7 +49,9 @@ class CompiledBlocks(pl.Callback):
 
         self._use(False)
         if isinstance(exception, TorchDynamoException):
-            log.error("a block could not be compiled: trainer.compile=false runs it as it is")
+            log.error(
+                "a block could not be compiled: %s runs it as it is", argument("training.compile", False)
+            )
 
     def _use(self, wanted: bool) -> None:
         for block, compiled in self._compiled:

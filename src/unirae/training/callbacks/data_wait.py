@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from unirae.core.arguments import argument
 from unirae.core.distributed import is_main
 from unirae.core.log import get_logger
 from unirae.training.data_wait import WaitClock
@@ -48,9 +49,10 @@ class DataWait(pl.Callback):
         if (share := (waits - waited) / max(now - then, 1e-9)) > _SHARE:
             self._said = True
             log.warning(
-                "waiting for data took %.0f %% of the time of the last %d steps. data.num_workers is %d: more workers "
+                "waiting for data took %.0f %% of the time of the last %d steps. %s is %d: more workers "
                 "help where cores are idle; docs/data.md says what else does",
                 100 * share,
                 step - since,
+                argument("loader.num_workers"),
                 data.num_workers,
             )

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from unirae.core.arguments import argument
 from unirae.core.cache import cache_dir
 from unirae.evaluation.passes.reading import Progress
 from unirae.evaluation.references.reference import Reference, reference_from_data
@@ -48,7 +49,7 @@ class GenerationMetrics:
 
     def prepare(self, trainer: pl.Trainer, module: Stage2) -> str:
         """Load the networks of the metrics."""
-        key = "callbacks.generation_metrics.num_samples"
+        key = argument("generation_metrics.num_samples")
         self.num_samples = count_within_split(trainer, self.num_samples, key=key)
         self._metrics = self.build_metrics(module)
         return f"{self.num_samples} samples"

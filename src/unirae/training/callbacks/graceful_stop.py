@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from unirae.core.arguments import argument
 from unirae.core.errors import RunInterrupted
 from unirae.core.stopping import before_first_step
 from unirae.training.callbacks.after_step import AfterStep, stop_requested
@@ -47,8 +48,9 @@ class GracefulStop(pl.Callback):
             if isinstance(callback, ModelCheckpoint):
                 path = callback.save_last(trainer, module)
                 raise RunInterrupted(
-                    f"interrupted after step {trainer.global_step}; everything is saved in {path}. To continue, repeat "
-                    f"the command with ckpt_path=last paths.output_dir={path.parent.parent}"
+                    f"interrupted after step {trainer.global_step}; everything is saved in {path}. To continue, "
+                    f"repeat the command with {argument('ckpt_path', 'last')} "
+                    f"{argument('run.output_dir', path.parent.parent)}"
                 )
         raise RunInterrupted(f"interrupted after step {trainer.global_step}; this run saves no checkpoints")
 

@@ -72,7 +72,7 @@ class HealthCheck(pl.Callback):
 
 def _of_data(obstacle: str) -> bool:
     """Whether a setting that differs says where images come from: this run's, or its autoencoder's."""
-    return "data.source." in obstacle.partition("=")[0]
+    return ".source." in obstacle.partition("=")[0]
 
 
 def summary(items: Sequence[str], limit: int = 3) -> str:

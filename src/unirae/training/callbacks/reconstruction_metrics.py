@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from unirae.core.arguments import argument
 from unirae.evaluation.passes.reading import Progress, describe_data
 from unirae.evaluation.scores.reconstruction import ReconstructionMetrics as Metrics
 from unirae.evaluation.scores.reconstruction import evaluate_reconstruction
@@ -28,7 +29,7 @@ class ReconstructionMetrics:
 
     def prepare(self, trainer: pl.Trainer, module: Stage1) -> str:
         """Load the networks of the metrics."""
-        key = "callbacks.reconstruction_metrics.num_samples"
+        key = argument("reconstruction_metrics.num_samples")
         self.num_samples = count_within_split(trainer, self.num_samples, key=key)
         self._metrics = self.build_metrics(module)
         return f"{self.num_samples} reconstructions"

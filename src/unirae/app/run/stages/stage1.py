@@ -86,9 +86,9 @@ def _metrics(settings: Config, module: Stage1) -> reconstruction.ReconstructionM
         inception_weights=settings["inception_weights"],
         lpips_weights=settings["lpips_weights"],
         encoder=encoder_extractor(module.rae.encoder, module.rae.encoder_input_size),
-        options="callbacks.reconstruction_metrics.",
     )
-    return build_reconstruction_metrics(settings["metrics"], sources)
+    with called({"metrics.": "callbacks.reconstruction_metrics."}):
+        return build_reconstruction_metrics(settings["metrics"], sources)
 
 
 def build_stage1(

@@ -13,6 +13,7 @@ from unirae.app.run.latents import cached_latents, statistics_of_data, statistic
 from unirae.app.run.rae_source import RaeSource, find_rae
 from unirae.app.run.score_names import recorded_names
 from unirae.app.run.stages.base import Stage, scoring
+from unirae.core.arguments import called
 from unirae.core.errors import ConfigError
 from unirae.data.dataset import ImageDataset
 from unirae.evaluation.latents.writing import check_cached_images
@@ -102,9 +103,9 @@ def _metrics(settings: Config, module: Stage2) -> list[SetMetric]:
         device=module.device,
         inception_weights=settings["inception_weights"],
         encoder=None if absent else encoder_extractor(rae.encoder, rae.encoder_input_size),
-        options="callbacks.generation_metrics.",
     )
-    return build_set_metrics(settings["metrics"], sources)
+    with called({"metrics.": "callbacks.generation_metrics."}):
+        return build_set_metrics(settings["metrics"], sources)
 
 
 def build_stage2(

@@ -38,7 +38,9 @@ def read_index(folder: Path, *, num_classes: int) -> PipelineIndex:
     content = read_json(file)
     found = content.get("_class_name") if isinstance(content, dict) else None
     if found not in (PIPELINE, ["pipeline", PIPELINE]):
-        raise WeightsError(f"{file} is of {found}; only a {PIPELINE}, as --to diffusers writes it, is ours")
+        raise WeightsError(
+            f"{file} is of {found}; only a {PIPELINE}, as the conversion to diffusers writes it, is ours"
+        )
     names, defaults = content.get("id2label"), content.get("defaults")
     if names is not None and (
         not isinstance(names, dict) or names.keys() != {str(number) for number in range(num_classes)}

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from unirae.core.arguments import argument
 from unirae.core.errors import WeightsError
 from unirae.core.io import load_safetensors, load_tensors
 from unirae.core.log import get_logger
@@ -37,7 +38,7 @@ def read_weights(file: Path, *, which: Which = "ema") -> dict[str, Tensor]:
         if which not in states:
             raise WeightsError(
                 f"{file} is a training checkpoint without {which!r}; of weights it has {states[0]!r}. Choose with "
-                "--weights ema|model"
+                f"{argument('weights', 'ema|model')}"
             )
         content = content[which]
     for key, value in content.items():
@@ -127,7 +128,8 @@ def check_encoder(encoder: Encoder, state: dict[str, Tensor], file: Path, source
         example = f", such as {other[0]}" if other else ""
         raise WeightsError(
             f"the encoder inside {file} is not the one at {source}: {len(other)} of its {len(theirs)} tensors are "
-            f"other ones{example} (there are {count} there). Give the right one with --encoder_weights DIR"
+            f"other ones{example} (there are {count} there). Give the right one with "
+            f"{argument('encoder_weights', 'DIR')}"
         )
 
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
 from unirae.core.log import get_logger
 from unirae.flow.times import SHIFT_BASE
@@ -53,7 +54,7 @@ def read_sampling(document: Node, dit: OfficialDit) -> OfficialSampling:
         raise ConfigError(
             f"guidance.scale={scale:g}: the official LightningDiT cannot be guided (its forward_with_cfg and "
             "forward_with_autoguidance fail on the interval that its sampler passes). Set guidance.scale: 1.0 to "
-            "convert, and sample with --cfg_scale"
+            f"convert, and sample with {argument('sampling.cfg_scale')}"
         )
     low, high = _bound(guidance, "min"), _bound(guidance, "max")
     if not 0 <= low < high <= 1:
@@ -119,7 +120,8 @@ def _solver(sampler: Node) -> dict[str, Any]:
     known(sampler, ("mode", "params"), "sampler")
     if (mode := sampler.get("mode", "ODE")) != "ODE":
         raise ConfigError(
-            f"sampler.mode={mode}: only ODE is converted; leave sampler out, and use --solver sde"
+            f"sampler.mode={mode}: only ODE is converted; leave sampler out, and use "
+            f"{argument('sampling.solver', 'sde')}"
         )
     params = section(sampler, "params", "sampler")
     known(params, ("sampling_method", "num_steps", "atol", "rtol", "reverse"), "sampler.params")

@@ -1,0 +1,50 @@
+"""What users of commands and runs call the arguments that messages of the layers below speak of."""
+
+NAMES = {
+    # keys of the configuration
+    "dataset.": "data.",
+    "loader.": "data.",
+    "loader.batch_size": "data.global_batch_size",
+    "source.": "data.source.",
+    "source.data_dir": "data.data_dir",
+    "source.labels": "data.labels",
+    "FolderSource": "data=image_folder",
+    "PhotosSource": "data=photos",
+    "transform": "data.stage2_transform._target_",
+    "latent_cache": "data.latent_cache",
+    "latent_cache.trust": "data.latent_cache_trust",
+    "latent_cache.dtype": "data.latent_cache_dtype",
+    "stage.": "model.",
+    "decoder": "model/decoder",
+    "denoiser": "model.dit",
+    "denoiser.": "model.dit.",
+    "discriminator.": "model.discriminator.",
+    "encoder.": "model.encoder.",
+    "perceptual": "model/perceptual",
+    "perceptual.": "model.perceptual.",
+    "generation_metrics.": "callbacks.generation_metrics.",
+    "reconstruction_metrics.": "callbacks.reconstruction_metrics.",
+    "training.": "trainer.",
+    "loggers.": "logger.",
+    "run.": "paths.",
+    # options of commands
+    "cache": "--cache",
+    "checkpoint": "--checkpoint",
+    "confidence": "--confidence",
+    "encoder.kind": "--kind",
+    "encoder_weights": "--encoder_weights",
+    "extractor": "--encoder",
+    "metrics.": "--",
+    "rae": "--rae",
+    "sampling.": "--",
+    "size": "--size",
+    "weights": "--weights",
+}
+
+PREPARING = NAMES | {
+    "prepare.": "--",
+    "source.labels=false": "--flat",
+    "source.train_split": "--train_split",
+    "source.val_split": "--val_split",
+}
+"""Those of ``prepare_data.py``, whose data have no configuration yet."""
