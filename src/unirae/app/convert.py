@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -60,6 +60,7 @@ def run(options: Options) -> Path:
     Raises:
         ConfigError: options that do not belong together.
     """
+    from unirae.app.shell.devices import choose_data
     from unirae.core.io import check_new_folder
     from unirae.core.log import get_logger
 
@@ -69,33 +70,76 @@ def run(options: Options) -> Path:
         raise ConfigError("say either --from or --to: which program the model comes from, or goes to")
     check_new_folder(options.output)
     if options.from_ == "rae":
-        _needs(options, {"config": "the official YAML"}, refused=("input", "rae"))
-        from unirae.app.conversions.from_official import from_official
+        config = _needed(options, "config", "the official YAML", refused=("input", "rae"))
+        from unirae.models.interop.official.from_official import OfficialModel, from_official
 
-        from_official(options)
+        model = OfficialModel(
+            config=config,
+            checkpoint=options.checkpoint,
+            weights=options.weights,
+            encoder_weights=options.encoder_weights,
+            embed_encoder=options.embed_encoder,
+        )
+        from_official(model, read_yaml(config), options.output, data=choose_data(options.data, None, {}))
     elif options.from_ == "diffusers":
-        refused = ("config", "checkpoint", "rae", "embed_encoder")
-        _needs(options, {"input": "the folder of diffusers"}, refused=refused)
-        from unirae.app.conversions.diffusers import from_diffusers
+        refused = ("config", "checkpoint", "rae", "embed_encoder", "encoder_weights", "weights")
+        source = _needed(options, "input", "the folder of diffusers", refused=refused)
+        from unirae.models.interop.diffusers.folders import from_diffusers
 
-        from_diffusers(options)
+        from_diffusers(source, options.output, data=choose_data(options.data, None, {}))
     else:
         refused = ("config", "input", "embed_encoder", "data")
-        _needs(options, {"checkpoint": "the model of ours"}, refused=refused)
+        checkpoint = _needed(options, "checkpoint", "the model of ours", refused=refused)
+        from unirae.models.checkpoints.reading import open_checkpoint
+
         if options.to == "rae":
-            from unirae.app.conversions.to_official import to_official as convert
+            from unirae.models.interop.official.to_official import to_official as convert
         else:
-            from unirae.app.conversions.diffusers import to_diffusers as convert
-        convert(options)
+            from unirae.models.interop.diffusers.folders import to_diffusers as convert
+        convert(
+            open_checkpoint(checkpoint, kind=("stage1", "stage2")),
+            options.output,
+            ema=options.weights == "ema",
+            encoder_weights=options.encoder_weights,
+            rae=options.rae,
+        )
     get_logger(__name__).info("written: %s", options.output)
     return options.output
 
 
-def _needs(options: Options, needed: dict[str, str], *, refused: tuple[str, ...]) -> None:
+def _needed(options: Options, name: str, what: str, *, refused: tuple[str, ...]) -> Path:
+    """The option that says what is converted, after a look at those that mean nothing in this direction."""
     direction = f"--from {options.from_}" if options.from_ else f"--to {options.to}"
-    for name, what in needed.items():
-        if getattr(options, name) is None:
-            raise ConfigError(f"{direction} needs --{name}, {what}")
-    for name in refused:
-        if getattr(options, name) != getattr(Options, name):
-            raise ConfigError(f"--{name} does not belong to {direction}; leave it out")
+    if (needed := getattr(options, name)) is None:
+        raise ConfigError(f"{direction} needs --{name}, {what}")
+    for other in refused:
+        if getattr(options, other) != getattr(Options, other):
+            raise ConfigError(f"--{other} does not belong to {direction}; leave it out")
+    return needed
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file as plain values, its interpolations resolved.
+
+    Raises:
+        ConfigError: it is missing or not valid.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    if not path.is_file():
+        raise ConfigError(f"--config {path}: no such file")
+    try:
+        return _plain(OmegaConf.to_container(OmegaConf.load(path), resolve=True))
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"--config {path} is not valid YAML: {str(error).splitlines()[0]}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Paths, for which YAML has a tag of Python's, as text."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value

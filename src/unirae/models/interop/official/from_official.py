@@ -9,9 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unirae.app.conversions.records import model_config, read_yaml
-from unirae.app.convert import Options
-from unirae.app.shell.devices import choose_data
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
@@ -39,6 +37,7 @@ from unirae.models.interop.official.config import (
 )
 from unirae.models.interop.official.dit import dit_from_official, dit_to_official
 from unirae.models.interop.official.files import (
+    Which,
     check_encoder,
     check_fit,
     read_stats,
@@ -53,6 +52,7 @@ from unirae.models.interop.official.names import (
     split_rae,
 )
 from unirae.models.interop.official.sampling import read_sampling
+from unirae.models.interop.run_config import model_config
 from unirae.models.rae import RAE, token_grid
 
 log = get_logger(__name__)
@@ -62,12 +62,24 @@ _REGISTERS = 4
 """The official code drops five tokens of any DINOv2: the class token and four registers."""
 
 
-@dataclass
-class _Conversion:
-    """What is known while converting: options, the folders in which paths are looked up, the files that were read."""
+@dataclass(kw_only=True)
+class OfficialModel:
+    """Where a model of the official code lies, and what is wanted of it.
 
-    options: Options
-    places: list[Path]
+    Attributes:
+        config: its YAML file. Relative paths in it count from here, or from its folder or one above it.
+        checkpoint: the weights of what the file trains, where it names none.
+        weights: which of a training checkpoint's.
+        encoder_weights: where the encoder's weights lie, if not where the file says.
+        embed_encoder: put the encoder's weights into the folder, too.
+        files: those that were read, for the record.
+    """
+
+    config: Path
+    checkpoint: Path | None = None
+    weights: Which = "ema"
+    encoder_weights: str | None = None
+    embed_encoder: bool = False
     files: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def find(self, path: str, key: str) -> Path:
@@ -79,22 +91,23 @@ class _Conversion:
         found = self.find_local(path)
         if found is None:
             raise WeightsError(
-                f"{key}: no such file {path}, neither from here nor from the folder of {self.options.config} or one "
-                "above it. The official files are fetched with: hf download nyu-visionx/RAE-collections --local-dir "
-                "models"
+                f"{key}: no such file {path}, neither from here nor from the folder of {self.config} or one "
+                "above it. The official files are fetched with: `hf download nyu-visionx/RAE-collections "
+                "--local-dir models`"
             )
         return found
 
     def find_local(self, path: str) -> Path | None:
         """The same; None where it is nowhere, so that it may be the name of a hub."""
-        known = [place / Path(path).expanduser() for place in self.places]
+        places = [Path(), *self.config.resolve().parents]
+        known = [place / Path(path).expanduser() for place in places]
         return next((found for found in known if found.exists()), None)
 
-    def weights(self, path: Path, key: str, *, trained: bool = False) -> dict[str, Tensor]:
+    def read(self, path: Path, key: str, *, trained: bool = False) -> dict[str, Tensor]:
         """The tensors of a file, which is recorded.
 
         Args:
-            trained: it is what the configuration trains, which ``--weights`` means; of all else the average is taken.
+            trained: it is what the configuration trains, which ``weights`` means; of all else the average is taken.
 
         Raises:
             WeightsError: it is missing or damaged.
@@ -103,33 +116,35 @@ class _Conversion:
         if not path.is_file():
             raise WeightsError(f"{key}: no such file {path}")
         self.files[key] = {"file": path.name, "sha256": file_sha256(path)}
-        return read_weights(path, which=self.options.weights if trained else "ema")
+        return read_weights(path, which=self.weights if trained else "ema")
 
 
-def from_official(options: Options) -> None:
-    """Convert, and write the folder.
+def from_official(conversion: OfficialModel, document: Any, output: Path, *, data: dict[str, Any]) -> None:
+    """Convert a model of the official code, and write it as a folder of ours.
+
+    Args:
+        document: the content of its YAML file, as plain values.
+        output: the folder to write; it must not exist yet.
+        data: the configuration of the data that the model was trained on.
 
     Raises:
-        ConfigError, WeightsError: something is missing, damaged, unknown or does not fit; nothing is written then.
+        ConfigError, WeightsError: If something is missing, damaged, unknown or does not fit; nothing is written then.
     """
-    assert options.config is not None
-    document = read_yaml(options.config)
     check_sections(document)
-    conversion = _Conversion(options, [Path(), *options.config.resolve().parents])
     dit = read_dit(document["stage_2"]) if document.get("stage_2") else None
-    data = choose_data(options.data, None, {})
     rae, rae_origin = _convert_rae(conversion, document, trained=dit is None)
     recorded = {"model": model_config(rae), "data": data}
-    weights = options.weights if dit is None else "ema"
-    rae_made = rae_content(rae, config=recorded, origin=rae_origin, weights=weights)
+    rae_made = rae_content(
+        rae, config=recorded, origin=rae_origin, weights=conversion.weights if dit is None else "ema"
+    )
     fill = partial(write_model_folder, content=rae_made)
     if dit is not None:
         fill = _generator(conversion, document, dit, rae, rae_made, recorded)
-    write_folder(options.output, fill)
+    write_folder(output, fill)
 
 
 def _generator(
-    conversion: _Conversion,
+    conversion: OfficialModel,
     document: Mapping[str, Any],
     dit: OfficialDit,
     rae: RAE,
@@ -137,7 +152,7 @@ def _generator(
     recorded: dict[str, Any],
 ) -> Callable[[Path], None]:
     """Convert the diffusion transformer and its guide; returns what writes them and their autoencoder into a folder."""
-    options, sampling = conversion.options, read_sampling(document, dit)
+    sampling = read_sampling(document, dit)
     settings, shift = dict(sampling.settings), sampling.time_shift
     content = partial(_content, rae=rae, recorded=recorded)
     made, origin = _convert_dit(conversion, dit, rae, shift, key="stage_2", trained=True)
@@ -150,7 +165,7 @@ def _generator(
         guide = content(network, origin=its_origin, rae_path="../rae")
     training = section(document, "training")
     decay = None
-    if options.weights == "ema" and training.get("ema_decay") is not None:
+    if conversion.weights == "ema" and training.get("ema_decay") is not None:
         decay = float(value(training, "ema_decay", "training", default=0.0))
     main = content(
         made,
@@ -158,7 +173,7 @@ def _generator(
         rae_path="rae",
         sampling=settings or None,
         ema_decay=decay,
-        weights=options.weights,
+        weights=conversion.weights,
     )
 
     def fill(folder: Path) -> None:
@@ -184,7 +199,7 @@ def _content(
 
 
 def _convert_rae(
-    conversion: _Conversion, document: Mapping[str, Any], *, trained: bool
+    conversion: OfficialModel, document: Mapping[str, Any], *, trained: bool
 ) -> tuple[RAE, dict[str, Any]]:
     official = read_rae(document)
     # files before the encoder, which may have to be fetched
@@ -197,7 +212,7 @@ def _convert_rae(
     check_fit(
         own,
         decoder_to_official(decoder.state_dict()),
-        what=f"decoder of {conversion.options.config} ({source})",
+        what=f"decoder of {conversion.config} ({source})",
     )
     check_encoder(encoder, inside, source, official.encoder_source)
     load_strictly(decoder, decoder_from_official(own), what=f"decoder ({source})")
@@ -217,9 +232,9 @@ def _convert_rae(
 
 
 def _rae_weights(
-    conversion: _Conversion, official: OfficialRae, *, trained: bool
+    conversion: OfficialModel, official: OfficialRae, *, trained: bool
 ) -> tuple[dict[str, Tensor], Path]:
-    checkpoint = conversion.options.checkpoint if trained else None
+    checkpoint = conversion.checkpoint if trained else None
     named = {
         "stage_1.ckpt": official.checkpoint,
         "stage_1.params.pretrained_decoder_path": official.decoder_weights,
@@ -228,23 +243,24 @@ def _rae_weights(
     if checkpoint is not None and given:
         key, path = next(iter(given.items()))
         raise ConfigError(
-            f"two sources for the autoencoder's weights: --checkpoint {checkpoint} and {key}={path}; leave one out"
+            f"two sources for the autoencoder's weights: {argument('checkpoint', checkpoint)} and {key}={path}; "
+            "leave one out"
         )
     if checkpoint is not None:
-        return conversion.weights(checkpoint, "stage_1", trained=True), checkpoint
+        return conversion.read(checkpoint, "stage_1", trained=True), checkpoint
     if not given:
         raise ConfigError(
-            f"{conversion.options.config} names no weights of the decoder: set stage_1.params.pretrained_decoder_path "
-            "(or, for a configuration of stage 1, give --checkpoint)"
+            f"{conversion.config} names no weights of the decoder: set stage_1.params.pretrained_decoder_path "
+            f"(or, for a configuration of stage 1, give {argument('checkpoint')})"
         )
     key, path = next(iter(given.items()))
     file = conversion.find(str(path), key)
-    return conversion.weights(file, "stage_1", trained=trained), file
+    return conversion.read(file, "stage_1", trained=trained), file
 
 
-def _build_encoder(conversion: _Conversion, official: OfficialRae) -> Encoder:
+def _build_encoder(conversion: OfficialModel, official: OfficialRae) -> Encoder:
     local = conversion.find_local(official.encoder_source)
-    source = conversion.options.encoder_weights or (str(local) if local else "hub")
+    source = conversion.encoder_weights or (str(local) if local else "hub")
     mean = std = None  # the encoder's own, which are beside its weights
     if official.pixel_source != official.encoder_source:
         pixels = conversion.find_local(official.pixel_source) or carried_folder(official.pixel_source)
@@ -252,8 +268,9 @@ def _build_encoder(conversion: _Conversion, official: OfficialRae) -> Encoder:
     name = Path(official.encoder_source).name if local else official.encoder_source
     encoder = build_encoder(
         kind=official.encoder_kind, name=name, weights=source, mean=mean, std=std,
-        remedy=f"It is the encoder of {conversion.options.config}: give its folder with --encoder_weights DIR (fetched "
-        f"where there is a network with `hf download {official.encoder_source} --local-dir DIR`)",
+        remedy=f"It is the encoder of {conversion.config}: give its folder with "
+        f"{argument('encoder_weights', 'DIR')} (fetched where there is a network "
+        f"with `hf download {official.encoder_source} --local-dir DIR`)",
     )  # fmt: skip
     sizes = encoder.identity.config
     registers = sizes.get("num_register_tokens", _REGISTERS)
@@ -263,10 +280,10 @@ def _build_encoder(conversion: _Conversion, official: OfficialRae) -> Encoder:
             f"{official.encoder_source} has {0 if plain else registers} register tokens; the official code reads "
             f"DINOv2 with {_REGISTERS} alone"
         )
-    return embedded(encoder) if conversion.options.embed_encoder else encoder
+    return embedded(encoder) if conversion.embed_encoder else encoder
 
 
-def _build_decoder(conversion: _Conversion, official: OfficialRae, encoder: Encoder) -> ViTDecoder:
+def _build_decoder(conversion: OfficialModel, official: OfficialRae, encoder: Encoder) -> ViTDecoder:
     local = conversion.find_local(official.decoder_config)
     file = config_file(str(local) if local else official.decoder_config)
     try:
@@ -284,7 +301,7 @@ def _build_decoder(conversion: _Conversion, official: OfficialRae, encoder: Enco
 
 
 def _convert_dit(
-    conversion: _Conversion,
+    conversion: OfficialModel,
     official: OfficialDit,
     rae: RAE,
     time_shift: float,
@@ -292,19 +309,19 @@ def _convert_dit(
     key: str,
     trained: bool = False,
 ) -> tuple[Denoiser, dict[str, Any]]:
-    checkpoint = conversion.options.checkpoint if trained else None
+    checkpoint = conversion.checkpoint if trained else None
     if checkpoint is not None and official.checkpoint is not None:
         raise ConfigError(
-            f"two sources for the weights of {key}: --checkpoint {checkpoint} and {key}.ckpt={official.checkpoint}; "
-            "leave one out"
+            f"two sources for the weights of {key}: {argument('checkpoint', checkpoint)} and "
+            f"{key}.ckpt={official.checkpoint}; leave one out"
         )
     if checkpoint is None:
         if official.checkpoint is None:
             raise ConfigError(
-                f"{key} has no ckpt: give its weights with --checkpoint FILE, or set {key}.ckpt"
+                f"{key} has no ckpt: give its weights with {argument('checkpoint', 'FILE')}, or set {key}.ckpt"
             )
         checkpoint = conversion.find(official.checkpoint, f"{key}.ckpt")
-    state = conversion.weights(checkpoint, key, trained=trained)
+    state = conversion.read(checkpoint, key, trained=trained)
     denoiser = build_denoiser(
         official.kind, **official.arguments, time_shift=time_shift, latent_stats=rae.stats
     )

@@ -150,7 +150,7 @@ def test_trained_positions_go_to_a_pipeline_alone(tmp_path, monkeypatch):
 def test_options_of_the_other_program_are_refused(autoencoder, tmp_path):
     with pytest.raises(ConfigError, match="--from diffusers needs --input"):
         run(Options(from_="diffusers", output=tmp_path / "x"))
-    with pytest.raises(ConfigError, match="--encoder_weights and --weights do not belong"):
+    with pytest.raises(ConfigError, match="--weights does not belong"):
         run(Options(from_="diffusers", input=autoencoder[1], weights="model", output=tmp_path / "x"))
     (autoencoder[1] / "config.json").write_text("{}")
     with pytest.raises(WeightsError):

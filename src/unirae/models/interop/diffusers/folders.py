@@ -3,9 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from unirae.app.conversions.records import model_config
-from unirae.app.convert import Options
-from unirae.app.shell.devices import choose_data
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
@@ -14,36 +11,37 @@ from unirae.models.checkpoints.contents import dit_content, rae_content
 from unirae.models.checkpoints.model_folder import write_model_folder
 from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_from_checkpoint, rae_of_dit
 from unirae.models.checkpoints.pairing import rae_reference
-from unirae.models.checkpoints.reading import open_checkpoint
+from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.interop.diffusers.dit import dit_from_diffusers_pipeline, save_dit_pipeline
 from unirae.models.interop.diffusers.index import read_index
 from unirae.models.interop.diffusers.rae import rae_from_diffusers
 from unirae.models.interop.diffusers.rae_export import save_rae_as_diffusers
 from unirae.models.interop.diffusers.stats import check_same_latents
+from unirae.models.interop.run_config import model_config
 
 log = get_logger(__name__)
 
 
-def from_diffusers(options: Options) -> None:
-    """Convert an AutoencoderRAE, or a pipeline that we wrote, and write the folder.
+def from_diffusers(source: Path, output: Path, *, data: dict[str, Any]) -> None:
+    """Convert an AutoencoderRAE, or a pipeline that we wrote, and write it as a folder of ours.
+
+    Args:
+        source: the folder that ``save_pretrained`` wrote.
+        output: the folder to write; it must not exist yet.
+        data: the configuration of the data that the model was trained on.
 
     Raises:
-        ConfigError, WeightsError: something is missing, damaged, unknown or does not fit; nothing is written then.
+        ConfigError, WeightsError: If something is missing, damaged, unknown or does not fit; nothing is written then.
     """
-    assert options.input is not None
-    source = options.input.expanduser()
-    if options.encoder_weights is not None or options.weights != "ema":
-        raise ConfigError(
-            "--encoder_weights and --weights do not belong to --from diffusers: its files have one of each"
-        )
+    source = source.expanduser()
     pipeline = (source / "model_index.json").is_file()
     vae = source / "vae" if pipeline else source
     rae = rae_from_diffusers(vae)
-    recorded = {"model": model_config(rae), "data": choose_data(options.data, None, {})}
+    recorded = {"model": model_config(rae), "data": data}
     origin = {"program": "diffusers", "version": __version__, "files": _files(vae)}
     rae_made = rae_content(rae, config=recorded, origin=origin)
     if not pipeline:
-        write_folder(options.output, lambda folder: write_model_folder(folder, rae_made))
+        write_folder(output, lambda folder: write_model_folder(folder, rae_made))
         return
     denoiser = dit_from_diffusers_pipeline(source)
     if denoiser.latent_shape != rae.latent_shape:
@@ -66,21 +64,33 @@ def from_diffusers(options: Options) -> None:
         (folder / "rae").mkdir()
         write_model_folder(folder / "rae", rae_made)
 
-    write_folder(options.output, fill)
+    write_folder(output, fill)
 
 
-def to_diffusers(options: Options) -> None:
+def to_diffusers(
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    ema: bool = True,
+    encoder_weights: str | None = None,
+    rae: Path | None = None,
+) -> None:
     """Convert an autoencoder to an AutoencoderRAE, or a generator to a pipeline, and write the folder.
 
+    Args:
+        checkpoint: of stage 1 or 2.
+        output: the folder to write; it must not exist yet.
+        ema: take the averaged weights; False takes the raw ones.
+        encoder_weights: where the encoder's weights lie, if not where the checkpoint says.
+        rae: where a generator's autoencoder lies, if not where its checkpoint says.
+
     Raises:
-        ConfigError, WeightsError: diffusers cannot express it, or the checkpoint is damaged; nothing is written then.
+        ConfigError: If diffusers cannot express it; nothing is written then.
+        WeightsError: If weights are missing, or not those that the checkpoint says.
     """
-    assert options.checkpoint is not None
-    checkpoint = open_checkpoint(options.checkpoint, kind=("stage1", "stage2"))
-    about, ema = checkpoint.about, options.weights == "ema"
+    about = checkpoint.about
     if about["kind"] == "stage1":
-        rae = rae_from_checkpoint(checkpoint, ema=ema, encoder_weights=options.encoder_weights)
-        save_rae_as_diffusers(rae, options.output)
+        save_rae_as_diffusers(rae_from_checkpoint(checkpoint, ema=ema, encoder_weights=encoder_weights), output)
         return
     sampling = about.get("sampling") or {}
     if sampling.get("guide"):
@@ -96,8 +106,8 @@ def to_diffusers(options: Options) -> None:
         log.warning("this model has no label for none: call the pipeline with guidance_scale=1 alone")
     save_dit_pipeline(
         dit_from_checkpoint(checkpoint, ema=ema),
-        rae_of_dit(checkpoint, rae=options.rae, encoder_weights=options.encoder_weights),
-        options.output,
+        rae_of_dit(checkpoint, rae=rae, encoder_weights=encoder_weights),
+        output,
         class_names=about["class_names"] or None,
         defaults=_defaults(sampling),
     )

@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
-from unirae.app.convert import Options
+from unirae.core.arguments import argument
 from unirae.core.conventions import LATENT_EPS
 from unirae.core.errors import ConfigError
 from unirae.core.io import save_tensors, write_folder, write_json
 from unirae.core.log import get_logger
 from unirae.flow.times import SHIFT_BASE
 from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_from_checkpoint, rae_of_dit
-from unirae.models.checkpoints.reading import open_checkpoint
+from unirae.models.checkpoints.reading import Checkpoint, open_checkpoint
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.encoders.hf import HFEncoder, quiet_transformers
 from unirae.models.interop.official.config import DIT_TARGETS, ENCODERS
@@ -31,35 +32,47 @@ _REMARK = """\
 """
 
 
-def to_official(options: Options) -> None:
-    """Convert, and write the folder.
+def to_official(
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    ema: bool = True,
+    encoder_weights: str | None = None,
+    rae: Path | None = None,
+) -> None:
+    """Convert a model of ours, and write a folder that the official code loads.
+
+    Args:
+        checkpoint: of stage 1 or 2.
+        output: the folder to write; it must not exist yet.
+        ema: take the averaged weights; False takes the raw ones.
+        encoder_weights: where the encoder's weights lie, if not where the checkpoint says.
+        rae: where a generator's autoencoder lies, if not where its checkpoint says.
 
     Raises:
-        ConfigError: the model is something that the official code cannot express; nothing is written then.
-        WeightsError: the checkpoint is missing or damaged.
+        ConfigError: If the official code cannot express the model; nothing is written then.
+        WeightsError: If weights are missing, or not those that the checkpoint says.
     """
-    assert options.checkpoint is not None
-    checkpoint = open_checkpoint(options.checkpoint, kind=("stage1", "stage2"))
-    about, ema = checkpoint.about, options.weights == "ema"
+    about = checkpoint.about
     if about["kind"] == "stage1":
-        rae = rae_from_checkpoint(checkpoint, ema=ema, encoder_weights=options.encoder_weights)
+        autoencoder = rae_from_checkpoint(checkpoint, ema=ema, encoder_weights=encoder_weights)
         rae_about, dit = about, None
     else:
         dit = dit_from_checkpoint(checkpoint, ema=ema)
-        rae = rae_of_dit(checkpoint, rae=options.rae, encoder_weights=options.encoder_weights)
-        rae_about = _about_rae(checkpoint.file, about, options.rae)
-    given = options.encoder_weights
-    source = None if given is None else str(Path(given).expanduser().resolve())
-    check_rae(rae, inside=rae.encoder.identity.embedded and source is None)
-    final = options.output.resolve()
+        autoencoder = rae_of_dit(checkpoint, rae=rae, encoder_weights=encoder_weights)
+        rae_about = _about_rae(checkpoint.file, about, rae)
+    source = None if encoder_weights is None else str(Path(encoder_weights).expanduser().resolve())
+    check_rae(autoencoder, inside=autoencoder.encoder.identity.embedded and source is None)
+    final = output.resolve()
 
     def fill(folder: Path) -> None:
-        config: dict[str, Any] = {"stage_1": _write_rae(folder, final, rae, rae_about, source)}
+        config: dict[str, Any] = {"stage_1": _write_rae(folder, final, autoencoder, rae_about, source)}
         if dit is not None:
             config |= _write_dit(folder, final, checkpoint.file, dit, about)
-        _write_yaml(folder / "config.yaml", config)
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        (folder / "config.yaml").write_text(_REMARK + text)
 
-    write_folder(options.output, fill)
+    write_folder(output, fill)
 
 
 def check_rae(rae: RAE, *, inside: bool) -> None:
@@ -82,7 +95,7 @@ def check_rae(rae: RAE, *, inside: bool) -> None:
     if identity.kind == "siglip2" and inside:
         raise ConfigError(
             "the official code loads SigLIP with its text half, which an encoder inside a checkpoint lacks; give the "
-            "published model's folder with --encoder_weights"
+            f"published model's folder with {argument('encoder_weights')}"
         )
     height, width = rae.encoder_input_size
     if height != width or rae.decoder.grid != rae.latent_shape[1:]:
@@ -247,9 +260,3 @@ def _save(file: Path, state: dict[str, Tensor], about: dict[str, Any]) -> None:
     usual, others = origin.get("dtype") or "float32", origin.get("dtypes") or {}
     types = {key: getattr(torch, others.get(key, usual)) for key in state}
     save_tensors(file, {k: t.to(types[k]) if t.is_floating_point() else t for k, t in state.items()})
-
-
-def _write_yaml(file: Path, config: dict[str, Any]) -> None:
-    from omegaconf import OmegaConf
-
-    file.write_text(_REMARK + OmegaConf.to_yaml(OmegaConf.create(config)))

@@ -1,1 +1,0 @@
-"""Between our models and the files of other projects."""
