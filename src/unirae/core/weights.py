@@ -148,6 +148,7 @@ def _cached_download(url: str, file_name: str, what: str, option: str) -> Path:
     except WeightsError as error:
         raise WeightsError(
             f"{what}: there is no {path}, and {error}. Put the file at {path}, or set {argument(option)} to its path "
-            f"({argument(option, 'random')} runs without, for smoke tests only); `{command()}` fetches all that a run needs."
+            f"({argument(option, 'random')} runs without, for smoke tests only); `{command()}` fetches all that a run "
+            "needs."
         ) from None
     return path

@@ -11,6 +11,7 @@ from unirae.app.run import builders
 from unirae.app.run.builders import Config
 from unirae.app.run.score_names import recorded_names
 from unirae.app.run.stages.base import Stage, scoring
+from unirae.core.arguments import called
 from unirae.evaluation.scores import reconstruction
 from unirae.evaluation.scores.metric_set import (
     MetricSources,

@@ -90,7 +90,9 @@ def to_diffusers(
     """
     about = checkpoint.about
     if about["kind"] == "stage1":
-        save_rae_as_diffusers(rae_from_checkpoint(checkpoint, ema=ema, encoder_weights=encoder_weights), output)
+        save_rae_as_diffusers(
+            rae_from_checkpoint(checkpoint, ema=ema, encoder_weights=encoder_weights), output
+        )
         return
     sampling = about.get("sampling") or {}
     if sampling.get("guide"):
