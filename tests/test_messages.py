@@ -28,7 +28,7 @@ def texts(source: str) -> list[str]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            found.append("".join(p.value if isinstance(p, ast.Constant) else "{}" for p in node.values))
+            found.append("".join(str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values))
         elif isinstance(node, ast.Constant) and id(node) not in pieces | standing:
             found += [node.value] if isinstance(node.value, str) else []
     return found
