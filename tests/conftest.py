@@ -16,7 +16,9 @@ atexit.register(shutil.rmtree, os.environ["UNIRAE_CACHE_DIR"], ignore_errors=Tru
 
 import torch  # noqa: E402 - which reads the number of threads
 
+from unirae.app.shell.argument_names import NAMES  # noqa: E402
 from unirae.app.shell.cli import StderrHandler  # noqa: E402
+from unirae.core.arguments import called  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +27,13 @@ def float32_matmul():
     torch.set_float32_matmul_precision("highest")
     yield
     torch.set_float32_matmul_precision("highest")
+
+
+@pytest.fixture
+def names_of_commands():
+    """Arguments are called as in a command, of which a test calls a part; the whole does so in ``app/shell/cli.py``."""
+    with called(NAMES):
+        yield
 
 
 LOGGERS = (

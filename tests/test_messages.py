@@ -57,10 +57,10 @@ def test_no_layer_below_app_names_a_flag_or_a_key():
 )
 def test_the_search_finds(said):
     assert foreign(f"raise ValueError({said})")
-    assert not foreign(f'"""{said[1:]}"""')
 
 
 def test_the_search_lets_pass():
+    assert not foreign('"""Set model.clip_grad=1.0, or --rae PATH."""')
     assert not foreign(
         'raise ValueError(f"the model. It needs `hf download {x} --local-dir DIR` -- and data")'
     )

@@ -92,6 +92,7 @@ def test_with_its_encoder_inside_a_folder_needs_nothing_else(official):
         unirae.load_rae(convert(root, {**config}, "again"))
 
 
+@pytest.mark.usefixtures("names_of_commands")
 def test_a_moved_encoder_is_named_on_the_command_line(official):
     root, config = official
     (root / "models/encoder").rename(root / "moved")
@@ -500,6 +501,7 @@ def test_an_encoder_that_is_a_program_is_not_run(official):
         convert(root, config)
 
 
+@pytest.mark.usefixtures("names_of_commands")
 def test_two_sources_and_none(official):
     root, config = official
     with pytest.raises(ConfigError, match="two sources for the autoencoder's weights: --checkpoint"):

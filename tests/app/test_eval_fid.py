@@ -143,6 +143,7 @@ def test_inception_against_a_file(score, tmp_path):
         ({"reference": "pictures", "data": "emoji"}, ConfigError, "--data says what the reference is"),
     ],
 )
+@pytest.mark.usefixtures("names_of_commands")
 def test_mistakes(score, tmp_path, options, error, message):
     with pytest.raises(error, match=message):
         score(**options)

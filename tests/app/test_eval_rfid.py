@@ -108,6 +108,7 @@ def test_mistakes(checkpoint, options, error, message):
     assert not (checkpoint.parents[1] / "eval").exists()
 
 
+@pytest.mark.usefixtures("names_of_commands")
 def test_missing_inception_weights_name_the_ways_out(checkpoint):
     with pytest.raises(WeightsError, match="--inception_weights") as caught:
         run(Options(checkpoint=checkpoint, inception_weights="absent.pth", device="cpu"))

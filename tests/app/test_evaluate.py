@@ -322,6 +322,7 @@ def with_value(value):
         ),
     ],
 )
+@pytest.mark.usefixtures("names_of_commands")
 def test_a_bad_image_is_one_line_with_its_name(score, made, real, spoil, message, num_workers):
     spoil(made)
     with pytest.raises(DataError, match=message) as error:
@@ -406,6 +407,7 @@ def test_bad_arrays(score, tmp_path, real, images, message):
         ({"precision": "bf16"}, ConfigError, "--precision: nothing is sampled"),
     ],
 )
+@pytest.mark.usefixtures("names_of_commands")
 def test_mistakes(score, made, real, tmp_path, options, error, message, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights.bin").touch()

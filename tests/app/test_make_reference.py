@@ -153,6 +153,7 @@ def test_features_of_an_autoencoder(make, tmp_path):
         ({"split": "train"}, ConfigError, "there is no folder"),
     ],
 )
+@pytest.mark.usefixtures("names_of_commands")
 def test_mistakes(make, tmp_path, options, error, message):
     before = set(tmp_path.iterdir())
     with pytest.raises(error, match=message):

@@ -278,6 +278,7 @@ def test_16_bits_are_close(sample):
     assert 0 < np.abs(exact - rough).mean() < 4
 
 
+@pytest.mark.usefixtures("names_of_commands")
 def test_the_autoencoder_may_have_moved(sample, runs, tmp_path):
     write_stage2_checkpoint(tmp_path / "far" / "dit", runs / "rae")
     (tmp_path / "far" / "dit").rename(tmp_path / "dit")

@@ -86,7 +86,7 @@ def test_slow_data_are_said_once(tmp_path, caplog, monkeypatch):
 
     monkeypatch.setattr(SyntheticSource, "__getitem__", slowly)
     (said,) = warnings_of(caplog, tmp_path)
-    assert "of the time of the last 20 steps. data.num_workers is 0:" in said
+    assert "of the time of the last 20 steps. num_workers is 0:" in said
 
 
 def test_fast_data_are_not_spoken_of(tmp_path, caplog, monkeypatch):

@@ -128,6 +128,7 @@ def test_scores_are_written_published_and_complete(finished):
 @pytest.mark.parametrize(
     ("stage", "callback"), [("stage1", "reconstruction_metrics"), ("stage2", "generation_metrics")]
 )
+@pytest.mark.usefixtures("names_of_commands")
 def test_no_more_is_scored_than_the_split_has(stage, callback, tmp_path, caplog):
     key = f"callbacks.{callback}.num_samples"
     few = ["data.source.val_count=5", f"{key}=185"]

@@ -108,6 +108,7 @@ def photos(tmp_path):
     return invert
 
 
+@pytest.mark.usefixtures("names_of_commands")
 def test_inverted_images_are_not_trained_on_from_the_cache_of_before(tmp_path, rae, photos, caplog):
     cache, folder = f"data.latent_cache={tmp_path / 'cache'}", tmp_path / "photos"
     trust = "data.latent_cache_trust=true"

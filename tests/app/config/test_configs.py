@@ -679,6 +679,7 @@ def test_shapes_that_contradict_the_autoencoder_are_refused(override, cause):
 
 
 @pytest.mark.parametrize("part", ["discriminator", "perceptual"])
+@pytest.mark.usefixtures("names_of_commands")
 def test_missing_weights_of_the_losses_name_file_source_and_option(part):
     config = compose(["experiment=rae_dino", f"model.{part}.weights=/nowhere.pth"])
     node, parts = config["model"][part], {"encoder": nn.Identity()} if part == "perceptual" else {}
