@@ -80,14 +80,9 @@ def test_scripts_import_each_other_in_no_circle(folder):
     assert circle(graph) == ""
 
 
-@pytest.mark.parametrize("layer", [layer for layer in LAYERS if layer != "unirae.app"])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_folders_of_a_layer_import_each_other_in_no_circle(layer):
     assert circle(folders_of(SOURCE, layer)) == ""
-
-
-@pytest.mark.xfail(reason="app.train moves into app.run", strict=True)
-def test_folders_of_app_import_each_other_in_no_circle():
-    assert circle(folders_of(SOURCE, "unirae.app")) == ""
 
 
 def test_layers_with_folders_are_looked_at():
