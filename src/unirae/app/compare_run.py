@@ -78,6 +78,9 @@ def open_run(path: Path) -> LoggedRun:
     Raises:
         UserError: there is no such file, or it is none of ours.
     """
+    from omegaconf import OmegaConf
+
+    from unirae.app.run.deciding import deciding_settings
     from unirae.training.csv_logger import read_metrics
 
     file = path if path.is_file() else path / "csv/metrics.csv"
@@ -97,10 +100,11 @@ def open_run(path: Path) -> LoggedRun:
         raise UserError(f"{file} has no rows yet")
     folder = file.parent.parent if file.parent.name == "csv" else file.parent
     config, experiment = folder / "config.yaml", folder / "experiment"
+    saved: Any = OmegaConf.to_container(OmegaConf.load(config)) if config.is_file() else {}
     return LoggedRun(
         folder=folder,
         rows=rows,
-        settings=_settings(config) if config.is_file() else {},
+        settings=deciding_settings(saved),
         experiment=experiment.read_text().strip() if experiment.is_file() else None,
     )
 
@@ -190,15 +194,6 @@ def _cautions(mine: LoggedRun, curves: "Curves", health: "Sequence[ColumnHealth]
         some = ", ".join(unchecked[:3]) + (", …" if len(unchecked) > 3 else "")
         lines.append(f"{len(unchecked)} settings are known of one side only and were not compared: {some}")
     return lines
-
-
-def _settings(config: Path) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    from unirae.app.run.deciding import deciding_settings
-
-    content: Any = OmegaConf.to_container(OmegaConf.load(config))
-    return deciding_settings(content)
 
 
 def _show(health: "Sequence[ColumnHealth]", lines: Sequence[str], output: Path) -> None:

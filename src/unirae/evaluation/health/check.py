@@ -1,7 +1,7 @@
 """Is a run healthy? Curves of earlier runs, and where another run leaves the band around them (:mod:`.bands`)."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,6 @@ class Judgement:
     step: int
     value: float
     low: float
-    middle: float
     high: float
 
     @property
@@ -64,11 +63,10 @@ class Curves:
     @property
     def columns(self) -> list[str]:
         """What every run has, finite somewhere."""
-        return [
-            column
-            for column in self.runs[0]
-            if column not in NOT_CURVES and all(map(_has(column), self.runs))
-        ]
+        kept = [column for column in self.runs[0] if column not in NOT_CURVES]
+        for run in self.runs:
+            kept = [c for c in kept if any(math.isfinite(value) for _, value in run.get(c, ()))]
+        return kept
 
     @cached_property
     def bands(self) -> dict[str, Band]:
@@ -94,19 +92,15 @@ class Watch:
 
         A value that is not finite is outside at once, wherever it comes.
         """
-        if not math.isfinite(value):
-            nearest = self.band.at(min(max(step, self.band.steps[0]), self.band.steps[-1]))
-            assert nearest is not None
-            return self._judge(step, value, nearest)
-        self._first = step if self._first is None else self._first
-        typical, limits = self._window.add(step, value), self.band.at(step)
-        if limits is None or step - self._first < self.band.settled_after:
-            return None
-        return self._judge(step, typical, limits)
-
-    def _judge(self, step: int, value: float, limits: tuple[float, float, float]) -> Judgement:
-        low, middle, high = limits
-        return Judgement(column=self.column, step=step, value=value, low=low, middle=middle, high=high)
+        if math.isfinite(value):
+            self._first = step if self._first is None else self._first
+            value, limits = self._window.add(step, value), self.band.at(step)
+            if limits is None or step - self._first < self.band.settled_after:
+                return None
+        else:
+            limits = self.band.at(min(max(step, self.band.steps[0]), self.band.steps[-1]))
+            assert limits is not None
+        return Judgement(column=self.column, step=step, value=value, low=limits[0], high=limits[2])
 
 
 def judge(rows: Iterable[Mapping[str, Any]], curves: Curves) -> list[ColumnHealth]:
@@ -152,10 +146,6 @@ def differences(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> li
         for key, theirs in reference.items()
         if key in settings and settings[key] != theirs
     ]
-
-
-def _has(column: str) -> Callable[[Series], bool]:
-    return lambda run: any(math.isfinite(value) for _, value in run.get(column, ()))
 
 
 def _number(value: Any, column: str) -> float:
