@@ -1,4 +1,4 @@
-"""An encoder that a user brings: two methods, a word for its kind, and all that an encoder of ours does."""
+"""An encoder that a user brings: one method, a word for its kind, and all that an encoder of ours does."""
 
 import json
 from pathlib import Path
@@ -35,17 +35,9 @@ class Patches(torch.nn.Module):
 
 
 class PatchEncoder(Encoder):
-    def __init__(self, *, backbone, identity):
-        super().__init__(
-            backbone=backbone, width=backbone.width, patch_size=backbone.patch_size, identity=identity
-        )
-
     @classmethod
     def skeleton(cls, architecture):
         return Patches(**architecture)
-
-    def last_tokens(self, pixels):
-        return self.backbone(pixels)
 
 
 @pytest.fixture(autouse=True)
@@ -170,16 +162,15 @@ def test_an_encoder_that_has_no_place_is_refused(tmp_path: Path, stage, encoder,
 
 
 class Half(Encoder):
-    @classmethod
-    def skeleton(cls, architecture):
-        return Patches(**architecture)
+    def last_tokens(self, pixels):
+        return self.backbone(pixels)
 
 
 @pytest.mark.parametrize(
     ("kind", "cls", "message"),
     [
         ("mae", PatchEncoder, "one of unirae's encoders"),
-        ("half", Half, "Half lacks last_tokens"),
+        ("half", Half, "Half lacks skeleton"),
         ("module", Patches, "must be a subclass of unirae.models.encoders.base.Encoder"),
         ("object", PatchEncoder.skeleton, "must be a subclass"),
     ],
@@ -202,3 +193,14 @@ def test_what_is_no_encoder_is_refused(kind, cls, message):
 def test_what_cannot_be_built_says_why(options, error, message):
     with pytest.raises(error, match=message):
         build_encoder(kind="patches", name="mine", **options)
+
+
+def test_a_backbone_without_sizes_is_told_what_to_say():
+    class Nameless(PatchEncoder):
+        @classmethod
+        def skeleton(cls, architecture):
+            return torch.nn.Conv2d(3, 16, 8, stride=8)
+
+    register_encoder("nameless", Nameless)
+    with pytest.raises(ConfigError, match=r"Conv2d has no width: set it there, or hand width="):
+        build_encoder(kind="nameless", name="mine", weights="random", architecture={"any": 1})

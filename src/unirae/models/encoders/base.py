@@ -1,7 +1,7 @@
 """What every encoder is to the rest of the house: frozen, and images in [0, 1] to a grid of tokens.
 
-What one of your own must have is marked ``abstractmethod``: :meth:`Encoder.skeleton` and :meth:`Encoder.last_tokens`.
-The rest has a meaning that suits a module of torch whose weights lie in a folder (docs/encoders.md).
+What one of your own must have is marked ``abstractmethod``: :meth:`Encoder.skeleton`. The rest has a meaning that suits
+a module of torch whose weights lie in a folder (docs/encoders.md).
 """
 
 from abc import ABC, abstractmethod
@@ -36,6 +36,15 @@ def check_divisible(name: str, value: int, patch_size: int) -> None:
     )
 
 
+def _size(name: str, given: int | None, backbone: nn.Module) -> int:
+    value = getattr(backbone, name, None) if given is None else given
+    if not isinstance(value, int):
+        raise ConfigError(
+            f"{type(backbone).__name__} has no {name}: set it there, or hand {name}= to Encoder.__init__"
+        )
+    return value
+
+
 class Backbone(NamedTuple):
     """A network and the statistics of its pixels, of RGB in [0, 1]."""
 
@@ -50,13 +59,16 @@ class Encoder(nn.Module, ABC):
     It owns its pixel mean and std, stays in eval mode whatever its parent does, and has no trainable
     parameters. Gradients still flow through it to the images, which a perceptual loss needs.
 
-    A subclass is built as ``cls(backbone=…, identity=…)`` and tells this constructor width and patch size.
+    A subclass is built as ``cls(backbone=…, identity=…)``.
 
     Args:
         backbone: what :meth:`skeleton` gives; normalised pixels go in.
-        width: numbers in a token.
-        patch_size: side in pixels of the square that becomes one token.
         identity: what a checkpoint writes down of it.
+        width: numbers in a token; None is the backbone's ``width``.
+        patch_size: side in pixels of the square that becomes one token; None is the backbone's ``patch_size``.
+
+    Raises:
+        ConfigError: If nobody says width or patch size.
     """
 
     mean: Tensor
@@ -66,10 +78,16 @@ class Encoder(nn.Module, ABC):
     """Of RGB in [0, 1], where neither the configuration nor the weights say others."""
 
     def __init__(
-        self, *, backbone: nn.Module, width: int, patch_size: int, identity: EncoderIdentity
+        self,
+        *,
+        backbone: nn.Module,
+        identity: EncoderIdentity,
+        width: int | None = None,
+        patch_size: int | None = None,
     ) -> None:
         super().__init__()
-        self.width, self.patch_size = width, patch_size
+        self.width = _size("width", width, backbone)
+        self.patch_size = _size("patch_size", patch_size, backbone)
         self.backbone = backbone.requires_grad_(False)
         self._identity = identity
         # not persistent: the identity carries them
@@ -232,12 +250,12 @@ class Encoder(nn.Module, ABC):
     def _pixels(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
         return (images - self.mean) / self.std
 
-    @abstractmethod
     def last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
-        """Normalised pixels to one token per patch, row by row, after the final norm.
+        """Normalised pixels to one token per patch, row by row, after the final norm: by default the backbone's output.
 
         Class and register tokens may still stand in front; :meth:`forward` drops them.
         """
+        return self.backbone(pixels)
 
     def block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
         """Normalised pixels to the tokens after each block; for :meth:`feature_maps`, which a perceptual loss may use.
