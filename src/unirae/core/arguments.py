@@ -1,4 +1,4 @@
-"""What the user calls an argument, in errors and lines of the log.
+"""The words of the user for an argument, in errors and lines of the log.
 
 Below ``app`` a message names an argument by its owner and its name, ``denoiser.num_heads``. Who calls from Python reads
 ``num_heads=5``; a command or a run says with :func:`called` what its own user calls it, and the same message speaks of

@@ -1,4 +1,4 @@
-"""Where things are kept that can be computed again."""
+"""The place of files that can be computed again."""
 
 import os
 from collections.abc import Callable

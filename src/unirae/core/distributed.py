@@ -19,7 +19,7 @@ _is_alone = False
 
 
 def is_distributed() -> bool:
-    """Whether a process group is running, outside of :func:`alone`."""
+    """Say whether a process group is running, outside of :func:`alone`."""
     return not _is_alone and dist.is_available() and dist.is_initialized()
 
 
@@ -74,7 +74,7 @@ def rank() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process writes files and pictures."""
+    """Say whether this process is the one that writes files and pictures."""
     return rank() == 0
 
 
@@ -145,13 +145,13 @@ def gather(value: Any) -> list[Any]:
 
 
 def on_main(function: Callable[[], T]) -> T:
-    """What ``function`` gives to the first process, which alone calls it; the others wait for its plain value.
+    """Call ``function`` in the first process alone, and give every process its plain value.
 
     For whatever depends on files, which machines may not share: were each process to decide for itself, some might
     wait for others that never come.
 
     Raises:
-        UserError: the first process met it; every process raises it.
+        UserError: If ``function`` raised one in the first process; every process raises it.
     """
     found: T | None = None
     mistake: UserError | None = None

@@ -66,7 +66,8 @@ def download(
             by then, or names none and there is no ``sha256`` to notice, the download starts anew.
 
     Raises:
-        WeightsError: the server refuses or cannot be reached, the disk is full, or the file is another one.
+        WeightsError: If the server refuses or cannot be reached, the disk is full, or the file has another
+            hash.
     """
     part = path.with_name(f".{path.name}.part" if resume else f".{path.name}.{os.getpid()}.part")
     version = part.with_name(f"{part.name}.version")
@@ -144,7 +145,7 @@ def _note(file: Path, version: str | None) -> None:
 
 
 def _version(headers: Message) -> str | None:
-    """What ``If-Range`` takes: a strong ETag, else the date of the last change."""
+    """The value for ``If-Range``: a strong ETag, else the date of the last change."""
     tag = headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
 

@@ -37,8 +37,8 @@ def locked(path: Path, *, busy: str) -> Iterator[None]:
         busy: what to say if another process holds it; ``HOLDER`` in it becomes that process.
 
     Raises:
-        BusyError: If another process holds it.
-        UserError: If the file cannot be made.
+        BusyError: If another process holds the lock.
+        UserError: If the file of the lock cannot be made.
     """
     file = _taken(path, busy)
     _held.add(file)

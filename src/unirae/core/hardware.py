@@ -1,4 +1,4 @@
-"""What this machine is good at, measured in a moment, and how to let it be."""
+"""Abilities of this machine, measured in a moment, and settings of its memory."""
 
 import ctypes
 import platform
@@ -60,7 +60,7 @@ FLOAT32_MATMUL = ("highest", "high", "medium")
 """Settings of ``torch.set_float32_matmul_precision``."""
 
 _TOLERATED = 4.0
-"""How much larger an error may be: both round to 32 bits and add up in other orders. 16 bits err 1000 times as much."""
+"""Largest ratio of errors that 32 bits make by adding up in another order; 16 bits err 1000 times as much."""
 
 
 def fastest_float32_matmul(device_type: str) -> str:
@@ -103,7 +103,7 @@ def _compare_float32_matmul() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Its name, where the system tells one."""
+    """The processor's name, where the system tells one."""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         # the flags, too: virtual machines hide which processor it is, and what it can do

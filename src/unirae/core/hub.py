@@ -1,4 +1,4 @@
-"""What the Hugging Face hub answers, or that it does not, in one line that says what to do."""
+"""Answers of the Hugging Face hub, or their absence, in one line that says what to do."""
 
 import sys
 from collections.abc import Iterator
@@ -88,7 +88,7 @@ def first_line(error: BaseException) -> str:
 
 
 def gated(repository: str) -> str:
-    """What to do about a model whose licence must be accepted first."""
+    """A line for a model whose licence must be accepted first: what to do."""
     return (
         f"{repository} is gated: its publisher wants its licence accepted. Accept it on the model's page, "
         f"https://huggingface.co/{repository}, then log in with `hf auth login` or set HF_TOKEN; or fetch it where "

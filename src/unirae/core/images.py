@@ -1,4 +1,4 @@
-"""Between uint8 and float images: one pair, and one grid for pictures."""
+"""Conversions between uint8 and float images: one pair, and one grid for pictures."""
 
 import math
 from pathlib import Path

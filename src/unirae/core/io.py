@@ -26,7 +26,7 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Pat
     temporary file is removed and ``path`` is untouched.
 
     Raises:
-        UserError: the operating system refused; the message names the file and the reason.
+        UserError: If the operating system refuses; the message names the file and the reason.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -64,7 +64,7 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: it is missing or not JSON.
+        UserError: If the file is missing or not JSON.
     """
     path = Path(path)
     try:
@@ -87,8 +87,8 @@ def load_tensors(path: str | Path) -> dict[str, Any]:
     """Read a ``torch.save`` file onto the CPU; only tensors and plain values, never code.
 
     Raises:
-        WeightsError: missing, unreadable, truncated, with a checksum that does not match, not a torch file, or a
-            pickle that wants to run code.
+        WeightsError: If the file is missing, unreadable, truncated, not a torch file, or a pickle that wants to
+            run code; or if a checksum does not match.
     """
     path = Path(path)
     with _open_weights(path) as file:
@@ -111,7 +111,8 @@ def map_tensors(path: str | Path) -> dict[str, Any]:
     looked yet whether its bytes are whole: :func:`check_tensors`.
 
     Raises:
-        WeightsError: If it is missing, unreadable, truncated, not a torch file, or a pickle that wants to run code.
+        WeightsError: If the file is missing, unreadable, truncated, not a torch file, or a pickle that wants to
+            run code.
     """
     path = Path(path)
     with _open_weights(path) as file:
@@ -129,7 +130,7 @@ def check_tensors(path: str | Path) -> None:
     """Read a ``torch.save`` file once and compare its checksums.
 
     Raises:
-        WeightsError: If one does not match its bytes.
+        WeightsError: If a checksum does not match its bytes.
     """
     path = Path(path)
     with _open_weights(path) as file:
@@ -142,7 +143,7 @@ def check_tensors(path: str | Path) -> None:
 
 
 def _open_weights(path: Path) -> IO[bytes]:
-    """The file, or one line that says why it cannot be read."""
+    """Open a file of weights, or say in one line why it cannot be read."""
     try:
         return open(path, "rb")
     except FileNotFoundError:
@@ -197,7 +198,7 @@ def load_safetensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU.
 
     Raises:
-        WeightsError: missing, unreadable, truncated, or no safetensors file.
+        WeightsError: If the file is missing, unreadable, truncated, or no safetensors file.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -218,7 +219,7 @@ def save_safetensors(
     """Write tensors to a new file, in place: for files of a folder that appears as a whole.
 
     Raises:
-        OSError: the operating system refused. safetensors says so in an error of its own, which
+        OSError: If the operating system refuses. safetensors says so in an error of its own, which
             :func:`write_folder` would not explain.
     """
     from safetensors import SafetensorError
@@ -242,7 +243,7 @@ def check_new_folder(folder: str | Path) -> None:
     """Refuse a folder that is there already, before anything long begins; an empty one will do.
 
     Raises:
-        UserError: it exists and is not empty.
+        UserError: If the folder exists and is not empty.
     """
     folder = Path(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -253,7 +254,7 @@ def write_folder(folder: str | Path, fill: Callable[[Path], Any]) -> Path:
     """Call ``fill(temporary)`` on a new neighbour of ``folder``, then rename that: all files appear, or none.
 
     Raises:
-        UserError: ``folder`` exists and is not empty, or the operating system refused.
+        UserError: If ``folder`` exists and is not empty, or the operating system refuses.
     """
     folder = Path(folder)
     check_new_folder(folder)

@@ -21,7 +21,7 @@ _MIX_2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
 
 
 class Stream(IntEnum):
-    """What a draw is for; two purposes never share numbers."""
+    """Purpose of a random draw; two purposes never share numbers."""
 
     LATENT_NOISE_SCALE = 1
     LATENT_NOISE = 2

@@ -24,7 +24,7 @@ class MappedTensors:
             goes on looking at the old numbers.
 
     Raises:
-        OSError: the file cannot be written; nothing has changed then.
+        OSError: If the file cannot be written; the tensors are unchanged then.
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
@@ -49,7 +49,7 @@ class MappedTensors:
 
 
 def can_be_mapped(tensor: Tensor) -> bool:
-    """Whether it is a plain tensor on the CPU that fills a storage of its own, in whatever order."""
+    """Say whether a tensor is a plain one on the CPU that fills a storage of its own, in whatever order."""
     return (
         type(tensor.data) is Tensor
         and tensor.device.type == "cpu"
@@ -60,5 +60,5 @@ def can_be_mapped(tensor: Tensor) -> bool:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    """Of its storage, as they lie there."""
+    """The bytes of a tensor's storage, as they lie there."""
     return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy().data

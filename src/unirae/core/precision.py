@@ -1,4 +1,4 @@
-"""Where half precision must stop: losses, norms and statistics are computed in 32 bits or more."""
+"""The limit of half precision: losses, norms and statistics are computed in 32 bits or more."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def full_precision(tensor: Tensor) -> Tensor:
-    """To float32 where the tensor is narrower; float64 stays, so that tests can be exact."""
+    """Widen a tensor to float32 where it is narrower; float64 stays, so that tests can be exact."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 

@@ -36,24 +36,24 @@ def release(mesh: DeviceMesh, network: nn.Module) -> None:
 
 
 def _parameter_groups(state: Any) -> list[Any]:
-    """FSDP's, of a module: one at most before torch 2.14, or several."""
+    """The parameter groups that FSDP holds of a module: one at most before torch 2.14, or several."""
     if hasattr(state, "_fsdp_param_groups"):
         return state._fsdp_param_groups
     return [] if state._fsdp_param_group is None else [state._fsdp_param_group]
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether each process holds a part only."""
+    """Say whether each process holds a part of the tensor only."""
     return isinstance(tensor, DTensor)
 
 
 def own_part(tensor: Tensor) -> Tensor:
-    """What this process holds; a view."""
+    """The part of a tensor that this process holds; a view."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of it, from all processes."""
+    """The whole of a tensor, gathered from all processes."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

@@ -35,7 +35,7 @@ _ONE_REQUEST_S = 0.3
 
 
 class _Listener:
-    """What is known of requests while signals are heard."""
+    """Record of the requests that came while signals were heard."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -74,7 +74,7 @@ _listener: _Listener | None = None
 
 
 def requested() -> bool:
-    """Whether this process was asked to stop, since it began to listen."""
+    """Say whether this process was asked to stop, since it began to listen."""
     return _listener is not None and _listener.requested
 
 
@@ -140,7 +140,7 @@ def held_back() -> Iterator[None]:
 
 
 def leave_signals_to_parent(number: int = 0) -> None:
-    """For a child process such as a loader's worker: its parent decides what happens, and ends it.
+    """Ignore signals in a child process such as a loader's worker: its parent decides what happens, and ends it.
 
     Whoever signals a group would otherwise end the workers first, and their parent then fails for want of data. A
     worker whose parent is gone sees that by itself within seconds.
@@ -151,7 +151,7 @@ def leave_signals_to_parent(number: int = 0) -> None:
 
 
 def before_first_step(checkpoint: str | Path | None) -> str:
-    """What to say of a run that was interrupted before it made a step."""
+    """A line for a run that was interrupted before it made a step."""
     kept = f"; {checkpoint} is as it was" if checkpoint else ""
     return f"interrupted before a step was made{kept}. To continue, repeat the command"
 

@@ -12,7 +12,7 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], *, what: str) -> 
         what: what is loaded, for the message ("decoder").
 
     Raises:
-        WeightsError: keys are missing or unexpected, or shapes differ; nothing was copied then.
+        WeightsError: If keys are missing or unexpected, or shapes differ; nothing was copied then.
     """
     own = module.state_dict()
     raise_on_differences(

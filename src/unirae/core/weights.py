@@ -1,4 +1,4 @@
-"""Where pretrained weights are found: a path that the user gives, a folder of weights that was carried here, or a hub.
+"""Search for pretrained weights: a path that the user gives, a folder of weights that was carried here, or a hub.
 
 The folder is ``weights_dir`` of a run, or ``UNIRAE_WEIGHTS_DIR`` for every command. While it is set, ``"hub"`` means
 that folder and nothing else: a run without a network then stops at the first missing file and says which one, and a
@@ -28,7 +28,7 @@ def weights_dir() -> Path | None:
     """The folder that ``"hub"`` stands for; None means torch's and Hugging Face's own caches and the network.
 
     Raises:
-        ConfigError: there is no such folder.
+        ConfigError: If there is no such folder.
     """
     given = os.environ.get(VARIABLE)
     if not given:
@@ -62,7 +62,7 @@ def weights_of_run(folder: str | Path | None, *, experiment: str) -> Iterator[No
 
 
 def may_ask_network() -> bool:
-    """Whether ``HF_HUB_OFFLINE`` (or transformers' older name for it) forbids it; it counts for every download here."""
+    """Say whether downloads are allowed, by ``HF_HUB_OFFLINE`` (or transformers' older name for it)."""
     variables = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     return not any(os.environ.get(variable, "").lower() in _YES for variable in variables)
 
@@ -81,7 +81,7 @@ def carried_folder(repository: str) -> Path | None:
     """The folder of a hub's model in the weights folder; None where no weights folder is set.
 
     Raises:
-        WeightsError: a weights folder is set, and it lacks this model.
+        WeightsError: If a weights folder is set and lacks this model.
     """
     carried = weights_dir()
     if carried is None:
@@ -107,7 +107,7 @@ def find_weights(weights: str | Path, *, url: str, file_name: str, what: str, op
         option: the argument that says so, for messages.
 
     Raises:
-        WeightsError: the file is missing, or cannot be downloaded.
+        WeightsError: If the file is missing, or cannot be downloaded.
     """
     if str(weights) == "hub":
         carried = weights_dir()
