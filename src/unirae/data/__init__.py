@@ -1,1 +1,1 @@
-"""Where images come from: sources, transforms, sampling order; plain torch datasets."""
+"""Images and their order: sources, transforms, sampling order; plain torch datasets."""

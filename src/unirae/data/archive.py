@@ -1,4 +1,4 @@
-"""Where ``prepare_data`` takes image files from: a folder or a tar (also a tar of tars, as ImageNet's)."""
+"""Image files that ``prepare_data`` reads: a folder or a tar (also a tar of tars, as ImageNet's)."""
 
 import posixpath
 import tarfile
@@ -12,7 +12,7 @@ from unirae.data.file_kinds import FileKinds, LeftOut, is_hidden, is_of_program
 from unirae.data.listing import find_files
 
 Stamp = list[int]
-"""What a file's change changes, without its contents: its size and the times of its changes."""
+"""Mark of a file that changes with it, without its contents: its size and the times of its changes."""
 
 
 class ImageFiles(Protocol):
@@ -90,7 +90,7 @@ class TarFiles:
                 self.left_out.kinds[self._kinds.of(name) or "other files"] += 1
 
     def _is_hidden(self, name: str) -> bool:
-        """Whether a member, or a folder that it lies in, is not meant to be seen; counts folders of programs."""
+        """Say whether a member, or a folder that it lies in, is hidden; counts folders of programs."""
         *folders, file = name.split("/")
         for depth, folder in enumerate(folders):
             where = "/".join(folders[: depth + 1])
@@ -122,7 +122,7 @@ def open_images(path: Path) -> Iterator[ImageFiles]:
     """A folder's or a tar's images.
 
     Raises:
-        DataError: If it does not exist or is neither.
+        DataError: If ``path`` does not exist, or is neither a folder nor a tar.
     """
     if path.is_dir():
         yield FolderFiles(path)

@@ -1,4 +1,4 @@
-"""What a latent cache is made of: its files, and the key that says what its latents depend on.
+"""Plan of a latent cache: its files, and the key that says what its latents depend on.
 
 A cache is a folder::
 
@@ -32,7 +32,7 @@ PLAN, INDEX, SAMPLES = "plan.json", "index.json", "samples.npy"
 
 @dataclass(frozen=True, kw_only=True)
 class CachePlan:
-    """What a cache holds and how it is cut."""
+    """Plan of a cache: what it holds and how it is cut."""
 
     key: dict[str, Any]
     count: int
@@ -51,11 +51,11 @@ class CachePlan:
 
     @property
     def image_bytes(self) -> int:
-        """Of all views of one image."""
+        """Number of bytes of all views of one image."""
         return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
     def header(self, shard: int) -> bytes:
-        """What a shard's file of latents begins with."""
+        """The bytes that a shard's file of latents begins with."""
         stream = io.BytesIO()
         descr = np.lib.format.dtype_to_descr(np.dtype(self.dtype))
         shape = (len(self.shards[shard]), *self.shape)
@@ -63,7 +63,7 @@ class CachePlan:
         return stream.getvalue()
 
     def is_whole(self, folder: Path, shard: int) -> bool:
-        """Whether the latents of a shard are there to the last byte."""
+        """Say whether the latents of a shard are there to the last byte."""
         latents, samples = shard_files(folder, shard)
         size = len(self.header(shard)) + len(self.shards[shard]) * self.image_bytes
         return samples.is_file() and latents.is_file() and latents.stat().st_size == size
@@ -77,7 +77,7 @@ class CachePlan:
         """The inverse of :meth:`to_dict`, from a file.
 
         Raises:
-            DataError: it is none of ours.
+            DataError: If the file is no plan of a cache.
         """
         content = read_json(file)
         try:
@@ -157,7 +157,7 @@ def check_classes(folder: Path, there: tuple[str, ...], here: tuple[str, ...]) -
 
 
 def is_complete(folder: str | Path) -> bool:
-    """Whether a cache was finished there, of whatever it may be."""
+    """Say whether a cache of whatever images was finished in a folder."""
     return (Path(folder) / INDEX).is_file()
 
 

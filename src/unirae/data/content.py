@@ -74,7 +74,7 @@ def labels_sha256(class_names: Sequence[str], labels: Iterable[int]) -> str:
 
 
 def content_of(source: Source, *, anew: bool = False) -> dict[str, Any]:
-    """What a source holds, wherever it lies: what is kept is named by it.
+    """Content of a source, wherever it lies: what is kept is named by it.
 
     Args:
         anew: look at the files again; else what the source saw when it was first asked will do.
@@ -88,17 +88,17 @@ def recorded(source: Source) -> dict[str, Any]:
 
 
 def without_paths(record: Any) -> Any:
-    """A record of data, but for where they lie."""
+    """A record of data without the paths where they lie."""
     return _without(record, ("path",))
 
 
 def without_times(record: Any) -> Any:
-    """A record of data, but for when their files were written."""
+    """A record of data without the times when their files were written."""
     return _without(record, ("times_sha256",))
 
 
 def changes(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """What differs between two contents, in words; or was not recorded there, and so cannot be shown to be equal.
+    """Differences between two contents, in words; also what was not recorded and so cannot be shown to be equal.
 
     What is recorded there alone is of an older way to know the same.
     """

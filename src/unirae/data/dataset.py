@@ -26,7 +26,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
         on_bad_image: Literal["replace", "error"] = "replace",
         fast_decode: bool = False,
     ):
-        """Join them.
+        """Join a source and a transform.
 
         Args:
             on_bad_image: "replace" shows the next readable image instead, "error" stops.
@@ -47,7 +47,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
         return self._readable.bad_image_count
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
-        """``index`` is that of the image shown, also where it replaces a bad one."""
+        """One sample; ``index`` is that of the image shown, also where it replaces a bad one."""
         key = SampleKey.of(key)
         shown, sample = self.readable_from(key.index)
         image = self.transform(sample.image, sample_generator(self.seed, key))

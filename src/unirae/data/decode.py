@@ -1,4 +1,4 @@
-"""From image files of every kind to correct 8-bit RGB."""
+"""Decoding of image files of every kind to correct 8-bit RGB."""
 
 import io
 import os
@@ -48,7 +48,7 @@ def read_rgb(
             comes at its size.
 
     Raises:
-        BadImageError: it could not be decoded.
+        BadImageError: If the picture cannot be decoded.
     """
     register_readers()
     try:
@@ -152,7 +152,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """What the EXIF block says; 1, upright, where it is absent or damaged."""
+    """The orientation of the EXIF block; 1, upright, where it is absent or damaged."""
     try:
         return image.getexif().get(_ORIENTATION, 1)
     except Exception:  # as many types as there are ways to damage it

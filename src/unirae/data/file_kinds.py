@@ -1,4 +1,4 @@
-"""What a file's name says: a picture that is read, one that could be, or something else.
+"""Kinds of files by their names: a picture that is read, one that could be, or something else.
 
 Formats that Pillow does not read by itself are read where a package that teaches it is installed (:data:`READERS`).
 """
@@ -58,7 +58,7 @@ class Reader:
     register: str | None
     """The module's function that does it; None where importing it is enough."""
     signature: re.Pattern[bytes]
-    """How such a file begins."""
+    """Pattern of the first bytes of such a file."""
 
 
 READERS = (
@@ -100,7 +100,7 @@ def register_readers() -> None:
 
 
 def missing_reader(start: bytes) -> Reader | None:
-    """The reader that is not installed and could read a file that begins so."""
+    """The reader that is not installed and could read a file with these first bytes."""
     here = installed_readers()
     return next((reader for reader in READERS if reader.signature.match(start) and reader not in here), None)
 
@@ -121,18 +121,18 @@ class FileKinds:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of that name is not meant to be seen, or a system's own."""
+    """Say whether a file or folder of that name is hidden, or a system's own."""
     return name.startswith(".") or name.lower() in _OF_SYSTEMS
 
 
 def is_of_program(name: str) -> bool:
-    """Whether a folder of that name holds a known program's thumbnails or trash."""
+    """Say whether a folder of that name holds a known program's thumbnails or trash."""
     return name.lower() in _FOLDERS_OF_PROGRAMS or name.lower().endswith(".lrdata")
 
 
 @dataclass
 class LeftOut:
-    """What lies in a folder or archive and is not read.
+    """Files of a folder or archive that are not read.
 
     Attributes:
         kinds: files by kind; hidden ones do not count.
@@ -150,7 +150,7 @@ class LeftOut:
 
     @property
     def matters(self) -> bool:
-        """Whether a user may miss some of it."""
+        """True where a user may miss some of the files."""
         return bool(self.visited_links or self.dead_links or self.outside or set(PICTURES) & set(self.kinds))
 
     def summary(self) -> str:
@@ -178,7 +178,7 @@ class LeftOut:
         return f"{self.kinds[kind]} {kind}{advice}"
 
     def record(self) -> dict[str, Any]:
-        """For the report: ready for JSON."""
+        """The files in a form for the report, ready for JSON."""
         return {
             "files_by_kind": dict(sorted(self.kinds.items())),
             "thumbnail_and_trash_folders": dict(sorted(self.program_folders.items())),

@@ -51,7 +51,8 @@ class HFSource:
         ``verify_contents``: what is kept of these images is found again only by all bytes of their files.
 
         Raises:
-            DataError: there are no such data, splits or columns, no rows, or a class that the training split lacks.
+            DataError: If there are no such data, splits or columns, no rows, or a class that the training split
+                lacks.
         """
         check_split(split)
         self._where = str(require_data_dir(data_dir))
@@ -183,7 +184,7 @@ def _from_hub(where: str, subset: str | None) -> Any:
 
 
 def _is_saved(path: Path) -> bool:
-    """Whether ``save_to_disk`` wrote it, or something that writes the same."""
+    """Say whether a folder was written by ``save_to_disk``, or by something that writes the same."""
     return (path / "dataset_dict.json").exists() or (path / "state.json").exists()
 
 

@@ -22,7 +22,7 @@ NO_LABEL = -1
 _ALWAYS_NUMBERS = 20
 """Plain integers are class numbers as they are unless they need more classes than this, and than twice those in use."""
 _ALWAYS_NAMES = 1000
-"""As many different texts are names of classes in any case; more only where they are at most half of the rows."""
+"""Number of different texts that are always names of classes; more only where they are at most half of the rows."""
 
 Value = int | str | None
 
@@ -50,7 +50,7 @@ def read_labels(rows: "Dataset", training: "Dataset", column: str, *, what: str,
         what: the rows are called, for messages.
 
     Raises:
-        DataError: the column holds no labels, or the training split has no image of a class of ``rows``.
+        DataError: If the column holds no labels, or the training split has no image of a class of ``rows``.
     """
     values = _values(rows, column, where)
     if _without_labels(values):

@@ -33,8 +33,8 @@ class LatentCache:
         trust: take the cache although its images cannot be shown to be this run's.
 
     Raises:
-        DataError: there is no finished cache, or a file of it is missing or cut off.
-        ConfigError: it holds other latents.
+        DataError: If there is no finished cache, or a file of it is missing or cut off.
+        ConfigError: If the cache holds other latents.
     """
 
     def __init__(self, folder: str | Path, expected_key: dict[str, Any], *, trust: bool = False) -> None:
@@ -57,7 +57,7 @@ class LatentCache:
         return self.plan.count
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the mapped shards, which pickle would copy whole."""
+        """The state without the mapped shards, which pickle would copy whole."""
         return {**vars(self), "_shards": {}}
 
     def latent(self, index: int, view: int) -> Float[Tensor, "c h w"]:
@@ -108,7 +108,7 @@ class CachedLatents(Dataset[dict[str, Any]]):
         return len(self.cache)
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
-        """``index`` is that of the image shown, also where it replaces a bad one."""
+        """One cached sample; ``index`` is that of the image shown, also where it replaces a bad one."""
         key = SampleKey.of(key)
         if not 0 <= key.index < len(self):
             raise IndexError(f"image {key.index} of {len(self)}")
@@ -124,7 +124,7 @@ def require_views(transform: Transform) -> ViewTransform:
     """The transform, if all its results can be cached.
 
     Raises:
-        ConfigError: it is random beyond counting.
+        ConfigError: If the transform draws from more views than can be counted.
     """
     if isinstance(transform, ViewTransform):
         return transform

@@ -1,4 +1,4 @@
-"""What a tree of image files means: which folder is a class, which a split. Paths only, nothing is opened."""
+"""Meaning of a tree of image files: which folder is a class, which a split. Paths only, nothing is opened."""
 
 import logging
 import os
@@ -53,7 +53,7 @@ def find_images(folder: str | Path) -> list[str]:
     """Relative POSIX paths of all images below ``folder``, sorted; a line of the log says what is left out.
 
     Raises:
-        DataError: If it is missing or cannot be read, or if all of its files are left out.
+        DataError: If the folder is missing or cannot be read, or if all of its files are left out.
     """
     paths, left_out = find_files(folder)
     say_left_out(str(folder), left_out)
@@ -70,7 +70,7 @@ def find_files(folder: str | Path) -> tuple[list[str], LeftOut]:
     A folder is visited once, also where links lead to it, and rather by its own name than by a link's.
 
     Raises:
-        DataError: If it is missing or cannot be read.
+        DataError: If the folder is missing or cannot be read.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -233,7 +233,7 @@ def say_classes(where: str, class_names: tuple[str, ...]) -> None:
 def _unwrapped(
     paths: list[PurePosixPath], wanted: set[str]
 ) -> tuple[int, list[PurePosixPath], list[PurePosixPath]]:
-    """How many leading folders merely wrap the tree, the images inside, and the few images beside.
+    """Count the leading folders that merely wrap the tree; also the images inside, and the few images beside.
 
     A folder wraps if it is alone at its level and nearly all images lie in folders below it, unless it is ``wanted``.
     """
@@ -287,7 +287,7 @@ def _label(
 
 
 def _check_strays(strays: list[PurePosixPath], total: int, where: str, folders: str) -> None:
-    """Leave a few images out with a line; more of them are a question."""
+    """Leave a few stray images out with a line; refuse where there are more of them."""
     if not strays:
         return
     first = on_one_line(strays[0].as_posix())

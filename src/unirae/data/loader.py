@@ -17,6 +17,6 @@ class Loader(DataLoader[Any]):
         super().__init__(*args, worker_init_fn=worker_init_fn, **kwargs)
 
     def __iter__(self) -> Any:
-        """Its batches; workers start here."""
+        """Iterate over the loader's batches; workers start here."""
         with held_back():
             return super().__iter__()

@@ -34,7 +34,7 @@ class NpzSource:
         """Open ``path``.
 
         Raises:
-            DataError: it is missing, no npz, or holds no array of images.
+            DataError: If the file is missing, no npz, or holds no array of images.
         """
         self._path = Path(path)
         self._images, layout = _in_our_layout(_open(self._path), self._path)
@@ -71,7 +71,7 @@ class NpzSource:
         """One image in 8 bits.
 
         Raises:
-            DataError: it holds values that are not finite, or floats outside [0, 1].
+            DataError: If the image holds values that are not finite, or floats outside [0, 1].
         """
         pixels = np.asarray(self._images[index])
         if pixels.dtype != np.uint8:
@@ -124,7 +124,7 @@ def stored_shape(path: str | Path) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Header:
-    """How an npy file begins; ``length`` in bytes."""
+    """The header of an npy file; ``length`` in bytes."""
 
     shape: tuple[int, ...]
     fortran: bool

@@ -37,7 +37,7 @@ class OneImageSource:
 
     @property
     def num_classes(self) -> int:
-        """As many as the source has."""
+        """Number of classes of the source."""
         return len(self.class_names)
 
     def content(self, *, anew: bool = False) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From image files to a Hugging Face ``save_to_disk`` folder, in shards that survive an interrupt.
+"""Conversion of image files to a Hugging Face ``save_to_disk`` folder, in shards that survive an interrupt.
 
 Work happens in ``.NAME.partial`` beside the output. A shard is written to a temporary file and renamed, then its
 record is (:mod:`unirae.data.prepared_shards`); a second run keeps every shard whose files are what its record says.
@@ -43,7 +43,7 @@ _DATASET = "dataset_dict.json"
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """How the input is read (:func:`~unirae.data.listing.arrange`), and cut into files."""
+    """Options of reading the input (:func:`~unirae.data.listing.arrange`) and of cutting it into files."""
 
     val_fraction: float
     labels: bool
@@ -54,7 +54,7 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Conversion:
-    """An input, how it is read, and where it goes."""
+    """An input, the options of reading it, and the place of the output."""
 
     source: Path
     layout: _Layout
@@ -62,11 +62,11 @@ class _Conversion:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """What makes two runs the same conversion, if the files do not change."""
+        """The settings that make two runs the same conversion, if the files do not change."""
         return {"source": printable(str(self.source.resolve())), "options": asdict(self.layout)}
 
     def beside(self, kind: str) -> Path:
-        """A path beside the output that belongs to it."""
+        """A path beside the output, for something that belongs to it."""
         return self.output.with_name(f".{self.output.name}.{kind}")
 
 
@@ -169,7 +169,7 @@ def _complete_report(conversion: _Conversion, listing: Listing, files: ImageFile
 
 
 def _changes(output: Path, listing: Listing, files: ImageFiles) -> str:
-    """How many files of the input are not what the output was made from, in words; empty where all are."""
+    """Count in words the files of the input that are not those of the output; empty where all are."""
     now = {
         entry.path: _class_of(listing.class_names, entry.label) for entry in (*listing.train, *listing.val)
     }
@@ -204,7 +204,7 @@ def _class_of(class_names: Any, label: int) -> str:
 def _convert(
     conversion: _Conversion, listing: Listing, files: ImageFiles, num_workers: int, progress: Progress
 ) -> dict[str, Any]:
-    """Write the shards and what joins them, then give the folder its name."""
+    """Write the shards and their index, then give the folder its name."""
     output, replaced = conversion.output, conversion.beside("replaced")
     if replaced.exists() and not output.exists():  # killed while one took the other's place
         os.rename(replaced, output)

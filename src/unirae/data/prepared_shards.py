@@ -34,7 +34,7 @@ INPUTS = "inputs"
 
 @dataclass
 class FileRecord:
-    """What a file was when it was read.
+    """A file as it was when it was read.
 
     Attributes:
         stamp: None where it could not be asked.
@@ -49,7 +49,7 @@ class FileRecord:
     problem: str | None
 
     def still_holds(self, files: ImageFiles) -> bool:
-        """Whether the file has these contents still; reads them only where its stamp is another one, and notes that.
+        """Say whether the file has these contents still; reads them only where its stamp differs, and notes that.
 
         One that was not readable is tried again: a reader of its format may be installed now.
         """
@@ -89,7 +89,7 @@ class ShardRecord:
             return None
 
     def write(self, path: Path) -> None:
-        """Write it, a line for each file."""
+        """Write the record, a line for each file."""
         lines = ",\n".join(json.dumps(asdict(file)) for file in self.files)
         text = f'{{"class_names": {json.dumps(self.class_names)}, "files": [\n{lines}\n]}}\n'
         write_atomically(path, lambda file: file.write(text.encode()))
@@ -111,11 +111,11 @@ class Shard:
 
     @property
     def record(self) -> Path:
-        """Its existence says that the shard is complete."""
+        """Path of the shard's record, whose existence says that the shard is complete."""
         return self.root / INPUTS / f"{self.split}-{self.name}.json"
 
     def is_complete(self, files: ImageFiles, class_names: tuple[str, ...]) -> bool:
-        """Whether it is written, of just these files, and none of them has changed since."""
+        """Say whether the shard is written, of just these files, and none of them has changed since."""
         record = ShardRecord.read(self.record)
         return (
             record is not None

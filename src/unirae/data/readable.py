@@ -1,4 +1,4 @@
-"""What stands in for images that cannot be read: the next readable one, the same in every pass, counted and named."""
+"""Substitutes for images that cannot be read: the next readable one, the same in every pass, counted and named."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -25,7 +25,7 @@ class ReadableImages:
         on_bad_image: "replace" shows the next readable image instead, "error" stops.
 
     Raises:
-        ConfigError: If ``on_bad_image`` is neither.
+        ConfigError: If ``on_bad_image`` is neither of its two values.
         DataError: If the source has no images.
     """
 

@@ -1,4 +1,4 @@
-"""What names a sample: a picture's number and the epoch, from which its augmentation follows."""
+"""Key of a sample: a picture's number and the epoch, from which its augmentation follows."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class SampleKey:
-    """Which picture, and in which epoch."""
+    """Number of a picture, and the epoch."""
 
     index: int
     epoch: int

@@ -1,4 +1,4 @@
-"""What every source of images offers, whatever it reads from."""
+"""Interface of all sources of images, whatever they read from."""
 
 import os
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class EncodedSource(Protocol):
     """A source that decodes files, and can do so at a smaller size (:func:`~unirae.data.decode.read_rgb`)."""
 
     def reduced(self, index: int, at_least: tuple[int, int]) -> Sample:
-        """Decode one picture, no smaller than (width, height) unless it is."""
+        """Decode one picture, no smaller than (width, height) unless the file is."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Which folders are the splits: the usual names in any case, also with a year or a size behind (``train2017``).
+"""Search for the folders that are splits: the usual names in any case, also with a year or a size behind.
 
 Folders that look like splits but are not understood are asked about, and never taken for classes.
 """
@@ -12,7 +12,7 @@ from unirae.core.names import first_of, on_one_line
 
 _TRAIN = ("train", "training")
 _VAL = ("val", "validation", "valid", "dev", "eval", "evaluation", "holdout", "test", "testing")
-"""In the order in which they are preferred as the validation split."""
+"""Names of the validation split, the preferred ones first."""
 _WORDS = frozenset(
     (*_TRAIN, *_VAL, "trainset", "trainval", "valset", "devset", "testset", "traindata", "testdata")
 )
@@ -21,26 +21,26 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _CLASSES_PER_SPLIT_NAME = 3
 """A name such as ``train`` among at least so many others is a class: CIFAR-100 and VOC have one."""
 ROOT = "."
-"""As ``train_split``: the folder itself, so that none of its folders is a split."""
+"""Value of ``train_split`` for the folder itself, so that none of its folders is a split."""
 
 
 class UnclearSplitsError(DataError):
-    """Folders of which it cannot be told whether they are splits."""
+    """Folders that may or may not be splits."""
 
 
 def understood(name: str) -> str | None:
-    """The split's word that a folder's name is; None if it is none."""
+    """The split's word that a folder's name stands for; None where it stands for none."""
     word = _SUFFIX.sub("", name.lower().strip())
     return word if word in _TRAIN or word in _VAL else None
 
 
 def looks_like_split(name: str) -> bool:
-    """Whether a split's word is among the words of a name."""
+    """Say whether a split's word is among the words of a name."""
     return understood(name) is not None or any(word.lower() in _WORDS for word in _WORD.findall(name))
 
 
 def mixes_splits(names: Iterable[str]) -> bool:
-    """Whether some of the folders side by side are for training and others, it seems, for validation."""
+    """Say whether some of the folders side by side are for training and others, it seems, for validation."""
     words = {name: understood(name) for name in names}
     found = set(words.values())
     unclear = any(word is None and looks_like_split(name) for name, word in words.items())
@@ -51,7 +51,7 @@ def validation_split(names: Iterable[str]) -> str | None:
     """The one of a data set's splits that is for validation, ``val`` before ``test``; None where there is none.
 
     Raises:
-        DataError: If several are equally likely.
+        DataError: If several folders are equally likely.
     """
     words = {name: understood(name) for name in names}
     found = _preferred([name for name, word in words.items() if word in _VAL], words)
@@ -119,7 +119,7 @@ def same_split(where: str, name: str) -> str:
 
 
 def _preferred(names: list[str], words: Mapping[str, str | None]) -> list[str]:
-    """Those with the first word of the list, ``val`` before ``test``."""
+    """The names with the first word of the list, ``val`` before ``test``."""
     first = next((word for word in _VAL if any(words[name] == word for name in names)), None)
     return [name for name in names if words[name] == first]
 

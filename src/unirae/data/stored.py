@@ -35,7 +35,7 @@ class AsStored:
         """The picture.
 
         Raises:
-            DataError: it has another size.
+            DataError: If the picture has another size.
         """
         if (image.height, image.width) != self.size:
             raise DataError(
@@ -74,7 +74,7 @@ class StoredImages(Dataset[dict[str, Any]]):
         """One picture.
 
         Raises:
-            DataError: it cannot be read or has another size than the first; the message names it.
+            DataError: If the picture cannot be read or has another size than the first; the message names it.
         """
         shown, sample = self._sample(index)
         try:
@@ -84,7 +84,7 @@ class StoredImages(Dataset[dict[str, Any]]):
         return {"image": image, "label": sample.label, "index": shown}
 
     def name_of(self, index: int) -> str:
-        """What a picture is called: its file below a folder, else its number."""
+        """The name of a picture: its file below a folder, else its number."""
         return self.source.name_of(index) or f"{self.source.name}, image {index}"
 
     def stem_of(self, index: int) -> str | None:

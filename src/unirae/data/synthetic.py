@@ -59,7 +59,7 @@ class SyntheticSource:
         return None
 
     def __len__(self) -> int:
-        """As configured for this split."""
+        """Number of images that this split is configured to have."""
         return self._count
 
     def __getitem__(self, index: int) -> Sample:

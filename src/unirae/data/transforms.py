@@ -1,4 +1,4 @@
-"""From a PIL picture to uint8 [3, H, W]: the crops of both stages and of evaluation.
+"""Transforms of a PIL picture to uint8 [3, H, W]: the crops of both stages and of evaluation.
 
 Each transform is ``transform(image, generator)``; all its random draws come from that generator, so that a
 picture's augmentation is a function of (seed, epoch, index) and of nothing else. Sizes are pixels, one number
@@ -27,7 +27,7 @@ log = get_logger(__name__)
 Size = int | Sequence[int]
 _DERIVED = ("fast", "least_size")
 _MARGIN = 2
-"""How many times larger than what a picture is resized to it stays where it is decoded at a smaller size."""
+"""Least ratio of the size that a picture is decoded at to the size that it is resized to."""
 LONGEST = 16
 """The longest picture that is used whole: its length in crops."""
 
@@ -36,7 +36,7 @@ class Transform(Protocol):
     """A picture to a tensor of fixed size; ``generator`` is the only source of randomness."""
 
     fast: bool
-    """Whether it resizes by torch."""
+    """True where torch resizes the picture, False where Pillow does."""
     least_size: tuple[int, int]
     """(width, height) below which a picture must not be decoded at a smaller size."""
 
@@ -59,12 +59,12 @@ class ViewTransform(ABC):
 
     @property
     def views(self) -> int:
-        """How many there are."""
+        """Number of views."""
         return len(self.view_weights)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the views depend on (not their probabilities), ready for JSON."""
+        """The settings that the views depend on (not their probabilities), ready for JSON."""
         resizing = {"fast": True} if self.fast else {}
         return {"name": type(self).__name__, "size": list(self.size), **resizing, "views": self.views}
 
@@ -74,15 +74,15 @@ class ViewTransform(ABC):
 
     @abstractmethod
     def render(self, image: Image.Image, view: int) -> UInt8[Tensor, "3 H W"]:
-        """The picture in that view."""
+        """Render the picture in view number ``view``."""
 
     def __call__(self, image: Image.Image, generator: Generator) -> UInt8[Tensor, "3 H W"]:
-        """The view that is drawn."""
+        """Draw a view and render it."""
         return self.render(image, self.view(generator))
 
 
 def settings_of(transform: Any) -> dict[str, Any]:
-    """What a transform's results depend on beside its class, ready for JSON."""
+    """The settings that a transform's results depend on beside its class, ready for JSON."""
     if isinstance(transform, ViewTransform):
         return transform.settings
     plain = (bool, int, float, str, tuple, list)
@@ -173,7 +173,7 @@ class AdmCenterCrop(ViewTransform):
         self.view_weights = (1.0,)
 
     def view(self, generator: Generator) -> int:
-        """The only one."""
+        """Draw a view: always 0, the only one."""
         return 0
 
     def render(self, image: Image.Image, view: int) -> UInt8[Tensor, "3 H W"]:
@@ -209,17 +209,17 @@ class AdmCropFlip(ViewTransform):
         self.view_weights = (1 - flip_probability, flip_probability) if flip_probability else (1.0,)
 
     def view(self, generator: Generator) -> int:
-        """0 for the centre crop, 1 for its mirror image."""
+        """Draw a view: 0 for the centre crop, 1 for its mirror image."""
         return int(_uniform(0, 1, generator) < self.flip_probability)
 
     def render(self, image: Image.Image, view: int) -> UInt8[Tensor, "3 H W"]:
-        """The centre crop or its mirror image."""
+        """Render the centre crop or its mirror image."""
         tensor = self._centre.render(image, 0)
         return tensor.flip(-1) if view else tensor
 
 
 class ScaleShift:
-    """For small pictures on white, such as emoji: a little larger or smaller, a little aside; never mirrored.
+    """Crop for small pictures on white, such as emoji: a little larger or smaller, a little aside; never mirrored.
 
     The picture is fitted into ``size``, scaled by U(min_scale, max_scale) and moved by up to ``max_shift`` of
     the size along each axis. What this uncovers is white; letters and flags would not survive a mirror.

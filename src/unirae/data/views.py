@@ -24,7 +24,7 @@ class AllViews(Dataset[dict[str, Any]]):
 
     @property
     def description(self) -> dict[str, Any]:
-        """How the views come about, ready for JSON."""
+        """Description of how the views come about, ready for JSON."""
         decoding = {"fast_decode": True} if self._dataset.fast_decode else {}
         if self._finite:
             return {**self._finite.settings, **decoding, "view_weights": list(self.view_weights)}
@@ -43,7 +43,7 @@ class AllViews(Dataset[dict[str, Any]]):
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """``index`` is that of the image shown, also where it replaces a bad one."""
+        """One sample in one of its views; ``index`` is that of the image shown, also where it replaces a bad one."""
         if self._finite is None:
             sample = self._dataset[SampleKey(index, 0)]
             return {"images": sample["image"][None], "label": sample["label"], "index": sample["index"]}
