@@ -263,7 +263,7 @@ def loading(lap: Lap, *, folder: str, num_workers: int) -> None:
     """Batches through a loader as training makes it; each turn is a pass of its own, so nothing is read ahead of it."""
     from torch.utils.data import DataLoader
 
-    from unirae.data.sampler import SampleKey
+    from unirae.data.sample_key import SampleKey
 
     data = dataset(folder, "stage1", fast=True, fast_decode=False)
     numbers = islice(cycle(range(len(data))), _BATCH * _LOADER_BATCHES)

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from unirae.core.errors import ConfigError, DataError
 from unirae.data.dataset import ImageDataset
 from unirae.data.decode import BadImageError
-from unirae.data.sampler import SampleKey
+from unirae.data.sample_key import SampleKey
 from unirae.data.source import Sample
 from unirae.data.synthetic import SyntheticSource
 from unirae.data.transforms import AdmCenterCrop, ScaleShift

@@ -16,7 +16,7 @@ from unirae.core.errors import ConfigError, DataError, UserError
 from unirae.core.io import write_json
 from unirae.data.cache_plan import INDEX, SAMPLES, CachePlan, shard_files
 from unirae.data.latent_cache import CachedLatents, LatentCache, require_views
-from unirae.data.sampler import SampleKey
+from unirae.data.sample_key import SampleKey
 from unirae.data.transforms import AdmCenterCrop, AdmCropFlip, ScaleShift, Stage1Transform
 
 KEY = {"encoder": {"sha256": "a" * 64}, "transform": {"name": "AdmCropFlip", "views": 2}, "dtype": "float16"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from unirae.core.errors import ConfigError
 from unirae.data.order import EndlessBatches
-from unirae.data.sampler import derived_seed
+from unirae.data.sample_key import derived_seed
 
 
 def take(n: int, **options) -> list:

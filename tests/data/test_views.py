@@ -5,7 +5,7 @@ import torch
 
 from tiny_latents import pictures
 from unirae.core.errors import ConfigError
-from unirae.data.sampler import SampleKey, sample_generator
+from unirae.data.sample_key import SampleKey, sample_generator
 from unirae.data.transforms import AdmCenterCrop, AdmCropFlip, ScaleShift
 from unirae.data.views import AllViews
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from torch.utils.data import Dataset
 
 from unirae.data.readable import ReadableImages
-from unirae.data.sampler import SampleKey, sample_generator
+from unirae.data.sample_key import SampleKey, sample_generator
 from unirae.data.source import EncodedSource, Sample, Source
 from unirae.data.transforms import Transform
 

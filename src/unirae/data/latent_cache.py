@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, DataError
 from unirae.data.cache_plan import INDEX, SAMPLES, CachePlan, check_key, is_complete, shard_files
-from unirae.data.sampler import SampleKey, sample_generator
+from unirae.data.sample_key import SampleKey, sample_generator
 from unirae.data.transforms import Transform, ViewTransform
 
 _OPEN_SHARDS = 128

@@ -8,7 +8,7 @@ from torch.utils.data import Sampler
 
 from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
-from unirae.data.sampler import SampleKey, derived_seed
+from unirae.data.sample_key import SampleKey, derived_seed
 
 
 class EndlessBatches(Sampler[list[SampleKey]]):

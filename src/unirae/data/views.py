@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from unirae.data.dataset import ImageDataset
-from unirae.data.sampler import SampleKey
+from unirae.data.sample_key import SampleKey
 from unirae.data.transforms import ViewTransform, settings_of
 
 

@@ -25,7 +25,7 @@ class TrainingSet(Protocol):
         ...
 
     def __getitem__(self, key: Any, /) -> dict[str, Any]:
-        """A sample by :class:`~unirae.data.sampler.SampleKey`."""
+        """A sample by :class:`~unirae.data.sample_key.SampleKey`."""
         ...
 
 

@@ -15,7 +15,7 @@ from unirae.core.images import to_float
 from unirae.data.dataset import ImageDataset
 from unirae.data.folder import FolderSource
 from unirae.data.latent_cache import CachedLatents, LatentCache
-from unirae.data.sampler import SampleKey
+from unirae.data.sample_key import SampleKey
 from unirae.data.transforms import AdmCenterCrop, AdmCropFlip, ScaleShift
 from unirae.evaluation.latents.writing import cache_key, ensure_latent_cache, write_latent_cache
 from unirae.models.latent_stats import LatentStats

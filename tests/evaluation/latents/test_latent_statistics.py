@@ -9,7 +9,7 @@ import torch
 from processes import run_in_processes
 from tiny_latents import SHAPE, pictures, tiny_rae
 from unirae.core.errors import ConfigError, DataError, NonFiniteError
-from unirae.data.sampler import SampleKey
+from unirae.data.sample_key import SampleKey
 from unirae.data.transforms import AdmCenterCrop, AdmCropFlip, ScaleShift
 from unirae.evaluation.latents.statistics import compute_latent_stats
 from unirae.evaluation.passes.reading import choose_indices
