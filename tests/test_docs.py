@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from unirae.app.main import COMMANDS
+from unirae.models.encoders import build
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -205,6 +206,7 @@ SNIPPETS = [
 def test_snippets_run(snippet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """In a folder where outputs/demo/rae and outputs/demo/dit are tiny, untrained runs."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(build, "KINDS", dict(build.KINDS))  # a snippet may register one of its own
     write = runpy.run_path(str(ROOT / "tests/helpers/tiny_checkpoint.py"))
     write["write_checkpoint"](tmp_path / "outputs/demo/rae")
     write["write_stage2_checkpoint"](tmp_path / "outputs/demo/dit", tmp_path / "outputs/demo/rae")

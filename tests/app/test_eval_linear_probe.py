@@ -65,7 +65,8 @@ def folder(tmp_path_factory) -> Path:
 
 
 def options(encoder_checkpoint: str | Path, tmp_path: Path, **others) -> Options:
-    given = {"output": tmp_path / "probe.json", "weight_decays": "0.01,0.1", "device": "cpu"} | others
+    given = {"output": tmp_path / "probe.json", "weight_decays": "0.01,0.1"}
+    given |= {"device": "cpu", "num_threads": 1} | others
     return Options(encoder_checkpoint=str(encoder_checkpoint), cache_dir=tmp_path / "cache", **given)
 
 

@@ -17,7 +17,7 @@ from unirae.metrics.kernel import kernel_distance
 from unirae.metrics.manifold import manifold_scores, squared_radii
 from unirae.metrics.moments import moments_of
 
-COUNTS = {"images": 32, "reference": 40}
+COUNTS = {"images": 16, "reference": 20}
 NAMES = "fid,is,kid,precision,recall,sfid,density,coverage"
 
 
@@ -59,7 +59,7 @@ def theirs(files):
         feature_extractor_weights_path=str(files / "weights.pth"),
         **dict.fromkeys(("isc", "fid", "kid", "prc", "save_cpu_ram"), True),
         **dict.fromkeys(("cuda", "cache", "verbose"), False),
-        kid_subset_size=32,
+        kid_subset_size=16,
     )
 
 
@@ -95,8 +95,8 @@ def test_kid_and_is_equal_torch_fidelitys_functions(features):
     from torch_fidelity.metric_kid import kid_features_to_metric
 
     a, b = features["images"]["pooled"], features["reference"]["pooled"]
-    found = kernel_distance(a, b, subset_size=20)
-    expected = kid_features_to_metric(a, b, kid_subset_size=20, verbose=False)
+    found = kernel_distance(a, b, subset_size=10)
+    expected = kid_features_to_metric(a, b, kid_subset_size=10, verbose=False)
     assert found.value == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-6)
     assert found.details["std_over_subsets"] == pytest.approx(
         expected["kernel_inception_distance_std"], rel=1e-6
@@ -167,7 +167,7 @@ def test_sfid_is_the_distance_in_the_first_seven_channels_of_mixed_6(files, feat
     with torch.no_grad():
         expected = reference_spatial(images, files / "weights.pth")
     found = features["images"][SPATIAL]
-    assert found.shape == (32, 2023)
+    assert found.shape == (16, 2023)
     torch.testing.assert_close(found[:4], expected, rtol=1e-4, atol=1e-5)
     a, b = (moments_of(features[name][SPATIAL]) for name in COUNTS)
     assert ours["sfid"] == pytest.approx(frechet_distance(a, b), rel=1e-9)

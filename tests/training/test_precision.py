@@ -101,6 +101,7 @@ def test_bf16_stays_near_fp32(tmp_path: Path, fp32: Run) -> None:
     assert 0 < weights < WEIGHTS_LIMIT
 
 
+@pytest.mark.slow  # that the limits would tell; nothing of ours runs that does not run above
 def test_weights_in_bf16_would_not(tmp_path: Path, fp32: Run) -> None:
     loss, weights = distances(trained(tmp_path, BF16, round_weights), fp32)
     assert loss > LOSS_LIMIT

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from live import Live
 from tiny_training import TINY, tiny_config
 from unirae.app.run.assembly import assemble
 from unirae.core.io import load_tensors
@@ -97,7 +97,7 @@ def test_so_it_is_when_blocks_are_compiled(tmp_path, stage):
 # ---------------------------------------------------------------- the real thing
 
 LONG = (
-    "trainer.max_steps=150",
+    "trainer.max_steps=100",
     "model.disc_upd_start_step=10",
     "model.disc_start_step=15",
     "callbacks.model_checkpoint.every_n_train_steps=20",
@@ -106,67 +106,31 @@ LONG = (
 )
 
 
-class Training:
-    """``python src/train.py`` in a process of its own."""
-
-    def __init__(self, folder: Path, *overrides: str):
-        command = [
-            sys.executable,
-            str(TRAIN),
-            *TINY["stage1"],
-            *LONG,
-            f"paths.output_dir={folder}",
-            *overrides,
-        ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            command,
-            cwd=folder.parent,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.last = folder / "checkpoints" / "last.ckpt"
-        self.saved_before = self._saved()
-
-    def _saved(self) -> int:
-        return self.last.stat().st_mtime_ns if self.last.exists() else 0
-
-    def wait_for_a_checkpoint(self) -> None:
-        deadline = time.monotonic() + 120
-        while self._saved() == self.saved_before:
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"no checkpoint: {self.process.communicate()[1][-2000:]}")
-            time.sleep(0.01)
-
-    def end(self, number: int | None = None) -> tuple[int, str]:
-        """Wait for the end, after a signal if one is given: (exit status, stderr)."""
-        if number is not None:
-            self.process.send_signal(number)
-        stderr = self.process.communicate(timeout=200)[1]
-        return self.process.returncode, stderr
-
-
 def test_a_killed_and_then_interrupted_process_continues_exactly(tmp_path):
+    """The last of three, which goes to the end, is the script in an interpreter of its own."""
     parts, whole = tmp_path / "parts", tmp_path / "whole"
-    killed = Training(parts)
-    killed.wait_for_a_checkpoint()
-    assert killed.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    last = parts / "checkpoints/last.ckpt"
+    words = [*TINY["stage1"], *LONG, f"paths.output_dir={parts}"]
+    killed = Live("train", *words, folder=tmp_path)
+    killed.wait_for(last.exists)
+    killed.signal(signal.SIGKILL)
+    assert killed.end() == -signal.SIGKILL
 
-    interrupted = Training(parts, "ckpt_path=last")
-    interrupted.wait_for_a_checkpoint()
-    status, stderr = interrupted.end(signal.SIGINT)
-    assert status == 130, stderr
-    step = load_tensors(interrupted.last)["global_step"]
-    message = stderr.strip().splitlines()[-1]
-    assert message.startswith(f"interrupted after step {step}; everything is saved in {interrupted.last}")
+    saved = last.stat().st_mtime_ns
+    interrupted = Live("train", *words, "ckpt_path=last", folder=tmp_path)
+    interrupted.wait_for(lambda: last.stat().st_mtime_ns != saved)
+    interrupted.signal(signal.SIGINT)
+    assert interrupted.end() == 130, interrupted.output
+    step, message = load_tensors(last)["global_step"], interrupted.last_line()
+    assert message.startswith(f"interrupted after step {step}; everything is saved in {last}")
     assert f"ckpt_path=last paths.output_dir={parts}" in message
-    assert "Traceback" not in stderr
-    assert 20 < step < 150
+    assert "Traceback" not in interrupted.output
+    assert 20 < step < 100
 
-    status, stderr = Training(parts, "ckpt_path=last").end()
-    assert status == 0, stderr
+    command = [sys.executable, TRAIN, *words, "ckpt_path=last"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     run(whole, "stage1", *LONG, "data.num_workers=0")
     assert_same_run(parts, whole)
-    assert [int(row["step"]) for row in metrics(parts)] == list(range(1, 151))
+    assert [int(row["step"]) for row in metrics(parts)] == list(range(1, 101))
