@@ -26,11 +26,11 @@ class Options:
     """
 
     a: Positional[Path]
-    """A result, JSON."""
+    """The JSON file of the first result."""
     b: Positional[Path]
-    """Another one."""
+    """The JSON file of the second result."""
     output: OutputFile | None = None
-    """Also write the comparison as JSON."""
+    """Also write the comparison to this JSON file."""
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def run(options: Options) -> "Comparison":
-    """Compare, show, and write what is asked for."""
+    """Compare two results, show the comparison, and write it if asked for."""
     from unirae.core.io import write_json
     from unirae.evaluation.results.comparison import compare
     from unirae.evaluation.results.result_file import read_result
@@ -53,7 +53,7 @@ def run(options: Options) -> "Comparison":
 
 
 def show(comparison: "Comparison") -> None:
-    """Scores, why they stand as they do, the settings that differ, and remarks."""
+    """Print the scores with their verdicts and reasons, the settings that differ, and remarks."""
     from rich.console import Console
 
     console = Console(markup=False, highlight=False)

@@ -30,12 +30,12 @@ class Options:
     """An experiment whose curves come with the package (mae_tiny, rae_tiny, dit_tiny), a file of curves, the folder of
     another run, or a metrics.csv. Default: the run's own experiment."""
     output: OutputFile | None = None
-    """The picture. Default: compare.png in the run's folder."""
+    """The picture to write. Default: compare.png in the run's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedRun:
-    """What a run left behind: its rows and, where they lie beside them, its settings and its experiment."""
+    """The logged rows of a run, with its settings and its experiment where they lie beside them."""
 
     folder: Path
     rows: list[dict[str, str]]
@@ -44,7 +44,7 @@ class LoggedRun:
 
     @property
     def last_step(self) -> int:
-        """The last one that was logged."""
+        """The last step that was logged."""
         return int(self.rows[-1]["step"])
 
 
@@ -76,7 +76,7 @@ def open_run(path: Path) -> LoggedRun:
     """Read a run's folder, or a metrics file and what lies around it.
 
     Raises:
-        UserError: there is no such file, or it is none of ours.
+        UserError: If there is no such file, or if it is not the metrics file of a run.
     """
     from omegaconf import OmegaConf
 
@@ -113,7 +113,7 @@ def find_reference(reference: str | None, mine: LoggedRun) -> "Curves":
     """The curves to compare with; another run is a reference of one.
 
     Raises:
-        UserError: nothing has this name.
+        UserError: If neither known curves nor a run nor a file has this name.
     """
     from unirae.evaluation.health.bands import window_of
     from unirae.evaluation.health.check import Curves, read_series
@@ -138,7 +138,7 @@ def find_reference(reference: str | None, mine: LoggedRun) -> "Curves":
 
 
 def nothing_to_judge(mine: LoggedRun, curves: "Curves") -> str:
-    """Why no column could be compared."""
+    """The reason why no column could be compared."""
     if not curves.bands:
         return f"the reference {curves.name} has too few rows to make a band of"
     shared = [column for column in curves.bands if any(row.get(column) for row in mine.rows)]
@@ -180,7 +180,7 @@ def verdict(mine: LoggedRun, curves: "Curves", health: "Sequence[ColumnHealth]")
 
 
 def _cautions(mine: LoggedRun, curves: "Curves", health: "Sequence[ColumnHealth]") -> list[str]:
-    """What weakens a comparison."""
+    """Remarks on what weakens a comparison."""
     lines = []
     if len(curves.runs) == 1:
         lines.append(

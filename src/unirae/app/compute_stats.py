@@ -30,26 +30,26 @@ class Options:
     """emoji, photos, hf, image_folder, synthetic (the training split), or a folder. Default: what the
     checkpoint was trained on."""
     data_dir: Path | None = None
-    """Where the data lie, if not where the configuration says."""
+    """The folder of the data. Default: the one that the configuration names."""
     transform: Literal["stage2", "adm_crop_flip", "adm_crop"] = "stage2"
     """stage2: what stage 2 sees of these data (data.stage2_transform). adm_crop_flip: ADM's centre crop and its
     mirror image. adm_crop: the crop alone."""
     per: Literal["element", "channel"] = "element"
     """One mean and variance per latent element (the recipe), or per channel."""
     num_samples: Count | None = None
-    """A seeded random subset of this size. Default: every image."""
+    """Number of images, a seeded random subset. Default: every image."""
     batch_size: Count = 32
-    """Images read at once; the statistics do not depend on it."""
+    """Images in a batch. The statistics do not depend on it."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the encoder; sums are always float64."""
+    """Precision of the encoder. Sums are always float64."""
     encoder_weights: str | None = None
-    """Where the encoder's weights lie, if not where the checkpoint says."""
+    """The encoder's weights, a folder or file. Default: where the checkpoint says."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
+    """Device to compute on: auto, cpu, cuda, cuda:1, mps."""
     num_workers: Workers = 0
     """Processes that read images."""
     seed: Seed = 0
-    """Chooses the subset, and the draws of a random transform."""
+    """Seed that chooses the subset and the draws of a random transform."""
 
 
 def main() -> int:
@@ -83,7 +83,7 @@ def run(options: Options) -> "LatentStats":
 
 
 def compute(options: Options, checkpoint: "Checkpoint", device: Any) -> "LatentStats":
-    """Everything between the command line and the files."""
+    """Compute the statistics that the options ask for."""
     from unirae.app.run.builders import build_dataset
     from unirae.app.shell.devices import choose_data, progress_bar
     from unirae.core.io import file_sha256
@@ -113,7 +113,8 @@ def compute(options: Options, checkpoint: "Checkpoint", device: Any) -> "LatentS
 def choose_transform(choice: str, data: dict[str, Any]) -> dict[str, Any]:
     """The node of the transform that ``--transform`` means for these data.
 
-    Checkpoints of before stage 2 do not say; of their data only those with stage 1's random crop are mirrored.
+    Checkpoints that were written before stage 2 existed name no transform. Their data are mirrored only where they
+    have stage 1's random crop.
     """
     transforms = "unirae.data.transforms"
     if choice == "stage2" and "stage2_transform" in data:
@@ -124,7 +125,7 @@ def choose_transform(choice: str, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def summary(stats: "LatentStats") -> str:
-    """One line that shows at a glance whether the statistics are plausible."""
+    """A line of numbers that shows at a glance whether the statistics are plausible."""
     from unirae.evaluation.passes.reading import spoken_data
 
     assert stats.mean is not None

@@ -37,11 +37,11 @@ class Options:
     input: Path | None = None
     """--from diffusers: the folder that save_pretrained wrote."""
     weights: Literal["ema", "model"] = "ema"
-    """Of a training checkpoint: the average, or the raw weights."""
+    """The weights to take from a training checkpoint: their average (ema), or the raw weights (model)."""
     encoder_weights: str | None = None
-    """Where the encoder's weights lie, if not where the configuration or checkpoint says."""
+    """The encoder's weights, a folder or file. Default: where the configuration or checkpoint says."""
     rae: Path | None = None
-    """--to: where the autoencoder of a generator lies, if not where its checkpoint says."""
+    """--to: the autoencoder of a generator. Default: where the generator's checkpoint says."""
     embed_encoder: Flag = False
     """Put the encoder's weights into the folder, too, so that it needs neither a hub nor another folder."""
     data: str = "imagenet"
@@ -58,7 +58,7 @@ def run(options: Options) -> Path:
     """Convert; returns the folder.
 
     Raises:
-        ConfigError: options that do not belong together.
+        ConfigError: If options do not belong together.
     """
     from unirae.app.shell.devices import choose_data
     from unirae.core.io import check_new_folder
@@ -108,7 +108,7 @@ def run(options: Options) -> Path:
 
 
 def _needed(options: Options, name: str, what: str, *, refused: tuple[str, ...]) -> Path:
-    """The option that says what is converted, after a look at those that mean nothing in this direction."""
+    """The option that names the model to convert; an option that means nothing in this direction is refused."""
     direction = f"--from {options.from_}" if options.from_ else f"--to {options.to}"
     if (needed := getattr(options, name)) is None:
         raise ConfigError(f"{direction} needs --{name}, {what}")
@@ -122,7 +122,7 @@ def read_yaml(path: Path) -> Any:
     """A YAML file as plain values, its interpolations resolved.
 
     Raises:
-        ConfigError: it is missing or not valid.
+        ConfigError: If the file is missing or is not valid YAML.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -137,7 +137,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Paths, for which YAML has a tag of Python's, as text."""
+    """Turn paths, for which YAML has a tag of Python's, into text."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list):

@@ -27,9 +27,9 @@ class Options:
     """A hub's name, a folder in transformers' or timm's format, a model of timm (with --kind timm), or a file of
     configs/model/encoder such as dinov2_registers."""
     kind: str | None = None
-    """How to read it: dinov2, siglip2, mae, generic_hf or timm. Default: by its configuration."""
+    """Kind of the encoder: dinov2, siglip2, mae, generic_hf or timm. Default: as its configuration says."""
     image_size: tuple[Pixels, ...] = ()
-    """Encoder inputs in pixels to show beside its usual one: one number, or height and width."""
+    """A further input size of the encoder in pixels, shown beside its usual one: one number, or height and width."""
 
 
 def main() -> int:
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def run(options: Options) -> "EncoderShape":
-    """Show the tables."""
+    """Show the tables of an encoder."""
     cli.configure_logging()
     cli.quiet_libraries()
     if len(options.image_size) > 2:
@@ -53,11 +53,11 @@ def run(options: Options) -> "EncoderShape":
 
 
 def find_shape(encoder: str, kind: str | None) -> "tuple[EncoderShape, str]":
-    """The numbers, and a remark on where mean and std come from.
+    """The shape of the encoder, and a remark on where its mean and std come from.
 
     Raises:
-        ConfigError: an unknown kind, or a kind beside a file of configs/ that says its own.
-        WeightsError: the configuration cannot be had.
+        ConfigError: If the kind is unknown, or is given beside a file of configs/ that states its own.
+        WeightsError: If the encoder's configuration cannot be read or fetched.
     """
     from unirae.app.config.targets import config_dir
     from unirae.models.encoders.discover import find_kind
@@ -72,7 +72,7 @@ def find_shape(encoder: str, kind: str | None) -> "tuple[EncoderShape, str]":
 
 
 def _of_choice(choice: str) -> "tuple[EncoderShape, str]":
-    """Of a file in configs/model/encoder; by its written architecture where the model's own files are not here."""
+    """The shape of an encoder in configs/model/encoder; by its written architecture where its own files are missing."""
     from unirae.app.config.composition import compose
     from unirae.models.encoders.shape import shape_from_architecture, shape_from_files
 
@@ -97,7 +97,7 @@ def show(shape: "EncoderShape", sizes: list[tuple[int, int]], *, note: str) -> N
     """Two tables: the encoder, and the shapes at each input size.
 
     Raises:
-        ConfigError: a size does not split into patches.
+        ConfigError: If an input size does not split into patches.
     """
     from rich.console import Console
     from rich.table import Table

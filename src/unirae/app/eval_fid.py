@@ -23,48 +23,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringOptions:
-    """How samples are scored."""
+    """The options of scoring samples."""
 
     reference: str = "data"
-    """data; or an npz with mu and sigma (ADM, pytorch-fid) or images (arr_0), or a file of make_reference.py, or a
-    folder of images or a Hugging Face dataset, cropped to the size of the samples."""
+    """What to compare with: data (see --data); an npz with mu and sigma (ADM, pytorch-fid) or images (arr_0); a file of
+    make_reference.py; a folder of images or a Hugging Face dataset, cropped to the size of the samples."""
     reference_split: str | None = None
-    """Which split of the data set that --reference names, or which folder below the folder."""
+    """Split of the data set that --reference names, or a folder below the folder that it names."""
     split: Literal["train", "val"] | None = None
-    """The part of the data that is the reference, where --reference is data. Default: train."""
+    """Split of the data that is the reference, where --reference is data. Default: train."""
     data: str | None = None
     """Reference data: emoji, photos, hf, image_folder, synthetic, or a folder. Default: what the checkpoint
     was trained on."""
     data_dir: Path | None = None
-    """Where the data lie, if not where the configuration says."""
+    """The folder of the data. Default: the one that the configuration names."""
     reference_samples: Count | None = None
-    """A seeded random subset of the data as the reference. Default: every image."""
+    """Images in a seeded random subset of the data, which is the reference. Default: every image."""
     num_samples: Count = 50_000
-    """Images to sample; scores of fewer are biased upward."""
+    """Images to sample. Fréchet distances of fewer images are biased upward."""
     metrics: str = "fid"
-    """Of fid, sfid, is, kid, precision, recall, density, coverage (Inception) and fd (the features of the
-    autoencoder's encoder), comma-separated."""
+    """The scores, comma-separated: fid, sfid, is, kid, precision, recall, density, coverage (Inception) and fd (the
+    features of the autoencoder's encoder)."""
     inception_weights: str = "hub"
-    """hub (torch's cache or a download), random (says so in the score's name), or torch-fidelity's file."""
+    """Weights of Inception: hub (torch's cache or a download), random (the score's name says so), or the path of
+    torch-fidelity's file."""
     encoder_weights: str | None = None
-    """Where the encoder's weights lie, if not where the autoencoder's checkpoint says; for fd."""
+    """The encoder's weights for fd, a folder or file. Default: where the autoencoder's checkpoint says."""
     num_workers: Workers | None = None
     """Processes that read the reference's images. Default: one for each core, at most four, from 1,000 images on."""
     is_order: Literal["shuffled", "file"] = "shuffled"
-    """Of the samples in the Inception Score's ten parts: as torch-fidelity, or as ADM's evaluator takes them."""
+    """Order of the samples in the Inception Score's ten parts: shuffled as in torch-fidelity, or file as in ADM's
+    evaluator."""
     confidence: Literal["none", "bootstrap", "extrapolate"] = "none"
-    """Of Fréchet distances: their spread over resamples, or their limit at infinitely many samples."""
+    """Uncertainty of Fréchet distances: bootstrap gives their spread over resamples, extrapolate their limit at
+    infinitely many samples."""
     resamples: Annotated[int, Range(2, 100_000)] = 20
-    """Of a bootstrap."""
+    """Number of resamples of a bootstrap."""
     cache: Switch = True
     """Keep references of data in the user's cache folder, and look for them there."""
     verify_contents: Flag = False
-    """Find kept references by every byte of the images' files, also where there are many (docs/data.md)."""
+    """Recognise kept references by every byte of the images' files, even where there are many (docs/data.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ScoringOptions, SamplerOptions):
-    """Fréchet distance of samples to a reference: FID, or in the features of the autoencoder's encoder.
+    """Sample from a checkpoint and score the samples: FID and its relatives, also in the features of its encoder.
 
     For ImageNet give ADM's file (VIRTUAL_imagenet256_labeled.npz) as --reference: published gFIDs rest on it.
     For your own data the reference is the training split, centre-cropped. Run it under torchrun to use several
@@ -104,14 +107,14 @@ def run(options: Options) -> "Scores":
 
 
 def open_for_scoring(options: Options, names: list[str], device: "torch.device") -> "Generator":
-    """The checkpoint; with the encoder only where its features are compared."""
+    """The opened checkpoint, with its encoder only where the encoder's features are compared."""
     return open_generator(
         options, device, with_encoder="fd" in names, encoder_weights=options.encoder_weights
     )
 
 
 def evaluate(options: Options, names: list[str], generator: "Generator", device: "torch.device") -> "Scores":
-    """References first, since their mistakes show at once; then the samples."""
+    """Score the samples. References come first, since their mistakes show at once."""
     metrics = build_metrics(options, names, generator, device)
     return score_samples(
         generator,
@@ -125,7 +128,7 @@ def evaluate(options: Options, names: list[str], generator: "Generator", device:
 def build_metrics(
     options: Options, names: list[str], generator: "Generator", device: "torch.device"
 ) -> "list[SetMetric]":
-    """The scores with their networks."""
+    """The metrics with their networks."""
     from unirae.evaluation.scores.metric_set import MetricSources, build_set_metrics, encoder_extractor
 
     rae = generator.sampler.rae
@@ -144,7 +147,7 @@ def build_metrics(
 
 
 def confidence_of(options: Options) -> "Confidence | None":
-    """What ``--confidence`` asks for."""
+    """The confidence that ``--confidence`` asks for."""
     from unirae.metrics.resampling import Confidence
 
     if options.confidence == "none":
@@ -155,10 +158,12 @@ def confidence_of(options: Options) -> "Confidence | None":
 def open_reference(
     options: Options, metrics: "list[SetMetric]", generator: "Generator", device: "torch.device"
 ) -> "Reference | None":
-    """A file, or images, or the configured part of the data, cropped to the size of the samples; None if not needed.
+    """The reference: a file, images, or the configured split of the data; None if no metric needs one.
+
+    Images are cropped to the size of the samples.
 
     Raises:
-        ConfigError: options that say twice what the reference is, or choose a part of another one.
+        ConfigError: If options name the reference twice, or choose a part of another reference.
     """
     from unirae.app.inputs.reference import reference_of_data, reference_of_spec
     from unirae.app.run.builders import build_dataset
@@ -204,7 +209,7 @@ def open_reference(
 
 
 def _refuse_of_other_references(options: Options) -> None:
-    """An option of the other kind of reference would be ignored."""
+    """Refuse an option of the other kind of reference, which would be ignored."""
     if options.reference == "data":
         if options.reference_split is not None:
             raise ConfigError(

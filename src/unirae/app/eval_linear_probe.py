@@ -35,60 +35,60 @@ class Options:
     data: str | None = None
     """emoji, photos, hf, image_folder, synthetic, or a folder. Default: what the encoder's run was trained on."""
     data_dir: Path | None = None
-    """Where the data lie, if not where the configuration says."""
+    """The folder of the data. Default: the one that the configuration names."""
     pooling: Literal["avg", "cls", "both"] = "avg"
-    """The mean of the patch tokens, the class token, or both side by side."""
+    """Features of an image: the mean of the patch tokens (avg), the class token (cls), or both side by side."""
     optimizer: Literal["lbfgs", "sgd"] = "lbfgs"
     """lbfgs finds the minimum, in float64; sgd is for more features than memory holds in float64."""
     learning_rates: str = "0.003,0.01,0.03,0.1"
-    """Candidates, for sgd."""
+    """Candidates for sgd's learning rate, comma-separated."""
     weight_decays: str = "0.00001,0.0001,0.001,0.01,0.1,1"
-    """Candidates; features are standardised."""
+    """Candidates for the weight decay, comma-separated. Features are standardised."""
     held_out: Annotated[float, Range(0, 1, open_low=True, open_high=True)] = 0.2
-    """Part of each class of the training split on which the candidates are compared."""
+    """Share of each class of the training split on which the candidates are compared."""
     epochs: Count = 50
-    """Of sgd."""
+    """Epochs of sgd."""
     k: Count = 20
-    """Neighbours that k-NN asks."""
+    """Neighbours that vote in k-NN."""
     temperature: Positive = 0.07
-    """Of k-NN's votes, exp(cosine / temperature)."""
+    """Temperature of k-NN's votes, which weigh exp(cosine / temperature)."""
     baselines: str = "random,pixels"
-    """Also probe these: random, pixels, both, or none."""
+    """Baselines to probe as well, comma-separated: random (an untrained encoder), pixels; or none."""
     pixels_px: Pixels = 16
     """Larger images are averaged down to this side for pixels."""
     input_size: Pixels | None = None
     """Pixels of the encoder's input, to which images are centre-cropped. Default: the encoder's own."""
     kind: EncoderKind | None = None
-    """How to read weights that are no checkpoint of ours. Default: by their config.json."""
+    """Kind of an encoder that is no checkpoint of ours. Default: as its config.json says."""
     encoder_name: str | None = None
-    """The timm model, where the weights are a file."""
+    """Name of the timm model, where the weights are a file."""
     encoder_weights: str | None = None
-    """Where the weights of a checkpoint's encoder lie, if not where the checkpoint says."""
+    """The weights of a checkpoint's encoder, a folder or file. Default: where the checkpoint says."""
     cache: Switch = True
-    """Keep features in files, and use them next time."""
+    """Keep features in files, and use them the next time."""
     verify_contents: Flag = False
-    """Find kept features by every byte of the images' files, also where there are many (docs/data.md)."""
+    """Recognise kept features by every byte of the images' files, even where there are many (docs/data.md)."""
     cache_dir: Path | None = None
-    """Where. Default: the environment's UNIRAE_CACHE_DIR, or ~/.cache/unirae."""
+    """The folder of kept features. Default: the environment's UNIRAE_CACHE_DIR, or ~/.cache/unirae."""
     output: OutputFile | None = None
     """The JSON file; the confusion matrix lies beside it as PNG. Default: eval/linear-probe-….json in the run's
     folder, or outputs/linear_probe/ where there is none."""
     batch_size: Count = 64
-    """Images read at once; no score depends on it."""
+    """Images in a batch. No score depends on it."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
+    """Device to compute on: auto, cpu, cuda, cuda:1, mps."""
     num_workers: Workers = 0
     """Processes that read images."""
     num_threads: Annotated[int, Range(1, 4096)] | None = None
     """CPU threads of each process. Default: one for each core, also with several processes, since another number
     may change the last digits."""
     seed: Seed = 0
-    """Of the held-out part, of sgd's batches and of the random encoder."""
+    """Seed of the held-out part, of sgd's batches and of the random encoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What the command found."""
+    """The result of the command."""
 
     result: "ProbeResult"
     baselines: "dict[str, ProbeResult]"
@@ -138,7 +138,7 @@ def run(options: Options) -> Report:
 
 
 def evaluate(options: Options, source: "EncoderSource", settings: "ProbeSettings", device: Any) -> Report:
-    """Everything between the command line and the files."""
+    """Compute the features and fit the probes that the options ask for."""
     import torch
 
     from unirae.app.run.builders import build_dataset
@@ -188,14 +188,14 @@ def evaluate(options: Options, source: "EncoderSource", settings: "ProbeSettings
 
 
 def _pixels(training: "Features", validation: "Features") -> str:
-    """A name of the pixels of both splits."""
+    """A hash that names the pixels of both splits."""
     from unirae.core.io import sha256_of_text
 
     return sha256_of_text(f"{training.content_sha256}/{validation.content_sha256}")
 
 
 def _networks(source: "EncoderSource", options: Options, device: Any) -> "dict[str, Pooled]":
-    """What to probe: the encoder (or pixels in its place) and the baselines."""
+    """The networks to probe: the encoder (or pixels in its place) and the baselines."""
     from unirae.evaluation.probe.features import PooledEncoder, RawPixels
     from unirae.models.encoders.build import build_encoder
 
@@ -223,7 +223,7 @@ def _networks(source: "EncoderSource", options: Options, device: Any) -> "dict[s
 def _features(
     network: "Pooled", splits: "list[ImageDataset]", options: Options, device: Any
 ) -> "list[Features]":
-    """Of the training and the validation split."""
+    """The features of the training and the validation split."""
     from unirae.app.shell.devices import progress_bar
     from unirae.core.cache import cache_dir as default_cache_dir
     from unirae.evaluation.probe.features import cached_features
@@ -293,7 +293,7 @@ _NOT_DECISIVE = (
     *("encoder_checkpoint", "checkpoint", "encoder", "trained_with"),  # the hash of the weights says which
     *("device", "versions", "chosen", "tried"),
 )
-"""Of the settings: other names, other last digits, and what was found."""
+"""Settings that are no part of the hash: they change names or last digits, or are results."""
 
 
 def _show(report: Report) -> None:

@@ -29,42 +29,44 @@ class Options:
     """emoji, photos, hf, image_folder, synthetic (the validation split), or a folder, all of whose
     images are taken unless it has a validation part. Default: what the checkpoint was trained on."""
     data_dir: Path | None = None
-    """Where the data lie, if not where the configuration says."""
+    """The folder of the data. Default: the one that the configuration names."""
     num_samples: Count | None = None
-    """A seeded random subset of this size. Default: every image."""
+    """Number of images, a seeded random subset. Default: every image."""
     batch_size: Count = 32
-    """Images read at once; no score depends on it."""
+    """Images in a batch. No score depends on it."""
     metrics: str = "rfid,psnr,ssim,lpips"
-    """Of rfid, rfd (Fréchet distance in the features of the checkpoint's encoder), psnr, ssim, lpips; also sfid, is,
-    kid, precision, recall, density, coverage of the reconstructions against the originals."""
+    """The scores, comma-separated: rfid, rfd (in the features of the checkpoint's encoder), psnr, ssim, lpips; also
+    sfid, is, kid, precision, recall, density, coverage of the reconstructions against the originals."""
     reference: Path | None = None
     """A file of make_reference.py --purpose reconstruction of exactly these images. Default: the originals' features
     are computed in passing. References of generation scores are refused."""
     inception_weights: str = "hub"
-    """hub (torch's cache or a download), random (says so in the score's name), or torch-fidelity's file."""
+    """Weights of Inception: hub (torch's cache or a download), random (the score's name says so), or the path of
+    torch-fidelity's file."""
     lpips_weights: str = "hub"
-    """hub, random, or torchvision's VGG-16 file."""
+    """Weights of LPIPS's VGG-16: hub, random, or the path of torchvision's file."""
     encoder_weights: str | None = None
-    """Where the encoder's weights lie, if not where the checkpoint says."""
+    """The encoder's weights, a folder or file. Default: where the checkpoint says."""
     use_ema: Switch = True
     """Score the averaged decoder; false scores the raw one."""
     output: OutputFile | None = None
     """The JSON file with scores and settings. Default: eval/rfid-….json in the checkpoint's run folder."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the reconstruction; metrics always run in float32 and sum in float64."""
+    """Precision of the reconstruction. Metrics always run in float32 and sum in float64."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
+    """Device to compute on: auto, cpu, cuda, cuda:1, mps."""
     num_workers: Workers | None = None
     """Processes that read images. Default: one for each core, at most four, from 1,000 images on."""
     num_threads: Annotated[int, Range(1, 4096)] | None = None
     """CPU threads of each process. Default: one for each core, also with several processes, since another number
     may change the last digits."""
     seed: Seed = 0
-    """Chooses the subset."""
+    """Seed that chooses the subset."""
     confidence: Literal["none", "bootstrap", "extrapolate"] = "none"
-    """Of Fréchet distances: their spread over resamples, or their limit at infinitely many images."""
+    """Uncertainty of Fréchet distances: bootstrap gives their spread over resamples, extrapolate their limit at
+    infinitely many images."""
     resamples: Annotated[int, Range(2, 100_000)] = 20
-    """Of a bootstrap."""
+    """Number of resamples of a bootstrap."""
 
 
 def main() -> int:
@@ -95,7 +97,7 @@ def run(options: Options) -> "ReconstructionScores":
 
 
 def evaluate(options: Options, checkpoint: "Checkpoint", device: Any) -> "ReconstructionScores":
-    """Everything between the command line and the files."""
+    """Score the reconstructions that the options ask for."""
     from unirae.app.run.builders import build_dataset
     from unirae.app.shell.devices import choose_data, progress_bar, reader_processes
     from unirae.core.io import file_sha256
@@ -136,7 +138,7 @@ def evaluate(options: Options, checkpoint: "Checkpoint", device: Any) -> "Recons
 
 
 def build_metrics(options: Options, rae: "RAE", device: Any) -> "ReconstructionMetrics":
-    """The scores with their networks."""
+    """The metrics with their networks."""
     from unirae.evaluation.scores.metric_set import (
         MetricSources,
         build_reconstruction_metrics,
@@ -175,4 +177,4 @@ def _default_output(checkpoint: Path, options: Options, result: "ReconstructionS
 
 
 _DECISIVE = ("checkpoint_sha256", "weights", "fingerprint", "crop", "count", "subset_seed", "precision")
-"""Of what is recorded of the images; the others follow, or do not change a score."""
+"""Settings of the images that decide scores; the other recorded ones follow from these, or change no score."""

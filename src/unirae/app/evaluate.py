@@ -52,7 +52,7 @@ def run(options: Options) -> "Scores":
 
 
 def evaluate(options: Options, device: "torch.device") -> "Scores":
-    """Everything between the command line and the files, for images that lie in files."""
+    """Score images that lie in files."""
     from unirae.app.inputs.images import open_images
     from unirae.app.inputs.reference import require_reference
     from unirae.app.shell.devices import progress_bar, reader_processes
@@ -108,10 +108,10 @@ def _default_output(options: Options, result: "Scores") -> Path:
 
 
 def partition(names: list[str]) -> tuple[list[str], list[str]]:
-    """The scores of sets, and those of pairs.
+    """Metrics by their names, sorted into those of sets of images and those of pairs.
 
     Raises:
-        ConfigError: an unknown name, or one named twice.
+        ConfigError: If a metric's name is unknown, or is given twice.
     """
     from unirae.evaluation.scores.metric_set import PAIR_METRICS, SET_METRICS, check_names
 
@@ -120,7 +120,7 @@ def partition(names: list[str]) -> tuple[list[str], list[str]]:
 
 
 def metric_sources(options: Options, of_sets: list[str], device: "torch.device") -> "MetricSources":
-    """Where the metrics' networks come from."""
+    """The sources of the metrics' networks."""
     from unirae.evaluation.scores.metric_set import ENCODER_METRIC, MetricSources
     from unirae.metrics.resampling import Confidence
 
@@ -139,7 +139,7 @@ def metric_sources(options: Options, of_sets: list[str], device: "torch.device")
 def open_reference(
     options: Options, metrics: "list[SetMetric]", device: "torch.device"
 ) -> "Reference | None":
-    """What ``--reference`` names: a file of statistics, or images."""
+    """The reference that ``--reference`` names: a file of statistics, or images."""
     from unirae.app.inputs.reference import reference_of_spec
 
     if options.reference is None:
@@ -173,7 +173,7 @@ def _originals(options: Options) -> "StoredImages":
 
 
 def _refuse_sampling_options(options: Options, kind: str | None) -> None:
-    """An option of sampling that would be ignored is a mistake."""
+    """Refuse an option of sampling, which would be ignored."""
     shared = {"seed", "batch_size", "device", "num_threads"}
     if kind == "stage2":
         return

@@ -28,21 +28,22 @@ class Options:
     output: OutputFolder
     """The folder to write; it must not exist yet."""
     weights: Literal["ema", "model"] = "ema"
-    """The averaged weights, or the raw ones."""
+    """The weights to export: their average (ema), or the raw weights (model)."""
     rae: Path | None = None
-    """Where the autoencoder of a generator lies, if not where its checkpoint says."""
+    """The autoencoder of a generator. Default: where the generator's checkpoint says."""
     encoder_weights: str | None = None
-    """Where the encoder's weights lie, if not where the checkpoint says."""
+    """The encoder's weights, a folder or file. Default: where the checkpoint says."""
     embed_encoder: Flag = False
     """Put the encoder's weights into the folder, too (mind their licence)."""
     picture: Path | None = None
     """An image for the card. Default: the newest samples/step-*.png of the run."""
     license: str | None = None
-    """Of the model, for the card, such as mit. Default: the card says that it is not stated."""
+    """Licence of the model for the card, such as mit. Default: the card says that none is stated."""
     push_to_hub: str | None = None
-    """owner/name on the Hugging Face hub, created where it does not exist; needs a login (hf auth login)."""
+    """Repository on the Hugging Face hub to upload to, owner/name. It is created if need be, and needs a login
+    (hf auth login)."""
     private: Flag = False
-    """Of a new repository on the hub."""
+    """Make a new repository on the hub private."""
 
 
 def main() -> int:
@@ -99,7 +100,7 @@ def run(options: Options) -> Path:
 
 
 def _averaged(checkpoint: "Checkpoint", weights: str) -> dict[str, Any]:
-    """The content with the wanted weights in the place of the average, and nothing else."""
+    """The checkpoint's content with the wanted weights in the place of the average, and nothing else."""
     stage = {"stage1": "decoder", "stage2": "dit"}[checkpoint.kind]
     state = checkpoint.weights("ema" if weights == "ema" else stage)
     said = checkpoint.about.get("exported_weights", "ema")  # of a folder that is exported again
@@ -155,7 +156,7 @@ def _load_rae(options: Options, checkpoint: "Checkpoint") -> "RAE":
 
 
 def _embedding(content: dict[str, Any], rae: "RAE") -> dict[str, Any]:
-    """The content with the encoder's weights inside."""
+    """The checkpoint's content with the encoder's weights inside."""
     about = dict(content["unirae"])
     identity = about["rae"]["encoder"]
     about["rae"] = {**about["rae"], "encoder": {**identity, "embedded": True}}

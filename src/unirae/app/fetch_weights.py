@@ -27,15 +27,15 @@ class Options:
     """
 
     experiment: str
-    """As in python src/train.py experiment=NAME."""
+    """Name of the experiment, as in python src/train.py experiment=NAME."""
     to: OutputFolder | None = None
     """The folder to fetch into."""
     list: Flag = False
     """Only show what would be fetched."""
     overrides: tuple[str, ...] = ()
-    """Of the configuration, as on the command line of training: model/encoder=mae callbacks.x.y=z."""
+    """Changes of the configuration, as on the command line of training: model/encoder=mae callbacks.x.y=z."""
     evaluation: Flag = False
-    """Also what the evaluation commands load: Inception, VGG-16 and the DINOv2-L of FD-DINOv2."""
+    """Also fetch what the evaluation commands load: Inception, VGG-16 and the DINOv2-L of FD-DINOv2."""
 
 
 def main() -> int:
@@ -45,10 +45,10 @@ def main() -> int:
 
 
 def run(options: Options, *, hub: "HuggingFaceHub | None" = None) -> None:
-    """Show the table; fetch what is missing and show it again.
+    """Show the table of weights; fetch what is missing and show the table again.
 
     Raises:
-        WeightsError: If the network may not be asked and something is missing, or if something cannot be had.
+        WeightsError: If something is missing and the network may not be asked, or if a download fails.
     """
     cli.configure_logging()
     from unirae.app.config.composition import compose

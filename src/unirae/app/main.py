@@ -1,4 +1,4 @@
-"""``unirae COMMAND …``: the entry scripts of ``src/`` for who installed the wheel."""
+"""``unirae COMMAND …``: the entry scripts of ``src/`` for users of the wheel."""
 
 import importlib
 import sys
@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 def main() -> int:
-    """Dispatch to ``unirae.app.<command>``; its own ``--help`` explains it."""
+    """Dispatch to ``unirae.app.<command>``; each command has a ``--help`` of its own."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         listing = "\n".join(f"  {name:18} {what}" for name, what in COMMANDS.items())
         sys.stdout.write(

@@ -28,31 +28,33 @@ class Options(EncoderOptions):
     data: str
     """A folder of images, an npz (arr_0), a Hugging Face dataset, or a name in configs/data."""
     output: OutputFile
-    """The npz file."""
+    """The npz file to write."""
     purpose: Literal["generation", "reconstruction"] = "generation"
     """Generated images are compared with the training images, reconstructions with the very images that were
     reconstructed. A score of the other kind refuses the file."""
     split: str | None = None
-    """Of a data set: any of its own names, or train and val. Of a folder: a folder below it."""
+    """Split of a data set, by its own name or as train or val; or a folder below a folder of images."""
     size: Size | None = None
     """Crop to so many pixels as ADM does: one number for a square, or height and width. Default: as they are, all of
     one size."""
     num_samples: Count | None = None
-    """A seeded random subset of this size. Default: every image."""
+    """Number of images, a seeded random subset. Default: every image."""
     seed: Seed = 0
-    """Chooses the subset."""
+    """Seed that chooses the subset."""
     metrics: str = "fid,sfid"
-    """The scores that the file is for: of fid, sfid, kid, precision, recall, density, coverage, fd (see --encoder)."""
+    """Scores that the file is for, comma-separated: fid, sfid, kid, precision, recall, density, coverage, fd (see
+    --encoder)."""
     features: Flag = False
-    """Keep the features of every image, too, also where the scores need only mean and covariance."""
+    """Keep the features of every image, even where the scores need only their mean and covariance."""
     inception_weights: str = "hub"
-    """hub (torch's cache or a download), random (the scores' names say so), or torch-fidelity's file."""
+    """Weights of Inception: hub (torch's cache or a download), random (the scores' names say so), or the path of
+    torch-fidelity's file."""
     batch_size: Count = 64
-    """Images read at once; the file does not depend on it."""
+    """Images in a batch. The file does not depend on it."""
     num_workers: Workers | None = None
     """Processes that read images. Default: one for each core, at most four, from 1,000 images on."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
+    """Device to compute on: auto, cpu, cuda, cuda:1, mps."""
     num_threads: Annotated[int, Range(1, 4096)] | None = None
     """CPU threads of each process. Default: one for each core."""
 
@@ -90,7 +92,7 @@ def run(options: Options) -> Path:
 
 
 def make(options: Options, device: "torch.device") -> "Reference":
-    """Everything between the command line and the file."""
+    """Compute the reference that the options ask for."""
     from unirae.app.inputs.images import open_images
     from unirae.app.inputs.reference import reference_of_data
     from unirae.evaluation.scores.cautions import cautions_of_reference

@@ -24,17 +24,17 @@ class Options:
     output: OutputFolder
     """Folder to write; it appears when it is complete."""
     val_fraction: Share = 0.1
-    """Part held out for validation where the input has no validation folder."""
+    """Share of the images held out for validation, where the input has no validation folder."""
     flat: Flag = False
     """Take all images without classes, in whatever folders they lie."""
     train_split: str | None = None
     """The folder of the training split, where its name does not say so; . where no folder is a split."""
     val_split: str | None = None
-    """The folder of the validation split, likewise."""
+    """The folder of the validation split, where its name does not say so."""
     shard_images: Count = 1000
-    """Images in a file; also what an interrupt can cost."""
+    """Images in each file of the output. An interrupt costs at most as many."""
     num_workers: Workers | None = None
-    """Threads that check images; by default one for each CPU core."""
+    """Threads that check images. Default: one for each CPU core."""
 
 
 def main() -> int:

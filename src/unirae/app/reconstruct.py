@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _GRID_PAIRS = 32
-"""Pairs on the overview."""
+"""Number of pairs on the overview."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +36,15 @@ class Options:
     images: tuple[Path, ...]
     """Image files, or folders (with their subfolders)."""
     output_dir: OutputFolder = Path("outputs/reconstructions")
-    """Where the pictures go."""
+    """The folder to write the pictures into."""
     encoder_weights: str | None = None
-    """Where the encoder's weights lie, if not where the checkpoint says."""
+    """The encoder's weights, a folder or file. Default: where the checkpoint says."""
     use_ema: Switch = True
-    """The averaged decoder; false takes the raw one."""
+    """Use the averaged decoder; false takes the raw one."""
     batch_size: Count = 16
-    """Images at a time."""
+    """Images in a batch."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
+    """Device to compute on: auto, cpu, cuda, cuda:1, mps."""
 
 
 def main() -> int:
@@ -57,7 +57,7 @@ def run(options: Options) -> list[Path]:
     """Reconstruct and write; returns the pairs' files.
 
     Raises:
-        DataError: there are no images, or none of them can be read.
+        DataError: If there are no images, or none of them can be read.
     """
     from unirae.app.shell.devices import pick_device
     from unirae.core.images import image_grid, save_png
@@ -93,7 +93,7 @@ def list_images(paths: Sequence[Path]) -> dict[str, Path]:
     """The image files that files and folders stand for, each under a name of its own without suffix.
 
     Raises:
-        DataError: a path does not exist, or there are no images at all.
+        DataError: If a path does not exist, or there are no images at all.
     """
     from unirae.data.listing import find_images
 
@@ -143,7 +143,7 @@ def _batches(
 
 
 def _pairs(rae: "RAE", originals: "Tensor") -> "Tensor":
-    """uint8 [b, 2, 3, H, W]: each original and its reconstruction."""
+    """Pairs of each original and its reconstruction, uint8 [b, 2, 3, H, W]."""
     import torch
 
     from unirae.core.images import to_float, to_uint8

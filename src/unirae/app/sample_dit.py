@@ -21,7 +21,7 @@ _DEFAULT_COUNT = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Options(SamplerOptions):
-    """Sample images; the checkpoint is all that is needed.
+    """Sample images from a stage-2 checkpoint, which is all that is needed.
 
     Writes OUTPUT_DIR/000000.png …, grid.png (the first 64), labels.csv and settings.json. Repeat the command to
     continue after an interruption, or with more --num_samples. Run it under torchrun to use several devices;
@@ -31,10 +31,10 @@ class Options(SamplerOptions):
     num_samples: Count | None = None
     """Number of images. Default: the number of --labels, or 64."""
     labels: str | None = None
-    """Class numbers or names, comma-separated; they are cycled through. name=1 is the class of that name, number=1 the
+    """Class numbers or names, comma-separated, taken in turn. name=1 is the class of that name, number=1 the
     second class, where a word could be both. Default: see --label_sampling."""
     output_dir: OutputFolder = Path("outputs/samples")
-    """Where the images go: a new folder, or one of the same settings to continue."""
+    """The folder to write the images into: a new one, or one of the same settings to continue."""
     npz: Flag = False
     """Also write samples.npz in ADM's layout: arr_0, uint8 [N, H, W, 3]."""
 
@@ -66,10 +66,10 @@ def run(options: Options) -> Path:
 
 
 def fill(folder: "SampleFolder", generator: "Generator", device: "torch.device", *, npz: bool) -> None:
-    """Make what the folder lacks, then its overview.
+    """Sample the images that the folder lacks, then draw its overview.
 
     Raises:
-        ConfigError: the folder holds images of other settings.
+        ConfigError: If the folder holds images of other settings.
     """
     from unirae.core.distributed import barrier, is_main
     from unirae.core.log import get_logger
@@ -96,7 +96,7 @@ def fill(folder: "SampleFolder", generator: "Generator", device: "torch.device",
 
 
 def _sample(folder: "SampleFolder", generator: "Generator", device: "torch.device") -> int:
-    """Whole batches go to the processes in turn; returns how many images all of them made."""
+    """Sample batch by batch, the processes in turn; returns how many images all of them made."""
     import torch
 
     from unirae.app.shell.devices import progress_bar

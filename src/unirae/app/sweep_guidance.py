@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Yardstick:
-    """What every point is scored with."""
+    """The metrics and the reference that every point is scored with."""
 
     metrics: "list[SetMetric]"
     reference: "Reference | None"
     confidence: "Confidence | None"
 
     def describe(self) -> dict[str, Any]:
-        """For the record; how sure the scores are does not change them, so it is no part of it."""
+        """A record of the yardstick. It leaves out how sure the scores are, which does not change them."""
         from unirae.evaluation.passes.scoring import settings_of
 
         return {
@@ -69,11 +69,11 @@ def run(options: Options) -> "list[Scored]":
 
 
 def sweep(options: Options, averages: list[dict[str, Any]], device: "torch.device") -> SweepFolder:
-    """Score every point that is not there; networks are opened once for each average, all else once.
+    """Score every point that the folder lacks. Networks are opened once for each average, all else once.
 
     Raises:
-        ConfigError: the folder belongs to another sweep, or options do not fit the model.
-        RunInterrupted: what is there stays, and the same command goes on.
+        ConfigError: If the folder belongs to another sweep, or if options do not fit the model.
+        RunInterrupted: If the process was asked to stop. Finished points stay, and the same command goes on.
     """
     from unirae.core.distributed import is_main
     from unirae.core.log import get_logger
@@ -108,8 +108,8 @@ def open_average(
     """The networks with one average of the weights.
 
     Raises:
-        ConfigError: guidance of a network without labels.
-        WeightsError: the checkpoint is missing or damaged, or holds no such average.
+        ConfigError: If guidance is asked of a network without labels.
+        WeightsError: If the checkpoint is missing or damaged, or holds no such average.
     """
     generator = open_generator(
         sampler_options(options, average),
@@ -134,10 +134,10 @@ def open_yardstick(
     folder: SweepFolder,
     device: "torch.device",
 ) -> Yardstick:
-    """Extractors and reference, once; and the folder's record of them and of all else that points share.
+    """Open extractors and reference, and record in the folder what all points share.
 
     Raises:
-        ConfigError: the folder belongs to another sweep.
+        ConfigError: If the folder belongs to another sweep.
     """
     from unirae.core.distributed import on_main
 
@@ -164,7 +164,7 @@ def score_average(
     folder: SweepFolder,
     device: "torch.device",
 ) -> None:
-    """Every point of one average that the first process does not find in its folder, as sure as was asked for."""
+    """Score every point of one average that the folder does not hold with the uncertainty that was asked for."""
     from unirae.core.distributed import is_main, on_main
     from unirae.core.log import get_logger
 
@@ -190,13 +190,13 @@ def score_average(
 
 
 def keep(folder: SweepFolder, file: Path, result: "Scores") -> None:
-    """A point's result, and tables and plot with it."""
+    """Write a point's result, and tables and plot with it."""
     folder.write(file, result)
     folder.summarise()
 
 
 def at_point(generator: "Generator", point: "Point") -> "Generator":
-    """The networks, sampled as the point says."""
+    """The same networks, sampled as a point says."""
     settings = replace(
         generator.sampler.settings,
         num_steps=point.num_steps,

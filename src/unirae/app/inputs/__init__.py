@@ -1,1 +1,1 @@
-"""From what a user names on the command line to an object."""
+"""The objects that the words of a command line name: encoders, images, references, samplers."""

@@ -1,4 +1,4 @@
-"""Which encoder is meant: an autoencoder's checkpoint, a folder or file of weights, a hub's name, or none."""
+"""The encoder that an option names: an autoencoder's checkpoint, a folder or file of weights, a hub's name, or none."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 EncoderKind = Literal["dinov2", "siglip2", "mae", "generic_hf", "timm"]
 PIXELS = "pixels"
-"""In the place of an encoder: the images themselves."""
+"""The name of raw pixels, which stand in the place of an encoder's features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,19 +43,19 @@ def find_encoder(
     weights: str | None,
     kind_option: str = "--kind",
 ) -> EncoderSource:
-    """What ``--encoder_checkpoint`` means.
+    """Find the encoder that ``--encoder_checkpoint`` names.
 
     Args:
         source: a checkpoint of stage 1 or 2 or its run's folder; a folder in transformers' format, such as stage 0
             writes; a hub's name; with ``kind="timm"`` a model of timm; or ``pixels``.
-        kind: how to read weights that are no checkpoint of ours; None finds out.
-        model_name: of timm, where ``source`` is a file of weights.
+        kind: the kind of an encoder that is no checkpoint of ours; None finds out.
+        model_name: timm's name of the model, where ``source`` is a file of weights.
         weights: where the encoder's weights of a checkpoint lie now.
         kind_option: the command's name of ``kind``, for messages.
 
     Raises:
-        ConfigError: an option does not apply.
-        WeightsError: nothing is there, or it is no encoder.
+        ConfigError: If an option does not apply to this encoder.
+        WeightsError: If ``source`` does not exist or is no encoder.
     """
     from unirae.models.checkpoints.model_folder import is_model_folder
 
@@ -128,7 +128,7 @@ def _of_weights(source: str, path: Path, kind: str, model_name: str | None) -> E
 
 
 def _data_of_run(folder: Path) -> dict[str, Any] | None:
-    """What an encoder that stage 0 wrote was trained on; its run lies in the same folder."""
+    """The data that an encoder of stage 0 was trained on, as the run in the same folder says."""
     from unirae.models.checkpoints.reading import find_checkpoint, open_checkpoint
 
     try:

@@ -1,4 +1,4 @@
-"""From what a user calls an encoder to a feature extractor."""
+"""The feature extractor that the options of an encoder name."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -19,28 +19,28 @@ class EncoderOptions:
     """The encoder behind the score fd."""
 
     encoder: str | None = None
-    """Behind fd: dinov2 (FD-DINOv2), an autoencoder's checkpoint, an encoder's folder or hub name, with
+    """Encoder of the score fd: dinov2 (FD-DINOv2), an autoencoder's checkpoint, an encoder's folder or hub name, with
     --encoder_kind timm a model of timm or a file of its weights; or FILE.py:NAME (called without arguments it gives a
     module from uint8 [b, 3, H, W] to [b, d])."""
     encoder_weights: str | None = None
-    """Where the encoder's weights lie, if not at their usual place."""
+    """The encoder's weights, a folder or file. Default: their usual place."""
     encoder_kind: EncoderKind | None = None
-    """How to read weights that are no checkpoint of ours. Default: by their config.json."""
+    """Kind of an encoder that is no checkpoint of ours. Default: as its config.json says."""
     encoder_name: str | None = None
-    """The timm model, where --encoder is a file of its weights."""
+    """Name of the timm model, where --encoder is a file of its weights."""
 
 
 def encoder_extractor_of(
     options: EncoderOptions, *, asked: bool, device: "torch.device"
 ) -> "FeatureExtractor | None":
-    """What the options mean; None where they name no encoder.
+    """The extractor that the options name; None where they name no encoder.
 
     Args:
-        asked: whether there is a score that needs one.
+        asked: True where a score needs an encoder.
 
     Raises:
-        ConfigError: options that do not go together.
-        WeightsError: weights are missing or damaged.
+        ConfigError: If options do not go together.
+        WeightsError: If weights are missing or damaged.
     """
     for name in ("encoder_weights", "encoder_kind", "encoder_name"):
         if options.encoder is None and getattr(options, name) is not None:
@@ -68,16 +68,16 @@ def open_extractor(
     model_name: str | None = None,
     device: "torch.device",
 ) -> "FeatureExtractor":
-    """``dinov2``, an autoencoder's checkpoint, an encoder's folder or hub name, a timm model, or ``FILE.py:NAME``.
+    """Open ``dinov2``, an autoencoder's checkpoint, an encoder's folder or hub name, a timm model, or ``FILE.py:NAME``.
 
     Args:
         weights: where the weights lie, if not at their usual place.
-        kind: how to read weights that are no checkpoint of ours.
-        model_name: of timm, where ``spec`` is a file of weights.
+        kind: the kind of an encoder that is no checkpoint of ours.
+        model_name: timm's name of the model, where ``spec`` is a file of weights.
 
     Raises:
-        ConfigError: the file or the name in it does not exist, or makes no extractor.
-        WeightsError: weights are missing or damaged.
+        ConfigError: If the file or the name in it does not exist, or makes no extractor.
+        WeightsError: If weights are missing or damaged.
     """
     from unirae.app.inputs.encoder import find_encoder
     from unirae.evaluation.scores.metric_set import encoder_extractor
@@ -101,7 +101,7 @@ def open_extractor(
 
 
 def _users_module(spec: str, device: "torch.device") -> "FeatureExtractor":
-    """Run the user's file, call what it names, and see what the module makes of an image."""
+    """Run the user's file, call the named object, and try the resulting module on an image."""
     import torch
     from torch import nn
 

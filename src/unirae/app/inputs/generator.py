@@ -1,4 +1,4 @@
-"""From the options of a command to a sampler: networks opened and checked, settings described."""
+"""The sampler that the options of a command mean: networks opened and checked, settings described."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +25,9 @@ class Generator:
     """A stage-2 checkpoint, ready to sample.
 
     Attributes:
-        checkpoint: its file.
-        about: what it says of itself.
-        settings: everything that decides its images, plain values.
+        checkpoint: the checkpoint's file.
+        about: the checkpoint's description of itself.
+        settings: everything that decides the samples, as plain values.
     """
 
     sampler: "ImageSampler"
@@ -49,11 +49,11 @@ def open_generator(
     Args:
         labels: numbers or class names, comma-separated, to go round.
         with_encoder: also load the RAE's encoder, which sampling does not need.
-        encoder_weights: where they lie, if not where the RAE's checkpoint says.
+        encoder_weights: where the encoder's weights lie, if not where the RAE's checkpoint says.
 
     Raises:
-        ConfigError: options or labels that do not fit the model.
-        WeightsError: a checkpoint is missing, damaged, or of another kind or model.
+        ConfigError: If options or labels do not fit the model.
+        WeightsError: If a checkpoint is missing, damaged, or of another kind or model.
     """
     from unirae.app.inputs.labels import parse_labels
     from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule
@@ -96,7 +96,7 @@ def open_generator(
 
 
 def sampler_settings(options: "SamplerOptions", said: dict[str, Any] | None) -> "SamplerSettings":
-    """What the options say; then what the checkpoint says of its images; then what the sampler's defaults are."""
+    """The sampler's settings: from the options, else from the checkpoint, else its defaults."""
     from unirae.evaluation.sampling.sampler import SamplerSettings
 
     own = {name: value for name, value in (said or {}).items() if name in _BY_CHECKPOINT}
@@ -107,10 +107,10 @@ def sampler_settings(options: "SamplerOptions", said: dict[str, Any] | None) -> 
 
 
 def check_null_label(generator: Generator, cfg_scales: Sequence[float]) -> None:
-    """Refuse guidance by a label for none that was never trained.
+    """Refuse guidance by the null label where it was never trained.
 
     Raises:
-        ConfigError: a scale other than 1 without a guide.
+        ConfigError: If the null label was never trained, a scale is not 1, and there is no guide.
     """
     trained = (generator.about.get("origin") or {}).get("has_null_label", True)
     if not trained and generator.sampler.guide is None and any(scale != 1 for scale in cfg_scales):
@@ -134,7 +134,7 @@ def labels_of(generator: Generator, count: int) -> list[int]:
 
 
 def describe_program(generator: Generator, device: "torch.device") -> dict[str, Any]:
-    """What may change the last digits, and where the model lay."""
+    """The checkpoint's path, and the circumstances that may change the last digits."""
     import torch
 
     from unirae.core.version import __version__
@@ -148,7 +148,7 @@ def describe_program(generator: Generator, device: "torch.device") -> dict[str, 
 
 
 def identity(file: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """Which network: the file's hash, and what made it."""
+    """The identity of a network: its file's hash, and the version, commit and step that it was trained with."""
     from unirae.core.io import file_sha256
 
     return {
@@ -158,7 +158,7 @@ def identity(file: Path, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _guide_of(options: "SamplerOptions", file: Path, about: dict[str, Any]) -> Path | None:
-    """The option, or the guide that the checkpoint names beside itself; ``none`` takes none."""
+    """The guide: the one of the option, or the one that the checkpoint names beside itself; ``none`` takes none."""
     if options.guide_checkpoint is not None:
         return None if str(options.guide_checkpoint) == "none" else options.guide_checkpoint
     guide = (about.get("sampling") or {}).get("guide")

@@ -1,4 +1,4 @@
-"""From what a user calls a set of images to the images: a folder, an npz, a data set, one of ``configs/data``."""
+"""The images that an option names: a folder, an npz, a data set, or one of ``configs/data``."""
 
 import json
 from dataclasses import dataclass, field
@@ -20,16 +20,16 @@ EXPECTED = (
 
 
 OF_SAMPLES = ("settings.json", "labels.csv", "samples.npz")
-"""What ``sample_dit.py`` writes beside its images."""
+"""Files that ``sample_dit.py`` writes beside its images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """Images to be scored, or to compare with.
+    """A set of images to be scored, or to compare with.
 
     Attributes:
         kind: folder, npz or dataset.
-        about: what is known beside the images: the sampler's settings of a folder of ``sample_dit.py``.
+        about: knowledge beside the images: the sampler's settings in a folder of ``sample_dit.py``.
     """
 
     images: "StoredImages"
@@ -46,19 +46,19 @@ def open_images(
     verify_contents: bool = False,
     replace_unreadable: bool = False,
 ) -> ImageSet:
-    """Whatever ``spec`` names, every image once.
+    """Open the images that ``spec`` names, every image once.
 
     Args:
-        split: of a data set: any of its own names, or train and val.
-        option: of the command line, which chooses the split; for messages.
+        split: a split of a data set: any of its own names, or train and val.
+        option: the command's option that chooses the split, for messages.
         size: crop to this many pixels as ADM does; None takes images as they are, all of one size.
-        verify_contents: what is kept of the images is found by every byte of their files.
+        verify_contents: recognise what is kept of the images by every byte of their files.
         replace_unreadable: a readable neighbour stands in for an unreadable image, as in training, and is counted;
             else such an image is an error.
 
     Raises:
-        DataError: there is nothing of that name, or nothing in it.
-        ConfigError: the split is needed, or is none of the data's.
+        DataError: If there is nothing of that name, or no image in it.
+        ConfigError: If a split must be chosen, or the data have no split of that name.
     """
     from unirae.data.stored import StoredImages
     from unirae.data.transforms import AdmCenterCrop
@@ -70,7 +70,7 @@ def open_images(
 
 
 def is_reference_file(spec: str) -> bool:
-    """Whether ``spec`` is a file with statistics, beside images or without."""
+    """True where ``spec`` is a file with statistics, with or without images beside them."""
     from unirae.evaluation.references.reference_file import holds_statistics
 
     path = Path(spec).expanduser()
@@ -110,7 +110,8 @@ def _refuse_split(spec: str, split: str | None, option: str) -> None:
 def _folder(
     folder: Path, split: str | None, option: str, *, verify_contents: bool
 ) -> "tuple[Source, str, dict[str, Any]]":
-    """All images of a folder, or of its part of that name; of a folder of samples, the numbered ones."""
+    """All images of a folder, or of the split that it has under that name; of a folder of samples, the numbered
+    ones."""
     from unirae.data.file_kinds import OTHER
     from unirae.data.listing import find_files, find_images, say_left_out
 
@@ -139,7 +140,7 @@ def _folder(
 
 
 def _all_of(folder: Path, files: list[str], option: str, verify_contents: bool) -> "FolderSource":
-    """The files as a source, unless it is doubtful that all of them are meant: a score leaves none out in silence."""
+    """The files as a source. Refuse where it is doubtful that all are meant: a score leaves none out in silence."""
     from unirae.data.folder import FolderSource
     from unirae.data.split_folders import UnclearSplitsError
 
@@ -170,7 +171,7 @@ def _all_of(folder: Path, files: list[str], option: str, verify_contents: bool) 
 
 
 def _samples_record(folder: Path) -> dict[str, Any] | None:
-    """What ``sample_dit.py`` wrote beside its images."""
+    """The settings that ``sample_dit.py`` wrote beside its images."""
     file = folder / "settings.json"
     if not file.is_file():
         return None

@@ -1,4 +1,4 @@
-"""Labels of a model and of data: whether they mean the same, and which ones a user names."""
+"""Labels: a check that those of a model and of data mean the same, and the ones that a user names."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,8 +16,8 @@ def check_labels(checkpoint: "Checkpoint | None", class_names: Sequence[str], *,
     """Refuse to continue a run on data whose labels mean something else.
 
     Args:
-        checkpoint: None for a new run, which takes any.
-        accept: other names, or another order, of as many classes are a warning.
+        checkpoint: the checkpoint to continue from; None for a new run, which takes any labels.
+        accept: only warn of other names, or another order, of as many classes.
 
     Raises:
         ConfigError: If the class names, their order or their number differ from those of the checkpoint.
@@ -51,7 +51,7 @@ def parse_labels(text: str, class_names: Sequence[str], *, num_classes: int) -> 
     ``number=1`` a number, whatever else they might be.
 
     Raises:
-        ConfigError: If the model has no labels, or a word is no label of it, or may mean several.
+        ConfigError: If the model has no labels, or if a word is no label of the model or may mean several.
     """
     if num_classes == 0:
         raise ConfigError(f"--labels {text}: this model was trained without labels; leave the option out")

@@ -1,4 +1,4 @@
-"""References for the commands: of data, kept in a cache, or of a file."""
+"""References for the commands: computed from data and kept in a cache, or read from a file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,11 +29,11 @@ def reference_of_data(
     num_workers: int | None = None,
     cache: bool = True,
 ) -> "Reference":
-    """From the cache, or from a pass over the data with a progress bar.
+    """The reference of data, from the cache or from a pass over the data with a progress bar.
 
     Args:
-        needs: what is kept of which features.
-        what: the data, for the progress bar.
+        needs: the statistics that are kept of each kind of features.
+        what: a name of the data, for the progress bar.
         cache: keep the reference, and look for it, in the user's cache folder.
     """
     from unirae.app.shell.devices import progress_bar, reader_processes
@@ -83,7 +83,7 @@ def reference_of_file(
     set, precision and recall by its 10,000 images.
 
     Raises:
-        ConfigError: the metrics need what the file has not.
+        ConfigError: If the metrics need statistics that the file does not hold.
     """
     from unirae.app.inputs.images import open_images
     from unirae.evaluation.references.reference import check_fits, completed
@@ -130,17 +130,17 @@ def reference_of_spec(
     cache: bool = True,
     verify_contents: bool = False,
 ) -> "Reference":
-    """Whatever ``--reference`` names: a file of statistics, or images to compute them from.
+    """The reference that ``--reference`` names: a file of statistics, or images to compute them from.
 
     Args:
-        split: of a data set, or a folder below the folder.
-        size: crop images to it as ADM does; None takes them as they are.
+        split: a split of a data set, or a folder below a folder.
+        size: crop images to this size as ADM does; None takes them as they are.
         num_samples: a seeded random subset of the images.
-        verify_contents: a kept reference is found by every byte of the images' files.
+        verify_contents: recognise a kept reference by every byte of the images' files.
 
     Raises:
-        ConfigError: an option does not apply, or the metrics need what the file has not.
-        DataError: there is nothing of that name.
+        ConfigError: If an option does not apply, or the metrics need statistics that the file does not hold.
+        DataError: If there are no images of that name.
     """
     from unirae.app.inputs.images import is_reference_file, open_images
     from unirae.metrics.set_metrics import needs
@@ -176,10 +176,10 @@ def require_reference(reference: str | None, names: "Sequence[str]") -> None:
     """Refuse to go on without a reference where scores need one.
 
     Args:
-        names: of the scores that do.
+        names: the scores that need a reference.
 
     Raises:
-        ConfigError: one does.
+        ConfigError: If there is such a score, and no reference.
     """
     if reference is None and names:
         raise ConfigError(f"--metrics {','.join(names)} compare with a reference; give --reference")

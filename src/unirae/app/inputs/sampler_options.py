@@ -12,30 +12,31 @@ Solver = Literal["euler", "heun", "multistep", "multistep3", "dopri5", "sde"]
 
 @dataclass(frozen=True, kw_only=True)
 class CommonSamplingOptions:
-    """What a sweep over samplers keeps fixed."""
+    """The options of sampling that a sweep keeps fixed."""
 
     guide_checkpoint: Path | None = None
-    """A weaker model of the same latents for autoguidance, such as a smaller one or an earlier step; none for none.
+    """A weaker model of the same latents for autoguidance, such as a smaller one or an earlier step; none for no guide.
     Default: the guide that an exported folder holds, if any."""
     label_sampling: Literal["equal", "random"] = "equal"
-    """equal goes round the classes; random draws them. Scores of the two are not comparable."""
+    """Labels of the images: equal takes the classes in turn, random draws them. Scores of the two are not
+    comparable."""
     time_grid: Literal["reference", "to_zero", "log_odds"] | None = None
-    """reference ends at shift(0.001), to_zero at 0; log_odds is for few steps of multistep3. Default: what a converted
-    model says, else reference."""
+    """Grid of times: reference ends at shift(0.001), to_zero at 0; log_odds is for few steps of multistep3. Default:
+    what a converted model says, else reference."""
     time_shift: Positive | None = None
-    """Of the time grid. Default: the one of training."""
+    """Shift of the time grid. Default: the shift of training."""
     trunk_every: Count = 1
-    """Compute a DiT^DH's trunk at every so-many-th evaluation only: faster, not exact (docs/sampling.md)."""
+    """Compute a DiT^DH's trunk only once in so many evaluations: faster, but not exact (docs/sampling.md)."""
     seed: Seed = 0
-    """Image number i is a function of (seed, i) and its label."""
+    """Seed of the noise. Image number i is a function of (seed, i) and its label."""
     batch_size: Count = 32
-    """Images at a time; another one changes the last digits."""
+    """Images in a batch. Another number changes the last digits."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the networks; the solver's state is always fp32."""
+    """Precision of the networks. The solver's state is always fp32."""
     rae: Path | None = None
-    """Where the autoencoder lies, if not where the checkpoint says."""
+    """The autoencoder's checkpoint or folder. Default: where the generator's checkpoint says."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
+    """Device to compute on: auto, cpu, cuda, cuda:1, mps."""
     num_threads: Annotated[int, Range(1, 4096)] | None = None
     """CPU threads of each process. Default: one for each core, also with several processes, since another number
     may change the last digits."""
@@ -43,27 +44,27 @@ class CommonSamplingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions(CommonSamplingOptions):
-    """How to sample, and where it is computed."""
+    """The options of sampling: guidance, time grid, solver, weights, device."""
 
     cfg_scale: NotNegative | None = None
-    """Strength of guidance: by the same network without label, or by --guide_checkpoint. 1 is without. Default of
+    """Strength of guidance, by the same network without label or by --guide_checkpoint. 1 is no guidance. Default of
     this, --guidance_interval, --num_steps and --solver: what a converted model's configuration says, else 1, the whole
     interval, 50 and euler."""
     guidance_interval: tuple[Share, Share] | None = None
-    """Guide only between these (shifted) times; 0 is data, 1 is noise, both ends are inside."""
+    """Guide only between these two (shifted) times, ends included; 0 is data, 1 is noise."""
     num_steps: Steps | None = None
-    """Points of the time grid; euler asks the network once less."""
+    """Points of the time grid. euler evaluates the network once less."""
     solver: Solver | None = None
-    """How the velocities are integrated (docs/sampling.md)."""
+    """Solver that integrates the velocities (docs/sampling.md)."""
     use_ema: Switch = True
-    """The averaged weights; false takes the raw ones."""
+    """Use the averaged weights; false takes the raw ones."""
     ema_decay: Decay | None = None
-    """Which average, where the checkpoint holds several. Default: the main one."""
+    """Decay of the average to use, where the checkpoint holds several. Default: the main one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerOptions(SamplingOptions):
-    """What decides the images, and where they are computed."""
+    """The options of sampling from one checkpoint."""
 
     checkpoint: Path
     """A stage-2 checkpoint, or the folder of a run."""

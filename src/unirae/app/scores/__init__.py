@@ -1,1 +1,1 @@
-"""Scores of a checkpoint by one command."""
+"""The scores of ``evaluate.py``: its options, and its way with a checkpoint."""

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 _ENCODER = ("encoder", "encoder_kind", "encoder_name")
-"""Options that are of no checkpoint, which has an encoder of its own."""
+"""Options that no checkpoint takes, since it has an encoder of its own."""
 
 
 def checkpoint_kind(spec: str) -> str | None:
     """``stage1`` or ``stage2`` where ``spec`` is a checkpoint file or the folder of a run; None where it is neither.
 
     Raises:
-        WeightsError: it is a checkpoint of another kind, or none of ours.
+        WeightsError: If the checkpoint is of another kind, or none of ours.
     """
     from unirae.models.checkpoints.model_folder import is_model_folder
     from unirae.models.checkpoints.reading import open_checkpoint
@@ -37,7 +37,7 @@ def checkpoint_kind(spec: str) -> str | None:
 
 
 def score_checkpoint(options: Options, kind: str) -> "Scores":
-    """Reconstructions of a stage-1 checkpoint, or samples of one of stage 2."""
+    """Score the reconstructions of a stage-1 checkpoint, or the samples of a stage-2 checkpoint."""
     return _reconstructions(options) if kind == "stage1" else _samples(options)
 
 
@@ -79,10 +79,10 @@ def _reconstructions(options: Options) -> "Scores":
 
 
 def _check_originals(reference: str) -> None:
-    """Refuse what can be compared with, but not reconstructed.
+    """Refuse a reference that can be compared with, but not reconstructed.
 
     Raises:
-        ConfigError: neither a name in ``configs/data`` nor a folder.
+        ConfigError: If ``--reference`` is neither a name in ``configs/data`` nor a folder.
     """
     from unirae.app.config.targets import data_names
 
@@ -118,6 +118,6 @@ def _samples(options: Options) -> "Scores":
 
 
 def _alike(options: Options, command: type[Any]) -> dict[str, Any]:
-    """The values of the options that a command has, too."""
+    """The values of the options that another command has, too."""
     own = {field.name for field in fields(command)}
     return {field.name: getattr(options, field.name) for field in fields(options) if field.name in own}

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from unirae.metrics.resampling import Confidence
 
 _SWEPT = (*("cfg_scale", "guidance_interval", "num_steps", "solver", "weights"), *("times", "guidance"))
-"""Of the sampler's settings: the axes, and what follows from them."""
+"""The sampler's settings that a sweep varies: its axes, and what follows from them."""
 
 
 def common_settings(sampler: dict[str, Any], **others: Any) -> dict[str, Any]:
-    """What every point of a sweep shares: of its sampler's settings those that are no axis, and the yardstick."""
+    """The settings that every point of a sweep shares: those of its sampler that are no axis, and the yardstick."""
     return {"sampler": {key: value for key, value in sampler.items() if key not in _SWEPT}, **others}
 
 
 class SweepFolder:
-    """``sweep.json``, ``points/….json``, ``table.csv``, ``table.md`` and ``plot.png``.
+    """The folder of a sweep: ``sweep.json``, ``points/….json``, ``table.csv``, ``table.md`` and ``plot.png``.
 
     Of several processes only the first may look into it and write (:func:`unirae.core.distributed.on_main`).
     """
@@ -33,10 +33,11 @@ class SweepFolder:
         """Refuse a folder whose points have other settings in common; nothing is written.
 
         Args:
-            common: all of them, or some.
+            common: all settings that points share, or some of them.
 
         Raises:
-            ConfigError: it has, or it holds points but nothing that says what they share.
+            ConfigError: If the folder's points have other settings in common, or if it holds points without a record of
+                what they share.
         """
         from unirae.core.io import read_json
 
@@ -50,13 +51,13 @@ class SweepFolder:
             )
 
     def write_common(self, common: dict[str, Any]) -> None:
-        """``sweep.json``: what every point shares."""
+        """Write ``sweep.json``: the settings that every point shares."""
         from unirae.core.io import write_json
 
         write_json(self.folder / "sweep.json", common)
 
     def file(self, point: "Point", sampler: dict[str, Any]) -> Path:
-        """Of a point, named by its axes and a hash of all its sampler's settings."""
+        """The file of a point, named by its axes and a hash of all its sampler's settings."""
         from unirae.core.io import short_code
 
         code = short_code(sampler)
@@ -66,11 +67,11 @@ class SweepFolder:
         return self._points / name
 
     def holds(self, file: Path, sampler: dict[str, Any], confidence: "Confidence | None") -> bool:
-        """Whether a point is there, with the uncertainty that is asked for where its scores can have it.
+        """True where a point is there, with the uncertainty that is asked for where its scores can have one.
 
         Raises:
-            ConfigError: its file records other settings of the sampler.
-            DataError: its file is no result.
+            ConfigError: If the point's file records other settings of the sampler.
+            DataError: If the point's file is no result.
         """
         from unirae.evaluation.results.result_file import read_result
         from unirae.evaluation.results.score_families import family
@@ -85,7 +86,7 @@ class SweepFolder:
         return all(confidence.is_in(result.uncertainty.get(name, {})) for name in frechet)
 
     def write(self, file: Path, result: "Scores") -> None:
-        """A point's result, as ``eval_fid.py`` writes it."""
+        """Write a point's result, as ``eval_fid.py`` writes it."""
         from unirae.evaluation.scores.record import write_scores
 
         write_scores(file, result)

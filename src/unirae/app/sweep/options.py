@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(eval_fid.ScoringOptions, CommonSamplingOptions):
-    """Which guidance, how many steps, which average? Scores the product of all lists.
+    """Compare guidance, steps, solvers and averages: score every combination of the given values.
 
     Each point's result goes into a file of its own, as eval_fid.py writes it; a repeated command goes on where the
     last one stopped, and the lists may grow. Writes table.csv, table.md and plot.png. Run it under torchrun to use
@@ -25,24 +25,24 @@ class Options(eval_fid.ScoringOptions, CommonSamplingOptions):
     checkpoint: Path
     """A stage-2 checkpoint, or the folder of a run."""
     cfg_scale: tuple[NotNegative, ...] = (1.0, 1.5, 2.0, 3.0)
-    """Strengths of guidance: by the same network without label, or by --guide_checkpoint. 1 is without."""
+    """Strengths of guidance, by the same network without label or by --guide_checkpoint. 1 is no guidance."""
     guidance_interval: tuple[str, ...] = ("0,1",)
-    """LOW,HIGH: guide only between these (shifted) times; 0 is data, 1 is noise."""
+    """Intervals of guidance, each LOW,HIGH: guide only between these (shifted) times; 0 is data, 1 is noise."""
     num_steps: tuple[Steps, ...] = (50,)
-    """Points of the time grid."""
+    """Numbers of points of the time grid."""
     solver: tuple[Solver, ...] = ("euler",)
-    """How the velocities are integrated (docs/sampling.md)."""
+    """Solvers that integrate the velocities (docs/sampling.md)."""
     ema_decay: tuple[str, ...] = ("main",)
-    """Averages of the weights by their decays, of those that the checkpoint holds; main, or raw for none."""
+    """Averages of the weights, by their decays. main is the checkpoint's main one, raw stands for the raw weights."""
     output_dir: OutputFolder | None = None
-    """Where results, tables and plot go. Default: eval/sweep in the checkpoint's run folder."""
+    """The folder for results, tables and plot. Default: eval/sweep in the checkpoint's run folder."""
 
 
 def points_of(options: Options, *, weights: str) -> "list[Point]":
-    """The grid of one average.
+    """The points of the grid for one average of the weights.
 
     Raises:
-        ConfigError: an interval, a scale, a number of steps or a solver that cannot work.
+        ConfigError: If an interval, a scale, a number of steps or a solver cannot work.
     """
     from unirae.evaluation.results.guidance_grid import grid
 
@@ -69,10 +69,10 @@ def metric_names(options: Options) -> list[str]:
 
 
 def parse_interval(text: str) -> tuple[float, float]:
-    """``0.1,0.9``.
+    """The pair of numbers that a text such as ``0.1,0.9`` holds.
 
     Raises:
-        ConfigError: it is no such pair.
+        ConfigError: If the text is no such pair.
     """
     try:
         low, high = map(float, text.split(","))
@@ -86,10 +86,10 @@ def parse_interval(text: str) -> tuple[float, float]:
 
 
 def weights_options(text: str) -> dict[str, Any]:
-    """What one of ``--ema_decay`` means to the sampler.
+    """The sampler's options for one value of ``--ema_decay``.
 
     Raises:
-        ConfigError: neither a number nor a word that is known.
+        ConfigError: If the value is neither a number nor a known word.
     """
     if text in ("main", "raw"):
         return {"use_ema": text == "main"}
@@ -100,7 +100,7 @@ def weights_options(text: str) -> dict[str, Any]:
 
 
 def sampler_options(options: Options, average: dict[str, Any]) -> eval_fid.Options:
-    """The sweep's options as those of ``eval_fid.py``, at the defaults of what is swept."""
+    """The sweep's options as those of ``eval_fid.py``, with defaults for what is swept."""
     shared = {
         field.name: getattr(options, field.name)
         for group in (eval_fid.ScoringOptions, CommonSamplingOptions)

@@ -14,7 +14,7 @@ _MARKERS = ("o", "s", "^", "D")
 
 
 def draw(scored: "Sequence[Scored]") -> bytes:
-    """A PNG, one panel below the other, at 160 dpi."""
+    """A PNG with one panel below the other, at 160 dpi."""
     from matplotlib.figure import Figure  # without pyplot a figure draws with Agg and leaves no global state
 
     from unirae.app.pictures.plots import LIGHT
@@ -30,13 +30,13 @@ def draw(scored: "Sequence[Scored]") -> bytes:
 
 
 def axis_of(scored: "Sequence[Scored]") -> str:
-    """What runs to the right: the guidance scale, or the steps where the scale is one and the steps are not."""
+    """The horizontal axis: the guidance scale, or the steps where only these vary."""
     scales, steps = ({getattr(s.point, axis) for s in scored} for axis in ("cfg_scale", "num_steps"))
     return "num_steps" if len(scales) == 1 and len(steps) > 1 else "cfg_scale"
 
 
 def draw_panel(axes: "Axes", scored: "Sequence[Scored]", name: str, axis: str) -> None:
-    """One score."""
+    """Draw the panel of one score."""
     from unirae.app.pictures.plots import LIGHT
     from unirae.evaluation.results.guidance_grid import best, lines
 
@@ -62,7 +62,7 @@ def draw_panel(axes: "Axes", scored: "Sequence[Scored]", name: str, axis: str) -
 
 
 def label(key: "Point", others: "Sequence[Point]") -> str | None:
-    """What tells a line from the others; None for a single one."""
+    """The label that tells a line from the others; None for a single line."""
     parts = {
         "weights": key.weights,
         "solver": key.solver,

@@ -28,7 +28,7 @@ def as_csv(scored: "Sequence[Scored]") -> str:
 
 
 def as_markdown(scored: "Sequence[Scored]") -> str:
-    """The same for readers; the best value of each score is bold, and remarks follow."""
+    """The table in Markdown; the best value of each score is bold, and remarks follow."""
     from unirae.evaluation.results.guidance_grid import remarks
 
     header, rows = table(scored, mark="**")
@@ -39,7 +39,7 @@ def as_markdown(scored: "Sequence[Scored]") -> str:
 
 
 def show(scored: "Sequence[Scored]", folder: Path) -> None:
-    """The table on the console, the best point of each score, and remarks."""
+    """Show the table on the console, the best point of each score, and remarks."""
     from rich.console import Console
     from rich.table import Table
 
@@ -59,7 +59,7 @@ def show(scored: "Sequence[Scored]", folder: Path) -> None:
 
 
 def table(scored: "Sequence[Scored]", *, mark: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows; ``mark`` stands on both sides of each score's best value."""
+    """The header and the rows; ``mark`` stands on both sides of each score's best value."""
     from unirae.evaluation.results.guidance_grid import best
 
     names = list(scored[0].result.metrics)
@@ -78,7 +78,7 @@ def _axes(scored: "Scored") -> list[str | int]:
 
 
 def _evaluations(scored: "Scored") -> str:
-    """Of the network for an image; fewest to most where the solver chooses."""
+    """The network's evaluations for an image; fewest to most where the solver chooses."""
     return "-".join(map(str, scored.result.settings.get("network_evaluations", [])))
 
 
