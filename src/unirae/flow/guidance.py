@@ -50,7 +50,7 @@ def guided(
         interval: (low, high) in shifted times, the ones that solvers pass; both ends belong to it.
 
     Raises:
-        ConfigError: not 0 ≤ low ≤ high ≤ 1.
+        ConfigError: If not 0 ≤ low ≤ high ≤ 1.
     """
     low, high = interval
     if not 0 <= low <= high <= 1:

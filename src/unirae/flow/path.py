@@ -28,7 +28,7 @@ class PathSample:
 
 
 def beside(t: Float[Tensor, " b"] | float, x: Float[Tensor, "b ..."]) -> Tensor | float:
-    """``t`` so that it multiplies ``x`` sample by sample."""
+    """Shape ``t`` so that it multiplies ``x`` sample by sample."""
     if isinstance(t, Tensor):
         return full_precision(t).reshape(-1, *[1] * (x.ndim - 1))
     return t

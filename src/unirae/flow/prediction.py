@@ -1,4 +1,4 @@
-"""What a network's output means: the velocity of the path, or its data end; and every conversion between them.
+"""Meaning of a network's output: the velocity of the path, or its data end; and every conversion between them.
 
 On the straight path x_t = (1 − t)·x + t·ε a point, a time and any one of velocity, data and noise say the other two. So
 a network may predict one and be trained or sampled by another: RAE predicts the velocity v = ε − x, JiT (Li and He,
@@ -16,7 +16,7 @@ from unirae.flow.path import PathSample, beside, velocity_loss
 
 
 class Prediction(Enum):
-    """What the output of a network is."""
+    """Meaning of a network's output."""
 
     VELOCITY = "velocity"
     DATA = "data"
@@ -26,7 +26,7 @@ class Prediction(Enum):
         """The member of a name.
 
         Raises:
-            ConfigError: If there is none of that name.
+            ConfigError: If there is no prediction of that name.
         """
         try:
             return cls(name)
@@ -43,7 +43,7 @@ class Prediction(Enum):
     def data(
         self, output: Float[Tensor, "b ..."], xt: Float[Tensor, "b ..."], t: Float[Tensor, " b"] | float
     ) -> Float[Tensor, "b ..."]:
-        """x̂ = x_t − t·v of a predicted velocity; predicted data as they are."""
+        """The predicted data: x̂ = x_t − t·v of a predicted velocity; predicted data as they are."""
         return output if self is Prediction.DATA else data_from_velocity(xt, output, t)
 
 
@@ -80,7 +80,7 @@ def prediction_loss(
 def velocity_from_data(
     xt: Float[Tensor, "b ..."], data: Float[Tensor, "b ..."], t: Float[Tensor, " b"] | float
 ) -> Float[Tensor, "b ..."]:
-    """(x_t − x)/t, the velocity of the path from its data end, for t > 0."""
+    """The velocity of the path from its data end, (x_t − x)/t, for t > 0."""
     return (full_precision(xt) - full_precision(data)) / beside(t, xt)
 
 

@@ -1,4 +1,4 @@
-"""From noise to data: solvers of dx/dt = v(x, t) along descending times.
+"""Solvers of dx/dt = v(x, t) along descending times, from noise to data.
 
 ``times`` are the N points of :func:`unirae.flow.times.time_grid`; fixed solvers make N − 1 steps. x never gets
 narrower than float32, and the caller's x is not written to. Gradients are the caller's business: sampling wants
@@ -186,7 +186,8 @@ def solve(
     """x at times[-1] from x at times[0] by the solver called ``name``; tolerances are for ``dopri5``.
 
     Raises:
-        ConfigError: there is none of that name, the times do not descend in [0, 1], or ``sde`` has no noise.
+        ConfigError: If there is no solver of that name, the times do not descend in [0, 1], or ``sde`` has no
+            noise.
     """
     descending = len(times) > 1 and all(t > t_next for t, t_next in pairwise(times))
     if not (descending and times[0] <= 1 and times[-1] >= 0):

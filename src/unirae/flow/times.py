@@ -80,7 +80,7 @@ def sample_times(kind: str, uniforms: Float[Tensor, " b"]) -> Float[Tensor, " b"
     """Raw training times in [0, MAX_TIME] of the distribution called ``kind``; the shift comes afterwards.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: If there is no distribution of that name.
     """
     if kind not in _KINDS:
         raise ConfigError(f"unknown distribution of times {kind!r}; known: {', '.join(TIME_KINDS)}")
@@ -102,7 +102,7 @@ def time_grid(num_steps: int, shift: float, kind: str = "reference") -> list[flo
     GPU would make every step wait.
 
     Raises:
-        ConfigError: fewer than two points, or no grid of that name.
+        ConfigError: If ``num_steps`` is less than two, or there is no grid of that name.
     """
     if num_steps < 2:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What solvers integrate: a velocity as a function of place and time."""
+"""Velocity as a function of place and time, which solvers integrate."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ class Counting:
         self.evaluations = 0
 
     def __call__(self, x: Tensor, t: float) -> Tensor:
-        """The wrapped velocity, one evaluation more."""
+        """Call the wrapped velocity, and count one evaluation more."""
         self.evaluations += 1
         return self._velocity(x, t)
 

@@ -1,1 +1,1 @@
-"""What training minimises: perceptual and adversarial terms, their balance, differentiable augmentation."""
+"""Losses of training: perceptual and adversarial terms, their balance, differentiable augmentation."""

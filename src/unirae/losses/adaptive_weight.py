@@ -33,7 +33,7 @@ _EPS = 1e-6
 
 @dataclass(frozen=True)
 class Balanced:
-    """What :func:`balance` found.
+    """Result of :func:`balance`.
 
     Attributes:
         image_gradient: d(reconstruction + disc_weight·λ·GAN)/d image, times ``loss_scale``.

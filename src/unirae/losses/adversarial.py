@@ -15,7 +15,7 @@ from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
 
 DiscriminatorLoss = Callable[[Float[Tensor, "b n"], Float[Tensor, "b n"]], Float[Tensor, ""]]
-"""From the logits of real and of fake images to the discriminator's loss."""
+"""Function of the logits of real and of fake images that gives the discriminator's loss."""
 
 
 def hinge_loss(real: Float[Tensor, "b n"], fake: Float[Tensor, "b n"]) -> Float[Tensor, ""]:
@@ -40,7 +40,7 @@ def discriminator_loss(name: str) -> DiscriminatorLoss:
     """The discriminator's loss called ``name``.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: If there is no loss of that name.
     """
     if name not in _DISCRIMINATOR_LOSSES:
         known = ", ".join(_DISCRIMINATOR_LOSSES)

@@ -17,7 +17,7 @@ from unirae.core.errors import ConfigError, InputError
 from unirae.core.precision import full_precision
 
 FeatureMaps = Callable[[Float[Tensor, "b 3 H W"]], Sequence[Float[Tensor, "b c h w"]]]
-"""From images in [0, 1] to feature maps, differentiable with respect to the images."""
+"""Function from images in [0, 1] to feature maps, differentiable with respect to the images."""
 
 
 class PerceptualDistance(Protocol):
@@ -100,7 +100,7 @@ class GivenLoss(nn.Module):
         """The loss of RGB images in [0, 1].
 
         Raises:
-            InputError: it is no scalar, or no gradient flows through it.
+            InputError: If the loss is no scalar, or no gradient flows through it.
         """
         found = self.loss(recon, target)
         if not isinstance(found, Tensor) or found.shape != ():

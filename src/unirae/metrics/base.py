@@ -1,4 +1,4 @@
-"""What a score is, and the one interface of scores of pairs."""
+"""Scores, and the one interface of scores of pairs."""
 
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A score and how far it may be trusted.
+    """A score and its uncertainty.
 
     Attributes:
         value: the score.
@@ -24,7 +24,7 @@ class Estimate:
     details: dict[str, Any] = field(default_factory=dict)
 
     def uncertainty(self) -> dict[str, Any] | None:
-        """For a record: the standard error, the range of 95 %, and how they were found; None if unknown."""
+        """The uncertainty for a record: standard error, range of 95 %, and method; None if unknown."""
         if self.standard_error is None and not self.details:
             return None
         known: dict[str, Any] = {}

@@ -21,7 +21,7 @@ POOLED = "pooled"
 
 
 RESERVED_NAMES = ("inception", "random_inception")
-"""Of FID's own network: scores in its features have plain names."""
+"""Names of FID's own network: scores in its features have plain names."""
 
 
 class FeatureExtractor(ABC):
@@ -60,7 +60,7 @@ class FeatureExtractor(ABC):
 
 
 class EncoderFunction(Protocol):
-    """What :class:`EncoderExtractor` needs of an encoder: images in [0, 1] to a grid of tokens."""
+    """Function that :class:`EncoderExtractor` needs of an encoder: images in [0, 1] to a grid of tokens."""
 
     @property
     def width(self) -> int:
@@ -130,7 +130,7 @@ class ModuleExtractor(FeatureExtractor):
         """The module's vectors.
 
         Raises:
-            ValueError: they have another shape than was said.
+            ValueError: If the features have another shape than was said.
         """
         rows = self._module(images)
         if rows.shape != (len(images), self.width):

@@ -42,7 +42,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 def frechet_name(extractor: FeatureExtractor) -> str:
-    """What the distance in these features is called: only the FID network's own is ``fid``.
+    """Name of the Fréchet distance in these features: only the FID network's own is ``fid``.
 
     ``fid`` (Inception), ``fid_random_inception`` (without its weights, for smoke tests), ``fd_<name>``.
     """

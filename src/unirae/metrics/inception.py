@@ -32,7 +32,7 @@ log = get_logger(__name__)
 FILE_NAME = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE_NAME}"
 PUBLISHED_SHA256 = "6726825d"
-"""How the hash of the published file begins; it is part of the file's name."""
+"""First digits of the published file's hash; they are part of the file's name."""
 
 SPATIAL = "spatial"
 LOGITS = "logits"

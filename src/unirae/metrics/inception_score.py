@@ -28,7 +28,7 @@ def inception_score(
             they come, as ADM's evaluator does. Where images are sorted by class the second is lower.
 
     Raises:
-        ValueError: fewer images than parts.
+        ValueError: If there are fewer images than parts.
     """
     count = len(logits)
     if count < splits:

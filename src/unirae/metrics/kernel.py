@@ -30,7 +30,7 @@ def kernel_distance(
     """Mean over ``subsets`` pairs of subsets; where there are fewer images than ``subset_size``, of all images.
 
     Raises:
-        ValueError: fewer than two images.
+        ValueError: If a side has fewer than two images.
     """
     size = min(subset_size, len(a), len(b))
     if size < 2:
@@ -55,7 +55,7 @@ def kernel_distance(
 
 
 def _error_of_all(spread: float, part: float) -> float | None:
-    """What the spread of subsets says of all images, of which each subset holds a part.
+    """The error over all images, from the spread of subsets that hold a part of them each.
 
     Drawn without replacement, subsets of a part p spread by σ·√((1 − p)/p) where all images have an error of σ. Where
     they hold nearly all images they all are alike, and nothing follows. (Of two equal distributions the estimator's

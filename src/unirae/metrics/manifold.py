@@ -45,10 +45,10 @@ def manifold_scores(
     neighbours: int = PRECISION_RECALL_NEIGHBOURS,
     density_neighbours: int = DENSITY_COVERAGE_NEIGHBOURS,
 ) -> ManifoldScores:
-    """All four, from one pass over the distances of each kind; in float64.
+    """All four manifold scores, from one pass over the distances of each kind; in float64.
 
     Raises:
-        ValueError: no more images than neighbours on a side.
+        ValueError: If a side has no more images than neighbours.
     """
     largest = max(neighbours, density_neighbours)
     if min(len(images), len(reference)) <= largest:

@@ -98,7 +98,7 @@ def _gram(rows: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:
 
 
 class MomentAccumulator(_Accumulator):
-    """Of feature vectors, with the whole scatter matrix Σ (x − mean)(x − mean)ᵀ."""
+    """Accumulator of feature vectors, with the whole scatter matrix Σ (x − mean)(x − mean)ᵀ."""
 
     def __init__(self, *, width: int, device: torch.device | str = "cpu", shared: bool = True) -> None:
         """Nothing seen yet.
@@ -117,7 +117,7 @@ class MomentAccumulator(_Accumulator):
         """The moments over all processes.
 
         Raises:
-            ValueError: fewer than two samples, or a feature that is not finite.
+            ValueError: If there are fewer than two samples, or a feature is not finite.
         """
         count, mean, scatter = self.merged()
         if count < 2:
@@ -130,10 +130,10 @@ class MomentAccumulator(_Accumulator):
 
 
 def moments_of(features: Float[Tensor, "n d"]) -> Moments:
-    """Of features that are all at hand, the same in every process.
+    """Moments of features that are all at hand, the same in every process.
 
     Raises:
-        ValueError: fewer than two.
+        ValueError: If there are fewer than two rows.
     """
     if len(features) < 2:
         raise ValueError(f"a covariance needs at least 2 samples, got {len(features)}")
@@ -144,7 +144,7 @@ def moments_of(features: Float[Tensor, "n d"]) -> Moments:
 
 
 class VarianceAccumulator(_Accumulator):
-    """Of samples of any shape, each element on its own: the diagonal alone, where the matrix would not fit."""
+    """Accumulator of samples of any shape, each element on its own: only the diagonal of the scatter matrix."""
 
     def __init__(self, *, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
         super().__init__(shape=shape, scatter_shape=shape, device=device)
@@ -158,7 +158,7 @@ class VarianceAccumulator(_Accumulator):
         """The moments over all processes; not finite where a sample was not.
 
         Raises:
-            ValueError: fewer than two samples.
+            ValueError: If there are fewer than two samples.
         """
         count, mean, scatter = self.merged()
         if round(count) < 2:  # weights such as 0.3 and 0.7 do not add up exactly

@@ -89,7 +89,7 @@ class MeanOverImages:
         """The mean over all images of all processes.
 
         Raises:
-            ValueError: there were none.
+            ValueError: If there were no images.
         """
         count, total, squares = all_sum(self._sums).tolist()
         if not count:

@@ -1,4 +1,4 @@
-"""How far a Fréchet distance of N images may be trusted, from the features of those images.
+"""Uncertainty of a Fréchet distance of N images, from the features of those images.
 
 - :func:`bootstrap`: the spread of the distance over resamples of the images. Only the spread is used: a resample holds
   fewer different images, so its distance is biased upward (recipe, trap 13).
@@ -26,12 +26,12 @@ from unirae.metrics.moments import Moments, moments_of
 _SUBSET_SIZES = 8
 _LEAST_TO_EXTRAPOLATE = 100
 _SMALLEST_PART = 0.25
-"""Of the images, the smallest subset of an extrapolation."""
+"""Size of the smallest subset of an extrapolation, as a part of all images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confidence:
-    """What is asked for.
+    """Method of stating how sure a Fréchet distance is.
 
     Attributes:
         resamples: of a bootstrap.
@@ -52,14 +52,14 @@ class Confidence:
         return f"bootstrap over images, {self.resamples} resamples, the reference given"
 
     def is_in(self, known: Mapping[str, Any]) -> bool:
-        """Whether the record of an estimate's uncertainty says what is asked for."""
+        """Say whether the record of an estimate's uncertainty has what this method gives."""
         return (
             "at_infinite_count" in known if self.method == "extrapolate" else known.get("method") == self.how
         )
 
     @property
     def least_images(self) -> int:
-        """How many images it needs."""
+        """Number of images that the method needs."""
         return _LEAST_TO_EXTRAPOLATE if self.method == "extrapolate" else 2
 
 
@@ -81,7 +81,7 @@ def bootstrap(
     """Standard deviation of the distance over resamples with replacement.
 
     Raises:
-        ValueError: fewer than two resamples.
+        ValueError: If there are fewer than two resamples.
     """
     if resamples < 2:
         raise ValueError(f"a spread needs at least 2 resamples, got {resamples}")
@@ -97,7 +97,7 @@ def extrapolate(features: Float[Tensor, "n d"], reference: Moments, *, seed: int
     """The intercept of the least-squares line through distances over 1/N, with its standard error.
 
     Raises:
-        ValueError: fewer than 100 images.
+        ValueError: If there are fewer than 100 images.
     """
     count = len(features)
     if count < _LEAST_TO_EXTRAPOLATE:

@@ -47,8 +47,8 @@ def score(
         is_order: of the images in the Inception Score's parts.
 
     Raises:
-        ValueError: an unknown score, a missing reference, or too few images.
-        TypeError: images are not uint8.
+        ValueError: If a score is unknown, a reference is missing, or there are too few images.
+        TypeError: If images are not uint8.
     """
     unknown = set(metrics) - {*INCEPTION_METRICS, ENCODER_METRIC}
     if unknown or not metrics:

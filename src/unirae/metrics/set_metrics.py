@@ -20,7 +20,7 @@ from unirae.metrics.resampling import Confidence, with_confidence
 from unirae.metrics.statistics import Keep, SetStatistics, Statistics, statistics_key
 
 INCEPTION_METRICS = ("fid", "sfid", "is", "kid", "precision", "recall", "density", "coverage")
-"""In Inception's features."""
+"""Names of the scores in Inception's features."""
 ENCODER_METRIC = "fd"
 """The Fréchet distance in the features of any other extractor."""
 
@@ -53,17 +53,17 @@ class SetMetric:
 
     @property
     def key(self) -> str:
-        """What its statistics are called."""
+        """Name of the statistics that the metric reads."""
         return statistics_key(self.extractor.name, self.output)
 
     @property
     def fits_gaussian(self) -> bool:
-        """Whether it compares means and covariances: a Fréchet distance."""
+        """True where the metric compares means and covariances: a Fréchet distance."""
         return self.reference is not None and self.reference.moments
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What identifies the scores: features and parameters."""
+        """The settings that identify the scores: features and parameters."""
         return {
             "extractor": self.extractor.name,
             "output": self.output,
@@ -80,7 +80,7 @@ def inception_metrics(
     confidence: Confidence | None = None,
     is_order: Order = "shuffled",
 ) -> list[SetMetric]:
-    """Of :data:`INCEPTION_METRICS`; nearest-neighbour scores are computed together.
+    """The metrics among :data:`INCEPTION_METRICS` with these names; nearest-neighbour scores are computed together.
 
     Args:
         extractor: Inception.
@@ -104,7 +104,7 @@ def encoder_metric(extractor: FeatureExtractor, *, confidence: Confidence | None
 def needs(
     metrics: Iterable[SetMetric], *, of_reference: bool
 ) -> list[tuple[FeatureExtractor, dict[str, Keep]]]:
-    """What a collector must keep of one side for all of these metrics."""
+    """The statistics that a collector must keep of one side for all of these metrics."""
     found: dict[str, tuple[FeatureExtractor, dict[str, Keep]]] = {}
     for metric in metrics:
         keep = metric.reference if of_reference else metric.images
@@ -115,7 +115,7 @@ def needs(
 
 
 def compute(metrics: Iterable[SetMetric], images: Statistics, reference: Statistics) -> dict[str, Estimate]:
-    """Every score under its label."""
+    """Compute every score, under its label."""
     found = {}
     for metric in metrics:
         other = None if metric.reference is None else reference[metric.key]

@@ -1,4 +1,4 @@
-"""What is kept of the features of a set of images: their moments, or all of them in the order of the images.
+"""Statistics of the features of a set of images: their moments, or all of them in the order of the images.
 
 Moments take constant memory and serve Fréchet distances; kernel distances, precision, recall and resampling need the
 features themselves. One pass over the images fills everything that is wanted of every extractor.
@@ -21,19 +21,19 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
-    """What a score needs of one side's features."""
+    """The statistics that a score needs of one side's features."""
 
     moments: bool = False
     features: bool = False
 
     def __or__(self, other: "Keep") -> "Keep":
-        """What both need."""
+        """The statistics that either of the two needs."""
         return Keep(moments=self.moments or other.moments, features=self.features or other.features)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetStatistics:
-    """What was kept of one output of an extractor over a set of images; at least one of the two is there.
+    """Statistics of one output of an extractor over a set of images; at least one of the two is there.
 
     Attributes:
         count: images behind them; 0 where it is not known.
@@ -52,7 +52,7 @@ class SetStatistics:
         """The features.
 
         Raises:
-            ValueError: only moments were kept.
+            ValueError: If only moments were kept.
         """
         if self.features is None:
             raise ValueError("this score needs the features of each image, but only their moments were kept")
@@ -60,7 +60,7 @@ class SetStatistics:
 
 
 Statistics = Mapping[str, SetStatistics]
-"""By :func:`statistics_key`."""
+"""Statistics of several outputs, by :func:`statistics_key`."""
 
 
 def statistics_key(extractor: str, output: str) -> str:
@@ -106,13 +106,13 @@ class Collector:
         """The statistics over all processes.
 
         Raises:
-            ValueError: fewer than two images, or a feature that is not finite.
+            ValueError: If there are fewer than two images, or a feature is not finite.
         """
         return {key: kept.compute() for key, kept in self._kept.items()}
 
 
 class _Kept:
-    """Of one output."""
+    """Statistics of one output while they grow."""
 
     def __init__(
         self, *, width: int, keep: Keep, count: int, device: torch.device | str, shared: bool

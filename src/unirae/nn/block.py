@@ -18,6 +18,6 @@ class Block(nn.Module):
         self.mlp = Mlp(width=width, hidden_width=mlp_width)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """One layer; the residual stream keeps its scale."""
+        """Run one layer; the residual stream keeps its scale."""
         x = x + self.attention(self.attention_norm(x))
         return x + self.mlp(self.mlp_norm(x))

@@ -1,4 +1,4 @@
-"""What a diffusion transformer is conditioned on: the time."""
+"""Embeddings of the condition of a diffusion transformer: the time."""
 
 import math
 
@@ -17,7 +17,7 @@ class TimeEmbedding(nn.Module):
     """
 
     keeps_full_precision = True
-    """For :class:`~unirae.nn.kernels.narrow_weights.NarrowWeights`."""
+    """Mark for :class:`~unirae.nn.kernels.narrow_weights.NarrowWeights`."""
 
     def __init__(self, *, width: int, num_frequencies: int = 256) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from unirae.nn.positions import RotaryPositions
 
 @dataclass(frozen=True, kw_only=True)
 class BlockOptions:
-    """What LightningDiT's blocks may be made of.
+    """Options of LightningDiT's blocks.
 
     Attributes:
         mlp_ratio: the MLP's width over the block's; SwiGLU takes two thirds of it.
@@ -59,7 +59,7 @@ class Modulation(nn.Module):
         self.linear = nn.Linear(width, parts * width)
 
     def reset(self) -> None:
-        """To zero: adaLN-Zero."""
+        """Set the modulation to zero: adaLN-Zero."""
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 

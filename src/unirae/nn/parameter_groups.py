@@ -1,4 +1,4 @@
-"""Which trained parameters of a network are matrices, for optimizers that treat those in another way (Muon)."""
+"""Groups of the trained parameters of a network: matrices, and others, for optimizers such as Muon."""
 
 from collections.abc import Collection, Iterable
 
@@ -41,7 +41,8 @@ def group_parameters(network: nn.Module, *, edges: Collection[str] = ()) -> Para
             tokens, the first and the last layer.
 
     Raises:
-        ValueError: If a two-dimensional parameter is neither a linear layer's nor at an edge, or if an edge is none.
+        ValueError: If a two-dimensional parameter is neither a linear layer's nor at an edge, or if a name of
+            ``edges`` is no part of the network.
     """
     linear = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Linear)}
     matrices, others, seen = [], [], set()

@@ -1,4 +1,4 @@
-"""Where a token lies on a (rows, columns) grid: added sin-cos positions, and rotations of queries and keys."""
+"""Positions of tokens on a (rows, columns) grid: added sin-cos positions, and rotations of queries and keys."""
 
 import torch
 from jaxtyping import Float

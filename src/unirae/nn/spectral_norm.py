@@ -19,7 +19,7 @@ _WARM_UP = 15  # iterations at construction: the first forward already sees a σ
 
 
 class _SpectralNormConv(nn.modules.conv._ConvNd):
-    """What the convolutions below share: W under another name, u, v, and W / σ."""
+    """Base of the convolutions below: W under another name, u, v, and W / σ."""
 
     weight_orig: Tensor
     weight_u: Tensor

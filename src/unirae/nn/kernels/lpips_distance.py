@@ -27,7 +27,7 @@ def unit_distance(
     Gradients reach ``features`` alone; they are those of the plain formula. It cannot be differentiated twice.
 
     Raises:
-        ValueError: the target or the head asks for a gradient.
+        ValueError: If the target or the head asks for a gradient.
     """
     if target.requires_grad or head.requires_grad:
         raise ValueError("gradients reach the first of the two images alone: detach the target and the head")

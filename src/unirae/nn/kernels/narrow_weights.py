@@ -59,7 +59,7 @@ class NarrowWeights:
 
     @property
     def copies(self) -> list[nn.Parameter]:
-        """Those made so far."""
+        """The narrow copies made so far."""
         return [copy for _, copy in self._copies.values()]
 
     def map_originals(self) -> None:
