@@ -180,12 +180,12 @@ def test_a_patch_enters_as_c_p_q_and_leaves_as_p_q_c(patch):
     x, _, _ = inputs()
     weight = model.patch_embed.weight.reshape(24, CHANNELS, patch, patch)
     wanted = F.conv2d(x, weight, model.patch_embed.bias, stride=patch).flatten(2).transpose(1, 2)
-    torch.testing.assert_close(model.patch_embed(model.tokens(x)), wanted)
+    torch.testing.assert_close(model.patch_embed(model.patchify(x)), wanted)
     rows, columns = GRID[0] // patch, GRID[1] // patch
     tokens = torch.randn(2, rows * columns, patch * patch * CHANNELS)
     grid = tokens.reshape(2, rows, columns, patch, patch, CHANNELS)
     assert torch.equal(
-        model.latents(tokens), torch.einsum("brspqc->bcrpsq", grid).reshape(2, CHANNELS, *GRID)
+        model.unpatchify(tokens), torch.einsum("brspqc->bcrpsq", grid).reshape(2, CHANNELS, *GRID)
     )
 
 

@@ -1,1 +1,1 @@
-"""The diffusion transformers, and what they are conditioned on."""
+"""Diffusion transformers, and their conditions."""

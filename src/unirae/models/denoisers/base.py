@@ -1,4 +1,4 @@
-"""What flow, training and sampling know of a diffusion transformer, whichever it is."""
+"""Base of the diffusion transformers: all that flow, training and sampling know of one."""
 
 from abc import ABC, abstractmethod
 from dataclasses import fields
@@ -90,7 +90,7 @@ class Denoiser(nn.Module, ABC):
             y: a condition of as many samples; a plain tensor is one of labels, 0 … :attr:`null_label`.
 
         Raises:
-            InputError: one of them has another type, shape or, where it lies on the CPU, range.
+            InputError: If ``x``, ``t`` or ``y`` has another type, shape or, where it lies on the CPU, range.
         """
         self.check(x, t, self.labels_of(y), values=True)
         return self.prediction.velocity(self.predict(x, t, y), x, t)
@@ -118,7 +118,7 @@ class Denoiser(nn.Module, ABC):
         """The labels of a condition, which is all that this network reads.
 
         Raises:
-            InputError: If it has none.
+            InputError: If the condition has no labels.
         """
         labels = condition.labels if isinstance(condition, Condition) else condition
         if labels is None:
@@ -126,7 +126,7 @@ class Denoiser(nn.Module, ABC):
         return labels
 
     def null_condition(self, count: int, device: torch.device | str | None = None) -> Condition:
-        """What stands for no condition, ``count`` times."""
+        """The null condition, ``count`` times."""
         return Condition(labels=torch.full((count,), self.null_label, device=device))
 
     @abstractmethod
@@ -157,16 +157,16 @@ class Denoiser(nn.Module, ABC):
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
 
-    def tokens(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """Latents as tokens, row by row; a patch is laid out (c p q)."""
+    def patchify(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        """Patchify latents, row by row; a patch is laid out (c p q)."""
         p, (rows, columns) = self.patch_size, self.grid
         if p == 1:
             return x.flatten(2).transpose(1, 2)
         patches = x.unflatten(3, (columns, p)).unflatten(2, (rows, p)).permute(0, 2, 4, 1, 3, 5)
         return patches.flatten(3).flatten(1, 2)
 
-    def latents(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b c h w"]:
-        """Predicted tokens as latents; a patch is laid out (p q c)."""
+    def unpatchify(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b c h w"]:
+        """Unpatchify predicted tokens; a patch is laid out (p q c)."""
         p, (rows, columns) = self.patch_size, self.grid
         if p == 1:
             return tokens.transpose(1, 2).unflatten(2, self.grid)
@@ -190,7 +190,8 @@ def check_heads(width: int, num_heads: int, *, use_rope: bool, part: int | None 
         part: 0 for the trunk, 1 for the head of a DiT^DH.
 
     Raises:
-        ConfigError: names the arguments, and what would do.
+        ConfigError: If the width does not split into such heads; the message names the arguments, and what
+            would do.
     """
     index = "" if part is None else f"[{part}]"
     heads_key, width_key = (argument(f"denoiser.{name}{index}") for name in ("num_heads", "hidden_size"))
@@ -213,7 +214,7 @@ def check_added_positions(width: int, *, part: int | None = None) -> None:
     """Refuse a width that sin-cos positions cannot fill.
 
     Raises:
-        ConfigError: names the argument.
+        ConfigError: If the width is no multiple of four; the message names the argument.
     """
     if width % 4:
         key = argument("denoiser.hidden_size" + ("" if part is None else f"[{part}]"))
@@ -224,7 +225,7 @@ def block_options(given: dict[str, Any]) -> BlockOptions:
     """The options of a network's blocks.
 
     Raises:
-        ConfigError: names those that do not exist.
+        ConfigError: If an option does not exist; the message names all such.
     """
     known = [field.name for field in fields(BlockOptions)]
     unknown = [name for name in given if name not in known]

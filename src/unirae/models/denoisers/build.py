@@ -1,4 +1,4 @@
-"""From a description to a diffusion transformer: a configuration's, or a checkpoint's."""
+"""Construction of a diffusion transformer from a description: a configuration's, or a checkpoint's."""
 
 from inspect import signature
 from typing import Any
@@ -22,7 +22,7 @@ def build_denoiser(kind: str, **arguments: Any) -> Denoiser:
     """A new network of a kind of :data:`KINDS`.
 
     Raises:
-        ConfigError: an unknown kind or argument, or a missing one.
+        ConfigError: If the kind or an argument is unknown, or an argument is missing.
     """
     if kind not in KINDS:
         raise ConfigError(
@@ -52,7 +52,7 @@ def denoiser_from_description(
     """The network of a checkpoint, with the statistics of its latents.
 
     Raises:
-        WeightsError: the tensors do not fit.
+        WeightsError: If the tensors do not fit.
     """
     stats = LatentStats(
         **{name: state.get(f"latent_stats.{name}") for name in ("mean", "var", "eps")}, info=stats_info

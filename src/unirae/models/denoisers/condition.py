@@ -1,4 +1,4 @@
-"""What a network is conditioned on: a label for each sample, or the tokens of a text with their mask."""
+"""Condition of a network: a label for each sample, or the tokens of a text with their mask."""
 
 from dataclasses import dataclass
 from typing import Any, final
@@ -40,7 +40,7 @@ class Condition:
 
     @classmethod
     def of(cls, value: "Condition | Tensor") -> "Condition":
-        """A condition as it is; a tensor as labels."""
+        """Take a condition as it is, and a tensor as labels."""
         return value if isinstance(value, Condition) else cls(labels=value)
 
     def __len__(self) -> int:
@@ -49,11 +49,11 @@ class Condition:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors lie."""
+        """Device of the tensors."""
         return self._first.device
 
     def cat(self, other: "Condition") -> "Condition":
-        """The samples of both, one after the other; shorter tokens are filled up.
+        """Join the samples of both, one after the other; shorter tokens are filled up.
 
         Raises:
             ValueError: If one has labels and the other tokens.
@@ -62,7 +62,7 @@ class Condition:
         return Condition(**{name: torch.cat([one[name], two[name]]) for name in one})
 
     def where(self, chosen: Bool[Tensor, " b"], other: "Condition") -> "Condition":
-        """These samples where ``chosen`` says so, elsewhere those of ``other``.
+        """Choose these samples where ``chosen`` says so, elsewhere those of ``other``.
 
         Raises:
             ValueError: If one has labels and the other tokens.
@@ -89,7 +89,7 @@ class Condition:
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def _alike(self, other: "Condition") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The tensors of both, of one length."""
+        """The tensors of both conditions, of one length."""
         one, two = self._tensors(), other._tensors()
         if one.keys() != two.keys():
             raise ValueError(f"one condition has {', '.join(one)}, the other {', '.join(two)}")
@@ -100,6 +100,6 @@ class Condition:
 
 
 def _filled(tensors: dict[str, Tensor], length: int) -> dict[str, Tensor]:
-    """Tokens and mask up to a length: zeros that do not count."""
+    """Fill tokens and mask up to a length: zeros that do not count."""
     more = length - tensors["tokens"].shape[1]
     return {"tokens": F.pad(tensors["tokens"], (0, 0, 0, more)), "mask": F.pad(tensors["mask"], (0, more))}

@@ -113,7 +113,7 @@ class DiT(Denoiser):
         self.output.reset()
 
     def blocks_in_order(self) -> list[nn.Module]:
-        """Those of the one stack."""
+        """The blocks of the one stack."""
         return [*self.blocks]
 
     def parameter_groups(self) -> ParameterGroups:
@@ -132,8 +132,8 @@ class DiT(Denoiser):
         labels = self.labels_of(y)
         self.check(x, t, labels)
         steering = (self.time_embed(t) + self.label_embed(labels))[:, None]
-        hidden = self.patch_embed(self.tokens(x)) + self.positions
+        hidden = self.patch_embed(self.patchify(x)) + self.positions
         for block in self.blocks:
             assert isinstance(block, ModulatedBlock)
             hidden = self.run(block, hidden, steering, self.rotary)
-        return full_precision(self.latents(self.output(hidden, steering)))
+        return full_precision(self.unpatchify(self.output(hidden, steering)))

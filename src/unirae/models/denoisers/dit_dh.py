@@ -158,9 +158,9 @@ class DiTDH(Denoiser):
     def run_trunk(
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b d"], y: Condition | Tensor
     ) -> Float[Tensor, "b n d"]:
-        """What each token is about at x_t; ``time`` is t embedded."""
+        """Hidden state of each token of x_t, after the trunk; ``time`` is t embedded."""
         steering = F.silu(time + self.label_embed(self.labels_of(y)))[:, None]
-        hidden = full_precision(self.trunk_embed(self.tokens(x)))
+        hidden = full_precision(self.trunk_embed(self.patchify(x)))
         if self.positions is not None:
             hidden = hidden + self.positions
         for block in self.trunk:
@@ -173,11 +173,11 @@ class DiTDH(Denoiser):
     ) -> Float[Tensor, "b c h w"]:
         """The prediction at x_t; the trunk's output may be an earlier moment's (:mod:`~.trunk_reuse`)."""
         condition = self.to_head(F.silu(time[:, None] + trunk))
-        hidden = full_precision(self.head_embed(self.tokens(x)))
+        hidden = full_precision(self.head_embed(self.patchify(x)))
         for block in self.head:
             assert isinstance(block, ModulatedBlock)
             hidden = self.run(block, hidden, condition, self.head_rotary)
-        return full_precision(self.latents(self.output(hidden, condition)))
+        return full_precision(self.unpatchify(self.output(hidden, condition)))
 
 
 def _trunk_and_head(name: str, value: Sequence[int]) -> list[int]:

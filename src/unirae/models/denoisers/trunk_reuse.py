@@ -20,7 +20,7 @@ def reusing_trunk(model: Denoiser, every: int) -> VelocityModel:
     """``model`` for one solution of the equation, its trunk computed at every ``every``-th evaluation; 1 is always.
 
     Raises:
-        ConfigError: ``every`` is no positive number, or the model has no trunk.
+        ConfigError: If ``every`` is no positive number, or the model has no trunk.
     """
     if every < 1:
         raise ConfigError(
