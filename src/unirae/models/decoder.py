@@ -79,7 +79,7 @@ class ViTDecoder(nn.Module):
         return weight
 
     def parameter_groups(self) -> ParameterGroups:
-        """Matrices are those of the blocks."""
+        """The trained parameters in groups: matrices are those of the blocks."""
         return group_parameters(self, edges=("embed", "to_pixels"))
 
     def forward(self, tokens: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:

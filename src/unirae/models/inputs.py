@@ -1,4 +1,4 @@
-"""What a user may hand to an autoencoder or a diffusion transformer: mistakes become one line, not odd numbers.
+"""Checks of a user's inputs to an autoencoder or a diffusion transformer: one line, not odd numbers.
 
 Shapes and types are known to the host, so looking at them costs nothing. Values are not: looking at those of a GPU
 waits for it. So only the public entry points do (``RAE.encode``, ``RAE.reconstruct``), and of a network's times and
@@ -16,14 +16,14 @@ from unirae.core.errors import InputError
 LOWEST, HIGHEST = -0.5, 1.5
 """Decoded images overshoot [0, 1] a little and are right; other conventions lie outside of these."""
 _SLACK = 1e-3
-"""Of times: rounding by a solver or in 16 bits."""
+"""Tolerance of times, for rounding by a solver or in 16 bits."""
 
 
 def check_images(images: Any) -> None:
     """Refuse what is no batch of RGB images in floating point; does not look at values.
 
     Raises:
-        InputError: it is no tensor, 8-bit, or of another shape than [b, 3, height, width].
+        InputError: If ``images`` is no tensor, 8-bit, or of another shape than [b, 3, height, width].
     """
     if not isinstance(images, Tensor):
         raise InputError(f"images must be a torch tensor of shape [b, 3, height, width], not {_type(images)}")
@@ -39,7 +39,7 @@ def check_images(images: Any) -> None:
 
 
 def looks_like_rgb(images: Tensor) -> bool:
-    """Whether values are near [0, 1]; on a GPU this waits for them."""
+    """Say whether values are near [0, 1]; on a GPU this waits for them."""
     if images.is_meta or torch.compiler.is_compiling() or not images.numel():
         return True
     lowest, highest = images.detach().aminmax()
@@ -61,7 +61,7 @@ def check_latents(latents: Any, latent_shape: tuple[int, int, int]) -> None:
     """Refuse what is no batch of this autoencoder's latents.
 
     Raises:
-        InputError: it is no tensor, or of another shape than [b, c, h, w].
+        InputError: If ``latents`` is no tensor, or of another shape than [b, c, h, w].
     """
     wanted = f"[b, {', '.join(map(str, latent_shape))}]"
     if not isinstance(latents, Tensor):
@@ -77,7 +77,8 @@ def check_step(x: Any, t: Any, y: Any, *, latent_shape: tuple[int, int, int]) ->
     """Refuse what a diffusion transformer cannot read: noised latents, times and labels of one batch.
 
     Raises:
-        InputError: names the argument, and what it should be.
+        InputError: If ``x``, ``t`` or ``y`` is of another type or shape; the message says which, and what it
+            should be.
     """
     if not isinstance(x, Tensor) or x.ndim != 4 or tuple(x.shape[1:]) != tuple(latent_shape):
         found = tuple(x.shape[1:]) if isinstance(x, Tensor) and x.ndim == 4 else _type_or_shape(x)
@@ -99,7 +100,7 @@ def check_values(t: Tensor, y: Tensor, *, num_classes: int) -> None:
     """Refuse times and labels out of range, where they lie on the CPU.
 
     Raises:
-        InputError: If there are such.
+        InputError: If a time or a label is out of range.
     """
     if _known_here(t) and bool(((t < -_SLACK) | (t > 1 + _SLACK)).any()):
         raise InputError(f"t must lie in [0, 1] (0 is data, 1 is noise), got {t.min():.4g} to {t.max():.4g}")
@@ -111,7 +112,7 @@ def check_values(t: Tensor, y: Tensor, *, num_classes: int) -> None:
 
 
 def _known_here(tensor: Tensor) -> bool:
-    """Whether values can be looked at without waiting: not on a GPU, nor of tensors that only pretend to have some."""
+    """Say whether values can be looked at without waiting: not on a GPU, nor of tensors that have none."""
     return type(tensor) is Tensor and tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 

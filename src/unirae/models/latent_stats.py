@@ -60,12 +60,12 @@ class LatentStats(nn.Module):
         return None if present is None else tuple(present.shape)
 
     def fit(self, latent_shape: tuple[int, ...]) -> bool:
-        """Whether they belong to latents of that (c, h, w): each is of that shape, or one value per channel."""
+        """Say whether the statistics belong to latents of that (c, h, w): of that shape, or one value per channel."""
         present = [tuple(t.shape) for t in (self.mean, self.var) if t is not None]
         return all(shape in (latent_shape, (latent_shape[0], 1, 1)) for shape in present)
 
     def to_dict(self) -> dict[str, Any] | None:
-        """What a checkpoint holds, the arguments of this class; None where there are none."""
+        """The arguments of this class, as a checkpoint holds them; None where there are no statistics."""
         return {**self.state_dict(), "info": self.info} if self.shape else None
 
     @property

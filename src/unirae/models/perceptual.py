@@ -9,7 +9,7 @@ from unirae.nn.lpips import build_lpips
 
 
 def lpips_loss(encoder: Encoder, *, weights: str | Path = "hub") -> LpipsLoss:
-    """LPIPS, the recipe's loss; it does not look through the encoder.
+    """Build LPIPS, the recipe's loss; it does not look through the encoder.
 
     Args:
         encoder: not used.

@@ -83,7 +83,7 @@ class RAE(nn.Module):
         Images in another floating-point type are converted to the encoder's.
 
         Raises:
-            InputError: images are no floating-point tensor of shape [b, 3, height, width].
+            InputError: If ``images`` is no floating-point tensor of shape [b, 3, height, width].
         """
         check_images(images)
         images = images.to(self.encoder.mean.dtype)
@@ -115,7 +115,7 @@ class RAE(nn.Module):
         that look at the values.
 
         Raises:
-            InputError: images are no floating-point tensor of shape [b, 3, height, width].
+            InputError: If ``images`` is no floating-point tensor of shape [b, 3, height, width].
         """
         self._look_at(images, "encode")
         return self.latents(images)
@@ -129,7 +129,7 @@ class RAE(nn.Module):
         """Normalised latents to RGB in [0, 1], float32, not clamped.
 
         Raises:
-            InputError: latents are no floating-point tensor of shape [b, *latent_shape].
+            InputError: If ``latents`` is no floating-point tensor of shape [b, *latent_shape].
         """
         check_latents(latents, self.latent_shape)
         return self.decode_tokens(self.stats.denormalise(latents))
@@ -142,7 +142,7 @@ class RAE(nn.Module):
         """RGB in [0, 1] of any size there and back, without noise, not clamped; warns of values as :meth:`encode` does.
 
         Raises:
-            InputError: images are no floating-point tensor of shape [b, 3, height, width].
+            InputError: If ``images`` is no floating-point tensor of shape [b, 3, height, width].
         """
         self._look_at(images, "reconstruct")
         return self(images)
@@ -198,7 +198,7 @@ class RAE(nn.Module):
         }
 
     def spec(self) -> dict[str, Any]:
-        """Everything but tensors that :meth:`from_spec` needs, ready for JSON."""
+        """The description that :meth:`from_spec` needs beside tensors, ready for JSON."""
         return {
             "encoder": self.encoder.identity.to_dict(),
             "decoder": {**self.decoder.architecture, "grid": list(self.decoder.grid)},
@@ -225,7 +225,7 @@ class RAE(nn.Module):
             with_encoder: False leaves the encoder out; the RAE can then decode, but not encode.
 
         Raises:
-            WeightsError: the tensors do not fit, or the encoder is missing or another one than recorded.
+            WeightsError: If the tensors do not fit, or the encoder is missing or another one than recorded.
         """
         identity = EncoderIdentity.from_dict(spec["encoder"])
         if with_encoder:
@@ -251,10 +251,10 @@ def as_size(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def token_grid(encoder_input_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """(rows, columns) of the tokens of an image of that size.
+    """The (rows, columns) of the tokens of an image of that size.
 
     Raises:
-        ConfigError: a side does not split into patches.
+        ConfigError: If a side does not split into patches.
     """
     height, width = as_size(encoder_input_size)
     check_divisible("encoder_input_size", height, patch_size)

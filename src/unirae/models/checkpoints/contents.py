@@ -1,4 +1,4 @@
-"""What a checkpoint says of its networks, and whole contents for networks that did not come from a run of ours."""
+"""A checkpoint's description of its networks, and whole contents for networks that came from no run of ours."""
 
 from collections.abc import Sequence
 from typing import Any

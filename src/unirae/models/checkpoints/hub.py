@@ -11,7 +11,7 @@ def push_to_hub(folder: str | Path, repo: str, *, private: bool = False, token: 
     """Upload a model folder to ``owner/name``, which is created where it does not exist; returns its address.
 
     Raises:
-        WeightsError: it is no model folder, or the hub refused.
+        WeightsError: If ``folder`` is no model folder, or the hub refuses.
     """
     from huggingface_hub import HfApi
 
@@ -34,7 +34,7 @@ def from_hub(repo: str, *, revision: str | None = None, token: str | None = None
     """The folder of a model on the hub, for ``load_rae`` and ``load_dit``; fetched where it is not in the cache.
 
     Raises:
-        WeightsError: it is not there, or is no model of unirae.
+        WeightsError: If the repository is not there, or holds no model of unirae.
     """
     from huggingface_hub import snapshot_download
 

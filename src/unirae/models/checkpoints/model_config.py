@@ -1,4 +1,4 @@
-"""What ``config.json`` of an exported folder must say, and may say: checked once, when it is read or written."""
+"""Schema of ``config.json`` in an exported folder: checked once, when it is read or written."""
 
 import json
 from pathlib import Path
@@ -66,10 +66,10 @@ _JSON = {
 
 
 def load_config(file: Path) -> Any:
-    """The JSON in a file, whatever it says.
+    """Read the JSON in a file, whatever it says.
 
     Raises:
-        WeightsError: it cannot be read, or is not JSON.
+        WeightsError: If the file cannot be read, or is not JSON.
     """
     try:
         return json.loads(file.read_text())
@@ -80,11 +80,11 @@ def load_config(file: Path) -> Any:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """What the file says of its model, without the words that mark the format.
+    """Read the description of a model from the file, without the words that mark the format.
 
     Raises:
-        WeightsError: it is damaged, of another program or of a newer format; or a key is missing, unknown or of a
-            wrong type.
+        WeightsError: If the file is damaged, of another program or of a newer format; or if a key is missing,
+            unknown or of a wrong type.
     """
     about = load_config(file)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
@@ -103,7 +103,7 @@ def check_config(about: dict[str, Any], file: Path) -> None:
     """Refuse a description that loading could not use, or that says more than is understood.
 
     Raises:
-        WeightsError: names the file and the key.
+        WeightsError: If a key is missing, unknown or of a wrong type; the message names the file and the key.
     """
     kind = about.get("kind")
     if not isinstance(kind, str) or kind not in _NEEDED:

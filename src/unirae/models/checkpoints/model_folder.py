@@ -25,11 +25,11 @@ from unirae.models.checkpoints.model_config import (
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 _NETWORK = {"stage1": "decoder", "stage2": "dit"}
-"""What the averaged network of a kind is called in the file."""
+"""Name of the averaged network in the file, by kind."""
 
 
 def is_model_folder(folder: str | Path) -> bool:
-    """Whether ``folder`` is of this format, by its files and the first words of its configuration."""
+    """Say whether ``folder`` is of this format, by its files and the first words of its configuration."""
     folder = Path(folder)
     if not _has_both(folder) or broken_config(folder) is not None:
         return False
@@ -75,7 +75,8 @@ def read_model_folder(folder: Path) -> dict[str, Any]:
     """The content of a folder in the form of a checkpoint's; its only weights are the average ``ema``.
 
     Raises:
-        WeightsError: it is damaged, or of a newer format; or the weights are not those that it was written with.
+        WeightsError: If the folder is damaged, or of a newer format; or if the weights are not those that it
+            was written with.
     """
     about = read_config(folder / CONFIG)
     tensors = load_safetensors(folder / WEIGHTS)
@@ -110,5 +111,5 @@ def _check_weights(file: Path, recorded: str | None) -> None:
 
 
 def part(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors below ``name``, without it."""
+    """The tensors below ``name``, their keys without that prefix."""
     return {key.removeprefix(f"{name}."): t for key, t in state.items() if key.startswith(f"{name}.")}

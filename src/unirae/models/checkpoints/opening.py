@@ -31,8 +31,8 @@ def load_rae(
         with_encoder: False leaves the encoder out, where only decoding is wanted.
 
     Raises:
-        WeightsError: As of :func:`~unirae.models.checkpoints.reading.open_checkpoint`; or if the encoder is missing, or
-            not the one it was trained with.
+        WeightsError: As of :func:`~unirae.models.checkpoints.reading.open_checkpoint`; or if the encoder is
+            missing, or not the one that the decoder was trained with.
     """
     checkpoint = path if isinstance(path, Checkpoint) else open_checkpoint(path, kind=("stage1", "stage2"))
     if checkpoint.kind == "stage2":
@@ -53,7 +53,7 @@ def rae_from_checkpoint(
     encoder_weights: str | None = None,
     with_encoder: bool = True,
 ) -> RAE:
-    """As :func:`load_rae`, from a checkpoint of stage 1 that is open."""
+    """Open an autoencoder as :func:`load_rae` does, from a checkpoint of stage 1 that is open."""
     about = checkpoint.about
     with checkpoint.named():
         rae = RAE.from_spec(
@@ -76,7 +76,8 @@ def load_dit(path: str | Path, *, ema: bool = True, ema_decay: float | None = No
         ema_decay: which average, where several were kept; None takes the main one.
 
     Raises:
-        WeightsError: As of :func:`~unirae.models.checkpoints.reading.open_checkpoint`; or if there is no such average.
+        WeightsError: As of :func:`~unirae.models.checkpoints.reading.open_checkpoint`; or if there is no
+            average of that decay.
     """
     return dit_from_checkpoint(open_checkpoint(path, kind="stage2"), ema=ema, ema_decay=ema_decay)
 
@@ -84,7 +85,7 @@ def load_dit(path: str | Path, *, ema: bool = True, ema_decay: float | None = No
 def dit_from_checkpoint(
     checkpoint: Checkpoint, *, ema: bool = True, ema_decay: float | None = None
 ) -> Denoiser:
-    """As :func:`load_dit`, from a checkpoint of stage 2 that is open."""
+    """Open a denoiser as :func:`load_dit` does, from a checkpoint of stage 2 that is open."""
     about = checkpoint.about
     with checkpoint.named():
         state = checkpoint.weights(_average(about["ema"], ema_decay) if ema else "dit")
@@ -119,7 +120,7 @@ def rae_of_dit(
         with_encoder: False leaves the encoder out, where only decoding is wanted.
 
     Raises:
-        WeightsError: If it is missing, or not the one that the checkpoint was trained on.
+        WeightsError: If the autoencoder is missing, or not the one that the checkpoint was trained on.
     """
     reference, file = checkpoint.about["rae"], checkpoint.file
     if rae is None and reference["path"] is None:

@@ -10,7 +10,7 @@ from unirae.models.rae import RAE, as_size
 
 
 def rae_reference(rae: RAE, *, path: str | None, recipe: dict[str, Any] | None = None) -> dict[str, Any]:
-    """How a stage-2 checkpoint names its autoencoder.
+    """The record by which a stage-2 checkpoint names its autoencoder.
 
     Args:
         path: of the autoencoder's checkpoint, relative to the stage-2 checkpoint; None for a random one.
@@ -20,7 +20,7 @@ def rae_reference(rae: RAE, *, path: str | None, recipe: dict[str, Any] | None =
 
 
 def autoencoder_differences(about: dict[str, Any], rae: RAE) -> list[str]:
-    """In what an autoencoder differs from the one that a stage-2 checkpoint was trained on; nothing if it is that one.
+    """Differences of an autoencoder from the one that a stage-2 checkpoint was trained on; empty if it is that one.
 
     Earlier versions recorded the weights' hash alone. Where it agrees, all that the checkpoint says of the encoder
     elsewhere must agree, too: the decoder with that hash was trained on tokens of one reading.
@@ -45,7 +45,7 @@ def autoencoder_differences(about: dict[str, Any], rae: RAE) -> list[str]:
 
 
 def _said_of_encoder(about: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint of an earlier version says of its autoencoder's encoder, as ``EncoderIdentity.decisive`` does.
+    """The encoder's record in a checkpoint of an earlier version, in the form of ``EncoderIdentity.decisive``.
 
     ``null`` in a configuration stands for the encoder's own, which the autoencoder's checkpoint knows.
     """
@@ -72,10 +72,10 @@ def _at_same_places(record: dict[str, Any], said: dict[str, Any]) -> dict[str, A
 
 
 def decoder_for(dit: Denoiser, rae: RAE) -> RAE:
-    """The RAE with the statistics of the latents that ``dit`` makes.
+    """Give an RAE the statistics of the latents that ``dit`` makes.
 
     Raises:
-        WeightsError: the RAE's latents are others than the network's.
+        WeightsError: If the RAE's latents are others than the network's.
     """
     if rae.latent_shape != dit.latent_shape:
         raise WeightsError(f"the DiT makes latents {dit.latent_shape}, the RAE decodes {rae.latent_shape}")

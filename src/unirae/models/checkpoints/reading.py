@@ -22,7 +22,7 @@ def find_checkpoint(path: str | Path) -> Path:
     """A checkpoint file, given itself, a run's folder (its ``checkpoints/last.ckpt``) or an exported folder.
 
     Raises:
-        WeightsError: there is none.
+        WeightsError: If there is no checkpoint.
     """
     path = Path(path).expanduser()
     if path.is_file():
@@ -45,7 +45,7 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 class Checkpoint:
-    """What training wrote, or an exported folder: opened once and handed on. What it says is there at once.
+    """A checkpoint of training, or an exported folder: opened once and handed on. ``about`` is there at once.
 
     Attributes:
         file: where it lies.
@@ -63,29 +63,29 @@ class Checkpoint:
 
     @property
     def kind(self) -> str:
-        """The stage that it is of: "mae", "stage1", "stage2" or "linear_probe"."""
+        """Stage of the checkpoint: "mae", "stage1", "stage2" or "linear_probe"."""
         return self.about["kind"]
 
     @property
     def step(self) -> int | None:
-        """The updates that it was trained for; None where nobody wrote them down."""
+        """Number of updates of training; None where nobody wrote them down."""
         return self._content.get("global_step", self.about["step"])
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration of its run."""
+        """Resolved configuration of the run that wrote the checkpoint."""
         return self.about["config"]
 
     def state_of(self, callback: str) -> dict[str, Any]:
-        """What a callback of its run has to remember."""
+        """State of a callback of the run that wrote the checkpoint; empty where it has none."""
         return self._content["callbacks"].get(callback, {})
 
     @property
     def content(self) -> dict[str, Any]:
-        """All that it holds, as it is written to a file.
+        """The whole content, as it is written to a file.
 
         Raises:
-            WeightsError: If its bytes are not those that were written.
+            WeightsError: If the bytes of a tensor are not those that were written.
         """
         if not self._checked:
             check_tensors(self.file)
@@ -96,7 +96,8 @@ class Checkpoint:
         """The tensors of a network, or of one of its averages.
 
         Raises:
-            WeightsError: If they are not there; exported folders hold the average alone. Or if they are damaged.
+            WeightsError: If there are no such tensors, for exported folders hold the average alone; or if they
+                are damaged.
         """
         found = part(self.content["state_dict"], name)
         if not found:
@@ -133,7 +134,7 @@ def open_checkpoint(path: str | Path, *, kind: str | tuple[str, ...], in_memory:
             file on the disk until they are forgotten.
 
     Raises:
-        WeightsError: If it is missing, damaged, from another program, or of another kind.
+        WeightsError: If the checkpoint is missing, damaged, from another program, or of another kind.
     """
     file = find_checkpoint(path)
     exported = file.name == WEIGHTS and is_model_folder(file.parent)

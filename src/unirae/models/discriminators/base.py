@@ -1,4 +1,4 @@
-"""What stage 1 asks of a discriminator."""
+"""Interface of the discriminators of stage 1."""
 
 from abc import ABC, abstractmethod
 

@@ -48,7 +48,7 @@ class PatchGan(Discriminator):
 
     @property
     def trained(self) -> nn.Module:
-        """All of it."""
+        """The whole network: all of it is trained."""
         return self
 
     def power_iteration(self) -> None:

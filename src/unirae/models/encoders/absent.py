@@ -18,10 +18,10 @@ class AbsentEncoder(Encoder):
         self.weights_sha256 = identity.sha256  # as recorded: there are no tensors to hash
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> NoReturn:
-        """Refuse.
+        """Refuse to encode.
 
         Raises:
-            WeightsError: always.
+            WeightsError: Always, for there is no network.
         """
         raise WeightsError(
             f"the encoder ({self.identity.name}) was not loaded: this autoencoder can only decode. Open it with "
@@ -30,7 +30,7 @@ class AbsentEncoder(Encoder):
 
     @classmethod
     def skeleton(cls, architecture: dict[str, Any]) -> nn.Module:
-        """Nothing: it has no network."""
+        """An identity in place of the network."""
         return nn.Identity()
 
     def last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What every encoder is to the rest of the house: frozen, and images in [0, 1] to a grid of tokens.
+"""Base of the encoders: frozen, from images in [0, 1] to a grid of tokens.
 
 What one of your own must have is marked ``abstractmethod``: :meth:`Encoder.skeleton`. The rest has a meaning that suits
 a module of torch whose weights lie in a folder (docs/encoders.md).
@@ -68,7 +68,7 @@ class Encoder(nn.Module, ABC):
         patch_size: side in pixels of the square that becomes one token; None is the backbone's ``patch_size``.
 
     Raises:
-        ConfigError: If nobody says width or patch size.
+        ConfigError: If neither the arguments nor the backbone say width or patch size.
     """
 
     mean: Tensor
@@ -119,7 +119,7 @@ class Encoder(nn.Module, ABC):
             architecture: ``model.encoder.architecture``, or what a checkpoint kept of it.
 
         Raises:
-            WeightsError: they are not there, or do not fit.
+            WeightsError: If the weights are not there, or do not fit.
         """
         network, weights = cls.without_weights(source, name=name).network, Path(source) / "model.safetensors"
         if not weights.is_file():
@@ -129,14 +129,14 @@ class Encoder(nn.Module, ABC):
 
     @classmethod
     def without_weights(cls, source: str, *, name: str, local_only: bool = False) -> Backbone:
-        """What :meth:`pretrained` gives but for the weights: enough to know all shapes.
+        """The backbone as :meth:`pretrained` gives it, but for the weights: enough to know all shapes.
 
         Args:
             source, name: as there.
             local_only: do not ask a hub.
 
         Raises:
-            WeightsError: no configuration is there.
+            WeightsError: If no configuration is there.
         """
         file = Path(source) / "config.json"
         if not file.is_file():
@@ -151,7 +151,7 @@ class Encoder(nn.Module, ABC):
         """:meth:`skeleton`, whose arguments the network remembers for :meth:`describe`.
 
         Raises:
-            ConfigError: the arguments are not those that it takes.
+            ConfigError: If the arguments are not those that the backbone takes.
         """
         arguments = dict(architecture)
         try:
@@ -191,7 +191,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def identity(self) -> EncoderIdentity:
-        """What to write into a checkpoint."""
+        """Identity of the encoder, to write into a checkpoint."""
         return replace(self._identity, sha256=self.weights_sha256)
 
     @property
@@ -214,7 +214,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def has_class_token(self) -> bool:
-        """Whether the first of its prefix tokens stands for the whole image."""
+        """True where the first of the prefix tokens stands for the whole image."""
         return True
 
     def class_and_patch_tokens(
@@ -223,7 +223,7 @@ class Encoder(nn.Module, ABC):
         """RGB in [0, 1] to the class token and to what :meth:`forward` gives, from one pass.
 
         Raises:
-            ConfigError: this encoder has no class token.
+            ConfigError: If this encoder has no class token.
         """
         grid = self.grid(images)
         tokens = self.last_tokens(self._pixels(images))
@@ -261,7 +261,7 @@ class Encoder(nn.Module, ABC):
         """Normalised pixels to the tokens after each block; for :meth:`feature_maps`, which a perceptual loss may use.
 
         Raises:
-            ConfigError: this encoder does not give them.
+            ConfigError: If this encoder does not give the tokens of its blocks.
         """
         raise ConfigError(
             f"the encoder {self._identity.name} ({self._identity.kind}) does not give its blocks' tokens "

@@ -33,7 +33,7 @@ KINDS: dict[str, type[Any]] = {
     "generic_hf": GenericHFEncoder,
     "timm": TimmEncoder,
 }
-"""With what :func:`register_encoder` added."""
+"""Classes of encoders by kind, with those that :func:`register_encoder` added."""
 KINDS_OF_UNIRAE = frozenset(KINDS)
 
 TRAINED_HERE = "unirae.json"
@@ -65,7 +65,7 @@ def build_encoder(
         remedy: how to get missing weights, where there is a better way than the usual.
 
     Raises:
-        WeightsError: the weights are missing, damaged, or of another model.
+        WeightsError: If the weights are missing, damaged, or of another model.
     """
     cls = adapter(kind)
     if weights == "random":
@@ -102,14 +102,14 @@ def encoder_from_identity(
     *,
     weights_override: str | None = None,
 ) -> Encoder:
-    """The very encoder that a checkpoint was made with.
+    """Rebuild the very encoder that a checkpoint was made with.
 
     Args:
         state_dict: its ``state_dict()``; needed where ``identity.embedded`` and no override is given.
         weights_override: a path to take the weights from instead of their recorded source.
 
     Raises:
-        WeightsError: it cannot be had, or its hash or architecture is not the recorded one.
+        WeightsError: If the encoder cannot be had, or its hash or architecture is not the recorded one.
     """
     cls = adapter(identity.kind)
     if identity.embedded and weights_override is None:
@@ -158,7 +158,7 @@ def hub_repository(kind: str, name: str) -> str | None:
 
 
 def _place(kind: str, name: str) -> str:
-    """Where to load what a hub calls ``name`` from: its folder in the weights folder, if one is set, or the hub."""
+    """Source of what a hub calls ``name``: its folder in the weights folder, if one is set, or the hub."""
     on_hub = hub_repository(kind, name)
     folder = None if on_hub is None else carried_folder(on_hub)
     return name if folder is None else str(folder)
@@ -173,7 +173,7 @@ def adapter(kind: str) -> type[Any]:
     """The class that reads encoders of a kind.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: If there is no kind of that name.
     """
     if kind not in KINDS:
         raise ConfigError(
@@ -194,7 +194,7 @@ def register_encoder(kind: str, cls: type[Encoder]) -> None:
         cls: see :class:`~unirae.models.encoders.base.Encoder` for what it must have.
 
     Raises:
-        InputError: the kind is one of this package's, or the class is none or lacks a method.
+        InputError: If the kind is one of this package's, or ``cls`` is no class of encoders or lacks a method.
     """
     if kind in KINDS_OF_UNIRAE:
         raise InputError(f"kind={kind!r} is one of unirae's encoders; give yours another name")

@@ -6,11 +6,11 @@ from unirae.core.errors import WeightsError
 from unirae.models.encoders.hf import HFEncoder
 
 _USUAL_SIZE = 224
-"""Its configuration names 518 px, where its training ended; scores and autoencoders use 224."""
+"""Usual side in pixels. The configuration names 518, where training ended; scores and autoencoders use 224."""
 
 
 class Dinov2Encoder(HFEncoder):
-    """Which of the two it is follows from the configuration; both interpolate their positions themselves."""
+    """DINOv2 with or without registers, as the configuration says; both interpolate their positions themselves."""
 
     default_model_type: ClassVar[str | None] = "dinov2_with_registers"
 
@@ -25,5 +25,5 @@ class Dinov2Encoder(HFEncoder):
 
     @property
     def usual_size(self) -> tuple[int, int]:
-        """As in scores and autoencoders."""
+        """The usual (height, width) of scores and autoencoders."""
         return _USUAL_SIZE, _USUAL_SIZE

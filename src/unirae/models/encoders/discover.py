@@ -1,4 +1,4 @@
-"""What weights that nobody described are: which adapter reads them."""
+"""Choice of the adapter that reads weights which nobody described."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def find_kind(source: str) -> str:
     """The adapter for a folder or hub name in transformers' format; what has none of its own is ``generic_hf``.
 
     Raises:
-        WeightsError: there is no ``config.json``, or it names no model.
+        WeightsError: If there is no ``config.json``, or it names no model.
     """
     file = config_file(source)
     try:
@@ -35,7 +35,7 @@ def config_file(source: str) -> Path:
     """``config.json`` of a folder, or of a hub's model.
 
     Raises:
-        WeightsError: there is none.
+        WeightsError: If there is no such file.
     """
     from transformers.utils.hub import cached_file
 

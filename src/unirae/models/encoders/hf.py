@@ -83,7 +83,7 @@ class HFEncoder(Encoder):
 
     @classmethod
     def skeleton_of(cls, config: Any) -> Any:
-        """The same from a configuration that :meth:`prepare_config` adjusted."""
+        """The backbone with fresh weights, from a configuration that :meth:`prepare_config` adjusted."""
         with quiet_transformers():
             model_class = cls.model_class(config)
             return (
@@ -94,7 +94,7 @@ class HFEncoder(Encoder):
 
     @classmethod
     def pretrained(cls, source: str, *, name: str, architecture: dict[str, Any]) -> Backbone:
-        """The backbone from a folder or a hub name; it says its architecture itself."""
+        """The backbone from a folder or a hub name; ``config.json`` says the architecture."""
         return _here_first(source, partial(cls._load, source))
 
     @classmethod
@@ -105,12 +105,12 @@ class HFEncoder(Encoder):
 
     @classmethod
     def hub_repository(cls, name: str) -> str | None:
-        """Its name is the hub's."""
+        """The repository of a hub's model: its own name."""
         return name
 
     @property
     def usual_size(self) -> tuple[int, int]:
-        """By its own configuration."""
+        """The (height, width) that the backbone's configuration names."""
         backbone: Any = self.backbone
         return as_pair(backbone.config.image_size)
 
@@ -164,7 +164,7 @@ class HFEncoder(Encoder):
         """Mean and std from preprocessor_config.json beside the weights; else this kind's.
 
         Raises:
-            WeightsError: there is none, and it is ``required``.
+            WeightsError: If there are no statistics, and they are ``required``.
         """
         from transformers.utils.hub import cached_file
 
@@ -201,7 +201,7 @@ class HFEncoder(Encoder):
         return {key: value for key, value in full.items() if key in own | {"model_type"}}
 
     def _call(self, pixels: Float[Tensor, "b 3 H W"], **options: Any) -> Any:
-        """Run the backbone; overridden where it wants more than pixels."""
+        """Run the backbone; overridden where that wants more than pixels."""
         return self.backbone(pixels, **options)
 
     def last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
@@ -248,7 +248,7 @@ def refuse_unknown(values: Mapping[str, Any], defaults: Any, *, node: str) -> No
         node: where the user wrote it.
 
     Raises:
-        ConfigError: If there is such a key; names those that it may mean.
+        ConfigError: If there is an unknown key; the message names those that it may mean.
     """
     for key in sorted(values.keys() - defaults.to_dict().keys()):
         own = sorted(_own_keys(defaults))

@@ -1,4 +1,4 @@
-"""What an encoder is, in a form that a checkpoint can carry, and what of it decides its tokens."""
+"""Identity of an encoder, in a form that a checkpoint can carry, and the part of it that decides its tokens."""
 
 import json
 from dataclasses import asdict, dataclass, fields

@@ -1,4 +1,4 @@
-"""What follows from an encoder before anything is trained on it: patch, width, prefix tokens, pixels, latents.
+"""Sizes that follow from an encoder before anything is trained on it: patch, width, prefix tokens, pixels, latents.
 
 For a model that is not loaded its configuration is enough: a few kilobytes, built on the meta device.
 """
@@ -36,10 +36,10 @@ class EncoderShape:
     usual_size: tuple[int, int]
 
     def latent(self, size: tuple[int, int]) -> "LatentShape":
-        """What images of (height, width) pixels become.
+        """Shape of the latents of images of (height, width) pixels.
 
         Raises:
-            ConfigError: they do not split into patches.
+            ConfigError: If the images do not split into patches.
         """
         return latent_of(self.width, self.patch_size, size)
 
@@ -59,7 +59,7 @@ class LatentShape:
 
     @property
     def time_shift(self) -> float:
-        """That stage 2 derives from it."""
+        """Time shift that stage 2 derives from the number of elements of a latent."""
         return time_shift(self.tokens)
 
     def output(self, decoder_patch_size: int) -> tuple[int, int]:
@@ -68,10 +68,10 @@ class LatentShape:
 
 
 def latent_of(width: int, patch_size: int, size: tuple[int, int]) -> LatentShape:
-    """What an encoder of such tokens makes of images of (height, width) pixels.
+    """Shape of the latents that an encoder of such tokens makes of images of (height, width) pixels.
 
     Raises:
-        ConfigError: they do not split into patches.
+        ConfigError: If the images do not split into patches.
     """
     for side in size:
         check_divisible("image_size", side, patch_size)
@@ -111,7 +111,7 @@ def shape_from_files(kind: str, name: str, *, local_only: bool = False) -> Encod
         local_only: do not ask a hub.
 
     Raises:
-        WeightsError: the configuration cannot be had.
+        WeightsError: If the configuration cannot be had.
     """
     with torch.device("meta"):
         backbone = adapter(kind).without_weights(_place(kind, name), name=name, local_only=local_only)

@@ -21,7 +21,7 @@ class Siglip2Encoder(HFEncoder):
 
     @property
     def has_class_token(self) -> bool:
-        """It pools by attention instead, with the head that is left out here."""
+        """False: SigLIP pools by attention instead, with the head that is left out here."""
         return False
 
     @classmethod

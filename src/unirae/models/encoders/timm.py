@@ -106,7 +106,7 @@ class TimmEncoder(Encoder):
 
     @property
     def usual_size(self) -> tuple[int, int]:
-        """By its patch embedding."""
+        """The (height, width) that the patch embedding was built for."""
         backbone: Any = self.backbone
         return as_pair(backbone.patch_embed.img_size)
 
@@ -159,7 +159,7 @@ def _check_plain(backbone: Any, name: str) -> None:
     """Refuse a pyramid, whose tokens grow wider from stage to stage; its final norm has another width than its patches.
 
     Raises:
-        ConfigError: with the shape that it gave.
+        ConfigError: If the tokens are not all of one width; the message says the shape that the encoder gave.
     """
     if backbone.num_features == backbone.embed_dim and hasattr(backbone, "norm"):
         return
@@ -174,10 +174,10 @@ def _check_plain(backbone: Any, name: str) -> None:
 
 
 def repository(name: str) -> str | None:
-    """Where on the Hugging Face hub a model of timm lies; None for one that lies elsewhere or nowhere.
+    """The repository of a model of timm on the Hugging Face hub; None for one that lies elsewhere or nowhere.
 
     Raises:
-        WeightsError: timm knows no such model.
+        WeightsError: If timm knows no such model.
     """
     import timm
     from timm.models import parse_model_name
@@ -196,7 +196,7 @@ def folder_settings(folder: Path) -> dict[str, Any]:
     """``architecture``, ``arguments`` of create_model and pixel ``statistics`` from a folder's ``config.json``.
 
     Raises:
-        WeightsError: there is none, or it is not timm's.
+        WeightsError: If there is no configuration, or it is not timm's.
     """
     file = folder / "config.json"
     content = read_json(file) if file.is_file() else {}

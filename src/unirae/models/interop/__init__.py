@@ -1,1 +1,1 @@
-"""Between our parameter names and those of other implementations."""
+"""Conversions between our parameter names and those of other implementations."""

@@ -27,7 +27,7 @@ def initialise_decoder(decoder: ViTDecoder, path: str | Path) -> None:
     Where it decodes another grid of tokens, the trained positions are interpolated to it, as everything else fits.
 
     Raises:
-        WeightsError: the file is missing, damaged or of another kind, or its decoder has other sizes.
+        WeightsError: If the file is missing, damaged or of another kind, or if its decoder has other sizes.
     """
     state = read_decoder(path)
     expected = decoder.positions.shape
@@ -51,7 +51,7 @@ def read_decoder(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a trained decoder under our names.
 
     Raises:
-        WeightsError: see :func:`initialise_decoder`.
+        WeightsError: As of :func:`initialise_decoder`, but for the sizes.
     """
     if is_official(path):
         decoder, _ = split_rae(read_weights(Path(path).expanduser()), what=str(path))
@@ -60,10 +60,10 @@ def read_decoder(path: str | Path) -> dict[str, Tensor]:
 
 
 def is_official(path: str | Path) -> bool:
-    """Whether a file holds weights of the official code, rather than a checkpoint of ours.
+    """Say whether a file holds weights of the official code, rather than a checkpoint of ours.
 
     Raises:
-        WeightsError: there is nothing, or it is damaged.
+        WeightsError: If there is no file, or it is damaged.
     """
     file = find_checkpoint(path)
     if file.name == WEIGHTS and is_model_folder(file.parent):

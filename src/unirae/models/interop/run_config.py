@@ -1,4 +1,4 @@
-"""The configuration that a run would have had which made a converted model."""
+"""Configuration that a run would have had which made a converted model."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from unirae.models.rae import RAE
 
 
 def model_config(rae: RAE) -> dict[str, Any]:
-    """What a run's configuration would say of this autoencoder under ``model``."""
+    """The node ``model`` of a run's configuration that describes this autoencoder."""
     identity = rae.encoder.identity
     decoder = {k: v for k, v in rae.decoder.architecture.items() if k not in ("token_dim", "grid")}
     return {

@@ -23,7 +23,7 @@ def standalone_source(module: str, *, header: str) -> str:
         header: the new module's docstring.
 
     Raises:
-        ValueError: two reached definitions share a name, or an import cannot be resolved this way.
+        ValueError: If two reached definitions share a name, or an import cannot be resolved this way.
     """
     collected = _Collection()
     root = collected.module(module)
@@ -165,7 +165,7 @@ def _names(statement: ast.stmt, module: str) -> set[str]:
 
 
 def _is_text(statement: ast.stmt) -> bool:
-    """Whether it is a string by itself: what documents the assignment before it."""
+    """Say whether a statement is a string by itself, which documents the assignment before it."""
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 

@@ -1,4 +1,4 @@
-"""What a diffusers AutoencoderRAE's ``config.json`` may say (diffusers 0.37 to 0.42), and the encoders that it builds.
+"""Schema of ``config.json`` of diffusers' AutoencoderRAE (0.37 to 0.42), and the encoders that it builds.
 
 Written down here rather than asked of diffusers, so that reading needs no diffusers and an unknown key is an error.
 """
@@ -72,7 +72,7 @@ class AutoencoderConfig:
 
     @property
     def diffusers_architecture(self) -> dict[str, Any]:
-        """The one that diffusers makes of width, depth and patch size."""
+        """The architecture of the encoder that diffusers makes of width, depth and patch size."""
         return {
             **_ENCODERS[self.encoder_type],
             "hidden_size": self.encoder_hidden_size,
@@ -82,7 +82,7 @@ class AutoencoderConfig:
         }
 
     def to_dict(self, class_name: str) -> dict[str, Any]:
-        """As ``config.json`` has it."""
+        """The arguments in the form of ``config.json``."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.encoder_config is None:
             del values["encoder_config"]
@@ -93,8 +93,8 @@ def read_autoencoder_config(folder: Path) -> tuple[AutoencoderConfig, str]:
     """The checked configuration in a folder of diffusers, and the class that it names.
 
     Raises:
-        WeightsError: it is of another class, or there is none.
-        ConfigError: a key that diffusers does not have, or a value that it or we cannot build.
+        WeightsError: If the configuration is of another class, or there is none.
+        ConfigError: If there is a key that diffusers does not have, or a value that it or we cannot build.
     """
     content = read_config(folder, hint="give the folder of the autoencoder itself, such as PIPELINE/vae")
     class_name = content.get("_class_name")
@@ -116,7 +116,7 @@ def read_config(folder: Path, *, hint: str) -> dict[str, Any]:
     """A folder's ``config.json``.
 
     Raises:
-        WeightsError: there is none; ``hint`` says what would be right.
+        WeightsError: If there is no configuration; ``hint`` says what would be right.
     """
     file = folder / "config.json"
     if not file.is_file():

@@ -58,9 +58,9 @@ def save_dit_pipeline(
         encoder_names: see :func:`~unirae.models.interop.diffusers.rae_export.save_rae_as_diffusers`.
 
     Raises:
-        ConfigError: diffusers cannot build this autoencoder; or names or defaults that do not fit.
-        WeightsError: the autoencoder has other latents, or was opened without its encoder.
-        UserError: the folder exists or cannot be written.
+        ConfigError: If diffusers cannot build this autoencoder, or if names or defaults do not fit.
+        WeightsError: If the autoencoder has other latents, or was opened without its encoder.
+        UserError: If the folder exists or cannot be written.
     """
     decoder = decoder_for(denoiser, rae)
     vae_config = autoencoder_config(decoder, own_encoder=True)
@@ -106,8 +106,8 @@ def dit_from_diffusers_pipeline(folder: str | Path, *, variant: str | None = Non
     The autoencoder is in ``vae``, for :func:`~unirae.models.interop.diffusers.rae.rae_from_diffusers`.
 
     Raises:
-        WeightsError: it is no such folder, or files are missing or damaged, or tensors do not fit.
-        ConfigError: an architecture that we do not have.
+        WeightsError: If ``folder`` is no such folder, files are missing or damaged, or tensors do not fit.
+        ConfigError: If the architecture is one that we do not have.
     """
     folder = Path(folder).expanduser()
     where = folder / "transformer" if (folder / "transformer").is_dir() else folder

@@ -24,7 +24,7 @@ def read_weights(folder: Path, *, variant: str | None = None) -> dict[str, Tenso
         variant: "fp16", say, for ``diffusion_pytorch_model.fp16.safetensors``.
 
     Raises:
-        WeightsError: missing, truncated, or parts that do not fit their index.
+        WeightsError: If files are missing or truncated, or if parts do not fit their index.
     """
     infix = f".{variant}" if variant else ""
     single, index = folder / f"{_STEM}{infix}.safetensors", folder / f"{WEIGHTS}.index{infix}.json"
@@ -46,7 +46,7 @@ def read_weights(folder: Path, *, variant: str | None = None) -> dict[str, Tenso
 
 
 def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """One file, as diffusers reads it."""
+    """Write all tensors to one file, as diffusers reads it."""
     save_safetensors(folder / WEIGHTS, tensors, metadata={"format": "pt"})
 
 

@@ -85,7 +85,7 @@ def to_diffusers(
         rae: where a generator's autoencoder lies, if not where its checkpoint says.
 
     Raises:
-        ConfigError: If diffusers cannot express it; nothing is written then.
+        ConfigError: If diffusers cannot express the model; nothing is written then.
         WeightsError: If weights are missing, or not those that the checkpoint says.
     """
     about = checkpoint.about
@@ -121,7 +121,7 @@ _NAMES = {
     "guidance_interval": "guidance_interval",
     "time_grid": "time_grid",
 }
-"""Of a call of the pipeline: ours."""
+"""Names of a call of the pipeline, and ours."""
 
 
 def _sampling(defaults: dict[str, Any]) -> dict[str, Any] | None:

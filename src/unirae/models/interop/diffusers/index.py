@@ -16,7 +16,7 @@ _DEFAULTS = ("num_inference_steps", "guidance_scale", "guidance_interval", "time
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineIndex:
-    """What it says beside its parts.
+    """Content of a pipeline's index beside its parts.
 
     Attributes:
         class_names: in the order of labels; empty where they have none.
@@ -31,8 +31,8 @@ def read_index(folder: Path, *, num_classes: int) -> PipelineIndex:
     """The checked index of a pipeline for a network of ``num_classes``.
 
     Raises:
-        WeightsError: it is of another pipeline.
-        ConfigError: names or defaults that do not fit.
+        WeightsError: If the index is of another pipeline.
+        ConfigError: If names or defaults do not fit.
     """
     file = folder / "model_index.json"
     content = read_json(file)
@@ -61,7 +61,7 @@ def checked_defaults(defaults: Mapping[str, Any], *, where: str = "") -> dict[st
         where: the file that they are from, for the message.
 
     Raises:
-        ConfigError: an unknown one, or a value that cannot be.
+        ConfigError: If a default is unknown, or has a value that cannot be.
     """
     if unknown := defaults.keys() - set(_DEFAULTS):
         raise ConfigError(
@@ -85,6 +85,6 @@ def checked_defaults(defaults: Mapping[str, Any], *, where: str = "") -> dict[st
 
 
 def _numbers(values: Any) -> list[float]:
-    """Those of a list that are numbers."""
+    """The numbers among the values of a list."""
     given = values if isinstance(values, list | tuple) else []
     return [value for value in given if isinstance(value, int | float) and not isinstance(value, bool)]

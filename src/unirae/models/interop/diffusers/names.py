@@ -13,7 +13,7 @@ from torch import Tensor
 from unirae.models.interop.official.names import decoder_from_official, decoder_to_official
 
 POSITIONS = "decoder_pos_embed"
-"""In the official decoder a parameter; in diffusers' a table that it computes anew and never saves."""
+"""Key of the positions: a parameter of the official decoder; in diffusers' a table that it never saves."""
 
 _ATTENTION = {
     "attention.attention.query": "attention.to_q",
@@ -45,12 +45,12 @@ def decoder_from_diffusers(state: dict[str, Tensor], *, positions: Tensor) -> di
 
 
 def encoder_names(kind: str, own: Iterable[str]) -> dict[str, str]:
-    """For each name that transformers 4 gives to a tensor of such an encoder, the installed version's name."""
+    """Names of the installed transformers for those that transformers 4 gives to the tensors of such an encoder."""
     return {old_encoder_name(kind, name): name for name in own}
 
 
 def old_encoder_name(kind: str, name: str) -> str:
-    """What transformers 4 calls a tensor of an encoder; its own names stay as they are."""
+    """Name of transformers 4 for a tensor of an encoder; those that are its own stay as they are."""
     if kind == "siglip2":
         return "vision_model." + name.removeprefix("vision_model.")
     name = _replaced(name, _LATER_ATTENTION)
@@ -61,7 +61,7 @@ def old_encoder_name(kind: str, name: str) -> str:
 
 
 def _replaced(key: str, names: dict[str, str]) -> str:
-    """``key`` with the one part of it that ``names`` knows replaced."""
+    """Replace the one part of ``key`` that ``names`` knows."""
     for part, other in names.items():
         if re.search(rf"\.{re.escape(part)}\.(weight|bias)$", key):
             return key.replace(f".{part}.", f".{other}.")

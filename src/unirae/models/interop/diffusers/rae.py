@@ -44,8 +44,9 @@ def rae_from_diffusers(folder: str | Path, *, variant: str | None = None) -> RAE
         variant: of the weight files, such as "fp16"; they are read as float32.
 
     Raises:
-        WeightsError: files are missing or damaged; or a tensor is missing, unexpected or of another shape.
-        ConfigError: the configuration has an unknown key, or what we cannot express.
+        WeightsError: If files are missing or damaged; or if a tensor is missing, unexpected or of another
+            shape.
+        ConfigError: If the configuration has an unknown key, or what we cannot express.
     """
     folder = Path(folder).expanduser()
     config, class_name = read_autoencoder_config(folder)
@@ -159,7 +160,7 @@ def _old_key(kind: str, key: str) -> str:
 
 
 def _is_ignored(kind: str, key: str) -> bool:
-    """What diffusers' model has, or overlooks, and its output does not depend on: SigLIP's pooling head, positions."""
+    """Say whether the output of diffusers' model does not depend on a tensor: SigLIP's pooling head, positions."""
     return key == _POSITIONS_KEY or (kind == "siglip2" and key.startswith("encoder.vision_model.head."))
 
 

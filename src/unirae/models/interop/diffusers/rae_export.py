@@ -50,9 +50,10 @@ def save_rae_as_diffusers(rae: RAE, folder: str | Path, *, encoder_names: Encode
             transformers installed here, or those of version 4, if the reader has that.
 
     Raises:
-        ConfigError: diffusers cannot build this autoencoder.
-        WeightsError: it was opened without its encoder; or its positions are trained, which diffusers would drop.
-        UserError: the folder exists or cannot be written.
+        ConfigError: If diffusers cannot build this autoencoder.
+        WeightsError: If the autoencoder was opened without its encoder; or if its positions are trained, which
+            diffusers would drop.
+        UserError: If the folder exists or cannot be written.
     """
     config = autoencoder_config(rae)
     check_positions(rae)
@@ -62,7 +63,7 @@ def save_rae_as_diffusers(rae: RAE, folder: str | Path, *, encoder_names: Encode
 
 
 def has_diffusers_positions(rae: RAE) -> bool:
-    """Whether diffusers' table is what this decoder adds to its tokens; there is none for grids that are not square."""
+    """Say whether this decoder adds diffusers' table to its tokens; there is none for grids that are not square."""
     rows, columns = rae.decoder.grid
     return rows == columns and _distance(rae.decoder.positions, _table(rae)) <= _ROUNDING
 
@@ -71,7 +72,7 @@ def check_positions(rae: RAE) -> None:
     """Refuse positions that AutoencoderRAE would replace.
 
     Raises:
-        WeightsError: says by how much they differ.
+        WeightsError: If the positions differ from diffusers' table; the message says by how much.
     """
     if has_diffusers_positions(rae):
         return
@@ -98,8 +99,8 @@ def autoencoder_config(rae: RAE, *, own_encoder: bool = False) -> AutoencoderCon
         own_encoder: whether they are for our subclass, which builds encoders of other sizes, too.
 
     Raises:
-        ConfigError: there are none; the message says what differs.
-        WeightsError: the encoder was not loaded.
+        ConfigError: If there are no such arguments; the message says what differs.
+        WeightsError: If the encoder was not loaded.
     """
     _check_square(rae)
     encoder, decoder = rae.encoder, rae.decoder.architecture

@@ -15,19 +15,19 @@ from unirae.models.latent_stats import LatentStats
 log = get_logger(__name__)
 
 _NO_STD = torch.tensor([1 - STD_EPS])
-"""With their ε it divides by 1."""
+"""Standard deviation that with diffusers' ε divides by 1."""
 
 
 def stats_from_diffusers(
     mean: Tensor, std: Tensor, *, scaling_factor: float, latent_shape: tuple[int, int, int]
 ) -> LatentStats:
-    """From the buffers ``_latents_mean`` and ``_latents_std``.
+    """Statistics from the buffers ``_latents_mean`` and ``_latents_std``.
 
     A single 0 is no mean. A single 1, diffusers' default, is not quite "no standard deviation": it divides by
     1 + 1e-5, and so do the statistics returned here.
 
     Raises:
-        WeightsError: of another shape than the latents, not finite, or not positive.
+        WeightsError: If a buffer is of another shape than the latents, not finite, or not positive.
     """
     scale = std.double() + STD_EPS
     if bool((scale <= 0).any()):
@@ -59,7 +59,7 @@ def check_same_latents(one: LatentStats, other: LatentStats, *, what: str) -> No
     """Refuse a transformer and an autoencoder that normalise latents differently; rounding aside.
 
     Raises:
-        WeightsError: names ``what`` they are parts of.
+        WeightsError: If the statistics differ; the message names ``what`` they are parts of.
     """
     pairs = zip(_mean_and_scale(one), _mean_and_scale(other), strict=True)
     if not all(torch.allclose(*torch.broadcast_tensors(a, b), rtol=1e-4, atol=1e-5) for a, b in pairs):
@@ -72,7 +72,7 @@ def _mean_and_scale(stats: LatentStats) -> tuple[Tensor, Tensor]:
 
 
 def _shaped(values: Tensor, latent_shape: tuple[int, int, int], name: str) -> Tensor:
-    """As (c, h, w), or (c, 1, 1) where all places have the same."""
+    """Shape values as (c, h, w), or (c, 1, 1) where all places have the same."""
     channels = latent_shape[0]
     if values.numel() == 1:
         return values.reshape(1, 1, 1).expand(channels, 1, 1).clone()

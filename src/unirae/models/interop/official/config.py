@@ -69,7 +69,7 @@ DIT_TARGETS = {
 }
 _SECTIONS = ("stage_1", "stage_2", "transport", "sampler", "guidance", "misc", "training", "eval", "gan")
 _OF_A_RUN = ("cmd_args", "experiment_dir", "checkpoint_dir")
-"""What its trainers add to the configuration that they save; nothing of it describes a model."""
+"""Sections that the trainers add to the configuration that they save; nothing of them describes a model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class OfficialRae:
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialDit:
-    """``stage_2``, or the model that guides it.
+    """The diffusion transformer of ``stage_2``, or the model that guides it.
 
     Attributes:
         kind: ours.
@@ -121,10 +121,10 @@ class OfficialDit:
 
 
 def check_sections(document: Node) -> None:
-    """Refuse a file that is none of theirs.
+    """Refuse a file that is no configuration of the official code.
 
     Raises:
-        ConfigError: no ``stage_1``, or a section that they do not have.
+        ConfigError: If there is no ``stage_1``, or a section that the official code does not have.
     """
     if not isinstance(document, Mapping) or "stage_1" not in document:
         raise ConfigError("this is no configuration of the official RAE code: it has no stage_1")
@@ -135,7 +135,7 @@ def read_rae(document: Node) -> OfficialRae:
     """The autoencoder.
 
     Raises:
-        ConfigError: an unknown target or key, or something that cannot be converted.
+        ConfigError: If a target or key is unknown, or something cannot be converted.
     """
     node = document["stage_1"]
     _target(node, RAE_TARGETS, "stage_1")
@@ -184,7 +184,8 @@ def read_dit(node: Node, where: str = "stage_2") -> OfficialDit:
     """A diffusion transformer.
 
     Raises:
-        ConfigError: an unknown target or key, or a switch with which the official code does not run.
+        ConfigError: If a target or key is unknown, or a switch is set with which the official code does not
+            run.
     """
     kind = DIT_TARGETS[_target(node, tuple(DIT_TARGETS), where)]
     params = _params(node, _DIT_DH if kind == "dit_dh" else _DIT, where)
@@ -247,7 +248,7 @@ def section(node: Node, name: str, where: str = "") -> dict[str, Any]:
     """A part of the configuration that has keys of its own; empty where it is absent.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: If the part is a single value.
     """
     found = node.get(name)
     if found is not None and not isinstance(found, Mapping):
@@ -259,7 +260,7 @@ def value(node: Node, name: str, where: str, *, default: Any) -> Any:
     """A value of the kind of ``default``: a number, a pair of them, true or false, a text; for None a text, or nothing.
 
     Raises:
-        ConfigError: it is of another kind.
+        ConfigError: If the value is of another kind.
     """
     found = node.get(name, default)
     what, fits = _KINDS[type(default)]
@@ -292,7 +293,7 @@ def known(node: Node, names: tuple[str, ...], where: str) -> None:
     """Refuse keys that the official code does not read.
 
     Raises:
-        ConfigError: names them.
+        ConfigError: If there are such keys; the message names them.
     """
     if unknown := [str(name) for name in node if name not in names]:
         raise ConfigError(

@@ -48,7 +48,7 @@ def dit_from_official(
     """Tensors of an official DiT^DH (or, without ``trunk_depth``, a LightningDiT) under our names.
 
     Raises:
-        WeightsError: a key belongs to no official model, or a rotary table is another than the grid's.
+        WeightsError: If a key belongs to no official model, or a rotary table is another than the grid's.
     """
     ours: dict[str, Tensor] = {}
     for key, tensor in state.items():
@@ -64,10 +64,10 @@ def dit_from_official(
 
 
 def official_prediction(denoiser: Denoiser) -> str:
-    """How ``transport.params.prediction`` of the official YAML says what the network predicts.
+    """Value of ``transport.params.prediction`` in the official YAML for what the network predicts.
 
     Raises:
-        ConfigError: If it predicts data, which that code cannot train or sample.
+        ConfigError: If the network predicts data, which that code cannot train or sample.
     """
     if denoiser.prediction is not Prediction.VELOCITY:
         raise ConfigError(
@@ -81,7 +81,7 @@ def dit_to_official(denoiser: Denoiser, *, has_null_label: bool = True) -> dict[
     """The inverse of :func:`dit_from_official`, with the rotary tables as the official code computes them.
 
     Raises:
-        WeightsError: latents or grid are not square, which the official code cannot express.
+        WeightsError: If latents or grid are not square, which the official code cannot express.
     """
     rows, columns = denoiser.grid
     if rows != columns:

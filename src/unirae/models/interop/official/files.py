@@ -28,7 +28,7 @@ def read_weights(file: Path, *, which: Which = "ema") -> dict[str, Tensor]:
     """The tensors of a file: of a training checkpoint (``ep-*.pt``) its average or its raw weights.
 
     Raises:
-        WeightsError: it is damaged, holds no such weights, or something else than tensors.
+        WeightsError: If the file is damaged, holds no such weights, or holds something else than tensors.
     """
     content: dict[str, Any] = load_safetensors(file) if file.suffix == ".safetensors" else load_tensors(file)
     if not isinstance(content, dict):
@@ -56,7 +56,7 @@ def read_stats(file: Path, *, eps: float) -> LatentStats:
     """``stat.pt``: ``mean`` and ``var``, either of which may be None or absent.
 
     Raises:
-        WeightsError: it holds something else.
+        WeightsError: If the file holds something else.
     """
     content = load_tensors(file)
     if not isinstance(content, dict) or not content.keys() <= {"mean", "var"} or not content:
@@ -87,7 +87,7 @@ def check_fit(state: dict[str, Tensor], expected: dict[str, Tensor], *, what: st
         what: the model and the file, for the message.
 
     Raises:
-        WeightsError: keys are missing or unexpected, or shapes differ.
+        WeightsError: If keys are missing or unexpected, or shapes differ.
     """
     raise_on_differences(
         what,
@@ -112,7 +112,7 @@ def check_encoder(encoder: Encoder, state: dict[str, Tensor], file: Path, source
         source: of the encoder that is loaded.
 
     Raises:
-        WeightsError: it is another one; counts the tensors that differ and names one.
+        WeightsError: If the encoder is another one; the message counts the tensors that differ and names one.
     """
     if not state:
         return
@@ -134,12 +134,12 @@ def check_encoder(encoder: Encoder, state: dict[str, Tensor], file: Path, source
 
 
 def _is_among(tensor: Tensor, candidates: list[Tensor]) -> bool:
-    """Whether one of them is the tensor, up to what an average of equal numbers drifts by rounding."""
+    """Say whether one of the candidates is the tensor, up to the rounding of an average of equal numbers."""
     return any((tensor.float() - other).abs().max() <= _DRIFT * other.abs().max() for other in candidates)
 
 
 def stored_types(state: dict[str, Tensor]) -> dict[str, Any]:
-    """What the weights are stored in, for the way back; ours are float32, which holds all of these exactly.
+    """Types that the weights are stored in, for the way back; ours are float32, which holds all of these exactly.
 
     Returns:
         ``dtype`` of the most, and ``dtypes`` of those that differ.

@@ -1,4 +1,4 @@
-"""From a configuration of the official RAE code and its weights to a folder of ours."""
+"""Conversion of a configuration of the official RAE code and its weights to a folder of ours."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -64,7 +64,7 @@ _REGISTERS = 4
 
 @dataclass(kw_only=True)
 class OfficialModel:
-    """Where a model of the official code lies, and what is wanted of it.
+    """Place of a model of the official code, and the choice of its weights.
 
     Attributes:
         config: its YAML file. Relative paths in it count from here, or from its folder or one above it.
@@ -83,10 +83,10 @@ class OfficialModel:
     files: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def find(self, path: str, key: str) -> Path:
-        """The file or folder that a path of the configuration means.
+        """Find the file or folder that a path of the configuration means.
 
         Raises:
-            WeightsError: it is nowhere.
+            WeightsError: If there is no such file or folder.
         """
         found = self.find_local(path)
         if found is None:
@@ -98,7 +98,7 @@ class OfficialModel:
         return found
 
     def find_local(self, path: str) -> Path | None:
-        """The same; None where it is nowhere, so that it may be the name of a hub."""
+        """Find a file or folder like :meth:`find`; None where it is nowhere, so that it may be the name of a hub."""
         places = [Path(), *self.config.resolve().parents]
         known = [place / Path(path).expanduser() for place in places]
         return next((found for found in known if found.exists()), None)
@@ -110,7 +110,7 @@ class OfficialModel:
             trained: it is what the configuration trains, which ``weights`` means; of all else the average is taken.
 
         Raises:
-            WeightsError: it is missing or damaged.
+            WeightsError: If the file is missing or damaged.
         """
         path = path.expanduser()
         if not path.is_file():

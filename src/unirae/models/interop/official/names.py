@@ -37,7 +37,7 @@ DECODER_SIZES = {  # of a decoder's configuration: theirs and ours
     "decoder_intermediate_size": "mlp_width",
 }
 DECODER_CONSTANTS = {"hidden_act": "gelu", "layer_norm_eps": 1e-12, "qkv_bias": True, "num_channels": 3}
-"""Of the same: what ours always has."""
+"""Constants of a decoder's configuration that ours always has."""
 
 
 def split_rae(state: dict[str, Tensor], *, what: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -49,7 +49,7 @@ def split_rae(state: dict[str, Tensor], *, what: str) -> tuple[dict[str, Tensor]
         what: the file, for the message.
 
     Raises:
-        WeightsError: a whole RAE with something else beside decoder and encoder.
+        WeightsError: If a whole RAE has something else beside decoder and encoder.
     """
     if not any(key.startswith(("decoder.", "encoder.")) for key in state):
         return state, {}
@@ -72,7 +72,7 @@ def decoder_from_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of an official decoder, as :func:`split_rae` gives them, under our decoder's names.
 
     Raises:
-        WeightsError: a key belongs to no official decoder, or a part of q, k, v is missing.
+        WeightsError: If a key belongs to no official decoder, or a part of q, k, v is missing.
     """
     ours: dict[str, Tensor] = {}
     packed: dict[str, dict[str, Tensor]] = {}

@@ -31,11 +31,11 @@ class OfficialSampling:
 
 
 def read_sampling(document: Node, dit: OfficialDit) -> OfficialSampling:
-    """How images are made.
+    """Read the settings of the sampler.
 
     Raises:
-        ConfigError: an unknown key, a path or a prediction other than the linear path's velocity, a solver that we
-            do not have, or guidance that the official code cannot run.
+        ConfigError: If a key is unknown, the path or the prediction is another than the linear path's velocity,
+            we do not have the solver, or the official code cannot run the guidance.
     """
     _check_transport(section(document, "transport"))
     shift = _time_shift(section(document, "misc"), dit)
@@ -145,7 +145,7 @@ def _solver(sampler: Node) -> dict[str, Any]:
 
 
 def _bound(guidance: Node, which: str) -> float:
-    """``t_min`` or ``t-min``: their YAML files spell both."""
+    """The bound ``t_min`` or ``t-min``: their YAML files spell both."""
     names = [name for name in (f"t_{which}", f"t-{which}") if name in guidance]
     if len(names) == 2:
         raise ConfigError(f"guidance has both {names[0]} and {names[1]}; leave one out")

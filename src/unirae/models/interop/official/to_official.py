@@ -1,4 +1,4 @@
-"""From a model of ours to files that the official RAE code loads."""
+"""Conversion of a model of ours to files that the official RAE code loads."""
 
 import math
 from pathlib import Path
@@ -82,7 +82,7 @@ def check_rae(rae: RAE, *, inside: bool) -> None:
         inside: nothing else than the checkpoint has the encoder's weights.
 
     Raises:
-        ConfigError: another encoder, or sizes that are not square.
+        ConfigError: If the encoder is another, or sizes are not square.
     """
     identity = rae.encoder.identity
     if identity.kind not in _ENCODERS:
@@ -255,7 +255,7 @@ def _time_shift(dit: Denoiser, official: dict[str, Any]) -> dict[str, Any]:
 
 
 def _save(file: Path, state: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """In the type that the weights were converted from, so that the way there and back changes no bit."""
+    """Save tensors in the type that they were converted from, so that the way there and back changes no bit."""
     origin = about.get("origin") or {}
     usual, others = origin.get("dtype") or "float32", origin.get("dtypes") or {}
     types = {key: getattr(torch, others.get(key, usual)) for key in state}

@@ -52,7 +52,7 @@ class RAEDiTPipeline(DiffusionPipeline):
         """Numbers of classes, given numbers or names.
 
         Raises:
-            ConfigError: a number or name that no class has, or a name that several have.
+            ConfigError: If a number or name belongs to no class, or a name to several.
         """
         if isinstance(class_labels, Tensor):
             class_labels = class_labels.tolist()
