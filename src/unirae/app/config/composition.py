@@ -11,18 +11,18 @@ from unirae.core.errors import ConfigError
 
 _NOT_MODELS_OF_KEYS = ("experiment", "debug", "hparams_search")
 _PLUGINS = {"optuna": "hydra-optuna-sweeper", "joblib": "hydra-joblib-launcher"}
-"""What a choice of ``hydra/sweeper`` or ``hydra/launcher`` needs."""
+"""The package that a choice of ``hydra/sweeper`` or ``hydra/launcher`` needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Composition:
-    """What a command line composes to.
+    """The composition of a command line.
 
     Attributes:
-        config: resolved and checked, as plain values.
-        experiment: its name.
-        overrides: of the command line, as Hydra has read them.
-        multirun: whether a sweep was chosen without ``-m``, as ``hparams_search=optuna`` does.
+        config: the configuration, resolved and checked, as plain values.
+        experiment: the experiment's name.
+        overrides: the overrides of the command line, as Hydra has read them.
+        multirun: True where a sweep was chosen without ``-m``, as by ``hparams_search=optuna``.
     """
 
     config: dict[str, Any]
@@ -35,16 +35,16 @@ def compose(words: Sequence[str]) -> dict[str, Any]:
     """The resolved configuration of a command line, as plain values: ``compose(["experiment=rae_tiny"])``.
 
     Raises:
-        ConfigError: If a word is no override, or an experiment, a choice, a key or a value is none.
+        ConfigError: If a word is no override, or names an unknown experiment, choice or key, or holds a wrong value.
     """
     return compose_run(words).config
 
 
 def compose_run(words: Sequence[str]) -> Composition:
-    """As :func:`compose`, with what Hydra knows besides.
+    """Compose a command line as :func:`compose` does, and keep what Hydra knows besides.
 
     Raises:
-        ConfigError: As there.
+        ConfigError: If a word is no override, or names an unknown experiment, choice or key, or holds a wrong value.
     """
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -73,7 +73,7 @@ def compose_run(words: Sequence[str]) -> Composition:
 
 
 def explain(error: Exception, words: Sequence[str]) -> str:
-    """What Hydra refuses, in one line; its own messages end in advice that does not hold here."""
+    """Explain in one line what Hydra refuses; Hydra's own messages end in advice that does not hold here."""
     message = " ".join(str(error).split())
     for choice, package in _PLUGINS.items():
         if f"/{choice}" in message or f"'{choice}'" in message:
@@ -111,7 +111,7 @@ def finish(cfg: Any, *, choices: dict[str, str | None], overrides: Sequence[str]
     Args:
         cfg: the composed ``DictConfig``, without its ``hydra`` node.
         choices: Hydra's group choices.
-        overrides: of the command line, as Hydra has read them.
+        overrides: the overrides of the command line, as Hydra has read them.
 
     Raises:
         ConfigError: If a key or a value is not as the table says.
@@ -133,7 +133,7 @@ def finish(cfg: Any, *, choices: dict[str, str | None], overrides: Sequence[str]
 
 
 def _keys_of_files(choices: Mapping[str, str | None]) -> set[str]:
-    """Dotted keys that the experiment and the presets set: those of their files, and of files that these build on."""
+    """Dotted keys that the experiment and the presets set, in their files and in the files that these build on."""
     import yaml
 
     found: set[str] = set()
@@ -156,7 +156,7 @@ def _keys_of_files(choices: Mapping[str, str | None]) -> set[str]:
 def _let_files_give_way(
     cfg: Any, of_files: set[str], *, choices: Mapping[str, str | None], overrides: Sequence[str]
 ) -> None:
-    """Choosing a group must be enough: what an experiment sets for the file that it chose itself is not another file's.
+    """Drop values that an experiment sets for a file of its choice where the command line chooses another file.
 
     In the nodes that the command line fills with a file, values of the experiment stay where that file has such a key
     of that kind, and give way to the file's own elsewhere.
@@ -202,7 +202,7 @@ def _at(node: Any, dotted: str) -> Any:
 
 
 def has_key(node: Any, dotted: str) -> bool:
-    """Whether a configuration of plain values has a dotted key."""
+    """True where a configuration of plain values has a dotted key."""
     for part in dotted.split("."):
         if not isinstance(node, dict) or part not in node:
             return False

@@ -1,4 +1,4 @@
-"""Hydra's own command line: sweeps, and looking at a configuration. Its refusals become one line each."""
+"""Hydra's own command line: sweeps, and looking at a configuration. Hydra's refusals become one line each."""
 
 import argparse
 import os
@@ -19,14 +19,14 @@ from unirae.core.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the words of a command line ask for.
+    """The request that the words of a command line make.
 
     Attributes:
-        overrides: its ``key=value`` words.
-        flags: its other words.
-        multirun: whether every combination of values is to be run.
-        shows: whether the configuration is to be shown.
-        asks_hydra: whether Hydra is asked about itself, which needs no experiment.
+        overrides: the ``key=value`` words.
+        flags: the other words.
+        multirun: True where every combination of values is to be run.
+        shows: True where the configuration is to be shown.
+        asks_hydra: True where Hydra is asked about itself, which needs no experiment.
     """
 
     overrides: list[str]
@@ -50,7 +50,7 @@ def read_arguments(arguments: Sequence[str]) -> Request:
     """Sort the words of a command line.
 
     Raises:
-        ConfigError: If Hydra has no such option.
+        ConfigError: If a word is an option that Hydra does not have.
     """
     from hydra._internal.utils import get_args_parser
 
@@ -133,7 +133,7 @@ def run_hydra(arguments: Sequence[str], train: Callable[[Composition, Path], flo
     """Hand a command line to Hydra, which shows what is asked for, or calls ``train`` for each run of a sweep.
 
     Raises:
-        ConfigError: If Hydra refuses it.
+        ConfigError: If Hydra refuses the command line.
     """
     import hydra
     from hydra.errors import HydraException
@@ -153,7 +153,7 @@ def run_hydra(arguments: Sequence[str], train: Callable[[Composition, Path], flo
 
 
 def _composed_by_hydra(cfg: Any) -> tuple[Composition, Path]:
-    """(what Hydra composed for one run of a sweep, the folder that it has made for it)."""
+    """The configuration that Hydra composed for one run of a sweep, and the folder that it has made for the run."""
     from hydra.core.hydra_config import HydraConfig
 
     hydra_cfg = HydraConfig.get()
@@ -165,7 +165,7 @@ def _composed_by_hydra(cfg: Any) -> tuple[Composition, Path]:
 
 @contextmanager
 def _hydra_raises() -> Any:
-    """Within the block Hydra raises its errors instead of printing them."""
+    """Let Hydra raise its errors within the block, instead of printing them."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -179,7 +179,7 @@ def _hydra_raises() -> Any:
 
 @contextmanager
 def _arguments(words: Sequence[str]) -> Any:
-    """Within the block the program's arguments are ``words``: Hydra reads no others."""
+    """Set the program's arguments to ``words`` within the block, since Hydra reads no others."""
     before = sys.argv
     sys.argv = [before[0], *words]
     try:

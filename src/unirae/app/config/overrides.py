@@ -17,7 +17,7 @@ from unirae.core.errors import ConfigError
 _OVERRIDE = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^=\s]+?)(?:=(?P<value>.*))?", re.DOTALL)
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _NOT_OF_HYDRA = re.compile(r"[#;&<>^`!]")
-"""What stands in no value of Hydra's grammar."""
+"""Characters that stand in no value of Hydra's grammar."""
 _SWEEP = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(")
 
 
@@ -26,7 +26,7 @@ def as_hydra_reads(words: Sequence[str], *, multirun: bool = False) -> list[str]
 
     Args:
         words: ``key=value``, ``group=choice``, ``+key=value``, ``~key``.
-        multirun: whether a value may be a list of values to sweep over, with commas.
+        multirun: let a value be a list of values to sweep over, with commas.
 
     Raises:
         ConfigError: If a word is no override, or names a group or a choice that does not exist.
@@ -94,7 +94,7 @@ def _group_override(word: str, group: str, value: str | None, *, multirun: bool)
 
 
 def _quoted(value: str, *, multirun: bool) -> str:
-    """Text for Hydra's parser, which takes quoted text as it stands; quotes of the user's own stay."""
+    """Quote text for Hydra's parser, which takes quoted text as it stands; quotes of the user's own stay."""
     if value in ("", "null") or _QUOTED.fullmatch(value):
         return value
     if multirun and (_SWEEP.match(value) or ("," in value and re.search(r"['\"\[{]", value))):

@@ -1,4 +1,4 @@
-"""Where the configuration lies and how a ``_target_`` becomes an object."""
+"""The folder of the configuration, and objects from its ``_target_`` keys."""
 
 import importlib
 from pathlib import Path
@@ -20,7 +20,7 @@ def experiments() -> list[str]:
 
 
 def data_names() -> list[str]:
-    """The names that ``--data`` takes: of ``configs/data``."""
+    """The names that ``--data`` takes: those of ``configs/data``."""
     return sorted(path.stem for path in (config_dir() / "data").glob("*.yaml") if path.stem != "default")
 
 
@@ -30,7 +30,7 @@ def build(node: dict[str, Any], **parts: Any) -> Any:
     Nested nodes are not built: whoever owns them knows what else they need.
 
     Raises:
-        ConfigError: the target does not exist, or does not take these arguments.
+        ConfigError: If the target does not exist, or does not take these arguments.
     """
     arguments = {key: value for key, value in node.items() if key != "_target_"}
     clash = sorted(arguments.keys() & parts.keys())
@@ -52,7 +52,7 @@ def locate(target: str) -> Any:
     is called.
 
     Raises:
-        ConfigError: there is no such module or name, or it is not this package's.
+        ConfigError: If there is no such module or name, or if this package does not define it.
     """
     module_name, _, name = target.rpartition(".")
     if not module_name.startswith("unirae."):

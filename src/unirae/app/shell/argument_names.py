@@ -1,4 +1,4 @@
-"""What users of commands and runs call the arguments that messages of the layers below speak of."""
+"""Keys and options by the arguments of the layers below, for messages about these."""
 
 NAMES = {
     # keys of the configuration
@@ -47,4 +47,4 @@ PREPARING = NAMES | {
     "source.train_split": "--train_split",
     "source.val_split": "--val_split",
 }
-"""Those of ``prepare_data.py``, whose data have no configuration yet."""
+"""The names for ``prepare_data.py``, whose data have no configuration yet."""

@@ -1,4 +1,4 @@
-"""How every command starts and ends: logging, one-line errors, exit status."""
+"""The start and the end of every command: logging, one-line errors, exit status."""
 
 import errno
 import logging
@@ -25,9 +25,9 @@ def run(command: Callable[[], Any], *, kept: str = "", names: Mapping[str, str] 
     """Run a command; a mistake of the user becomes one line on stderr and a status other than 0.
 
     Args:
-        command: what to do.
-        kept: after an interrupt, what stays and how to go on.
-        names: what the command calls the arguments of layers below, see :mod:`unirae.core.arguments`.
+        command: the work of the command.
+        kept: a line for after an interrupt: what stays, and how to go on.
+        names: the command's names of the arguments of layers below, see :mod:`unirae.core.arguments`.
 
     Returns:
         0, or 2 for a :class:`~unirae.core.errors.UserError`, a full disk and a path that the operating system does not
@@ -63,15 +63,15 @@ def run(command: Callable[[], Any], *, kept: str = "", names: Mapping[str, str] 
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""How the operating system says that a file cannot grow."""
+"""Error numbers that say that a file cannot grow."""
 
 
 _OF_PATHS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
-"""How the operating system says that a path cannot be followed; ``Path.exists`` and its like raise these."""
+"""Error numbers that say that a path cannot be followed; ``Path.exists`` and its like raise these."""
 
 
 def path_problem(error: Exception) -> str:
-    """What to say where the operating system does not take a path; nothing for another error."""
+    """The message where the operating system does not take a path; empty for another error."""
     if not isinstance(error, OSError) or error.errno not in _OF_PATHS:
         return ""
     if not isinstance(error.filename, str | bytes | os.PathLike):
@@ -82,7 +82,7 @@ def path_problem(error: Exception) -> str:
 
 @contextmanager
 def _threads_leave_a_full_disk_to_us() -> Iterator[None]:
-    """TensorBoard's thread would print a traceback before its writer raises the same error here."""
+    """Keep TensorBoard's thread from printing a traceback of a full disk, which its writer raises here, too."""
     before = threading.excepthook
 
     def hook(met: threading.ExceptHookArgs) -> None:
@@ -97,7 +97,7 @@ def _threads_leave_a_full_disk_to_us() -> Iterator[None]:
 
 
 def _full_disk(error: OSError) -> str:
-    """What to say of it; if a mistake that was explained came first, as of a checkpoint before the logs, that."""
+    """The message for a full disk, or that of an explained mistake which led to it (a checkpoint before the logs)."""
     before: BaseException | None = error
     while before is not None and not isinstance(before, UserError):
         before = before.__context__
@@ -122,20 +122,20 @@ def launch_rank() -> int:
 
 
 def launch_size() -> int:
-    """How many processes a launcher has started as this run (torchrun, srun); 1 without one."""
+    """The number of processes that a launcher has started as this run (torchrun, srun); 1 without a launcher."""
     name = "WORLD_SIZE" if "WORLD_SIZE" in os.environ or "SLURM_PROCID" not in os.environ else "SLURM_NTASKS"
     return int(os.environ.get(name, "1"))
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what ``sys.stderr`` is at that moment.
+    """A handler that writes to whatever ``sys.stderr`` is at that moment.
 
     A progress bar of rich puts itself there while it is shown, to write lines above it; a stream that was kept from
     before would write across the bar.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, unless a bar says the same."""
+        """Write a line, unless a progress bar says the same."""
         if getattr(record, ON_BAR, False):
             return
         self.stream = sys.stderr
@@ -143,7 +143,7 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
 
 def configure_logging(log_file: Path | None = None, *, rank: int = 0) -> None:
-    """Package log to stderr (first process only) and to a file; other libraries from WARNING up."""
+    """Send the package's log to stderr (first process only) and to a file; other libraries from WARNING up."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
@@ -163,12 +163,12 @@ def configure_logging(log_file: Path | None = None, *, rank: int = 0) -> None:
 
 
 class _LogFile(logging.FileHandler):
-    """A log file. Once it cannot be written (a full disk) that is one line on stderr, and no run ends for it."""
+    """A log file. If it cannot be written (a full disk), one line on stderr says so, and the run goes on."""
 
     _told = False
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Say it once."""
+        """Report once that the log file cannot be written."""
         if not self._told:
             self._told = True
             sys.stderr.write(

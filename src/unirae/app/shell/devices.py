@@ -1,4 +1,4 @@
-"""What the commands that use a checkpoint share: a device, processes, the data, a progress bar."""
+"""The common parts of commands that use a checkpoint: device, processes, data, progress bar."""
 
 import os
 import time
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 
 def pick_device(name: str) -> "torch.device":
-    """``auto`` takes CUDA (this process's card), then Metal, then the CPU; other names are torch's.
+    """The device of that name. ``auto`` takes CUDA (this process's card), then Metal, then the CPU.
+
+    Other names are torch's.
 
     Raises:
-        ConfigError: the name is unknown or the device is not there.
+        ConfigError: If the name is unknown or the device is not there.
     """
     import torch
 
@@ -36,7 +38,7 @@ def pick_device(name: str) -> "torch.device":
 
 @contextmanager
 def process_group(device: "torch.device") -> Iterator[None]:
-    """Join the processes that torchrun started; without torchrun nothing happens."""
+    """Join the processes that torchrun started; do nothing without torchrun."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -62,13 +64,13 @@ def choose_data(
     Args:
         data: None for the checkpoint's own; the name of a file in ``configs/data``; or a folder, all of whose
             images are meant unless it has a validation folder or split.
-        data_dir: where the data lie, instead of where the configuration says.
+        data_dir: the folder of the data, in place of the configured one.
         trained_on: the checkpoint's data configuration; data read without labels are also read so elsewhere.
-        split: the part that is wanted; "train" leaves a folder without a validation part its usual one.
-        verify_contents: what is kept of the images is found by every byte of their files.
+        split: the wanted split; "train" leaves a folder without a validation part its usual one.
+        verify_contents: recognise what is kept of the images by every byte of their files.
 
     Raises:
-        ConfigError: neither a known name nor a folder.
+        ConfigError: If ``data`` is neither a known name nor a folder.
     """
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
@@ -109,14 +111,14 @@ def _group_of_folder(folder: Path, known: list[str]) -> str:
 
 @contextmanager
 def computing(device: "torch.device", *, num_threads: int | None) -> Iterator[None]:
-    """What a command computes within: :func:`process_group`, :func:`fixed_threads`, :func:`fast_products`."""
+    """The context that a command computes in: :func:`process_group`, :func:`fixed_threads`, :func:`fast_products`."""
     with process_group(device), fixed_threads(device, num_threads), fast_products(device):
         yield
 
 
 @contextmanager
 def fast_products(device: "torch.device") -> Iterator[None]:
-    """32-bit products by whichever of torch's libraries is the faster one here; the first process chooses for all."""
+    """Compute 32-bit products with the faster one of torch's libraries; the first process chooses for all."""
     import torch
 
     from unirae.core.distributed import on_main
@@ -137,7 +139,7 @@ def fixed_threads(device: "torch.device", number: int | None) -> Iterator[None]:
     there are: torchrun would set one thread for several processes and leave a single one all cores.
 
     Raises:
-        ConfigError: fewer than one thread.
+        ConfigError: If ``number`` is less than one.
     """
     import torch
 
@@ -174,8 +176,8 @@ def progress_bar(what: str, *, rate: str | None = None) -> Iterator[Callable[[in
     """A bar with the time left on stderr, as a function of (done, total); only the first process shows it.
 
     Args:
-        what: what is happening.
-        rate: show the speed in this unit, such as ``images/s``, since the bar appeared.
+        what: a name of the work.
+        rate: a unit, such as ``images/s``, to show the speed in, since the bar appeared.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

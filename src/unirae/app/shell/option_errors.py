@@ -12,7 +12,7 @@ from unirae.app.config.schema.names import meant, nearest
 
 
 def wrong_values(options: Any) -> list[str]:
-    """What is out of its range among parsed options: ``--num_steps 0: give a whole number from 2 up``."""
+    """Messages about parsed options that are out of range: ``--num_steps 0: give a whole number from 2 up``."""
     wrong = []
     for flag, (name, kind) in _flags(type(options)).items():
         value = getattr(options, name)
@@ -28,12 +28,12 @@ def wrong_values(options: Any) -> list[str]:
 
 
 def explain(said: str, options: type[Any], words: Sequence[str]) -> str:
-    """What tyro refuses, in one line.
+    """Explain in one line what tyro refuses.
 
     Args:
-        said: its message.
+        said: tyro's message.
         options: the dataclass of the options.
-        words: of the command line.
+        words: the words of the command line.
     """
     flags = _flags(options)
     given = [
@@ -65,13 +65,13 @@ def _of_value(flag: str, kind: Any, words: Sequence[str]) -> str:
 
 
 def _meant_by(kind: Any) -> str:
-    """What is to be given; that an option may be left out goes without saying."""
+    """The kind of value to give, in words; that an option may be left out goes without saying."""
     parts = [part for part in _alternatives(kind) if part is not type(None)]
     return describe(Union[tuple(parts)])  # noqa: UP007 - of a tuple
 
 
 def _alternatives(kind: Any) -> list[Any]:
-    """The parts of a union, also of an annotated one; a kind that is none stands alone."""
+    """The parts of a union, also of an annotated one; any other kind stands alone."""
     if get_origin(kind) is Annotated and get_origin(get_args(kind)[0]) in (Union, UnionType):
         kind = get_args(kind)[0]
     return list(get_args(kind)) if get_origin(kind) in (Union, UnionType) else [kind]
@@ -84,13 +84,13 @@ def _marks(kind: Any) -> list[Any]:
 
 
 def _flags(options: type[Any]) -> dict[str, tuple[str, Any]]:
-    """(name of the field, kind) of each option by its flag."""
+    """The options by their flags, each as (name of the field, kind)."""
     kinds = get_type_hints(options, include_extras=True)
     return {f"--{field.name.rstrip('_')}": (field.name, kinds[field.name]) for field in fields(options)}
 
 
 def _as_said(name: str, said: str) -> list[str]:
-    """What tyro calls a field that it misses: by its flag, or by its place."""
+    """The name that tyro gives a missing field: its flag, or its place."""
     return re.findall(rf"(?<![\w-])(?:--{name}|{name.upper()})(?!\w)", said)[:1]
 
 

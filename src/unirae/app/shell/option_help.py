@@ -1,4 +1,4 @@
-"""How ``--help`` reads: required options first, each text in one piece, lines broken between words."""
+"""The layout of ``--help``: required options first, each text in one piece, lines broken between words."""
 
 import inspect
 import shutil

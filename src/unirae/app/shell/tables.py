@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def show_and_write(result: "Scores", *, title: str, output: Path) -> None:
-    """The table first: scores that took hours are seen, whatever becomes of the file.
+    """Show the table, then write the file: scores that took hours are seen, whatever becomes of the file.
 
     Raises:
         UserError: If the file cannot be written.
@@ -22,7 +22,7 @@ def show_and_write(result: "Scores", *, title: str, output: Path) -> None:
 
 
 def show(result: "Scores", *, title: str) -> None:
-    """The scores as a table, each as it should be quoted, with its uncertainty."""
+    """Show the scores as a table, each as it should be quoted, with its uncertainty."""
     from rich.console import Console
     from rich.table import Table
 

@@ -11,7 +11,7 @@ from unirae.app.config.schema.table import ROOTS
 from unirae.core.errors import ConfigError
 
 Problems = list[tuple[str, Any, str]]
-"""(dotted key, value, what is wrong with it; nothing where no class has such a key)."""
+"""Problems, each as (dotted key, value, fault); the fault is empty where no class has such a key."""
 
 
 def check(config: dict[str, Any], *, experiment: str = "", typed: Collection[str] = ()) -> dict[str, Any]:
@@ -21,11 +21,11 @@ def check(config: dict[str, Any], *, experiment: str = "", typed: Collection[str
 
     Args:
         config: as composed, resolved or not.
-        experiment: who has set the keys that are not ``typed``; for errors.
+        experiment: the experiment that has set the keys that are not ``typed``, for errors.
         typed: the keys of the command line.
 
     Raises:
-        ConfigError: If a key is unknown or missing, or a value is none of its kind; names all of them in one line.
+        ConfigError: If a key is unknown or missing, or a value is not of its key's kind. One line names all of them.
     """
     problems: Problems = []
     found = _read_node(config, Union[ROOTS], "", problems)  # noqa: UP007 - of a tuple
@@ -41,14 +41,14 @@ def check(config: dict[str, Any], *, experiment: str = "", typed: Collection[str
 
 
 def problems_of(config: dict[str, Any]) -> list[tuple[str, Any]]:
-    """(key, value) of what :func:`check` refuses."""
+    """The keys and values that :func:`check` refuses."""
     problems: Problems = []
     _read_node(config, Union[ROOTS], "", problems)  # noqa: UP007
     return [(key, value) for key, value, _ in problems]
 
 
 def kinds_of(key: str) -> list[Any]:
-    """The kinds that a dotted key has in the configurations that have it: none for a key that no configuration has."""
+    """The kinds that a dotted key has in the configurations that have the key; empty for an unknown key."""
     nodes: list[Any] = list(ROOTS)
     *above, name = key.split(".")
     for part in above:
@@ -57,7 +57,7 @@ def kinds_of(key: str) -> list[Any]:
 
 
 def takes_text(key: str) -> bool:
-    """Whether a key's value is to be taken as it stands: a path, a name, a choice."""
+    """True where a key's value is to be taken as it stands: a path, a name, a choice."""
     kinds = kinds_of(key)
     return bool(kinds) and all(not _classes(kind) and is_text(kind) for kind in kinds)
 
@@ -72,7 +72,7 @@ def show(value: Any) -> str:
 
 
 def _read_node(value: Any, hint: Any, key: str, problems: Problems) -> Any:
-    """The value below ``key``, read; what is wrong with it is added to ``problems``."""
+    """Read the value below ``key``; its faults are added to ``problems``."""
     if _is_open(value):
         return value
     classes = _classes(hint)
@@ -104,7 +104,7 @@ def _read_node(value: Any, hint: Any, key: str, problems: Problems) -> Any:
 
 
 def describe_key(hint: Any) -> str:
-    """What is meant below a key."""
+    """Describe in words the values that a key takes."""
     return "keys with values" if _classes(hint) else describe(hint)
 
 
@@ -181,7 +181,7 @@ def _classes(hint: Any) -> tuple[type, ...]:
 
 
 def _mark(cls: type) -> tuple[str, list[str]]:
-    """What tells a class from the others of its node: (a key, which values); of the whole configuration its model's."""
+    """The key, and its values, that tell a class from the others of its node; for the root those of ``model``."""
     hints = _hints(cls)
     for name in ("_target_", "kind", "stage"):
         if name in hints:

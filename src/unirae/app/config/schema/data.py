@@ -1,4 +1,4 @@
-"""What lies below ``data``: one class for each source and transform."""
+"""The keys below ``data``: one class for each source and transform."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,14 +19,14 @@ from unirae.app.config.schema.kinds import (
 
 @dataclass(frozen=True)
 class Emoji:
-    """configs/data/emoji.yaml."""
+    """Keys of configs/data/emoji.yaml."""
 
     _target_: Literal["unirae.data.emoji.EmojiSource"]
 
 
 @dataclass(frozen=True)
 class Folder:
-    """configs/data/image_folder.yaml."""
+    """Keys of configs/data/image_folder.yaml."""
 
     _target_: Literal["unirae.data.folder.FolderSource"]
     data_dir: PathText | None
@@ -39,7 +39,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class HuggingFace:
-    """configs/data/imagenet.yaml."""
+    """Keys of configs/data/imagenet.yaml."""
 
     _target_: Literal["unirae.data.hf.HFSource"]
     data_dir: PathText | None
@@ -55,7 +55,7 @@ class HuggingFace:
 
 @dataclass(frozen=True)
 class OneImage:
-    """configs/data/one_image.yaml."""
+    """Keys of configs/data/one_image.yaml."""
 
     _target_: Literal["unirae.data.one_image.OneImageSource"]
     index: CountOrZero
@@ -64,7 +64,7 @@ class OneImage:
 
 @dataclass(frozen=True)
 class Photos:
-    """configs/data/photos.yaml."""
+    """Keys of configs/data/photos.yaml."""
 
     _target_: Literal["unirae.data.photos.PhotosSource"]
     crop_px: Pixels = LEFT_OUT
@@ -75,7 +75,7 @@ class Photos:
 
 @dataclass(frozen=True)
 class Synthetic:
-    """configs/data/synthetic.yaml."""
+    """Keys of configs/data/synthetic.yaml."""
 
     _target_: Literal["unirae.data.synthetic.SyntheticSource"]
     image_size: Size
@@ -87,7 +87,7 @@ class Synthetic:
 
 @dataclass(frozen=True)
 class Stage1Transform:
-    """Resize, random crop, mirror: of the reference's stage 1."""
+    """Resize, random crop and mirror, as in the reference's stage 1."""
 
     _target_: Literal["unirae.data.transforms.Stage1Transform"]
     resize: Size = LEFT_OUT

@@ -1,4 +1,4 @@
-"""What a configuration key or an option may hold: its kind and range, written as an annotation.
+"""Kinds and ranges of the values of configuration keys and options, written as annotations.
 
 ``Annotated[int, Range(1)]`` is a whole number from 1 up, ``PathText | None`` a path or null. :func:`read` turns a value
 into one of that kind, :func:`describe` says in words what is meant, for errors.
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 
 class Mismatch(Exception):
-    """A value is not of the kind that is meant."""
+    """The error that a value is not of the kind that is meant."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,24 @@ class Range:
 
 
 class Distinct:
-    """Marks a list in which nothing stands twice."""
+    """The mark of a list in which nothing stands twice."""
 
     def __str__(self) -> str:
         return "and none twice"
 
 
 class IsPath:
-    """Marks text that names a file or a folder; a ``~`` in front of it is the home folder."""
+    """The mark of text that names a file or a folder; a ``~`` in front of it is the home folder."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """Marks a path that a command writes to: a file, a folder, or whichever it is."""
+    """The mark of a path that a command writes to: a file, a folder, or either."""
 
     kind: Literal["file", "folder", "either"] = "either"
 
     def problem(self, path: Path) -> str:
-        """Why nothing can be written there; nothing if it can."""
+        """The reason why nothing can be written to a path; empty if something can."""
         path = path.expanduser()
         there = next(one for one in (path, *path.absolute().parents) if one.exists())
         if there != path and not there.is_dir():
@@ -82,7 +82,7 @@ LEFT_OUT: Any = object()
 """The default of a key that its YAML leaves out: an argument of the node's constructor."""
 
 _LARGE = 10**9
-"""More than anything that is counted here; larger numbers are slips of the keyboard, and some overflow."""
+"""A bound above anything that is counted here; larger numbers are slips of the keyboard, and some overflow."""
 
 Count = Annotated[int, Range(1, _LARGE)]
 CountOrZero = Annotated[int, Range(0, _LARGE)]
@@ -99,7 +99,7 @@ Positive = Annotated[float, Range(0, open_low=True)]
 NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
 Decay = Annotated[float, Range(0, 1, open_high=True)]
-"""Of an average: the share that stays."""
+"""The decay of an average: the share that stays at each step."""
 OutputFile = Annotated[Path, Output("file")]
 OutputFolder = Annotated[Path, Output("folder")]
 PathText = Annotated[str, IsPath()]
@@ -114,7 +114,7 @@ def read(value: Any, kind: Any) -> Any:
     YAML has already lost how it was written (``2024_01`` is 202401).
 
     Raises:
-        Mismatch: If it is none.
+        Mismatch: If the value is not of that kind.
     """
     origin = get_origin(kind)
     if origin is Annotated:
@@ -136,7 +136,7 @@ def read(value: Any, kind: Any) -> Any:
 
 
 def describe(kind: Any) -> str:
-    """What is meant, in words that go after "give"."""
+    """Describe a kind in words that go after "give"."""
     origin = get_origin(kind)
     if origin is Annotated:
         base, *marks = get_args(kind)
@@ -168,7 +168,7 @@ def describe(kind: Any) -> str:
 
 
 def is_text(kind: Any) -> bool:
-    """Whether nothing but text (or null) is meant, so that ``2024_01`` and ``a=b`` are to be taken as they stand."""
+    """True where only text (or null) is meant, so that ``2024_01`` and ``a=b`` are to be taken as they stand."""
     origin = get_origin(kind)
     if origin is Annotated:
         return is_text(get_args(kind)[0])

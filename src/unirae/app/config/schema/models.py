@@ -1,4 +1,4 @@
-"""What lies below ``model``: one class for each stage, and one for each kind of encoder, decoder, loss and network."""
+"""The keys below ``model``: one class for each stage, and for each kind of encoder, decoder, loss and network."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -23,7 +23,7 @@ Deviation = tuple[Positive, Positive, Positive]
 
 @dataclass(frozen=True)
 class Architecture:
-    """The arguments of another library's model: some of their names; it knows the rest."""
+    """The arguments of another library's model. Some names are listed; the library knows the rest."""
 
     FREE_FORM: ClassVar[bool] = True
 
@@ -76,7 +76,7 @@ class ViTDecoder:
 
 @dataclass(frozen=True)
 class Lpips:
-    """configs/model/perceptual/lpips.yaml."""
+    """Keys of configs/model/perceptual/lpips.yaml."""
 
     _target_: Literal["unirae.models.perceptual.lpips_loss"]
     weights: PathText
@@ -84,7 +84,7 @@ class Lpips:
 
 @dataclass(frozen=True)
 class EncoderFeatures:
-    """configs/model/perceptual/encoder_features.yaml."""
+    """Keys of configs/model/perceptual/encoder_features.yaml."""
 
     _target_: Literal["unirae.models.perceptual.encoder_feature_loss"]
     layers: list[int] | None
@@ -92,14 +92,14 @@ class EncoderFeatures:
 
 @dataclass(frozen=True)
 class NoPerceptual:
-    """configs/model/perceptual/none.yaml."""
+    """Keys of configs/model/perceptual/none.yaml."""
 
     _target_: Literal["unirae.models.perceptual.no_perceptual_loss"]
 
 
 @dataclass(frozen=True)
 class DinoDiscriminator:
-    """configs/model/discriminator/dino.yaml."""
+    """Keys of configs/model/discriminator/dino.yaml."""
 
     _target_: Literal["unirae.models.discriminators.dino.DinoDiscriminator"]
     weights: PathText
@@ -116,7 +116,7 @@ class DinoDiscriminator:
 
 @dataclass(frozen=True)
 class PatchGan:
-    """configs/model/discriminator/patchgan.yaml."""
+    """Keys of configs/model/discriminator/patchgan.yaml."""
 
     _target_: Literal["unirae.models.discriminators.patchgan.PatchGan"]
     channels: Count
@@ -148,7 +148,7 @@ class Scheduler:
 
 @dataclass(frozen=True)
 class Augment:
-    """What the discriminator's images are changed by."""
+    """Augmentations of the discriminator's images."""
 
     translation: Share
     color: bool
@@ -222,7 +222,7 @@ class _DiT:
 
 @dataclass(frozen=True)
 class PlainDiT(_DiT):
-    """configs/model/dit/plain_*.yaml."""
+    """Keys of configs/model/dit/plain_*.yaml."""
 
     kind: Literal["dit"]
     hidden_size: Count
@@ -232,7 +232,7 @@ class PlainDiT(_DiT):
 
 @dataclass(frozen=True)
 class DiTDH(_DiT):
-    """configs/model/dit/dh_*.yaml: each number of the trunk and of the head."""
+    """Keys of configs/model/dit/dh_*.yaml: each size is a pair, one of the trunk and one of the head."""
 
     kind: Literal["dit_dh"]
     hidden_size: tuple[Count, Count]
@@ -243,7 +243,7 @@ class DiTDH(_DiT):
 
 @dataclass(frozen=True)
 class LatentStats:
-    """How the statistics of latents are taken."""
+    """The settings of latent statistics."""
 
     per: Literal["element", "channel"]
     num_samples: Count | None

@@ -22,7 +22,7 @@ _SYNONYMS = {
     "wd": "weight_decay",
     "workers": "num_workers",
 }
-"""What other programs call a key: names that resemble ours too little to be found by their letters."""
+"""Other programs' names of our keys, which resemble ours too little to be found by their letters."""
 _MOST = 3
 
 
@@ -40,7 +40,7 @@ def nearest_keys(key: str, keys: Iterable[str]) -> list[str]:
     """The dotted keys that a misspelt one may mean: in its own node, else of the same name elsewhere.
 
     Args:
-        keys: all that the configuration has.
+        keys: all keys that the configuration has.
     """
     keys = list(keys)
     node, _, name = key.rpartition(".")
@@ -59,10 +59,10 @@ def nearest_keys(key: str, keys: Iterable[str]) -> list[str]:
 
 
 def meant(found: Sequence[str]) -> str:
-    """``did you mean a, b or c?``, or nothing."""
+    """The question ``did you mean a, b or c?``, or an empty text."""
     return f"did you mean {alternatives(found)}?" if found else ""
 
 
 def alternatives(names: Sequence[str]) -> str:
-    """``a, b or c``."""
+    """An enumeration such as ``a, b or c``."""
     return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "".join(names)

@@ -1,4 +1,4 @@
-"""The configuration from the root: what every run has, and what lies below ``trainer``, ``callbacks``, ``logger``."""
+"""The keys from the root: those of every run, and those below ``trainer``, ``callbacks`` and ``logger``."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -35,7 +35,7 @@ class Trainer:
 
 @dataclass(frozen=True)
 class ModelCheckpoint:
-    """When a run is saved."""
+    """The times at which a run is saved."""
 
     every_n_train_steps: Count | None
     keep_every_n_steps: Count | None
@@ -97,7 +97,7 @@ class HealthCheck:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What watches a run (configs/callbacks); those of another stage are not read."""
+    """The callbacks that watch a run (configs/callbacks); those of another stage are not read."""
 
     model_checkpoint: ModelCheckpoint
     samples: Samples
@@ -109,7 +109,7 @@ class Callbacks:
 
 @dataclass(frozen=True)
 class Logger:
-    """Where curves go (configs/logger)."""
+    """The loggers of curves (configs/logger)."""
 
     csv: bool
     tensorboard: bool
@@ -126,7 +126,7 @@ class Paths:
 
 @dataclass(frozen=True)
 class Flow:
-    """How times are drawn in stage 2 (configs/flow)."""
+    """The distribution of times in stage 2 (configs/flow)."""
 
     time_distribution: Literal["logit_normal", "uniform"]
     time_shift: Positive | None
@@ -162,4 +162,4 @@ class Stage2Config(_Common):
 
 
 ROOTS = (Config, Stage2Config)
-"""What a whole configuration is, by its ``model.stage``."""
+"""The kinds of a whole configuration, told apart by ``model.stage``."""
