@@ -10,7 +10,7 @@ from unirae.app.shell.options import Switch, parse
 from unirae.core.errors import WeightsError
 
 if TYPE_CHECKING:
-    from unirae.evaluation.scores.reconstruction import ReconstructionMetrics, ReconstructionScores
+    from unirae.evaluation.scores.reconstruction import ReconstructionMetricSet, ReconstructionScores
     from unirae.models.checkpoints.reading import Checkpoint
     from unirae.models.rae import RAE
 
@@ -137,7 +137,7 @@ def evaluate(options: Options, checkpoint: "Checkpoint", device: Any) -> "Recons
         )
 
 
-def build_metrics(options: Options, rae: "RAE", device: Any) -> "ReconstructionMetrics":
+def build_metrics(options: Options, rae: "RAE", device: Any) -> "ReconstructionMetricSet":
     """The metrics with their networks."""
     from unirae.evaluation.scores.metric_set import (
         MetricSources,

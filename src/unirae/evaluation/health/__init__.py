@@ -1,1 +1,1 @@
-"""Curves of healthy runs, and where another run leaves the band around them."""
+"""Curves of healthy runs, and the places where another run leaves the band around them."""

@@ -25,7 +25,7 @@ from statistics import median
 Points = list[tuple[int, float]]
 """(step, value) of a column, oldest first."""
 Series = dict[str, Points]
-"""By column, without what was not logged."""
+"""Points of several columns, by column, without what was not logged."""
 
 
 WINDOW_ROWS = 5
@@ -47,7 +47,7 @@ _NOISE_ROWS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """Where the smoothed values of a healthy run lie."""
+    """Range in which the smoothed values of a healthy run lie."""
 
     steps: tuple[int, ...]
     low: tuple[float, ...]
@@ -80,7 +80,7 @@ class Window:
         self._values: deque[tuple[int, float]] = deque()
 
     def add(self, step: int, value: float) -> float:
-        """Take the next value; the median that it makes."""
+        """Take the next value, and give the median of the window that it completes."""
         self._values.append((step, value))
         while self._values[0][0] <= step - self.steps:
             self._values.popleft()
@@ -88,13 +88,13 @@ class Window:
 
 
 def smoothed(points: Points, window_steps: int) -> Points:
-    """At each step the median of the finite values of the ``window_steps`` that end there."""
+    """Smooth a column: at each step the median of the finite values of the ``window_steps`` that end there."""
     window = Window(window_steps)
     return [(step, window.add(step, value)) for step, value in points if math.isfinite(value)]
 
 
 def window_of(run: Series) -> int:
-    """The window that suits how often a run was logged, in steps."""
+    """The window, in steps, that suits how often a run was logged."""
     return WINDOW_ROWS * _gap(max(run.values(), key=len))
 
 

@@ -1,4 +1,4 @@
-"""What usually makes a column leave its band: where to look first, not a diagnosis."""
+"""Usual causes of a column that leaves its band: where to look first, not a diagnosis."""
 
 from unirae.core.arguments import argument
 
@@ -15,7 +15,7 @@ _LOGITS = ("a discriminator that wins or has run away", "a discriminator that wi
 
 
 def usual_causes(column: str, *, above: bool) -> str:
-    """Of a column that is above its band, or below it; a loss or a distance unless it is known as something else."""
+    """Usual causes of a column above its band, or below it; a loss or a distance unless known as something else."""
     too_high, too_low = _causes().get(column.rpartition("/")[2], _ERROR)
     return too_high if above else too_low
 

@@ -27,7 +27,7 @@ class Judgement:
 
     @property
     def inside(self) -> bool:
-        """False for a value that is not finite, too."""
+        """True where the value is within the band; False for a value that is not finite, too."""
         return self.low <= self.value <= self.high
 
     def __str__(self) -> str:
@@ -36,17 +36,17 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnHealth:
-    """How a column fared."""
+    """Health of a column."""
 
     column: str
     last: Judgement
     left: Judgement | None
-    """Where it was first outside; None where it never was."""
+    """The first judgement outside of the band; None where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """What runs of one experiment logged, and what they were.
+    """Curves that runs of one experiment logged, and the settings of those runs.
 
     Attributes:
         name: of the experiment.
@@ -62,7 +62,7 @@ class Curves:
 
     @property
     def columns(self) -> list[str]:
-        """What every run has, finite somewhere."""
+        """The columns that every run has, finite somewhere."""
         kept = [column for column in self.runs[0] if column not in NOT_CURVES]
         for run in self.runs:
             kept = [c for c in kept if any(math.isfinite(value) for _, value in run.get(c, ()))]
@@ -70,7 +70,7 @@ class Curves:
 
     @cached_property
     def bands(self) -> dict[str, Band]:
-        """By column, of those that say something of other runs too and that last long enough."""
+        """Bands by column, of those that say something of other runs too and that last long enough."""
         bands = {
             column: make_band(column, [run[column] for run in self.runs], self.window_steps)
             for column in self.columns
@@ -104,10 +104,10 @@ class Watch:
 
 
 def judge(rows: Iterable[Mapping[str, Any]], curves: Curves) -> list[ColumnHealth]:
-    """Every column of a run that could be judged, in the order of the curves.
+    """Judge every column of a run that has a band, in the order of the curves.
 
     Raises:
-        UserError: a value is not a number.
+        UserError: If a value is not a number.
     """
     series, result = read_series(rows), []
     for column, band in curves.bands.items():
@@ -120,7 +120,7 @@ def judge(rows: Iterable[Mapping[str, Any]], curves: Curves) -> list[ColumnHealt
 
 
 def check(rows: Iterable[Mapping[str, Any]], curves: Curves) -> list[Judgement]:
-    """Where columns left the band: the first value outside of each that did."""
+    """The first value outside of the band, of each column that left it."""
     return [health.left for health in judge(rows, curves) if health.left]
 
 
@@ -128,7 +128,7 @@ def read_series(rows: Iterable[Mapping[str, Any]]) -> Series:
     """Rows of a metrics file, with an empty text or None for what was not logged, by column.
 
     Raises:
-        UserError: a value is not a number.
+        UserError: If a value is not a number.
     """
     series: Series = {}
     for row in rows:

@@ -12,7 +12,7 @@ from unirae.evaluation.health.bands import Series
 from unirae.evaluation.health.check import NOT_CURVES, Curves
 
 FOLDER = Path(__file__).parent / "curves"
-"""Those that come with the package."""
+"""Folder of the curves that come with the package."""
 _DIGITS = 4
 _LIST = re.compile(r"\[[^\[\]{}]*\]")
 
@@ -26,7 +26,7 @@ def read_curves(name: str) -> Curves:
     """The curves of an experiment, or of a file.
 
     Raises:
-        UserError: neither the one nor the other, or a file of another kind.
+        UserError: If ``name`` is neither a known name nor a file, or a file of another kind.
     """
     path = FOLDER / f"{name}.json"
     if name not in known_curves():

@@ -28,7 +28,7 @@ class LabelledFeatures:
     labels: Int64[Tensor, " n"]
 
     def __getitem__(self, chosen: Tensor) -> "LabelledFeatures":
-        """Some of them."""
+        """Choose some of the vectors, with their labels."""
         return LabelledFeatures(features=self.features[chosen], labels=self.labels[chosen])
 
     def moments(self) -> Moments:

@@ -84,7 +84,7 @@ def train_classifier(
     """A classifier in eval mode; a function of data and settings alone. The global random state is left as it was.
 
     Raises:
-        DataError: fewer images than a batch.
+        DataError: If there are fewer images than a batch.
     """
     if len(data) < settings.batch_size:
         raise DataError(
@@ -150,7 +150,7 @@ def _augment(
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What a classifier made of images that were meant to show their labels.
+    """Judgement of a classifier on images that were meant to show their labels.
 
     Attributes:
         confusion: ``confusion[wanted][assigned]``: numbers of images.
@@ -170,7 +170,7 @@ class Judgement:
 
     @property
     def standard_error(self) -> float:
-        """Of the share, if the images are independent draws."""
+        """Standard error of the share, if the images are independent draws."""
         return math.sqrt(self.share * (1 - self.share) / self.count)
 
 
@@ -178,7 +178,7 @@ def judge(classifier: PixelClassifier, data: LabelledImages) -> Judgement:
     """Assign each image to a class and count.
 
     Raises:
-        DataError: there are no images, or labels that the classifier does not know.
+        DataError: If there are no images, or labels that the classifier does not know.
     """
     classes = classifier.arguments["num_classes"]
     if not len(data) or int(data.labels.max()) >= classes:
@@ -212,7 +212,7 @@ def load_classifier(path: str | Path) -> tuple[PixelClassifier, dict[str, Any]]:
     """The network in eval mode, and the ``settings`` and ``about`` that it was saved with.
 
     Raises:
-        WeightsError: missing, damaged, or another kind of file.
+        WeightsError: If the file is missing, damaged, or of another kind.
     """
     content = load_tensors(path)
     if not isinstance(content, dict) or content.get("kind") != "pixel_classifier":

@@ -30,7 +30,7 @@ COPIES_FOUND = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbours:
-    """For each query the nearest rows of a bank, nearest first."""
+    """Nearest rows of a bank for each query, nearest first."""
 
     indices: Int64[Tensor, "n k"]
     distances: Float[Tensor, "n k"]
@@ -52,7 +52,7 @@ def find_nearest(queries: Float[Tensor, "n d"], bank: Float[Tensor, "m d"], *, c
 
 @dataclass(frozen=True, kw_only=True)
 class CopyScores:
-    """How near the nearest training image is.
+    """Distances to the nearest training image.
 
     Attributes:
         median_of_copies, median_of_new, median_of_samples: of the distances.
@@ -71,7 +71,7 @@ class CopyScores:
 def score_copies(
     *, copies: Float[Tensor, " a"], new: Float[Tensor, " b"], samples: Float[Tensor, " c"]
 ) -> CopyScores:
-    """From the distances of each set's images to their nearest training images."""
+    """Score copies from the distances of each set's images to their nearest training images."""
     threshold = torch.quantile(copies, COPIES_FOUND)
     return CopyScores(
         median_of_copies=float(copies.median()),

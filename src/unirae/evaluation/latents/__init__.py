@@ -1,1 +1,1 @@
-"""What is computed once of a data set's latents: their statistics and their cache."""
+"""Statistics and cache of a data set's latents, computed once."""

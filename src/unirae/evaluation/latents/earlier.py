@@ -82,7 +82,7 @@ def renewed_key(
 
 
 def statistics_record(kept: dict[str, Any], rae: RAE, *, folder: Path) -> dict[str, Any]:
-    """What statistics that were kept were computed of; of an earlier version's, what they and their cache show.
+    """Record of what kept statistics were computed of; of an earlier version's, what they and their cache show.
 
     Statistics of an earlier version name weights alone. The latent cache beside them was made with them, and its key
     holds what else is compared; it is looked at before it is used (:func:`renewed_key`).
@@ -103,7 +103,7 @@ def statistics_record(kept: dict[str, Any], rae: RAE, *, folder: Path) -> dict[s
 
 
 def _same_encoder(key: dict[str, Any], identity: dict[str, Any]) -> bool:
-    """Whether all that a cache's key, of whichever version, says of its encoder is that of ``identity``."""
+    """Say whether a cache's key, of whichever version, describes the encoder of ``identity`` as far as it goes."""
     if key["format"] != _FORMAT:
         return key["encoder"] == identity
     there, here = _comparable(key), _as_then({"encoder": identity})
@@ -120,7 +120,7 @@ def _comparable(key: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_then(key: dict[str, Any]) -> dict[str, Any]:
-    """A key as the earlier version wrote it."""
+    """Write a key as the earlier version did."""
     encoder = dict(key["encoder"])
     del encoder["architecture"]
     return {**key, "format": _FORMAT, "encoder_input_size": encoder.pop("input_size"), "encoder": encoder}

@@ -56,8 +56,8 @@ def compute_latent_stats(
         progress: called with (images done, images in all) of this process.
 
     Raises:
-        DataError: fewer than two images.
-        NonFiniteError: the encoder gives NaN or infinity.
+        DataError: If there are fewer than two images.
+        NonFiniteError: If the encoder gives NaN or infinity.
     """
     if per not in ("element", "channel"):
         raise ConfigError(f"per={per!r} is unknown; choose element or channel")
@@ -105,7 +105,7 @@ def _images(
 def _pooled(
     mean: Float64[Tensor, "c h w"], var: Float64[Tensor, "c h w"]
 ) -> tuple[Float64[Tensor, "c 1 1"], Float64[Tensor, "c 1 1"]]:
-    """Over positions: the variance within them plus the variance of their means."""
+    """Pool over positions: the variance within them plus the variance of their means."""
     pooled = mean.mean((1, 2), keepdim=True)
     return pooled, (var + (mean - pooled).square()).mean((1, 2), keepdim=True)
 
@@ -122,7 +122,7 @@ def _describe(rae: RAE, *, per: Per, precision: Precision) -> dict[str, Any]:
 
 
 def _checked(mean: Tensor, var: Tensor, *, info: dict[str, Any]) -> LatentStats:
-    """Every process holds the same sums, so that all of them raise or none."""
+    """Check the sums, which every process holds alike, so that all of them raise or none."""
     broken = int((~(mean + var).isfinite()).sum())
     if broken:
         raise NonFiniteError(

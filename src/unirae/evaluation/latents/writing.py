@@ -74,7 +74,8 @@ def check_cached_images(folder: str | Path, dataset: ImageDataset, *, trust: boo
     """Refuse a cache, finished or begun, of other images than those of ``dataset``, before anything costs time.
 
     Raises:
-        ConfigError: If their contents differ; with ``trust``, which is for finished ones, that is a warning.
+        ConfigError: If the contents of the images differ; with ``trust``, which is for finished caches, that is
+            a warning.
     """
     file = Path(folder) / (INDEX if is_complete(folder) else PLAN)
     if file.is_file():
@@ -95,7 +96,7 @@ def ensure_latent_cache(
     num_workers: int = 0,
     progress: Progress | None = None,
 ) -> CachedLatents:
-    """What ``dataset`` gives, as latents: from the cache in ``folder``, which is made or finished first if need be.
+    """Open ``dataset`` as latents: from the cache in ``folder``, which is made or finished first if need be.
 
     Args:
         rae: with the latent statistics of the run; its encoder may be absent.
@@ -103,7 +104,7 @@ def ensure_latent_cache(
         trust: take a finished cache although its images cannot be shown to be those of ``dataset``.
 
     Raises:
-        ConfigError: the folder holds other latents, or the transform is random beyond counting.
+        ConfigError: If the folder holds other latents, or the transform is random beyond counting.
     """
     folder, device = Path(folder), torch.device(device)
 
@@ -152,9 +153,9 @@ def write_latent_cache(
         progress: called with (images done, images in all) of what this process has to do.
 
     Raises:
-        ConfigError: the folder holds other latents or other files.
-        DataError: the disk is too small, or the images changed meanwhile.
-        NonFiniteError: a latent is NaN, or too large for 16 bits.
+        ConfigError: If the folder holds other latents or other files.
+        DataError: If the disk is too small, or the images changed meanwhile.
+        NonFiniteError: If a latent is NaN, or too large for 16 bits.
     """
     folder, device = Path(folder), torch.device(device)
     key = cache_key(rae, dataset, dtype=dtype)
@@ -253,7 +254,7 @@ def _chunks(
 
 
 def _write_shard(folder: Path, shard: int, plan: CachePlan, chunks: Iterator[Chunk]) -> None:
-    """First the latents, then the file that says they are whole."""
+    """Write a shard: first the latents, then the file that says they are whole."""
     file, samples_file = shard_files(folder, shard)
     labels: list[int] = []
     shown: list[int] = []
@@ -284,7 +285,7 @@ def _not_finite(latents: Tensor, shown: Tensor) -> str:
 
 
 def _finish(folder: Path, plan: CachePlan) -> None:
-    """Gather what the shards say of their samples, and mark the cache as whole."""
+    """Gather the shards' records of their samples, and mark the cache as whole."""
     samples = [read_json(shard_files(folder, shard)[1]) for shard in range(len(plan.shards))]
     table = np.array(
         [pair for s in samples for pair in zip(s["labels"], s["shown"], strict=True)], dtype=np.int64

@@ -19,7 +19,7 @@ def encode_views(
     device: torch.device,
     precision: Precision = "fp32",
 ) -> list[Float[Tensor, "b c h w"]]:
-    """What ``network``, which lives on ``device``, makes of each view in turn, in chunks of fixed size."""
+    """Encode each view in turn with ``network``, which lives on ``device``, in chunks of fixed size."""
     with inference_context(device, precision):
         views = images.to(device, non_blocking=True).unbind(1)
         return [in_chunks(network, to_float(view), NETWORK_CHUNK) for view in views]

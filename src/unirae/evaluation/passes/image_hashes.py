@@ -1,4 +1,4 @@
-"""Which images a set holds: a hash of each one's pixels, to find duplicates and to name the whole set."""
+"""Hashes of a set's images, of the pixels of each, to find duplicates and to name the whole set."""
 
 import hashlib
 
@@ -19,11 +19,11 @@ class HashCollector:
         self._hashes, self._device = torch.zeros(count, dtype=torch.int64), device
 
     def update(self, positions: Int64[Tensor, " b"], images: UInt8[Tensor, "b 3 H W"]) -> None:
-        """Add the images that stand at these positions."""
+        """Add the images that stand at these positions of the set."""
         self._hashes[positions.cpu()] = torch.tensor([_hash(image) for image in images.cpu()])
 
     def compute(self) -> Hashes:
-        """Of all images, the same in every process."""
+        """Hashes of all images, the same in every process."""
         return rows_of_all(self._hashes, device=self._device)
 
 

@@ -1,4 +1,4 @@
-"""Which image of a set belongs to which original: by the names of files, or by an order that is certain.
+"""Pairs of images and originals: by the names of files, or by an order that is certain.
 
 Folders are read in the order of their names as text, where ``10.png`` stands before ``2.png``. A file of images has an
 order and no names: against one, the numbers in a folder's names are what counts. The rows of a Hugging Face data set
@@ -27,7 +27,8 @@ def find_pairs(images: StoredImages, originals: StoredImages) -> Pairs:
     """Pair two sets.
 
     Raises:
-        DataError: If their counts differ, names of one are not in the other, or an order is not certain.
+        DataError: If the counts of the sets differ, names of one are not in the other, or an order is not
+            certain.
     """
     if len(images) != len(originals):
         raise DataError(
@@ -50,7 +51,7 @@ def by_number(names: Sequence[str]) -> list[int]:
     """The positions of names in the order of the one number in which they differ.
 
     Raises:
-        DataError: If that order is not certain.
+        DataError: If the order by number is not certain.
     """
     if len(names) == 1:
         return [0]
@@ -71,7 +72,7 @@ def by_number(names: Sequence[str]) -> list[int]:
 
 
 def _are_rows(images: StoredImages) -> bool:
-    """Whether the images are rows of a table, which have an order whether or not they have names."""
+    """Say whether the images are rows of a table, which have an order whether or not they have names."""
     return images.source.name == "hf"
 
 

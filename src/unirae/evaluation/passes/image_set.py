@@ -21,11 +21,11 @@ class LabelledImages:
             raise ValueError(f"{len(self.images)} images, but {len(self.labels)} labels")
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of images."""
         return len(self.labels)
 
     def __getitem__(self, chosen: Tensor | slice) -> "LabelledImages":
-        """Some of them."""
+        """Choose some of the images, with their labels."""
         return LabelledImages(images=self.images[chosen], labels=self.labels[chosen])
 
     def counts(self, num_classes: int) -> list[int]:
@@ -34,7 +34,7 @@ class LabelledImages:
 
 
 def read_all(dataset: ImageDataset) -> LabelledImages:
-    """Every image of ``dataset`` as it is in epoch 0."""
+    """Read every image of ``dataset`` as it is in epoch 0."""
     samples = [dataset[i] for i in range(len(dataset))]
     return LabelledImages(
         images=torch.stack([sample["image"] for sample in samples]),

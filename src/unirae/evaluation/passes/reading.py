@@ -35,7 +35,7 @@ class EvaluationData(Protocol):
 
 
 class DescribedData(EvaluationData, Protocol):
-    """Data that say where they come from."""
+    """Data that describe where they come from."""
 
     source: Source
 
@@ -55,12 +55,12 @@ def choose_indices(available: int, num_samples: int | None, seed: int) -> list[i
 
 
 def describe_data(dataset: DescribedData) -> dict[str, Any]:
-    """What identifies the evaluated images, for ``settings``."""
+    """Identity of the evaluated images, for ``settings``."""
     return {"data": dataset.source.name, "fingerprint": recorded(dataset.source)}
 
 
 def spoken_data(recorded: Mapping[str, Any]) -> str:
-    """What a reader calls recorded data (:func:`describe_data`): by the last part of their path, or their source.
+    """Name of recorded data (:func:`describe_data`) for a reader: the last part of their path, or their source.
 
     A name on the hub, such as ``ILSVRC/imagenet-1k``, stays whole.
     """
@@ -69,7 +69,7 @@ def spoken_data(recorded: Mapping[str, Any]) -> str:
 
 
 def last_part(where: str) -> str:
-    """Of a path; a name on the hub is given back whole."""
+    """Last part of a path; a name on the hub is given back whole."""
     is_path = where.startswith((".", "/", "~")) or where.count("/") != 1 or Path(where).exists()
     return Path(where).name if is_path else where
 

@@ -21,12 +21,12 @@ from unirae.metrics.set_metrics import SetMetric, compute
 from unirae.metrics.statistics import Collector, Keep, Statistics
 
 Needs = Sequence[tuple[FeatureExtractor, Mapping[str, Keep]]]
-"""What to keep of which outputs of which extractors."""
+"""Extractors with their outputs, and the statistics to keep of each output."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """What a pass over a set of images leaves.
+    """Result of a pass over a set of images.
 
     Attributes:
         size_px: (height, width) of the images.
@@ -42,7 +42,7 @@ class Collected:
         return len(self.hashes)
 
     def describe(self) -> dict[str, Any]:
-        """What the images are, for ``settings``."""
+        """Description of the images, for ``settings``."""
         return {
             "count": self.count,
             "size_px": self.size_px,
@@ -64,7 +64,7 @@ class SetCollector:
         """Add images.
 
         Raises:
-            DataError: they have another size than those before.
+            DataError: If the images have another size than those before.
         """
         positions, images = chunk
         size = list(images.shape[-2:])
@@ -78,7 +78,7 @@ class SetCollector:
         """Over all processes.
 
         Raises:
-            DataError: too few images for their moments, or features that are not finite.
+            DataError: If there are too few images for their moments, or features are not finite.
         """
         try:
             statistics = self._features.compute()
@@ -103,10 +103,10 @@ def collect(
 def compute_scores(
     metrics: Sequence[SetMetric], images: Statistics, reference: Statistics
 ) -> dict[str, Estimate]:
-    """Every score under its label.
+    """Compute every score, under its label.
 
     Raises:
-        DataError: too few images for one of them.
+        DataError: If there are too few images for one of the scores.
     """
     try:
         return compute(metrics, images, reference)
@@ -121,7 +121,7 @@ def settings_of(metrics: Iterable[SetMetric], *, names: Mapping[str, str] | None
 
 
 def program(device: torch.device | str) -> dict[str, Any]:
-    """What computed the scores."""
+    """Versions and device of the program that computed the scores."""
     return {
         "network_chunk": NETWORK_CHUNK,
         "device": torch.device(device).type,

@@ -59,16 +59,16 @@ class Features:
         return len(self.labels)
 
     def __getitem__(self, chosen: Tensor) -> "Features":
-        """Some of them."""
+        """Choose some of the vectors, with their labels."""
         return Features(values=self.values[chosen], labels=self.labels[chosen])
 
 
 class Pooled(Protocol):
-    """From images to one vector each."""
+    """Function from images to one vector each."""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """JSON-able: everything that the vectors depend on beside the images."""
+        """Everything that the vectors depend on beside the images, ready for JSON."""
         ...
 
     def __call__(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
@@ -143,7 +143,7 @@ def extract_features(
         progress: called with (images done, images in all) of this process.
 
     Raises:
-        NonFiniteError: a feature is NaN or infinite.
+        NonFiniteError: If a feature is NaN or infinite.
     """
     device = torch.device(device)
     own = [index for batch in own_batches(len(dataset), NETWORK_CHUNK) for index in batch]
@@ -182,12 +182,12 @@ def cached_features(
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Features:
-    """As :func:`extract_features`, from a file where one fits, else computed and written; None keeps no files.
+    """Extract features as :func:`extract_features`, from a file where one fits; None keeps no files.
 
     A file that cannot be written is a warning.
 
     Raises:
-        WeightsError: the file is damaged.
+        WeightsError: If the file is damaged.
     """
     if cache_dir is None:
         return extract_features(network, dataset, progress=progress, **options)
@@ -230,7 +230,7 @@ def check_classes(dataset: ImageDataset) -> int:
     """The number of classes.
 
     Raises:
-        DataError: there are no labels, or one class.
+        DataError: If there are no labels, or one class.
     """
     classes = dataset.source.num_classes
     if classes < 2:
@@ -243,12 +243,12 @@ def check_classes(dataset: ImageDataset) -> int:
 
 
 def _whole_chunks(batch_size: int) -> int:
-    """So that the chunks of each process are those of a single one."""
+    """Round a batch size to whole chunks, so that those of each process are those of a single one."""
     return max(1, batch_size // NETWORK_CHUNK) * NETWORK_CHUNK
 
 
 def _gathered(own: Tensor, rows: Int64[Tensor, " m"], count: int, device: torch.device) -> Tensor:
-    """The rows of all processes in their places, on the CPU."""
+    """Gather the rows of all processes in their places, on the CPU."""
     table = torch.zeros(count, *own.shape[1:], dtype=own.dtype)
     table[rows] = own
     return rows_of_all(table, device=device)

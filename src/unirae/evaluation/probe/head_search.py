@@ -17,7 +17,7 @@ from unirae.evaluation.probe.linear_heads import LinearHead, SgdSettings, Standa
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeSettings:
-    """How heads are fitted and chosen.
+    """Settings of fitting and choosing heads.
 
     Attributes:
         optimizer: ``lbfgs`` or ``sgd``, see :mod:`unirae.evaluation.probe.linear_heads`.
@@ -47,7 +47,7 @@ class ProbeSettings:
             raise ConfigError(f"weight_decays={_listed(decays)} must be 0 or more, at least one")
 
     def describe(self) -> dict[str, Any]:
-        """For the record: what decides the scores, so nothing of an optimizer that was not used."""
+        """The settings that decide the scores, for the record: nothing of an optimizer that was not used."""
         unused = ("learning_rates", "sgd") if self.optimizer == "lbfgs" else ()
         return {key: value for key, value in asdict(self).items() if key not in unused}
 
@@ -66,7 +66,7 @@ def search(
     """Each candidate with its accuracy and loss (None: it diverged) on the held-out part of the training split.
 
     Raises:
-        DataError: all images are of one class, or no class has two, so none can be held out.
+        DataError: If all images are of one class, or no class has two, so that none can be held out.
     """
     if len(labels.unique()) < 2:
         raise DataError("all training images are of one class; a probe needs images of two classes or more")
@@ -105,7 +105,7 @@ def stratified_split(
     """(kept, held out), in ascending order: of each class ``fraction``, at least one image but never the last.
 
     Raises:
-        DataError: no class has two images.
+        DataError: If no class has two images.
     """
     generator = torch.Generator().manual_seed(seed)
     held = torch.zeros(len(labels), dtype=torch.bool)
@@ -142,5 +142,5 @@ def fit_heads(
 
 
 def share(right: Tensor) -> float:
-    """The part that is true."""
+    """The share of true values."""
     return float(right.double().mean())

@@ -33,7 +33,7 @@ class KnnSettings:
             raise ConfigError(f"temperature={self.temperature} must be positive and finite")
 
     def neighbours(self, training_images: int) -> int:
-        """How many are asked: k, or all training images where there are fewer."""
+        """Number of neighbours that are asked: k, or all training images where there are fewer."""
         return min(self.k, training_images)
 
 

@@ -64,7 +64,7 @@ def fit_lbfgs(
     """The minimum, from zero weights, in float64; done where no gradient is larger than ``tolerance``.
 
     Raises:
-        NonFiniteError: there is none to be found; features are not finite.
+        NonFiniteError: If no head can be found, for features are not finite.
     """
     x = features.double()
     weight = x.new_zeros(num_classes, x.shape[1], requires_grad=True)
@@ -121,7 +121,7 @@ def fit_sgd(
     They see the same batches in the same order, a function of ``seed``; a head does not depend on those beside it.
 
     Raises:
-        NonFiniteError: every head diverged.
+        NonFiniteError: If every head diverged.
     """
     x = features.float()
     order = Generator().manual_seed(seed)

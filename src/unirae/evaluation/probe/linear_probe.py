@@ -22,7 +22,7 @@ from unirae.evaluation.probe.knn import knn_votes
 from unirae.evaluation.probe.linear_heads import Standardisation
 
 TOP5_CLASSES = 6
-"""With fewer classes the right one is always among five."""
+"""Least number of classes for top-5 accuracy: with fewer the right one is always among five."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,8 @@ def evaluate_probe(
         about: what the caller knows of encoder and data, kept with the settings.
 
     Raises:
-        DataError: the training images are of one class, or no class has two.
-        NonFiniteError: no head could be fitted.
+        DataError: If the training images are of one class, or no class has two.
+        NonFiniteError: If no head could be fitted.
     """
     x, labels = training.values.to(device), training.labels.to(device)
     tried = search(x, labels, num_classes=num_classes, settings=settings)
@@ -100,7 +100,7 @@ def evaluate_probe(
 
 
 def _merit(tried: dict[str, Any]) -> tuple[float, float]:
-    """Accuracy, then loss, which a candidate that diverged has none of."""
+    """Rank of a candidate: accuracy, then loss, which one that diverged has none of."""
     loss = tried["held_out_loss"]
     return tried["held_out_top1"], -math.inf if loss is None else -loss
 
@@ -116,12 +116,12 @@ def accuracies(
 
 
 def standard_error(share: float, count: int) -> float:
-    """Of a share of independent images (binomial)."""
+    """Standard error of a share of independent images (binomial)."""
     return math.sqrt(share * (1 - share) / count)
 
 
 def compare(result: ProbeResult, other: ProbeResult) -> dict[str, float]:
-    """How much more of the same images ``result`` gets right than ``other``, in top-1, and its standard error.
+    """Difference in top-1 of ``result`` to ``other`` on the same images, and its standard error.
 
     The images are the same, so the error is that of the mean of differences: smaller than of two separate scores.
     """

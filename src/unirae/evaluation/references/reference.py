@@ -1,4 +1,4 @@
-"""What images are compared with: statistics of a data set's features, or of a published file.
+"""References that images are compared with: statistics of a data set's features, or of a published file.
 
 The reference of ImageNet's gFID is the file ``VIRTUAL_imagenet256_labeled.npz`` of ADM (Dhariwal and Nichol 2021): its
 stored ``mu`` and ``sigma`` are those of the training set. The reference of rFID are the very images that are
@@ -55,7 +55,7 @@ class Reference:
 
     @property
     def purpose(self) -> Purpose:
-        """What it may be used for."""
+        """Kind of score that the reference may be used for."""
         return self.identity["purpose"]
 
 
@@ -77,7 +77,7 @@ def reference_from_data(
     num_workers: int = 0,
     progress: Progress | None = None,
 ) -> Reference:
-    """From one pass over ``dataset``; every process gets the same.
+    """Make a reference from one pass over ``dataset``; every process gets the same.
 
     Args:
         dataset: cropped to the size of the images that are to be compared with it.
@@ -87,7 +87,7 @@ def reference_from_data(
         progress: called with (images done, images in all) of this process.
 
     Raises:
-        DataError: fewer than two images, or of different sizes.
+        DataError: If there are fewer than two images, or images of different sizes.
     """
     indices = choose_indices(len(dataset), num_samples, seed)
     if len(indices) < 2:
@@ -115,7 +115,7 @@ def reference_from_data(
 
 
 def selection(dataset: ReferenceData, indices: Sequence[int], *, seed: int) -> dict[str, Any]:
-    """Which images of which data, cropped how."""
+    """Record of the images: which ones of which data, and how they were cropped."""
     return {
         **describe_data(dataset),
         "crop": type(dataset.transform).__name__,
@@ -126,7 +126,7 @@ def selection(dataset: ReferenceData, indices: Sequence[int], *, seed: int) -> d
 
 
 def reference_of(found: Collected, needs: Needs, *, identity: dict[str, Any]) -> Reference:
-    """What a pass left, as a reference."""
+    """Turn the result of a pass into a reference."""
     return Reference(
         statistics=found.statistics,
         identity={**identity, **found.describe()},
@@ -159,7 +159,8 @@ def check_purpose(reference: Reference, wanted: Purpose) -> None:
     """Refuse a reference that was made for the other kind of score (recipe, trap 1).
 
     Raises:
-        ConfigError: it was; or its purpose is not known and a reconstruction is to be scored.
+        ConfigError: If the reference was made for the other purpose; or if its purpose is unknown and a
+            reconstruction is to be scored.
     """
     if reference.purpose == wanted or (reference.purpose == "unknown" and wanted == "generation"):
         return
@@ -181,7 +182,7 @@ def check_fits(reference: Reference, metrics: Sequence[SetMetric]) -> None:
     """Refuse a reference that lacks what the metrics need, or that other networks made.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: If the reference lacks statistics that a metric needs, or if another extractor made them.
     """
     name = reference.identity.get("file", "the reference")
     for metric in metrics:
@@ -209,7 +210,7 @@ def of_same_size(chunks: Iterable[Chunk], reference: Reference) -> Iterator[Chun
     """The same chunks; those of another size than the reference's images, where it is known, are refused.
 
     Raises:
-        ConfigError: their size differs.
+        ConfigError: If the size of a chunk differs.
     """
     wanted = reference.identity.get("size_px")
     for positions, images in chunks:
@@ -251,9 +252,9 @@ def _check_extractor(name: str, metric: SetMetric, width: int, made_by: dict[str
 
 
 _DECISIVE = ("sha256", "file_sha256", "pooling", "input_size")
-"""Of an extractor's identity; where its weights came from and the versions of libraries are not."""
+"""Keys of an extractor's identity that decide; where its weights came from and the versions of libraries do not."""
 _WHERE_FROM = ("source", "weights")
-"""Of an encoder's, all of which is decisive but for these."""
+"""Keys of an encoder's identity that do not decide, as all others do."""
 
 
 def _decisive_differences(there: dict[str, Any], here: dict[str, Any]) -> list[Difference]:
@@ -266,7 +267,7 @@ def _decisive_differences(there: dict[str, Any], here: dict[str, Any]) -> list[D
 
 
 def _knows_architecture(there: dict[str, Any], here: dict[str, Any]) -> bool:
-    """Whether the weights of an encoder of an earlier version's record come with an architecture, as published ones do.
+    """Say whether weights in an earlier version's record come with an architecture, as published ones do.
 
     Random ones are drawn for any, and an encoder of one's own may read its weights in several ways.
     """

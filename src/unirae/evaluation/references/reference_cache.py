@@ -66,12 +66,12 @@ def cached_reference(
 
 
 def _changed(dataset: ReferenceData) -> bool:
-    """Whether the images are others than when they were first looked at."""
+    """Say whether the images are others than when they were first looked at."""
     return content_of(dataset.source) != content_of(dataset.source, anew=True)
 
 
 def _kept(file: Path) -> Reference | None:
-    """None where there is no file, or one that cannot be read."""
+    """Read the reference that was kept; None where there is no file, or one that cannot be read."""
     try:
         return read_reference(file) if file.is_file() else None
     except (DataError, zipfile.BadZipFile, OSError) as error:  # the last: a folder or file of another user

@@ -25,7 +25,7 @@ from unirae.metrics.statistics import SetStatistics, statistics_key
 
 _COMMON_NAMES = {POOLED: ("mu", "sigma"), SPATIAL: ("mu_s", "sigma_s")}
 FORMAT = 1
-"""Of our own files; it changes when they are read in another way."""
+"""Format of our own files; it changes when they are read in another way."""
 
 
 def write_reference(path: str | Path, reference: Reference) -> Path:
@@ -49,10 +49,10 @@ def write_reference(path: str | Path, reference: Reference) -> Path:
 
 
 def read_reference(path: str | Path) -> Reference:
-    """Our own file, or any with ``mu`` and ``sigma``: npz of ADM, pytorch-fid, clean-fid; pt of torch-fidelity's cache.
+    """Read our own file, or npz of ADM, pytorch-fid or clean-fid with ``mu`` and ``sigma``, or pt of torch-fidelity.
 
     Raises:
-        DataError: there is no such file, or it is no npz, or holds no such arrays, or not finite ones.
+        DataError: If there is no such file, or the file is no npz, or holds no such arrays, or not finite ones.
     """
     path = Path(path)
     if not path.is_file():
@@ -68,7 +68,7 @@ def read_reference(path: str | Path) -> Reference:
 
 
 def holds_statistics(path: str | Path) -> bool:
-    """Whether an npz holds a mean and a covariance, or is one of our references; False for other files."""
+    """Say whether an npz holds a mean and a covariance, or is one of our references; False for other files."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -77,7 +77,7 @@ def holds_statistics(path: str | Path) -> bool:
 
 
 def holds_images(path: str | Path) -> bool:
-    """Whether an npz holds images as ADM lays them out, ``arr_0``."""
+    """Say whether an npz holds images as ADM lays them out, ``arr_0``."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""Whether two results of a score may be compared: one record of what decides it, and a table of allowed differences.
+"""Comparability of two results of a score: one record of what decides it, and a table of allowed differences.
 
 The protocol's points, and the trap of recipe.md that each avoids: the same reference (1), labels chosen alike (2),
 equal counts for scores that few images bias (13). What was not recorded is never taken to be equal.
@@ -30,7 +30,7 @@ _DECIDING = {
     # the classifier itself is what is compared, and its encoder has an input size of its own
     "classes": ("crop", "number of images", "reference"),
 }
-"""What decides a score, by what it is of."""
+"""Parts of a result that decide a score, by what it is of."""
 _ALLOWED = {
     # folders are known by their files; a path has many spellings, and folders are copied
     "reference.fingerprint*.path": "{what}: {a} in A, {b} in B; taken to be the same images, which nothing contradicts"
@@ -40,7 +40,7 @@ _ALLOWED_WITHOUT_BIAS = {
     "number of images": "{a} images in A, {b} in B: this score has no bias, only more noise with fewer images"
 }
 _SUBSET = {"count": None, "subset_seed": None}
-"""What may differ in the reference, too, of a score without bias."""
+"""Parts of the reference that may differ, too, for a score without bias."""
 
 _IN_WORDS = {
     "features and parameters.sha256": "hash of the feature network's weights",
@@ -50,13 +50,13 @@ _IN_WORDS = {
     "labels": "label sampling",
     "pairing": "how images were paired",
 }
-"""How what decides is called, by the beginnings of names."""
+"""Words for the parts that decide, by the beginnings of their names."""
 _WHERE_FROM = {"weights", "source", "published_weights", "torch_fidelity", "reference"}
-"""Of an extractor's settings: where its weights came from; which they are, their hash says."""
+"""Keys of an extractor's settings that say where its weights came from; which they are, their hash says."""
 _NETWORKS = {"weights", "extractor"}
 """Settings of a score that a network computes, whose weights must be known."""
 _BY_READING = ("bytes_sha256", "bytes_read", "hf_fingerprint")
-"""Of files' identity: what says nothing beside one for which more or fewer bytes were read."""
+"""Keys of files' identity that say nothing beside one for which more or fewer bytes were read."""
 _OF_FILES = ("image_folder", "hf")
 """Sources whose files anyone may change."""
 _CHOSEN_LABELS = ("generation", "folder", "npz", NOT_RECORDED)
@@ -65,7 +65,7 @@ _CHOSEN_LABELS = ("generation", "folder", "npz", NOT_RECORDED)
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """What stands between two values of a score.
+    """Obstacles between two values of a score.
 
     Attributes:
         allowed: differences that are remarks, see :data:`_ALLOWED`.
@@ -98,7 +98,7 @@ class Standing:
 
 
 def standing(name: str, a: Result, b: Result) -> Standing:
-    """Whether the score ``name`` of two results may be compared."""
+    """Find whether the score ``name`` of two results may be compared."""
     kind, records = family(name), (deciding(name, a), deciding(name, b))
     free_count = not kind.biased and None not in (a.count, b.count)
     found = Standing(allowed=_ALLOWED | _ALLOWED_WITHOUT_BIAS if free_count else _ALLOWED)
@@ -115,7 +115,7 @@ def standing(name: str, a: Result, b: Result) -> Standing:
 
 
 def deciding(name: str, result: Result) -> dict[str, Any]:
-    """What decides the score ``name`` of a result, in one form for every kind of images."""
+    """Parts of a result that decide the score ``name``, in one form for every kind of images."""
     kind, images = kind_of(result), result.images
     crop = images.get("crop", NOT_RECORDED)
     purposes = {NOT_RECORDED: NOT_RECORDED, "reconstruction": "reconstructions"}
@@ -137,12 +137,12 @@ def deciding(name: str, result: Result) -> dict[str, Any]:
 
 
 def same_images(a: Result, b: Result) -> bool:
-    """Whether the images are known to be the same, in some order."""
+    """Say whether the images are known to be the same, in some order."""
     return _same(a.images, b.images, "content_sha256") is True
 
 
 def same_input(name: str, a: Result, b: Result) -> bool:
-    """Whether a score is known to have been computed of the very same images and reference, so far as they decide it.
+    """Say whether a score is known to be of the very same images and reference, so far as they decide it.
 
     Of a reference its file will do. The order of images is known where it follows from what is recorded.
     """
@@ -152,7 +152,7 @@ def same_input(name: str, a: Result, b: Result) -> bool:
 
 
 def same_order(name: str, a: Result, b: Result) -> bool:
-    """Whether equal sets are known to stand in one order: samples of one seed, or the same files."""
+    """Say whether equal sets are known to stand in one order: samples of one seed, or the same files."""
     pairs = [(_order(a.images), _order(b.images))]
     if family(name).with_reference:
         pairs.append((_order(a.reference), _order(b.reference)))
@@ -178,13 +178,13 @@ def describe_reference(reference: dict[str, Any]) -> str:
 
 
 def _same(a: dict[str, Any], b: dict[str, Any], *keys: str) -> bool | None:
-    """By the first of these keys that both have; None where they share none."""
+    """Compare by the first of these keys that both have; None where they share none."""
     known = [key for key in keys if a.get(key) is not None and b.get(key) is not None]
     return a[known[0]] == b[known[0]] if known else None
 
 
 def _order(record: dict[str, Any]) -> list[Any] | None:
-    """What decides in which order images stand; None where that was not recorded."""
+    """Parts of a record that decide in which order images stand; None where that was not recorded."""
     if record.get("sha256") is not None:
         return [record["sha256"]]
     if record.get("fingerprint"):
@@ -209,7 +209,7 @@ def _yardstick(settings: dict[str, Any] | None) -> Any:
 
 
 def _check_reference(found: Standing, kind: Family, a: dict[str, Any], b: dict[str, Any]) -> None:
-    """By the strongest identity that both record: the pixels, the file, or the data with their selection and crop."""
+    """Check references by the strongest identity that both record: pixels, file, or the data and their crop."""
     selections = [_selection(side, kind) for side in (a, b)]
     if not kind.biased and _differ_only_in_subset(*selections):
         found.remarks.append("the references are different subsets of the same images, which adds noise")
@@ -224,7 +224,7 @@ def _check_reference(found: Standing, kind: Family, a: dict[str, Any], b: dict[s
 
 
 def _selection(reference: dict[str, Any], kind: Family) -> dict[str, Any] | None:
-    """Which images of which data, cropped how; None for a file of statistics."""
+    """Identity of a reference's images: which ones of which data, cropped how; None for a file of statistics."""
     if "fingerprint" not in reference:
         return None
     keys = () if kind.of == "classes" else ("crop", "size_px", "count", "subset_seed")
@@ -240,7 +240,7 @@ def _differ_only_in_subset(a: dict[str, Any] | None, b: dict[str, Any] | None) -
 
 
 def _lacks_contents(fingerprint: Any) -> bool:
-    """Whether files are known by their names alone, as older versions recorded them."""
+    """Say whether files are known by their names alone, as older versions recorded them."""
     if not isinstance(fingerprint, dict):
         return False
     if fingerprint.get("source") in _OF_FILES:

@@ -103,10 +103,10 @@ class Comparison:
 
 
 def compare(a: Result, b: Result) -> Comparison:
-    """Every score that both results have.
+    """Compare every score that both results have.
 
     Raises:
-        ConfigError: one of a name that no score of ours has.
+        ConfigError: If a result has a name that no score of ours has.
     """
     different = _differing_settings(a, b)
     return Comparison(
@@ -157,7 +157,7 @@ def _score(name: str, a: Result, b: Result, different: list[Difference]) -> Scor
 
 
 def _verdict(kind: Family, values: tuple[float, float], noise: float | None) -> tuple[Outcome, list[str]]:
-    """What may be said of two values if nothing else differs, and what would have to be done."""
+    """Verdict on two values if nothing else differs, and what would have to be done for a better one."""
     if _equal(*values):
         return "equal", []
     if noise is None:
@@ -173,7 +173,7 @@ def _equal(a: float, b: float) -> bool:
 
 
 def _listed(machine: list[Difference]) -> str:
-    """Where the machines differ."""
+    """List the differences of the machines."""
     where = "; ".join(f"{d.name}: {d.first} in A, {d.second} in B" for d in machine)
     return where or "on the same kind of machine"
 
@@ -190,7 +190,7 @@ def _below(name: str, parents: tuple[str, ...]) -> bool:
 
 
 def _shared_noise(a: Result, b: Result) -> list[str]:
-    """Where the two share what chance decides, part of the noise cancels in the difference."""
+    """Advice where the two share what chance decides, so that part of the noise cancels in the difference."""
     kind, references = a.images.get("kind"), (without_paths(a.reference), without_paths(b.reference))
     if kind != b.images.get("kind") or same_images(a, b):
         return []
@@ -210,7 +210,7 @@ def _shared_noise(a: Result, b: Result) -> list[str]:
 
 
 def _unexplained(a: Result, b: Result, different: list[Difference]) -> list[str]:
-    """Different images although everything that decides them is the same."""
+    """Remark on different images although everything that decides them is the same."""
     known = all("checkpoint_sha256" in {**r.images, **r.sampler} for r in (a, b))
     hashes = [result.images.get("content_sha256") for result in (a, b)]
     explained = (

@@ -70,7 +70,7 @@ def grid(
 
 
 def point_of(sampler: dict[str, Any]) -> Point:
-    """From the sampler's record in a result."""
+    """The point of the grid in the sampler's record of a result."""
     low, high = sampler["guidance_interval"]
     return Point(
         weights=sampler["weights"],
@@ -103,7 +103,7 @@ def within_noise(scored: Sequence[Scored], name: str) -> list[Scored]:
 
 
 def remarks(scored: Sequence[Scored], name: str) -> list[str]:
-    """What a reader of the best point must know: how sure it is, and whether the optimum may lie outside the grid."""
+    """Remarks on the best point: how sure it is, and whether the optimum may lie outside the grid."""
     top, said = best(scored, name), []
     if len(scored) > 1:
         said += _of_noise(scored, name)

@@ -11,7 +11,7 @@ from unirae.core.io import read_json
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What an evaluation left.
+    """Result of an evaluation.
 
     Attributes:
         file: where it was read.
@@ -32,14 +32,14 @@ class Result:
 
     @property
     def images(self) -> dict[str, Any]:
-        """What is recorded of the images."""
+        """Record of the images."""
         if "fingerprints" in self.settings:
             return {"kind": "linear probe", "crop": self.settings.get("crop")}
         return self.settings.get("images") or {}
 
     @property
     def reference(self) -> dict[str, Any]:
-        """What is recorded of the images or statistics that they were compared with."""
+        """Record of the images or statistics that the images were compared with."""
         if "fingerprints" in self.settings:  # of the linear probe
             pixels = {key: self.settings[key] for key in ("content_sha256",) if key in self.settings}
             return {
@@ -56,11 +56,11 @@ class Result:
 
     @property
     def sampler(self) -> dict[str, Any]:
-        """How generated images were sampled; empty for others."""
+        """Record of how generated images were sampled; empty for others."""
         return self.images.get("sampler") or {}
 
     def standard_error(self, name: str) -> float | None:
-        """Of a score, if it is known."""
+        """Standard error of a score, if known."""
         return self.uncertainty.get(name, {}).get("standard_error")
 
 
@@ -68,8 +68,8 @@ def read_result(path: str | Path) -> Result:
     """A file of ``evaluate.py``, ``eval_fid.py``, ``eval_rfid.py`` or ``eval_linear_probe.py``.
 
     Raises:
-        UserError: there is no such file, or it is not JSON.
-        DataError: it is no result, or one of an older version.
+        UserError: If there is no such file, or the file is not JSON.
+        DataError: If the file holds no result, or one of an older version.
     """
     path = Path(path)
     content = read_json(path)

@@ -1,4 +1,4 @@
-"""What kind of score a name stands for: which direction is better, and what it depends on."""
+"""Families of scores: which direction is better, and what a score depends on."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -42,10 +42,10 @@ FAMILIES = {
 
 
 def family(name: str) -> Family:
-    """Of a score's name, which says after an underscore whose features it rests on: ``fd_mae``.
+    """Family of a score by its name, which says after an underscore whose features it rests on: ``fd_mae``.
 
     Raises:
-        ConfigError: no score of ours is called so.
+        ConfigError: If no score of ours has that name.
     """
     found = FAMILIES.get(name.split("_")[0])
     if found is None:

@@ -1,1 +1,1 @@
-"""From labels and a seed to images."""
+"""Sampling of images from labels and a seed."""

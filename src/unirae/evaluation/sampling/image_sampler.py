@@ -33,7 +33,7 @@ LabelSampling = Literal["equal", "random"]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelRule:
-    """Which label the image of a number gets.
+    """Rule that gives the image of a number its label.
 
     Attributes:
         num_classes: of the network; 0 is without labels.
@@ -53,7 +53,7 @@ class LabelRule:
         return choose_labels(indices, num_classes=self.num_classes, sampling=self.sampling, seed=self.seed)
 
     def describe(self) -> dict[str, Any]:
-        """For the record: balanced labels give a lower score than random ones (recipe, trap 2)."""
+        """Description for the record: balanced labels give a lower score than random ones (recipe, trap 2)."""
         if self.given:
             return {"label_sampling": "given", "labels": list(self.given)}
         return {"label_sampling": self.sampling if self.num_classes else "none", "labels": None}
@@ -100,8 +100,8 @@ class ImageSampler:
         """The images of consecutive numbers, on the device of the numbers; a function of them and the settings.
 
         Raises:
-            ConfigError: labels or settings that this network cannot follow.
-            NonFiniteError: the network or the decoder gives NaN or infinity.
+            ConfigError: If this network cannot follow the labels or settings.
+            NonFiniteError: If the network or the decoder gives NaN or infinity.
         """
         return torch.cat([self._batch(part) for part in indices.split(self.batch_size)])
 
@@ -126,7 +126,7 @@ class ImageSampler:
         return to_uint8(made.images)
 
     def evaluations_of_all(self, before: Sequence[int] = ()) -> list[int]:
-        """How often the networks were asked in a batch, over all processes: one number, or [fewest, most]."""
+        """Number of evaluations of the networks in a batch, over all processes: one number, or [fewest, most]."""
         counts = set(before).union(*gather(self.evaluations))
         return sorted({min(counts), max(counts)}) if counts else []
 

@@ -1,4 +1,4 @@
-"""From labels and a seed to images: noise, the probability-flow ODE or its SDE, guidance, the decoder.
+"""Sampler from labels and a seed to images: noise, the probability-flow ODE or its SDE, guidance, the decoder.
 
 Image number i of a seed is a function of (seed, i) and its label alone: its noise is addressed by them, not drawn from
 a stream. So neither the batch size nor the number of processes changes what is sampled, beyond the last digits in
@@ -32,7 +32,7 @@ from unirae.nn.kernels.narrow_weights import NarrowWeights
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerSettings:
-    """How velocities become a sample.
+    """Settings of the way from velocities to a sample.
 
     Attributes:
         num_steps: points of the time grid; Euler evaluates the network once less (recipe, Sampler).
@@ -71,7 +71,7 @@ class SamplerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SampledLatents:
-    """Samples in latent space, and what they cost."""
+    """Samples in latent space, and their cost."""
 
     latents: Float[Tensor, "b c h w"]
     evaluations: int
@@ -91,8 +91,8 @@ def sample_latents(
     """Normalised latents of the images numbered ``indices``; on the device of ``labels``.
 
     Raises:
-        ConfigError: a label that the network does not know, or settings that cannot work.
-        NonFiniteError: the network's velocities are not finite.
+        ConfigError: If the network does not know a label, or if settings cannot work.
+        NonFiniteError: If the network's velocities are not finite.
     """
     check_labels(labels, dit)
     noise = normal(sample_keys(seed, 0, indices), dit.latent_shape, Stream.SAMPLE_NOISE)
@@ -166,12 +166,12 @@ def choose_labels(
 
 @dataclass(frozen=True, kw_only=True)
 class SampledImages:
-    """Samples as images, and what they cost."""
+    """Samples as images, and their cost."""
 
     images: Float[Tensor, "b 3 H W"]
-    """In [0, 1], float32."""
+    """RGB in [0, 1], float32."""
     evaluations: int
-    """As in :class:`SampledLatents`."""
+    """Evaluations of the network, as in :class:`SampledLatents`."""
 
 
 def sample_batch(
@@ -196,8 +196,8 @@ def sample_batch(
         precision: of network and decoder; the state of the solver stays float32.
 
     Raises:
-        ConfigError: labels or settings that this network cannot follow.
-        NonFiniteError: the network or the decoder gives NaN or infinity.
+        ConfigError: If this network cannot follow the labels or settings.
+        NonFiniteError: If the network or the decoder gives NaN or infinity.
     """
     missing = batch_size - len(indices)
     filled = torch.cat([indices, indices[-1] + 1 + torch.arange(missing, device=indices.device)])
@@ -241,9 +241,9 @@ def sample(
         settings: further attributes of :class:`SamplerSettings`.
 
     Raises:
-        ConfigError: labels or settings that cannot work, also with this network.
-        WeightsError: the RAE's latents are others than the network's.
-        NonFiniteError: the network or the decoder gives NaN or infinity.
+        ConfigError: If labels or settings cannot work, also with this network.
+        WeightsError: If the RAE's latents are others than the network's.
+        NonFiniteError: If the network or the decoder gives NaN or infinity.
     """
     wanted = _whole_numbers(labels).to(next(dit.parameters()).device)
     if batch_size < 1:

@@ -15,7 +15,7 @@ from unirae.models.denoisers.base import Denoiser
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """Where some samples are at time t, and where the network expects them to end: x_t − t·v (flow/path.py)."""
+    """Some samples at time t, and the ends that the network expects: x_t − t·v (flow/path.py)."""
 
     t: float
     xt: Float[Tensor, "b c h w"]

@@ -1,4 +1,4 @@
-"""What a reader must know before quoting a score, and which counts make no score at all.
+"""Cautions before a score is quoted, and the counts of images that make no score at all.
 
 Cautions stand in the record, and each is logged once.
 """
@@ -18,7 +18,7 @@ def check_counts(metrics: Iterable[SetMetric], count: int, what: str) -> None:
     """Refuse too few images before anything is made of them.
 
     Raises:
-        DataError: a score needs more.
+        DataError: If a score needs more images.
     """
     for metric in metrics:
         if count < metric.least_images:
@@ -37,7 +37,7 @@ def cautions(
     what: str,
     replaced: int = 0,
 ) -> list[str]:
-    """Of a set of images that was scored against a reference.
+    """Cautions about a set of images that was scored against a reference.
 
     Args:
         names: of the scores, as they are recorded.
@@ -59,7 +59,7 @@ def cautions(
 def cautions_of_reference(
     metrics: Sequence[SetMetric], identity: dict[str, Any], *, known: set[str]
 ) -> list[str]:
-    """Of a reference by itself.
+    """Cautions about a reference by itself.
 
     Args:
         known: the extractors whose weights it records.

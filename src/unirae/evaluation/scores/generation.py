@@ -32,7 +32,7 @@ from unirae.evaluation.scores.record import Scores
 from unirae.metrics.set_metrics import SetMetric, needs
 
 Make = Callable[[Int64[Tensor, " b"]], UInt8[Tensor, "b 3 H W"]]
-"""From the numbers of images to the images, on the device of the numbers."""
+"""Function from the numbers of images to the images, on the device of the numbers."""
 
 
 def evaluate_generation(
@@ -57,8 +57,8 @@ def evaluate_generation(
         progress: called with (images done, images in all) of this process.
 
     Raises:
-        DataError: fewer than two images.
-        ConfigError: the reference is of another purpose, or lacks what the metrics need.
+        DataError: If there are fewer than two images.
+        ConfigError: If the reference is of another purpose, or lacks what the metrics need.
     """
     if reference is not None:
         check_purpose(reference, "generation")

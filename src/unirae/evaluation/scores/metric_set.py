@@ -1,4 +1,4 @@
-"""From the names of scores to the metrics that compute them, with their networks loaded."""
+"""Construction of metrics from the names of scores, with their networks loaded."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import torch
 
 from unirae.core.errors import ConfigError
 from unirae.core.io import state_sha256
-from unirae.evaluation.scores.reconstruction import PREFIX, ReconstructionMetrics
+from unirae.evaluation.scores.reconstruction import PREFIX, ReconstructionMetricSet
 from unirae.metrics.base import PairMetric
 from unirae.metrics.extractors import RESERVED_NAMES, EncoderExtractor, FeatureExtractor
 from unirae.metrics.inception_score import Order
@@ -26,15 +26,15 @@ from unirae.models.encoders.base import Encoder
 
 PAIR_METRICS = ("psnr", "ssim", "lpips")
 SET_METRICS = (*INCEPTION_METRICS, ENCODER_METRIC)
-"""Of a set of images, most of them against a reference."""
+"""Names of the scores of a set of images, most of them against a reference."""
 RECONSTRUCTION_METRICS = ("rfid", "rfd", *PAIR_METRICS, *SET_METRICS)
-"""Of an autoencoder; ``rfid`` is ``fid`` of the reconstructions against the originals, by its usual name."""
+"""Names of an autoencoder's scores; ``rfid`` is ``fid`` of the reconstructions against the originals."""
 _RECONSTRUCTION_NAMES = {"rfid": "fid", "rfd": ENCODER_METRIC}
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSources:
-    """Where the networks of the metrics come from, and what is asked of them beside their names.
+    """Sources of the metrics' networks, and what is asked of the metrics beside their names.
 
     Attributes:
         encoder: the extractor behind ``fd``, see :func:`encoder_extractor`.
@@ -60,8 +60,8 @@ def build_set_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> 
     ``fid`` is called ``fid_random_inception``, and the others alike.
 
     Raises:
-        ConfigError: an unknown name, one named twice, or ``fd`` without an encoder.
-        WeightsError: Inception's weights are missing.
+        ConfigError: If a name is unknown or given twice, or ``fd`` comes without an encoder.
+        WeightsError: If Inception's weights are missing.
     """
     check_names(names, SET_METRICS)
     if ENCODER_METRIC in names and sources.encoder is None:
@@ -84,14 +84,14 @@ def build_set_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> 
 
 def build_reconstruction_metrics(
     names: Sequence[str], sources: MetricSources = _USUAL
-) -> ReconstructionMetrics:
+) -> ReconstructionMetricSet:
     """The metrics behind the scores called ``names``, of :data:`RECONSTRUCTION_METRICS`.
 
     ``rfd`` is the Fréchet distance in the features of the encoder, and its score is called ``rfd_<encoder>``.
 
     Raises:
-        ConfigError: an unknown name, one named twice, or ``rfd`` without an encoder.
-        WeightsError: a network's weights are missing.
+        ConfigError: If a name is unknown or given twice, or ``rfd`` comes without an encoder.
+        WeightsError: If a network's weights are missing.
     """
     check_names(names, RECONSTRUCTION_METRICS)
     plain = {name: _RECONSTRUCTION_NAMES.get(name, name) for name in names if name not in PAIR_METRICS}
@@ -102,7 +102,7 @@ def build_reconstruction_metrics(
     of_sets = build_set_metrics(list(plain.values()), sources) if plain else []
     labels = {name: label for metric in of_sets for name, label in metric.labels.items()}
     of_pairs = [pair_metric(name, sources) for name in names if name in PAIR_METRICS]
-    return ReconstructionMetrics(
+    return ReconstructionMetricSet(
         of_sets=of_sets,
         of_pairs=of_pairs,
         names={labels[own]: f"{PREFIX if name != own else ''}{labels[own]}" for name, own in plain.items()},
@@ -153,7 +153,7 @@ def check_names(names: Sequence[str], known: Sequence[str]) -> None:
     """Refuse what is no name of a score.
 
     Raises:
-        ConfigError: an unknown name, one named twice, or none at all.
+        ConfigError: If a name is unknown or given twice, or there are none at all.
     """
     unknown = [name for name in names if name not in known]
     if unknown or not names or len(set(names)) != len(names):

@@ -32,7 +32,7 @@ from unirae.metrics.set_metrics import SetMetric, needs
 from unirae.models.rae import RAE
 
 PREFIX = "r"
-"""Of reconstructions' scores against the originals: ``rfid``."""
+"""Prefix of reconstructions' scores against the originals: ``rfid``."""
 
 
 class Reconstructor(Protocol):
@@ -44,16 +44,16 @@ class Reconstructor(Protocol):
 
 
 class ReconstructionScores(Scores):
-    """Of pairs of images and their reconstructions."""
+    """Scores of pairs of images and their reconstructions."""
 
     def label(self, name: str) -> str:
-        """As it should be quoted: a Fréchet score is never a plain FID here, also where it was asked for as one."""
+        """Name to quote a score by: a Fréchet score is never a plain FID here, also where it was asked for as one."""
         plain = is_frechet(name) and not name.startswith(PREFIX)
         return super().label(f"{PREFIX}{name}" if plain else name)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructionMetrics:
+class ReconstructionMetricSet:
     """Scores of the reconstructions as a set, and of the single pairs.
 
     Attributes:
@@ -69,7 +69,7 @@ def evaluate_reconstruction(
     reconstructor: Reconstructor,
     dataset: EvaluationData,
     *,
-    metrics: ReconstructionMetrics,
+    metrics: ReconstructionMetricSet,
     batch_size: int,
     reference: Reference | None = None,
     num_samples: int | None = None,
@@ -94,9 +94,9 @@ def evaluate_reconstruction(
         progress: called with (images done, images in all) of this process.
 
     Raises:
-        DataError: the data has no or too few images, or is cropped to another size than is reconstructed.
-        ConfigError: the reference is of another purpose, of other images, or lacks what the metrics need.
-        NonFiniteError: a reconstruction is NaN or infinite.
+        DataError: If the data has no or too few images, or is cropped to another size than is reconstructed.
+        ConfigError: If the reference is of another purpose, of other images, or lacks what the metrics need.
+        NonFiniteError: If a reconstruction is NaN or infinite.
     """
     device = torch.device(device)
     if reference is not None:
@@ -161,7 +161,7 @@ def evaluate_reconstruction(
 
 
 def _scores(
-    metrics: ReconstructionMetrics, real: Collected, made: Collected, reference: Reference | None
+    metrics: ReconstructionMetricSet, real: Collected, made: Collected, reference: Reference | None
 ) -> tuple[dict[str, Estimate], dict[str, Any]]:
     """Every score, and what the reconstructions were compared with."""
     identity = {"purpose": "reconstruction", "images": "the originals, cropped alike", **real.describe()}

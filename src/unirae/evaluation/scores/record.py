@@ -1,4 +1,4 @@
-"""What an evaluation gives: scores by name, how far to trust them, and every setting."""
+"""Record of an evaluation: scores by name, how far to trust them, and every setting."""
 
 import functools
 from dataclasses import dataclass, field
@@ -40,11 +40,11 @@ class Scores:
         return f"{name}@{self.count}" if few else name
 
     def labelled(self) -> dict[str, float]:
-        """The scores as they should be quoted."""
+        """The scores under the names to quote them by."""
         return {self.label(name): value for name, value in self.scores.items()}
 
     def content(self) -> dict[str, Any]:
-        """What a result file holds."""
+        """Content of a result file."""
         labels = {name: self.label(name) for name in self.scores}
         uncertainties = {name: estimate.uncertainty() for name, estimate in self.estimates.items()}
         return {
@@ -58,7 +58,7 @@ class Scores:
 
 
 def is_frechet(name: str) -> bool:
-    """Whether a score of this name is a Fréchet distance, whose value depends on the number of samples."""
+    """Say whether a score of this name is a Fréchet distance, whose value depends on the number of samples."""
     return name.removeprefix("r").startswith(("fid", "sfid", "fd_"))
 
 

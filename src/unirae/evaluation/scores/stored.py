@@ -35,7 +35,7 @@ from unirae.metrics.set_metrics import SetMetric, needs
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How images are read.
+    """Settings of reading images.
 
     Attributes:
         num_samples: a seeded random subset of this size; all images where None.
@@ -51,13 +51,13 @@ class Reading:
     progress: Progress | None = None
 
     def indices(self, data: StoredImages) -> list[int]:
-        """Which images are read."""
+        """Numbers of the images that are read."""
         return choose_indices(len(data), self.num_samples, self.seed)
 
     def chunks(
         self, data: StoredImages, *, order: Sequence[int] | None = None, progress: Progress | None = None
     ) -> Iterator[Chunk]:
-        """This process's share of them; ``order`` gives the number of the image that stands at each place."""
+        """This process's share of the images; ``order`` gives the number of the image that stands at each place."""
         indices = self.indices(data)
         return read_chunks(
             data,
@@ -86,8 +86,8 @@ def score_images(
         about: what the caller knows of the images, kept with the scores.
 
     Raises:
-        DataError: too few images, of different sizes, or one that cannot be read.
-        ConfigError: the reference lacks what the metrics need, or was made for reconstructions.
+        DataError: If there are too few images, images of different sizes, or one that cannot be read.
+        ConfigError: If the reference lacks what the metrics need, or was made for reconstructions.
     """
     if reference is not None:
         check_purpose(reference, "generation")
@@ -117,7 +117,8 @@ def score_pairs(
     (:mod:`unirae.evaluation.passes.image_pairs`).
 
     Raises:
-        DataError: the sets have different counts, names or sizes, or it is not certain which images are pairs.
+        DataError: If the sets have different counts, names or sizes, or it is not certain which images are
+            pairs.
     """
     pairs = find_pairs(images, originals)
     check_counts(metrics, len(reading.indices(images)), "the images")

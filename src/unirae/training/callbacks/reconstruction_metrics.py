@@ -7,8 +7,7 @@ import lightning.pytorch as pl
 
 from unirae.core.arguments import argument
 from unirae.evaluation.passes.reading import Progress, describe_data
-from unirae.evaluation.scores.reconstruction import ReconstructionMetrics as Metrics
-from unirae.evaluation.scores.reconstruction import evaluate_reconstruction
+from unirae.evaluation.scores.reconstruction import ReconstructionMetricSet, evaluate_reconstruction
 from unirae.training.events import count_within_split, evaluation_data
 from unirae.training.stage1 import Stage1
 
@@ -23,7 +22,11 @@ class ReconstructionMetrics:
     """
 
     def __init__(
-        self, *, build_metrics: Callable[[Stage1], Metrics], num_samples: int | None, batch_size: int
+        self,
+        *,
+        build_metrics: Callable[[Stage1], ReconstructionMetricSet],
+        num_samples: int | None,
+        batch_size: int,
     ) -> None:
         self.build_metrics, self.num_samples, self.batch_size = build_metrics, num_samples, batch_size
 

@@ -80,7 +80,7 @@ class Stage1Stage(Stage):
         return recorded_names(cfg["callbacks"]["reconstruction_metrics"], encoder=encoder)
 
 
-def _metrics(settings: Config, module: Stage1) -> reconstruction.ReconstructionMetrics:
+def _metrics(settings: Config, module: Stage1) -> reconstruction.ReconstructionMetricSet:
     """The metrics of the run, which may load large networks."""
     sources = MetricSources(
         device=module.device,
