@@ -134,7 +134,7 @@ class Adversary(nn.Module):
 
 @contextmanager
 def constant(module: nn.Module) -> Iterator[None]:
-    """What is computed within the block gives the module's parameters no gradient.
+    """Keep the module's parameters constant: the block's results give them no gradient.
 
     Asking for the image's gradient alone is not enough: the backward pass of a block under torch.compile makes the
     gradients of all its inputs that want one.

@@ -84,7 +84,7 @@ class OverlappingAverage:
 
     @property
     def sent(self) -> int:
-        """How many messages are on their way."""
+        """Number of messages that are on their way."""
         return self._sent
 
     def expect_last_pass(self) -> None:

@@ -35,5 +35,5 @@ class SafeCheckpointIO(CheckpointIO):
         return load_tensors(path)
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Delete a checkpoint if it is there."""
+        """Delete a checkpoint if there is one."""
         Path(path).unlink(missing_ok=True)

@@ -35,7 +35,7 @@ class MetricsCsv(Logger):
 
     @property
     def version(self) -> str:
-        """Nothing is versioned: a run has one file."""
+        """Version of the logger: empty, for a run has one file."""
         return ""
 
     @rank_zero_only
@@ -63,7 +63,7 @@ class MetricsCsv(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The resolved configuration has its own file."""
+        """Ignore hyperparameters: the resolved configuration has its own file."""
 
     @rank_zero_only
     def save(self) -> None:

@@ -1,4 +1,4 @@
-"""How long steps wait for their data: a loader with a clock."""
+"""Time that steps wait for their data: a loader with a clock."""
 
 import time
 from collections import deque
@@ -57,7 +57,7 @@ class TimedLoader(Loader):
         self.clock = clock
 
     def __iter__(self) -> Iterator[Any]:
-        """Its batches."""
+        """Iterate over the loader's batches, and measure the wait for each."""
         batches = super().__iter__()
         while True:
             try:

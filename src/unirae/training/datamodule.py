@@ -18,7 +18,7 @@ from unirae.training.data_wait import TimedLoader, WaitClock
 
 
 class TrainingSet(Protocol):
-    """What is trained on: images, or latents from a cache."""
+    """Data of training: images, or latents from a cache."""
 
     def __len__(self) -> int:
         """Number of samples."""

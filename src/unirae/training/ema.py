@@ -37,5 +37,5 @@ class Ema(nn.Module):
             mine.copy_(theirs)
 
     def train(self, mode: bool = True) -> "Ema":
-        """Stay in eval mode, whatever the module around it does."""
+        """Stay in eval mode, whatever mode the module around has."""
         return super().train(False)

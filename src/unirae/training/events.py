@@ -1,4 +1,4 @@
-"""What callbacks tell one another: scores of the model as it is now."""
+"""Events between callbacks: scores of the model as it is now."""
 
 from typing import Protocol, runtime_checkable
 
@@ -29,7 +29,7 @@ def publish_scores(trainer: pl.Trainer, module: pl.LightningModule, scores: dict
 
 
 def is_due(step: int, every: int | None) -> bool:
-    """Whether something that happens every ``every`` steps happens after this one; null and 0 mean never."""
+    """Say whether something that happens every ``every`` steps happens after this one; null and 0 mean never."""
     return bool(every) and step > 0 and step % every == 0
 
 
@@ -44,7 +44,7 @@ def evaluation_data(trainer: pl.Trainer) -> ImageDataset:
 
 
 def count_within_split(trainer: pl.Trainer, wanted: int | None, *, key: str) -> int:
-    """How many images an evaluation takes: ``wanted`` or all, and never more than the evaluation split has.
+    """Number of images that an evaluation takes: ``wanted`` or all, and never more than the evaluation split has.
 
     Args:
         key: of the configuration, for a line in the log where ``wanted`` is too many.
@@ -58,6 +58,6 @@ def count_within_split(trainer: pl.Trainer, wanted: int | None, *, key: str) -> 
 
 
 def logs_now(trainer: pl.Trainer) -> bool:
-    """Whether the step that just ended is one that is logged: every ``log_every_n_steps``, and the last."""
+    """Say whether the step that just ended is logged: every ``log_every_n_steps``, and the last."""
     every: int = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
     return trainer.global_step % every == 0 or trainer.global_step == trainer.max_steps

@@ -35,7 +35,8 @@ class NonFiniteGuard:
         """Stop if a watched step was not finite.
 
         Raises:
-            NonFiniteError: names the first such step, its terms, and the checkpoint to continue from.
+            NonFiniteError: If a term of a step was not finite; names the first such step, its terms, and the
+                checkpoint to continue from.
         """
         bad = [(int(step), names, values) for names, (step, values) in self._records.items() if step >= 0]
         if not bad:

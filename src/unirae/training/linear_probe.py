@@ -94,7 +94,7 @@ class LinearProbe(SingleNetwork):
             yield LabelledBatch(features.to(self.head.linear.weight), part["label"])
 
     def loss(self, part: LabelledBatch, terms: MeanTerms) -> Float[Tensor, ""]:
-        """Mean cross-entropy; its accuracy is logged beside it."""
+        """Mean cross-entropy of a micro-batch; accuracy is logged beside it."""
         logits = self.head(part.features).float()
         loss = F.cross_entropy(logits, part.labels)
         terms.add(loss=loss, top1=(logits.argmax(1) == part.labels).float().mean())
@@ -106,7 +106,7 @@ class LinearProbe(SingleNetwork):
         return self.head
 
     def parameter_groups(self) -> ParameterGroups:
-        """The head's: its one layer is the last, so that it has no matrices."""
+        """Trained parameters of the head, in groups: the one layer is the last, so there are no matrices."""
         return group_parameters(self.head, edges=("linear",))
 
     @property
@@ -124,7 +124,7 @@ class LinearProbe(SingleNetwork):
         return {"head": self.head, "ema": self.ema.average}
 
     def describe(self) -> dict[str, Any]:
-        """Which encoder, how its tokens are pooled, and which classes."""
+        """Description of the encoder, the pooling of its tokens, and the classes."""
         identity = self.encoder.identity
         return {
             "encoder": identity.to_dict(),
@@ -139,6 +139,6 @@ class LinearProbe(SingleNetwork):
         return {"encoder": self.encoder, "head": self.head, "EMA": self.ema}
 
     def plan(self) -> list[str]:
-        """What is trained on, and when the learning rate changes."""
+        """Plan of the run: what is trained on, and when the learning rate changes."""
         of = f"{len(self.class_names)} classes from {self.network.width} features"
         return [f"{of} (pooling {self.network.pooling})", self.schedule.describe()]

@@ -101,7 +101,7 @@ class MaePretraining(SingleNetwork):
         return self.mae
 
     def parameter_groups(self) -> ParameterGroups:
-        """Matrices are those of both networks' blocks, and of the layer between."""
+        """Trained parameters in groups: matrices are those of both networks' blocks, and of the layer between."""
         return group_parameters(self.mae, edges=("vit.embeddings", "decoder.decoder_pred"))
 
     @property
@@ -126,7 +126,7 @@ class MaePretraining(SingleNetwork):
         return {"MAE": self.mae, "EMA": self.ema}
 
     def plan(self) -> list[str]:
-        """What will happen when, in steps."""
+        """Plan of the run: what will happen when, in steps."""
         return [self.schedule.describe()]
 
     def export(self, folder: Path, provenance: dict[str, Any]) -> None:

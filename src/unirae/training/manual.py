@@ -1,4 +1,4 @@
-"""What the training modules share: steps that are a function of (seed, step), and manual optimisation."""
+"""Base of the training modules: steps that are a function of (seed, step), and manual optimisation."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class ManualModule(pl.LightningModule):
     """
 
     kind: ClassVar[str]
-    """What a checkpoint of this module says it is."""
+    """Kind of the checkpoints that this module writes."""
     scaled_terms: ClassVar[tuple[str, ...]] = ("grad_norm",)
     """Logged terms that fp16's scaled gradients enter."""
 
@@ -78,11 +78,11 @@ class ManualModule(pl.LightningModule):
             yield {name: tensor[own] for name, tensor in batch.items()}, keys[own]
 
     def state_parts(self) -> dict[str, nn.Module]:
-        """What a checkpoint holds of this module: everything trained here, nothing frozen."""
+        """The modules that a checkpoint holds: everything trained here, nothing frozen."""
         raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
-        """What a checkpoint says of the model, beside its weights; tensors and plain values."""
+        """Description of the model for a checkpoint, beside the weights; tensors and plain values."""
         raise NotImplementedError
 
     def networks(self) -> dict[str, nn.Module | None]:
@@ -100,11 +100,11 @@ class ManualModule(pl.LightningModule):
         return []
 
     def plan(self) -> list[str]:
-        """What will happen when, in steps: shown at the start of a run."""
+        """Plan of the run, shown at its start: what will happen when, in steps."""
         raise NotImplementedError
 
     def cautions(self, max_steps: int) -> list[str]:
-        """What the user should know before it costs time: warned of at the start of a run."""
+        """Warnings at the start of a run: what the user should know before it costs time."""
         return []
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
@@ -121,7 +121,7 @@ class ManualModule(pl.LightningModule):
         """Load what :meth:`state_dict` gave; strictly, whatever ``strict`` says.
 
         Raises:
-            WeightsError: a key is missing, unexpected or of another shape.
+            WeightsError: If a key is missing, unexpected or of another shape.
         """
         parts = self.state_parts()
         unknown = sorted({name.split(".", 1)[0] for name in state_dict} - set(parts))
@@ -181,5 +181,5 @@ class MeanTerms:
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def means(self) -> dict[str, Tensor]:
-        """Name → mean over the micro-batches that had the term."""
+        """The mean of each term by name, over the micro-batches that had the term."""
         return {name: total / self._counts[name] for name, total in self._sums.items()}

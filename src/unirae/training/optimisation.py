@@ -38,7 +38,7 @@ class Updater:
 
     @property
     def loss_scale(self) -> Tensor | float:
-        """What losses are multiplied by before their gradients are taken (fp16); 1 elsewhere."""
+        """Factor that losses are multiplied by before their gradients are taken (fp16); 1 elsewhere."""
         return self.scaler.scale(torch.ones((), device=self.parameters[0].device)) if self.scaler else 1.0
 
     def zero_grad(self) -> None:
@@ -80,7 +80,7 @@ class Updater:
         return whole(norm)
 
     def _clip(self, norm: Tensor) -> None:
-        """As torch's clipping; where the optimizer's kernel divides as it reads, without a pass over the gradients."""
+        """Clip as torch does; where the optimizer's kernel divides as it reads, without a pass over the gradients."""
         if self._kernel_divides_by(norm):
             excess = (norm + 1e-6) / self.clip_grad
             self.optimizer.grad_scale = excess.clamp(min=1.0)  # pyright: ignore[reportAttributeAccessIssue]

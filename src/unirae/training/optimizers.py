@@ -36,7 +36,7 @@ class AdamWSettings(OptimizerSettings):
     weight_decay: float
 
     def build(self, parameters: ParameterGroups) -> AdamW:
-        """AdamW by the fused kernel, all parameters in one group."""
+        """Build AdamW with the fused kernel, all parameters in one group."""
         return AdamW(
             parameters.trained,
             lr=self.lr,

@@ -45,7 +45,7 @@ class StepMemory:
 
     @property
     def activations(self) -> int:
-        """What is alive at the peak beyond the sum of the others: mostly what autograd keeps."""
+        """Bytes that are alive at the peak beyond the sum of the others: mostly what autograd keeps."""
         return self.peak - self.weights - self.gradients - self.optimizer
 
 
@@ -124,7 +124,7 @@ def rehearse(module: ManualModule, plugin: Any, shapes: dict[str, Tensor], batch
 
 
 class _Late:
-    """What a step asks of a trainer."""
+    """Stand-in for a trainer, with all that a step asks of one."""
 
     global_step = _LATE
     precision_plugin = None

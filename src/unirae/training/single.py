@@ -42,13 +42,13 @@ class SingleNetwork(ManualModule):
 
     @property
     def computing(self) -> list[nn.Module]:
-        """What is trained, and what it learns from."""
+        """The networks that compute: the trained one, and those that it learns from."""
         return [self.trained, *self.frozen]
 
     @property
     @abstractmethod
     def averages(self) -> Iterable[Ema]:
-        """Running averages of it."""
+        """Running averages of :attr:`trained`."""
 
     @abstractmethod
     def split(self, batch: dict[str, Tensor]) -> Iterator[Any]:
@@ -56,7 +56,7 @@ class SingleNetwork(ManualModule):
 
     @abstractmethod
     def loss(self, part: Any, terms: MeanTerms) -> Float[Tensor, ""]:
-        """What is minimised, over one micro-batch; its parts are added to ``terms``."""
+        """The loss that is minimised, over one micro-batch; its parts are added to ``terms``."""
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Loss, step, averages, log."""
@@ -73,7 +73,7 @@ class SingleNetwork(ManualModule):
         self.log_terms({**terms.means(), "lr": self.schedule.lr(step)})
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One over everything that is trained: Lightning counts its steps."""
+        """Build one optimizer over everything that is trained: Lightning counts its steps."""
         optimizer = self.optimizer_settings.build(self.parameter_groups())
         self.updater = Updater(
             optimizer,

@@ -85,7 +85,7 @@ class Stage1(ManualModule):
         self.log_terms({**terms.means(), **self.learning_rates(step)})
 
     def learning_rates(self, step: int) -> dict[str, float]:
-        """Of the decoder, and of the discriminator once it learns."""
+        """Learning rates of the decoder, and of the discriminator once it learns."""
         rates = {"lr": self.schedule.lr(step)}
         if self.adversary and step >= self.adversary.update_start_step:
             rates["disc_lr"] = self.adversary.schedule.lr(step - self.adversary.update_start_step)
@@ -133,7 +133,7 @@ class Stage1(ManualModule):
     def fresh_fakes(
         self, seen: list[tuple[MicroBatch, Float[Tensor, "b c h w"]]]
     ) -> Iterator[tuple[MicroBatch, Float[Tensor, "b 3 H W"]]]:
-        """What the updated decoder makes of the same batch, without latent noise, on the 8-bit grid."""
+        """Fakes of the updated decoder for the same batch, without latent noise, on the 8-bit grid."""
         for part, clean in seen:
             yield part, quantise(self.rae.decode_tokens(clean))
 
@@ -192,13 +192,13 @@ class Stage1(ManualModule):
         return [self.rae.encoder, *(judge for judge in judges if judge is not None)]
 
     def plan(self) -> list[str]:
-        """What will happen when, in steps."""
+        """Plan of the run: what will happen when, in steps."""
         rae, lines = self.rae, [f"decoder: {self.schedule.describe()}"]
         lines.insert(0, in_words(rae.encoder, rae.encoder_input_size, rae.output_size))
         return [*lines, self.adversary.describe()] if self.adversary else lines
 
     def cautions(self, max_steps: int) -> list[str]:
-        """A run that ends before its adversarial part begins."""
+        """Warning of a run that ends before its adversarial part begins."""
         if self.adversary is None or self.adversary.gan_start_step < max_steps:
             return []
         return [

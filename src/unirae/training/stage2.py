@@ -100,7 +100,7 @@ class Stage2(SingleNetwork):
     # ------------------------------------------------------------------ the step
 
     def split(self, batch: dict[str, Tensor]) -> Iterator[LatentBatch]:
-        """Latents from a cache as they are, images through the encoder."""
+        """Split a batch: latents from a cache as they are, images through the encoder."""
         for part, keys in self.parts(batch):
             latents = part["latent"] if "latent" in part else self.rae.latents(to_float(part["image"]))
             yield LatentBatch(latents.to(self.dtype), Condition(labels=part["label"]), keys)
@@ -197,7 +197,7 @@ class Stage2(SingleNetwork):
         return [self.rae.encoder]
 
     def plan(self) -> list[str]:
-        """What will happen when, in steps, and how times are drawn."""
+        """Plan of the run: what will happen when, in steps, and how times are drawn."""
         c, h, w = self.denoiser.latent_shape
         return [
             f"latents {c}×{h}×{w}; times {self.time_distribution}, shifted by {self.denoiser.time_shift:.2f}",
@@ -205,7 +205,7 @@ class Stage2(SingleNetwork):
         ]
 
     def cautions(self, max_steps: int) -> list[str]:
-        """A network narrower than its tokens."""
+        """Warning of a network narrower than its tokens."""
         warning = self.denoiser.width_warning()
         return [warning] if warning else []
 

@@ -1,4 +1,4 @@
-"""How a step is spread over devices: whole networks whose gradients are averaged, or a sharded denoiser."""
+"""Strategies to spread a step over devices: whole networks whose gradients are averaged, or a sharded denoiser."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -76,7 +76,7 @@ class Sharding(GradientAveraging):
         return gathered_on_main(super().optimizer_state(optimizer))
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Of a checkpoint's whole tensors each process takes its part."""
+        """Load the part of each process from a checkpoint's whole tensors."""
         states = zip(self.optimizers, checkpoint["optimizer_states"], strict=True)
         parts = [_own_state(optimizer, state) for optimizer, state in states]
         super().load_optimizer_state_dict({**checkpoint, "optimizer_states": parts})

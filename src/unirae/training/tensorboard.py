@@ -11,7 +11,7 @@ from unirae.core.errors import ConfigError
 from unirae.core.names import printable
 
 _METRIC = "train/loss"
-"""Which the page shows beside the settings; it lists no run without one."""
+"""Score that the page shows beside the settings; it lists no run without one."""
 
 
 class TensorBoard(TensorBoardLogger):
@@ -55,7 +55,7 @@ class TensorBoard(TensorBoardLogger):
 
 
 def _printable(node: Any) -> Any:
-    """With text that protobuf takes: paths need not be UTF-8."""
+    """Replace text that protobuf does not take: paths need not be UTF-8."""
     if isinstance(node, dict):
         return {key: _printable(value) for key, value in node.items()}
     if isinstance(node, list | tuple):

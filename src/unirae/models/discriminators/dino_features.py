@@ -111,7 +111,7 @@ class DinoFeatures(nn.Module):
 
 
 def _block(width: int, num_heads: int) -> Block:
-    """With the approximate GELU of the official discriminator, though DINO was trained with the exact one."""
+    """Build a block with the approximate GELU of the official discriminator; DINO was trained with the exact one."""
     block = Block(width=width, num_heads=num_heads, mlp_width=4 * width, norm_eps=1e-6)
     block.mlp = Mlp(width=width, hidden_width=4 * width, approximate="tanh")
     return block

@@ -75,7 +75,7 @@ class Encoder(nn.Module, ABC):
     std: Tensor
     default_mean: ClassVar[Rgb] = IMAGENET_MEAN
     default_std: ClassVar[Rgb] = IMAGENET_STD
-    """Of RGB in [0, 1], where neither the configuration nor the weights say others."""
+    """Standard deviation of RGB in [0, 1] where neither the configuration nor the weights say another."""
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""What watches a run: samples, scores, speed, checkpoints."""
+"""Callbacks of a run: samples, scores, speed, checkpoints."""

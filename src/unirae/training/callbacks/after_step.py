@@ -21,7 +21,7 @@ class AfterStep(pl.Callback):
     """
 
     is_left = False
-    """Whether the work of the last step is still to be done."""
+    """True while the work of the last step is still to be done."""
 
     @property
     def work_name(self) -> str:
@@ -29,11 +29,11 @@ class AfterStep(pl.Callback):
         return type(self).__name__
 
     def is_due_now(self, trainer: pl.Trainer) -> bool:
-        """Whether there is work after the step that just ended; every process answers the same."""
+        """Say whether there is work after the step that just ended; every process answers the same."""
         raise NotImplementedError
 
     def work(self, trainer: pl.Trainer, module: Any) -> None:
-        """Do it; long loops call :meth:`leave_if_asked`."""
+        """Do the work; long loops call :meth:`leave_if_asked`."""
         raise NotImplementedError
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *args: Any) -> None:
@@ -59,5 +59,5 @@ class AfterStep(pl.Callback):
 
 
 def stop_requested(trainer: pl.Trainer) -> bool:
-    """Whether any of the processes was asked to stop; all of them must ask."""
+    """Say whether any of the processes was asked to stop; all of them must ask."""
     return trainer.strategy.reduce_boolean_decision(stopping.requested(), all=False)

@@ -26,7 +26,7 @@ class CompiledBlocks(pl.Callback):
         self._compiled: list[tuple[nn.Module, Any]] = []
 
     def on_train_start(self, trainer: pl.Trainer, module: ManualModule) -> None:
-        """Nothing is compiled yet: that happens when a block is first called."""
+        """Mark the blocks for compilation, which happens when one is first called."""
         torch.compiler.reset()  # graphs of an earlier run in this process count towards torch's limit for a function
         blocks = [block for network in module.computing for block in repeated_blocks(network)]
         for block in blocks:
@@ -36,11 +36,11 @@ class CompiledBlocks(pl.Callback):
         log.info("torch.compile: %d blocks; steps that meet one for the first time take longer", len(blocks))
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """From here on the blocks are the compiled ones."""
+        """Put the compiled blocks in place."""
         self._use(True)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """From here on they are what they were."""
+        """Put the original blocks back in place."""
         self._use(False)
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
@@ -59,7 +59,7 @@ class CompiledBlocks(pl.Callback):
 
 
 def repeated_blocks(network: nn.Module) -> list[nn.Module]:
-    """What a transformer goes through in turn: the outermost ``ModuleList``s and ``Sequential``s of one class."""
+    """The blocks that a transformer goes through in turn: the outermost lists and ``Sequential``s of one class."""
     members = list(network.children())
     of_one_class = len(members) > 1 and len({type(member) for member in members}) == 1
     if isinstance(network, nn.ModuleList) or (isinstance(network, nn.Sequential) and of_one_class):

@@ -1,4 +1,4 @@
-"""A word in the log when training waits for its data."""
+"""Warning in the log when training waits for its data."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""After stage 0: write the pretrained encoder where stage 1 finds it."""
+"""Export of the encoder that stage 0 pretrained, to where stage 1 finds it."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class EncoderExport(pl.Callback):
         self.folder, self.data, self.seed = Path(folder), data, seed
 
     def on_train_end(self, trainer: pl.Trainer, module: MaePretraining) -> None:
-        """Export the EMA weights with where they come from."""
+        """Export the EMA weights, with a record of where they come from."""
         if is_main():
             provenance = {
                 "unirae": __version__,

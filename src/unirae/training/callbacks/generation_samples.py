@@ -39,7 +39,7 @@ class GenerationSamples(AfterStep):
         self.settings = SamplerSettings(num_steps=num_steps, cfg_scale=cfg_scale)
 
     def is_due_now(self, trainer: pl.Trainer) -> bool:
-        """When it is time, and after the first and the last step."""
+        """True when samples are due, and after the first and the last step."""
         step = trainer.global_step
         return is_due(step, self.sample_every) or step in (1, trainer.max_steps)
 

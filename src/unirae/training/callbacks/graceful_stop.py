@@ -13,11 +13,11 @@ from unirae.training.events import callbacks_of
 from unirae.training.manual import ManualModule
 
 NOTICE = "stopping after this step; press ctrl-C again to stop at once without saving"
-"""What a run says when it hears of a request."""
+"""Line of a run that hears of a request to stop."""
 
 
 class GracefulStop(pl.Callback):
-    """On a request to stop (:mod:`unirae.core.stopping`): let the running step end, save ``last.ckpt``, leave.
+    """Stop on request (:mod:`unirae.core.stopping`): let the running step end, save ``last.ckpt``, leave.
 
     The last of the callbacks. Its part of a checkpoint says which of the others left their work after that step.
     """
@@ -55,16 +55,16 @@ class GracefulStop(pl.Callback):
         raise RunInterrupted(f"interrupted after step {trainer.global_step}; this run saves no checkpoints")
 
     def state_dict(self) -> dict[str, Any]:
-        """What is left to do after the step of this checkpoint."""
+        """Work that is left to do after the step of this checkpoint."""
         return {"left": [] if self._trainer is None else left_work(self._trainer)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
+        """Restore the work that was left."""
         self._left = state_dict["left"]
 
     @property
     def state_key(self) -> str:
-        """Its name in a checkpoint."""
+        """Name of the callback in a checkpoint."""
         return STATE_KEY
 
 

@@ -47,7 +47,7 @@ class HealthCheck(pl.Callback):
         self._watches = {column: Watch(column, band, window) for column, band in self.curves.bands.items()}
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: ManualModule, *args: Any) -> None:
-        """Look at a step that was logged: its values are on the host already."""
+        """Judge the values of a step that was logged: they are on the host already."""
         if logs_now(trainer):
             self._look(trainer.global_step, {f"train/{name}": v for name, v in module.last_terms.items()})
 
@@ -71,7 +71,7 @@ class HealthCheck(pl.Callback):
 
 
 def _of_data(obstacle: str) -> bool:
-    """Whether a setting that differs says where images come from: this run's, or its autoencoder's."""
+    """Say whether a setting that differs says where images come from: this run's, or its autoencoder's."""
     return ".source." in obstacle.partition("=")[0]
 
 

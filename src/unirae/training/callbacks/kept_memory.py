@@ -1,4 +1,4 @@
-"""From the second step on, memory that a step frees stays for the next."""
+"""Memory that a step frees and that stays for the next, from the second step on."""
 
 from typing import Any
 

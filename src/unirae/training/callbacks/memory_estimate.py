@@ -1,4 +1,4 @@
-"""What a run will need, said before it starts: weights, gradients, optimizer states, activations."""
+"""Estimate of a run's memory before it starts: weights, gradients, optimizer states, activations."""
 
 import lightning.pytorch as pl
 import torch
@@ -41,7 +41,7 @@ class MemoryEstimate(pl.Callback):
 
 
 def _log_parts(module: ManualModule) -> None:
-    """What this process holds of each tensor between two steps."""
+    """Log the bytes that this process holds of each tensor between two steps."""
     parameters = {id(p): p for p in module.parameters()}.values()
     weights = sum(own_part(p.detach()).nbytes for p in parameters)
     trained = sum(own_part(p.detach()).nbytes for p in parameters if p.requires_grad)

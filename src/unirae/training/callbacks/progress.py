@@ -1,4 +1,4 @@
-"""How far, how fast, how long: a progress bar on a terminal, plain lines in a log file, numbers in the loggers."""
+"""Progress and speed of a run: a bar on a terminal, plain lines in a log file, numbers in the loggers."""
 
 import time
 from collections import deque

@@ -28,7 +28,7 @@ class ReconstructionSamples(AfterStep):
         self.folder, self.sample_every, self.count = Path(folder), sample_every, count
 
     def is_due_now(self, trainer: pl.Trainer) -> bool:
-        """When it is time, and after the first and the last step."""
+        """True when samples are due, and after the first and the last step."""
         step = trainer.global_step
         return is_due(step, self.sample_every) or step in (1, trainer.max_steps)
 

@@ -55,12 +55,12 @@ class Scoring(AfterStep):
         self._what = self.evaluator.prepare(trainer, module)
 
     def is_due_now(self, trainer: pl.Trainer) -> bool:
-        """When it is time, and after the last step."""
+        """True when scores are due, and after the last step."""
         step = trainer.global_step
         return is_due(step, self.every_n_steps) or step == trainer.max_steps
 
     def work(self, trainer: pl.Trainer, module: ManualModule) -> None:
-        """Score, say it in the log, write the file, publish as ``val/…``."""
+        """Score the model, log the scores, write the file, publish as ``val/…``."""
         module.guard.check(module.last_checkpoint)  # its message names the step and the terms
         step = trainer.global_step
         if is_main():
