@@ -13,7 +13,7 @@ _names: dict[str, str] = {}  # of the process, so that all threads speak alike
 
 @contextmanager
 def called(names: Mapping[str, str]) -> Iterator[None]:
-    """Within this context arguments are called so; what is not among ``names`` keeps its name.
+    """Give arguments these names within the context; what is not among ``names`` keeps its name.
 
     Args:
         names: what the user calls an argument (``"rae": "--rae"``) or one with a value

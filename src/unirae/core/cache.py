@@ -9,7 +9,7 @@ from unirae.core.arguments import argument
 
 
 def cache_dir() -> Path:
-    """``UNIRAE_CACHE_DIR``, or ``unirae`` in the user's cache folder; it need not exist yet."""
+    """Folder of the cache: ``UNIRAE_CACHE_DIR``, or ``unirae`` in the user's cache folder; need not exist yet."""
     given = os.environ.get("UNIRAE_CACHE_DIR")
     if given:
         return Path(given).expanduser()
@@ -17,7 +17,7 @@ def cache_dir() -> Path:
 
 
 def keep_in_cache(write: Callable[[], Any], what: str) -> bool:
-    """The first process calls ``write``; where that fails all go on, since what was to be kept is in their memory.
+    """Call ``write`` in the first process; where that fails all go on, since what was to be kept is in their memory.
 
     A full or read-only cache must not cost what was computed for it, in a training run least of all.
 

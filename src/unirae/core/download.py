@@ -91,7 +91,7 @@ def download(
 
 
 def _check(url: str, part: Path, *, whole: int | None, sha256: str | None) -> str:
-    """The hash of what arrived; what cannot become the right file by more bytes is deleted."""
+    """Hash what arrived; what cannot become the right file by more bytes is deleted."""
     arrived = part.stat().st_size
     if whole is not None and arrived < whole:
         raise WeightsError(f"{url} stopped after {arrived:,} of {whole:,} bytes; run it again to continue")
@@ -103,7 +103,7 @@ def _check(url: str, part: Path, *, whole: int | None, sha256: str | None) -> st
 
 
 def _receive(url: str, part: Path, version: Path, progress: Progress) -> int | None:
-    """Append what ``part`` lacks, or all of it anew; returns the bytes of the whole, if the server says them."""
+    """Append the bytes that ``part`` lacks, or all anew; returns the number of all bytes, if the server says it."""
     here = part.stat().st_size if part.is_file() else 0
     known = version.read_text() if here and version.is_file() else None
     with _answer(url, here, known) as answer:
@@ -125,7 +125,7 @@ def _receive(url: str, part: Path, version: Path, progress: Progress) -> int | N
 
 
 def _answer(url: str, here: int, known: str | None) -> Any:
-    """The server's answer: what follows ``here`` bytes of the known version (status 206), or else the whole file."""
+    """Ask the server for what follows ``here`` bytes of the known version (status 206), or else the whole file."""
     if here:
         condition = {"If-Range": known} if known else {}  # of another version the server then sends the whole
         request = urllib.request.Request(url, headers={"Range": f"bytes={here}-", **condition})

@@ -39,7 +39,7 @@ def rechunk(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor:
-    """``function(rows)`` computed on chunks of exactly ``size`` rows.
+    """Compute ``function(rows)`` on chunks of exactly ``size`` rows.
 
     The last chunk is filled up with copies of its first row, whose results are dropped.
     """
@@ -55,7 +55,7 @@ def in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> 
 
 
 def joined(parts: list[Tensor], dim: int = 0) -> Tensor:
-    """``torch.cat`` without a copy where there is only one part."""
+    """Join tensors by ``torch.cat``, without a copy where there is only one part."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 

@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 
 def fastest_precision(device_type: str) -> str:
-    """``bf16-mixed`` where matrices multiply faster in bf16 than in fp32, else ``32-true``.
+    """The fastest precision: ``bf16-mixed`` where matrices multiply faster in bf16 than in fp32, else ``32-true``.
 
     CUDA devices are asked; a CPU multiplies two small matrices in both (with bf16 instructions it is two to
     four times as fast, without them many times slower).

@@ -88,7 +88,7 @@ def first_line(error: BaseException) -> str:
 
 
 def gated(repository: str) -> str:
-    """A line for a model whose licence must be accepted first: what to do."""
+    """The line that says what to do about a model whose licence must be accepted first."""
     return (
         f"{repository} is gated: its publisher wants its licence accepted. Accept it on the model's page, "
         f"https://huggingface.co/{repository}, then log in with `hf auth login` or set HF_TOKEN; or fetch it where "

@@ -11,7 +11,7 @@ from unirae.core.io import write_atomically
 
 
 def to_float(images: UInt8[Tensor, "*b 3 H W"]) -> Float[Tensor, "*b 3 H W"]:
-    """8-bit RGB in [0, 255] to float32 in [0, 1]."""
+    """Convert 8-bit RGB in [0, 255] to float32 in [0, 1]."""
     return images.float().div_(255.0)
 
 
@@ -21,7 +21,7 @@ def to_uint8(images: Float[Tensor, "*b 3 H W"]) -> UInt8[Tensor, "*b 3 H W"]:
 
 
 def quantise(images: Float[Tensor, "*b 3 H W"]) -> Float[Tensor, "*b 3 H W"]:
-    """RGB clamped to [0, 1] and rounded to the 8-bit grid, still float: what a saved file would hold."""
+    """Clamp RGB and round it to the 8-bit grid, still float: what a saved file would hold."""
     return images.clamp(0.0, 1.0).mul(255.0).round().div(255.0)
 
 

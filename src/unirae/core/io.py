@@ -78,7 +78,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def save_tensors(path: str | Path, content: dict[str, Any]) -> Path:
-    """``torch.save`` a dictionary of tensors and plain values atomically."""
+    """Save a dictionary of tensors and plain values by ``torch.save``, atomically."""
     plain = dict(content)  # of a dictionary's subclass it would write the class, which no reader accepts
     return write_atomically(path, lambda file: torch.save(plain, file))
 
@@ -295,7 +295,7 @@ def sha256_of_text(text: str) -> str:
 
 
 def short_code(record: Any) -> str:
-    """Eight hexadecimal digits of the hash of plain values, to tell files apart by what decides their content."""
+    """Short code of plain values: eight hexadecimal digits of their hash, for names of files that they decide."""
     return sha256_of_text(json.dumps(record, sort_keys=True))[:8]
 
 

@@ -19,7 +19,7 @@ def on_one_line(name: str) -> str:
 
 
 def count_of(number: int, one: str, more: str | None = None) -> str:
-    """A number with its noun: ``1 class``, ``2 classes``; the plural is with an s unless given."""
+    """Join a number and its noun: ``1 class``, ``2 classes``; the plural is with an s unless given."""
     return f"{number} {one if number == 1 else more or one + 's'}"
 
 

@@ -1,4 +1,4 @@
-"""Records of settings, as nested plain values: in what two of them differ."""
+"""Records of settings, as nested plain values, and their differences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def differences(first: Any, second: Any, *, missing: Any = None, name: str = "")
 
 
 def different_classes(there: Sequence[str], here: Sequence[str]) -> str:
-    """Two lists of class names, shortened, and in what they differ.
+    """Two lists of class names, shortened, and their differences.
 
     Examples: ``a, b, c there, c, a, b here (class 0 is a there and c here)``.
     """

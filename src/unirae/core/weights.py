@@ -68,12 +68,12 @@ def may_ask_network() -> bool:
 
 
 def command(folder: str | Path = "DIR", *, experiment: str | None = None) -> str:
-    """The command line that fetches what an experiment, by default this run's, lacks."""
+    """The command line that fetches the weights of an experiment, by default this run's."""
     return f"python src/fetch_weights.py --experiment {experiment or _experiment.get()} --to {folder}"
 
 
 def folder_name(repository: str) -> str:
-    """``owner/name`` of a hub as a folder's name in the weights folder: ``owner--name``."""
+    """Folder of a hub's ``owner/name`` in the weights folder: ``owner--name``."""
     return repository.replace("/", "--")
 
 

@@ -69,7 +69,7 @@ class CachePlan:
         return samples.is_file() and latents.is_file() and latents.stat().st_size == size
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The plan in a form that is ready for JSON."""
         return {**asdict(self), "shape": list(self.shape), "class_names": list(self.class_names)}
 
     @classmethod

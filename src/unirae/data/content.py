@@ -1,4 +1,4 @@
-"""The identity of what a source holds, for everything that is computed from pictures and kept.
+"""The identity of a source's images, for everything that is computed from pictures and kept.
 
 Names and counts do not show that pictures were changed in place. So the files are looked at: small data are read whole;
 of large data the sizes and times of all files count, and blocks of some of them are read. What that costs, and what it
@@ -74,7 +74,7 @@ def labels_sha256(class_names: Sequence[str], labels: Iterable[int]) -> str:
 
 
 def content_of(source: Source, *, anew: bool = False) -> dict[str, Any]:
-    """Content of a source, wherever it lies: what is kept is named by it.
+    """Content of a source, wherever it lies; results that are kept are named by it.
 
     Args:
         anew: look at the files again; else what the source saw when it was first asked will do.
@@ -83,22 +83,22 @@ def content_of(source: Source, *, anew: bool = False) -> dict[str, Any]:
 
 
 def recorded(source: Source) -> dict[str, Any]:
-    """The identity for results: where the data lay, and what they hold as far as another machine can tell."""
+    """Identity of the data for results: where they lay, and what they hold as far as another machine can tell."""
     return {**source.fingerprint, **without_times(source.content())}
 
 
 def without_paths(record: Any) -> Any:
-    """A record of data without the paths where they lie."""
+    """A record of data without the paths."""
     return _without(record, ("path",))
 
 
 def without_times(record: Any) -> Any:
-    """A record of data without the times when their files were written."""
+    """A record of data without the times of their files."""
     return _without(record, ("times_sha256",))
 
 
 def changes(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Differences between two contents, in words; also what was not recorded and so cannot be shown to be equal.
+    """Differences between two contents, in words; also what was not recorded and so may be different.
 
     What is recorded there alone is of an older way to know the same.
     """
@@ -131,7 +131,7 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def _chosen(files: Sequence[File]) -> list[File]:
-    """Some files, which ones a hash of their names decides."""
+    """Choose some files by a hash of their names."""
     by_hash = sorted(files, key=lambda file: hashlib.sha256(_encoded(file[0])).digest())
     return by_hash[:_SAMPLED_FILES]
 

@@ -41,7 +41,7 @@ class EmojiSource:
 
     @property
     def num_classes(self) -> int:
-        """The nine groups."""
+        """Number of classes: the nine groups."""
         return len(self.class_names)
 
     @property
@@ -54,15 +54,15 @@ class EmojiSource:
         return self.fingerprint
 
     def name_of(self, index: int) -> str | None:
-        """Pictures have no names."""
+        """None: pictures have no names."""
         return None
 
     def __len__(self) -> int:
-        """Pictures of this split."""
+        """Number of pictures in this split."""
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Sample:
-        """64 × 64 px."""
+        """Read one picture of 64 × 64 px."""
         if index not in self._decoded:
             self._decoded[index] = read_rgb(self._rows[index]["image"]["bytes"])
         return Sample(self._decoded[index], self._labels[index])

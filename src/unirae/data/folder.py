@@ -30,7 +30,7 @@ class FolderSource:
         files: Sequence[str] | None = None,
         verify_contents: bool = False,
     ):
-        """Find the images.
+        """Find the images of a split.
 
         Args:
             val_fraction: counts only without a validation folder; the files' names decide, not chance.
@@ -89,7 +89,7 @@ class FolderSource:
         return len(self.class_names)
 
     def __len__(self) -> int:
-        """Files of this split."""
+        """Number of files in this split."""
         return len(self._entries)
 
     def __getitem__(self, index: int) -> Sample:

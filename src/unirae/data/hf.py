@@ -110,7 +110,7 @@ class HFSource:
         return len(self.class_names)
 
     def __len__(self) -> int:
-        """Rows of this split."""
+        """Number of rows in this split."""
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Sample:

@@ -40,7 +40,7 @@ def write_arrow(file: IO[bytes], *, rows: Sequence[dict[str, Any]], features: "F
 def write_split_metadata(
     folder: Path, split: str, files: list[str], fingerprint: str, features: "Features"
 ) -> None:
-    """``state.json`` and ``dataset_info.json``, as ``Dataset.save_to_disk`` writes them."""
+    """Write ``state.json`` and ``dataset_info.json`` as ``Dataset.save_to_disk`` does."""
     from datasets import DatasetInfo
 
     state = {

@@ -50,7 +50,7 @@ class Listing:
 
 
 def find_images(folder: str | Path) -> list[str]:
-    """Relative POSIX paths of all images below ``folder``, sorted; a line of the log says what is left out.
+    """List the relative POSIX paths of all images below ``folder``, sorted; logs what is left out.
 
     Raises:
         DataError: If the folder is missing or cannot be read, or if all of its files are left out.
@@ -65,7 +65,7 @@ def find_images(folder: str | Path) -> list[str]:
 
 
 def find_files(folder: str | Path) -> tuple[list[str], LeftOut]:
-    """Relative POSIX paths of all images below ``folder``, sorted, and what else is there.
+    """List the relative POSIX paths of all images below ``folder``, sorted, and what else is there.
 
     A folder is visited once, also where links lead to it, and rather by its own name than by a link's.
 
@@ -138,7 +138,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _kind_of_entry(entry: "os.DirEntry[str]") -> str:
-    """``folder``, ``file``, ``dead link`` or ``special``: a pipe or device, which must not be opened."""
+    """Kind of an entry: ``folder``, ``file``, ``dead link`` or ``special`` (a pipe or device, never to be opened)."""
     try:
         if entry.is_dir():
             return "folder"

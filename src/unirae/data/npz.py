@@ -60,7 +60,7 @@ class NpzSource:
         return self.fingerprint
 
     def name_of(self, index: int) -> str | None:
-        """Pictures have no names."""
+        """None: pictures have no names."""
         return None
 
     def __len__(self) -> int:
@@ -151,7 +151,7 @@ def _mapped(path: Path, member: zipfile.ZipInfo, header: _Header) -> np.ndarray:
 
 
 def _in_our_layout(images: np.ndarray, path: Path) -> tuple[np.ndarray, str | None]:
-    """[N, H, W, 3 or 1], and what was done to get there."""
+    """The array as [N, H, W, 3 or 1], and what was done to get there."""
     shape = images.shape
     if 0 in shape[1:]:
         raise DataError(f"{path}: {_KEY} of shape {list(shape)} are no images; expected [N, H, W, 3]")

@@ -1,4 +1,4 @@
-"""One picture under many numbers: what a network that is large enough must be able to learn by heart.
+"""One picture under many numbers, which a network that is large enough must be able to learn by heart.
 
 Random draws in training are keyed by a sample's number, so each of its copies gets noise and a time of its own.
 """
@@ -14,7 +14,7 @@ from unirae.data.source import Sample, Source, Split, check_split
 
 
 class OneImageSource:
-    """``count`` times picture ``index`` of a source; both splits show the same one."""
+    """Picture ``index`` of a source, ``count`` times; both splits show the same one."""
 
     name = "one_image"
 
@@ -47,15 +47,15 @@ class OneImageSource:
         return {**self.fingerprint, "of": self._of, "sha256": hashlib.sha256(pixels).hexdigest()}
 
     def name_of(self, index: int) -> str | None:
-        """Pictures have no names."""
+        """None: pictures have no names."""
         return None
 
     def __len__(self) -> int:
-        """Copies."""
+        """Number of copies."""
         return self._count
 
     def __getitem__(self, index: int) -> Sample:
-        """The picture."""
+        """Read the picture."""
         if not 0 <= index < self._count:
             raise IndexError(f"picture {index} of {self._count}")
         return self._sample

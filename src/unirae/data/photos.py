@@ -75,11 +75,11 @@ class PhotosSource:
         return {**self.fingerprint, "photos_sha256": digest.hexdigest()}
 
     def name_of(self, index: int) -> str | None:
-        """Pictures have no names."""
+        """None: pictures have no names."""
         return None
 
     def __len__(self) -> int:
-        """Crops of this split."""
+        """Number of crops in this split."""
         return len(self._regions) * self._per_photo
 
     def __getitem__(self, index: int) -> Sample:

@@ -117,7 +117,7 @@ def prepare(
 
 
 def _list(files: ImageFiles, conversion: _Conversion) -> Listing:
-    """The input's classes and splits; the log says what is taken and what is not."""
+    """List the input's classes and splits; the log says what is taken and what is not."""
     source, layout = conversion.source, conversion.layout
     say_left_out(str(source), files.left_out)
     if not files.paths and files.left_out.summary():
@@ -140,7 +140,7 @@ def _list(files: ImageFiles, conversion: _Conversion) -> Listing:
 
 
 def _complete_report(conversion: _Conversion, listing: Listing, files: ImageFiles) -> dict[str, Any] | None:
-    """The report of an output that is complete and holds what the input holds; None where it is to be made (anew).
+    """The report of an output that is complete and current; None where the output is to be made (anew).
 
     Raises:
         DataError: If the output is there and is not the result of this conversion.
@@ -249,7 +249,7 @@ def _in_reading_order(listing: Listing, files: ImageFiles) -> dict[str, list[Any
 def _finish(
     conversion: _Conversion, work: Path, shards: list[Shard], listing: Listing, files: ImageFiles
 ) -> dict[str, Any]:
-    """Write what makes the folder a DatasetDict, and the report; remove the traces of the work."""
+    """Write the files that make the folder a DatasetDict, and the report; remove the traces of the work."""
     records = {shard: _written(shard) for shard in shards}
     unreadable = report_unreadable(records.values())
     counts: dict[str, int] = {}

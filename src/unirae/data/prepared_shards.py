@@ -76,7 +76,7 @@ class ShardRecord:
 
     @property
     def rows(self) -> int:
-        """Readable images."""
+        """Number of readable images."""
         return sum(file.problem is None for file in self.files)
 
     @classmethod
@@ -106,7 +106,7 @@ class Shard:
 
     @property
     def data(self) -> Path:
-        """The Arrow file."""
+        """Path of the Arrow file."""
         return self.root / self.split / f"{self.name}.arrow"
 
     @property
@@ -164,7 +164,7 @@ def write_shards(
 
 
 def rows_sha256(class_names: tuple[str, ...], records: Iterable[ShardRecord]) -> str:
-    """Hash of what a split's rows hold: names, labels, classes and contents, whatever the shards are."""
+    """Hash of the rows of a split: names, labels, classes and contents, whatever the shards are."""
     digest = hashlib.sha256(json.dumps(class_names).encode())
     for record in records:
         for file in record.files:

@@ -74,7 +74,7 @@ def check_split(split: str) -> None:
 
 
 def require_data_dir(data_dir: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
-    """``data_dir``, or an error that says how to set it."""
+    """Return ``data_dir``, or say in an error how to set it."""
     if data_dir is None or not str(data_dir).strip():
         raise DataError(
             f"no data folder is given: set {argument('source.data_dir', '/path/to/data')} or export DATA_DIR"

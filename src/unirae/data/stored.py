@@ -32,7 +32,7 @@ class AsStored:
         self.size = size
 
     def __call__(self, image: Image.Image, generator: Generator | None = None) -> UInt8[Tensor, "3 H W"]:
-        """The picture.
+        """Convert the picture.
 
         Raises:
             DataError: If the picture has another size.
@@ -67,11 +67,11 @@ class StoredImages(Dataset[dict[str, Any]]):
         self.transform = transform
 
     def __len__(self) -> int:
-        """Pictures."""
+        """Number of pictures."""
         return len(self.source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One picture.
+        """Read one picture.
 
         Raises:
             DataError: If the picture cannot be read or has another size than the first; the message names it.

@@ -55,7 +55,7 @@ class SyntheticSource:
         return self.fingerprint
 
     def name_of(self, index: int) -> str | None:
-        """Pictures have no names."""
+        """None: pictures have no names."""
         return None
 
     def __len__(self) -> int:

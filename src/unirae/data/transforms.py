@@ -99,7 +99,7 @@ def height_width(size: Size, name: str = "size") -> tuple[int, int]:
 
 
 def least_size(resized: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
-    """(width, height) that a picture keeps at least before it is resized to ``scale`` times (height, width)."""
+    """Least (width, height) of a picture before it is resized to ``scale`` times (height, width)."""
     height, width = (math.ceil(_MARGIN * scale * side) for side in resized)
     return width, height
 
@@ -118,7 +118,7 @@ def _uniform(low: float, high: float, generator: Generator) -> float:
 
 
 def not_too_long(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The picture, or its middle where it is more than :data:`LONGEST` times as long as a crop of its short side.
+    """Cut the middle of a picture that is more than :data:`LONGEST` times as long as a crop of its short side.
 
     To cover (height, width) a picture of 1×3000 px would become one of 442 million.
     """
@@ -148,7 +148,7 @@ class Stage1Transform:
         self.fast, self.least_size = fast, least_size(self.resize)
 
     def __call__(self, image: Image.Image, generator: Generator) -> UInt8[Tensor, "3 H W"]:
-        """A random crop."""
+        """Cut a random crop."""
         image = not_too_long(image, self.resize)
         image = bicubic(image, self._covering(image.size), fast=self.fast)
         height, width = self.size
@@ -157,7 +157,7 @@ class Stage1Transform:
         return to_tensor(image.crop((left, top, left + width, top + height)))
 
     def _covering(self, original: tuple[int, int]) -> tuple[int, int]:
-        """(width, height): one side as in ``resize``, the other larger, rounded down as torchvision does."""
+        """The covering (width, height): one side as in ``resize``, the other larger, rounded as torchvision does."""
         (width, height), (cover_h, cover_w) = original, self.resize
         if cover_h * width >= cover_w * height:
             return cover_h * width // height, cover_h
@@ -177,7 +177,7 @@ class AdmCenterCrop(ViewTransform):
         return 0
 
     def render(self, image: Image.Image, view: int) -> UInt8[Tensor, "3 H W"]:
-        """The crop."""
+        """Render the crop."""
         return to_tensor(self.crop(image))
 
     def __call__(self, image: Image.Image, generator: Generator | None = None) -> UInt8[Tensor, "3 H W"]:

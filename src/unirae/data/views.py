@@ -1,4 +1,4 @@
-"""All views of each image, for what goes through the data once for all epochs."""
+"""All views of each image, for a single pass through the data for all epochs."""
 
 from typing import Any
 

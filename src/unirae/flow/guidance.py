@@ -25,7 +25,7 @@ class Joinable(Protocol):
     """A batch of conditions, whatever they are."""
 
     def cat(self, other: Self) -> Self:
-        """The samples of both, one after the other."""
+        """Join the samples of both, one after the other."""
         ...
 
 
@@ -40,7 +40,7 @@ def guided(
     scale: float,
     interval: tuple[float, float] = ALWAYS,
 ) -> Velocity:
-    """v_ref + scale·(v − v_ref) where low ≤ t ≤ high, elsewhere ``plain``; all in float32 or wider.
+    """Guided velocity: v_ref + scale·(v − v_ref) where low ≤ t ≤ high, elsewhere ``plain``; in float32 or wider.
 
     Args:
         plain: the velocity without guidance. Outside the interval, and everywhere at scale 1, it alone is

@@ -19,7 +19,7 @@ from unirae.core.precision import full_precision
 
 @dataclass(frozen=True, kw_only=True)
 class PathSample:
-    """A point of the path and the velocity there, what a denoiser sees and what it should answer; and both ends."""
+    """Point of the path and the velocity there, a denoiser's input and target; and both ends."""
 
     xt: Float[Tensor, "b ..."]
     velocity: Float[Tensor, "b ..."]
@@ -37,7 +37,7 @@ def beside(t: Float[Tensor, " b"] | float, x: Float[Tensor, "b ..."]) -> Tensor 
 def interpolate(
     data: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], t: Float[Tensor, " b"]
 ) -> PathSample:
-    """x_t = (1 − t)·data + t·noise and its velocity noise − data, for t in [0, 1], one per sample."""
+    """Interpolate: x_t = (1 − t)·data + t·noise and its velocity noise − data, for t in [0, 1], one per sample."""
     data, noise = full_precision(data), full_precision(noise)
     time = beside(t, data)
     return PathSample(xt=(1 - time) * data + time * noise, velocity=noise - data, data=data, noise=noise)

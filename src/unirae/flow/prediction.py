@@ -37,7 +37,7 @@ class Prediction(Enum):
     def velocity(
         self, output: Float[Tensor, "b ..."], xt: Float[Tensor, "b ..."], t: Float[Tensor, " b"] | float
     ) -> Float[Tensor, "b ..."]:
-        """v = (x_t − x̂)/t of predicted data, exactly, so for t > 0 only; a predicted velocity as it is."""
+        """The predicted velocity: v = (x_t − x̂)/t of predicted data, exactly, so for t > 0 only; else as it is."""
         return output if self is Prediction.VELOCITY else velocity_from_data(xt, output, t)
 
     def data(
@@ -87,12 +87,12 @@ def velocity_from_data(
 def data_from_velocity(
     xt: Float[Tensor, "b ..."], velocity: Float[Tensor, "b ..."], t: Float[Tensor, " b"] | float
 ) -> Float[Tensor, "b ..."]:
-    """x_t − t·v, the data end of the path; of a predicted velocity the expected data E[x | x_t]."""
+    """The data end of the path, x_t − t·v; of a predicted velocity the expected data E[x | x_t]."""
     return full_precision(xt) - beside(t, xt) * full_precision(velocity)
 
 
 def noise_from_velocity(
     xt: Float[Tensor, "b ..."], velocity: Float[Tensor, "b ..."], t: Float[Tensor, " b"] | float
 ) -> Float[Tensor, "b ..."]:
-    """x_t + (1 − t)·v, the noise end of the path; of a predicted velocity E[ε | x_t] = −t · score(x_t)."""
+    """The noise end of the path, x_t + (1 − t)·v; of a predicted velocity E[ε | x_t] = −t · score(x_t)."""
     return full_precision(xt) + (1 - beside(t, xt)) * full_precision(velocity)

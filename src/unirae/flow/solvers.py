@@ -39,7 +39,7 @@ Noise = Callable[[int], Tensor]
 
 
 def euler(velocity: Velocity, x: Float[Tensor, "b ..."], times: Sequence[float]) -> Float[Tensor, "b ..."]:
-    """x ← x + (t' − t)·v(x, t). On the straight path this is DDIM, too."""
+    """Integrate by Euler's method: x ← x + (t' − t)·v(x, t)."""
     x = full_precision(x)
     for t, t_next in pairwise(times):
         x = x + (t_next - t) * full_precision(velocity(x, t))
@@ -183,7 +183,7 @@ def solve(
     rtol: float = 1e-5,
     atol: float = 1e-5,
 ) -> Float[Tensor, "b ..."]:
-    """x at times[-1] from x at times[0] by the solver called ``name``; tolerances are for ``dopri5``.
+    """Integrate from times[0] to times[-1] by the solver called ``name``; tolerances are for ``dopri5``.
 
     Raises:
         ConfigError: If there is no solver of that name, the times do not descend in [0, 1], or ``sde`` has no

@@ -26,12 +26,12 @@ _Time = TypeVar("_Time", Tensor, float)
 
 
 def time_shift(latent_shape: tuple[int, int, int], base: int = SHIFT_BASE) -> float:
-    """s = max(1, √(C·H·W / base)) of a latent (C, H, W); 768×16×16 gives 6.93."""
+    """Time shift of a latent (C, H, W): s = max(1, √(C·H·W / base)); 768×16×16 gives 6.93."""
     return max(1.0, math.sqrt(math.prod(latent_shape) / base))
 
 
 def shift_times(t: _Time, shift: float) -> _Time:
-    """t ← s·t / (1 + (s − 1)·t) for t in [0, 1]: keeps 0 and 1, moves the rest towards 1 where s > 1.
+    """Shift times: t ← s·t / (1 + (s − 1)·t) for t in [0, 1]: keeps 0 and 1, moves the rest towards 1 where s > 1.
 
     Written as t / (t + (1 − t)/s), the same number, because this form gives exactly 1 at t = 1; the other may
     exceed 1 by a rounding error, and then an interval of guidance that ends at 1 would miss the first step.
@@ -95,7 +95,7 @@ _ODDS_MARGIN = 0.05
 
 
 def time_grid(num_steps: int, shift: float, kind: str = "reference") -> list[float]:
-    """``num_steps`` shifted times descending from 1, so that a solver makes ``num_steps`` − 1 steps.
+    """Grid of ``num_steps`` shifted times descending from 1, so that a solver makes ``num_steps`` − 1 steps.
 
     1 − linspace(0, MAX_TIME, num_steps), shifted; ``to_zero`` puts the last one to 0; ``log_odds`` has the same
     ends, but see :func:`log_odds_grid`. Python floats: they steer the solvers' loop on the host, and a tensor on a

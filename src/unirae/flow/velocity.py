@@ -23,5 +23,5 @@ class Counting:
 
 
 def counting(velocity: Velocity) -> Counting:
-    """``velocity`` with a counter: ``.evaluations``."""
+    """Wrap ``velocity`` with a counter: ``.evaluations``."""
     return Counting(velocity)

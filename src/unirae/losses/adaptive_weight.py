@@ -52,7 +52,7 @@ def detached_leaf(images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
 def image_gradient(
     loss: Float[Tensor, ""], images: Float[Tensor, "b 3 H W"], loss_scale: float | Tensor = 1.0
 ) -> Float[Tensor, "b 3 H W"]:
-    """d(loss)/d images, times ``loss_scale``; frees the loss's graph."""
+    """Gradient of the loss with respect to the images, times ``loss_scale``; frees the loss's graph."""
     (gradient,) = torch.autograd.grad(loss * loss_scale, images)
     return gradient
 
@@ -64,7 +64,7 @@ def adaptive_weight(
     max_weight: float = 1e4,
     loss_scale: float | Tensor = 1.0,
 ) -> Float[Tensor, ""]:
-    """λ from the two norms. Both carry ``loss_scale``, and so must the ε, or λ would depend on the scale.
+    """Adaptive weight λ, from the two norms.
 
     A norm that is not finite (fp16 overflow) gives NaN instead of a clamped λ, so that the gradient scaler
     or the non-finite guard sees it.

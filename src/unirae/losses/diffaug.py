@@ -1,4 +1,4 @@
-"""Differentiable augmentation of what the discriminator sees (Zhao et al., DiffAugment, arXiv 2006.10738).
+"""Differentiable augmentation of the discriminator's images (Zhao et al., DiffAugment, arXiv 2006.10738).
 
 The policy is StyleGAN-T's, as in RAE's stage 1: translation by up to 1/8 with zero padding, then brightness,
 saturation and contrast, then (off in the recipe) cutout. Two departures: every draw is keyed by sample

@@ -89,7 +89,7 @@ class NoPerceptualLoss(nn.Module):
 
 
 class GivenLoss(nn.Module):
-    """A function or module of the user's own, which must be what a training step can use."""
+    """A function or module of the user's own, checked for use in a training step."""
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ class PairMetric(Protocol):
 
     @property
     def name(self) -> str:
-        """The score's name."""
+        """Name of the score."""
         ...
 
     @property

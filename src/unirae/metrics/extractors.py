@@ -55,7 +55,7 @@ class FeatureExtractor(ABC):
         return dict(zip(self.widths, rows.split(list(self.widths.values()), 1), strict=True))
 
     def __call__(self, images: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
-        """The pooled output alone."""
+        """Compute the pooled output alone."""
         return self.features(images)[POOLED]
 
 
@@ -64,11 +64,11 @@ class EncoderFunction(Protocol):
 
     @property
     def width(self) -> int:
-        """Token width."""
+        """Width of a token."""
         ...
 
     def __call__(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
-        """Images to tokens."""
+        """Encode images to tokens."""
         ...
 
 
@@ -127,7 +127,7 @@ class ModuleExtractor(FeatureExtractor):
         self._module = module
 
     def forward(self, images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Float[Tensor, "b d"]]:
-        """The module's vectors.
+        """Compute the module's vectors.
 
         Raises:
             ValueError: If the features have another shape than was said.

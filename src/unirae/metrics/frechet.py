@@ -27,7 +27,7 @@ def cholesky_factor(covariance: Float64[Tensor, "d d"]) -> Float64[Tensor, "d r"
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """Squared Fréchet (2-Wasserstein) distance of N(μ₁, Σ₁) and N(μ₂, Σ₂): what is called FID; ≥ 0."""
+    """Squared Fréchet (2-Wasserstein) distance of N(μ₁, Σ₁) and N(μ₂, Σ₂), known as FID; ≥ 0."""
     if a.mean.shape != b.mean.shape:
         raise ValueError(
             f"features of {len(a.mean)} and {len(b.mean)} numbers cannot be compared: "

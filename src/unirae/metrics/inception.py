@@ -97,7 +97,7 @@ def _fold_normalisation(network: nn.Module) -> nn.Module:
 
 
 class InceptionExtractor(FeatureExtractor):
-    """8-bit RGB of any size (resized to 299 px as TensorFlow 1 does) to the features of FID, sFID and IS.
+    """FID's Inception network: 8-bit RGB of any size (resized to 299 px as TensorFlow 1 does) to features and logits.
 
     Args:
         weights: "hub" (torch's cache, filled from torch-fidelity's URL), a path to that file, or "random"

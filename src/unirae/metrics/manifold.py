@@ -30,7 +30,7 @@ _ROWS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class ManifoldScores:
-    """The four scores."""
+    """Scores of a manifold: precision, recall, density and coverage."""
 
     precision: Estimate
     recall: Estimate
@@ -45,7 +45,7 @@ def manifold_scores(
     neighbours: int = PRECISION_RECALL_NEIGHBOURS,
     density_neighbours: int = DENSITY_COVERAGE_NEIGHBOURS,
 ) -> ManifoldScores:
-    """All four manifold scores, from one pass over the distances of each kind; in float64.
+    """Compute all four scores, from one pass over the distances of each kind; in float64.
 
     Raises:
         ValueError: If a side has no more images than neighbours.

@@ -90,7 +90,7 @@ class _Accumulator(ABC):
 
 
 def _gram(rows: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:
-    """rowsᵀ·rows. NumPy sees that it is symmetric and needs half the products; Torch does not."""
+    """Gram matrix rowsᵀ·rows."""
     if rows.device.type != "cpu":
         return rows.T @ rows
     array = rows.numpy()
@@ -101,7 +101,7 @@ class MomentAccumulator(_Accumulator):
     """Accumulator of feature vectors, with the whole scatter matrix Σ (x − mean)(x − mean)ᵀ."""
 
     def __init__(self, *, width: int, device: torch.device | str = "cpu", shared: bool = True) -> None:
-        """Nothing seen yet.
+        """Start with nothing seen.
 
         Args:
             shared: each process sees a part of the samples, and all of them compute the moments together.
@@ -110,7 +110,7 @@ class MomentAccumulator(_Accumulator):
 
     @staticmethod
     def spread(rows: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:
-        """Outer products."""
+        """Outer products of the deviations, summed."""
         return _gram(rows)
 
     def compute(self) -> Moments:
@@ -151,7 +151,7 @@ class VarianceAccumulator(_Accumulator):
 
     @staticmethod
     def spread(rows: Float64[Tensor, "n ..."]) -> Float64[Tensor, "..."]:
-        """Squares."""
+        """Squares of the deviations, summed."""
         return rows.square().sum(0)
 
     def compute(self) -> ElementMoments:

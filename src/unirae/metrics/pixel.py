@@ -26,7 +26,7 @@ PairScore = Callable[[UInt8[Tensor, "b 3 H W"], UInt8[Tensor, "b 3 H W"]], Tenso
 
 
 def psnr(a: UInt8[Tensor, "b 3 H W"], b: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, " b"]:
-    """10·log₁₀(255² / MSE) of each pair in dB; the error is summed in integers, hence exact."""
+    """PSNR of each pair in dB, 10·log₁₀(255² / MSE); the error is summed in integers, hence exact."""
     squared_error = (a.int() - b.int()).square().flatten(1).sum(1)
     mse = squared_error.cpu().double() / a[0].numel()
     return (10.0 * torch.log10(255.0**2 / mse)).clamp_max(PSNR_CEILING_DB)
@@ -104,7 +104,7 @@ class MeanOverImages:
 
 
 def mean_psnr(device: torch.device | str = "cpu") -> MeanOverImages:
-    """``psnr``: mean of per-image PSNR in dB."""
+    """Metric ``psnr``: mean of per-image PSNR in dB."""
     settings = {
         "definition": "mean over images of 10 log10(255^2 / MSE), 8-bit RGB",
         "ceiling_db": PSNR_CEILING_DB,
@@ -113,7 +113,7 @@ def mean_psnr(device: torch.device | str = "cpu") -> MeanOverImages:
 
 
 def mean_ssim(device: torch.device | str = "cpu") -> MeanOverImages:
-    """``ssim``: mean of per-image SSIM."""
+    """Metric ``ssim``: mean of per-image SSIM."""
     settings = {"definition": "mean over images, RGB, Gaussian window 11, sigma 1.5, mirrored edges"}
     return MeanOverImages(name="ssim", score=ssim, settings=settings, device=device)
 

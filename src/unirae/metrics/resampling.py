@@ -64,7 +64,7 @@ class Confidence:
 
 
 def with_confidence(features: Float[Tensor, "n d"], reference: Moments, confidence: Confidence) -> Estimate:
-    """The Fréchet distance of the features to the reference, with what is asked for."""
+    """The Fréchet distance of the features to the reference, with the uncertainty that is asked for."""
     value = frechet_distance(moments_of(features), reference)
     if confidence.method == "bootstrap":
         error = bootstrap(features, reference, resamples=confidence.resamples, seed=confidence.seed)

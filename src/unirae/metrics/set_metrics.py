@@ -1,4 +1,4 @@
-"""Scores of a set of images by name: what they need of which features, and how they are computed from them."""
+"""Scores of a set of images by name, the features that they need, and their computation."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

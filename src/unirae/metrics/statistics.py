@@ -64,12 +64,12 @@ Statistics = Mapping[str, SetStatistics]
 
 
 def statistics_key(extractor: str, output: str) -> str:
-    """``extractor/output``: what the statistics of an output are called."""
+    """Key of the statistics of an output: ``extractor/output``."""
     return f"{extractor}/{output}"
 
 
 class Collector:
-    """Streams images through extractors and keeps what is wanted of each output.
+    """Collector that streams images through extractors and keeps the wanted statistics of each output.
 
     Args:
         needs: by extractor what to keep of which outputs; the networks are on ``device``.

@@ -68,7 +68,7 @@ class ViTDecoder(nn.Module):
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """(height, width) of the images in pixels."""
+        """The (height, width) of the images in pixels."""
         return self.grid[0] * self.patch_size, self.grid[1] * self.patch_size
 
     @property

@@ -20,7 +20,7 @@ _SLACK = 1e-3
 
 
 def check_images(images: Any) -> None:
-    """Refuse what is no batch of RGB images in floating point; does not look at values.
+    """Refuse anything but a batch of RGB images in floating point; does not look at values.
 
     Raises:
         InputError: If ``images`` is no tensor, 8-bit, or of another shape than [b, 3, height, width].
@@ -58,7 +58,7 @@ def warn_of_range(images: Tensor, caller: str) -> None:
 
 
 def check_latents(latents: Any, latent_shape: tuple[int, int, int]) -> None:
-    """Refuse what is no batch of this autoencoder's latents.
+    """Refuse anything but a batch of this autoencoder's latents.
 
     Raises:
         InputError: If ``latents`` is no tensor, or of another shape than [b, c, h, w].
@@ -74,7 +74,7 @@ def check_latents(latents: Any, latent_shape: tuple[int, int, int]) -> None:
 
 
 def check_step(x: Any, t: Any, y: Any, *, latent_shape: tuple[int, int, int]) -> None:
-    """Refuse what a diffusion transformer cannot read: noised latents, times and labels of one batch.
+    """Refuse anything but noised latents, times and labels of one batch, as a diffusion transformer reads them.
 
     Raises:
         InputError: If ``x``, ``t`` or ``y`` is of another type or shape; the message says which, and what it

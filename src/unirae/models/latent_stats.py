@@ -55,7 +55,7 @@ class LatentStats(nn.Module):
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """(c, h, w) or (c, 1, 1); None where both are absent."""
+        """Shape of the statistics, (c, h, w) or (c, 1, 1); None where both are absent."""
         present = self.mean if self.mean is not None else self.var
         return None if present is None else tuple(present.shape)
 
@@ -74,14 +74,14 @@ class LatentStats(nn.Module):
         return state_sha256(self.state_dict())
 
     def normalise(self, tokens: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """(z − mean) / √(var + ε), in float32."""
+        """Normalise latents: (z − mean) / √(var + ε), in float32."""
         latents = tokens.float()
         if self.mean is not None:
             latents = latents - self.mean
         return latents if self.var is None else latents / (self.var + self.eps).sqrt()
 
     def denormalise(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The inverse of :meth:`normalise`."""
+        """Denormalise latents, as the inverse of :meth:`normalise`."""
         tokens = latents.float()
         if self.var is not None:
             tokens = tokens * (self.var + self.eps).sqrt()

@@ -29,5 +29,5 @@ def encoder_feature_loss(encoder: Encoder, *, layers: Sequence[int] | None = Non
 
 
 def no_perceptual_loss(encoder: Encoder) -> NoPerceptualLoss:
-    """L1 alone."""
+    """Leave the perceptual loss out: L1 alone."""
     return NoPerceptualLoss()

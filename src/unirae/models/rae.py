@@ -73,7 +73,7 @@ class RAE(nn.Module):
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """(height, width) of the decoded images in pixels."""
+        """The (height, width) of the decoded images in pixels."""
         return self.decoder.output_size
 
     @torch.no_grad()
@@ -94,7 +94,7 @@ class RAE(nn.Module):
     def add_noise(
         self, tokens: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
-        """z + σ·ε with one σ per image: the noise augmentation of decoder training (RAE paper, section 4.3).
+        """Add noise, z + σ·ε with one σ per image: the augmentation of decoder training (RAE paper, section 4.3).
 
         ``keys`` address the draws, so a sample's noise does not depend on the batch it comes in.
         """
@@ -174,7 +174,7 @@ class RAE(nn.Module):
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that tells it from other autoencoders, without statistics, ready for JSON.
+        """Identity that tells the autoencoder from others, without statistics, ready for JSON.
 
         The weights are read once, for a frozen RAE's never change; on the meta device their hash is empty.
         """
@@ -217,7 +217,7 @@ class RAE(nn.Module):
         encoder_weights: str | None = None,
         with_encoder: bool = True,
     ) -> "RAE":
-        """Build an RAE from what a checkpoint holds.
+        """Build an RAE from the content of a checkpoint.
 
         Args:
             encoder_state: the encoder's tensors, for encoders whose weights travel in the checkpoint.

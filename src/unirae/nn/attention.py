@@ -18,7 +18,7 @@ _CHUNKED_UP_TO = {2: 1024, 4: 512}
 def attend(
     q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads n d"], v: Float[Tensor, "b heads n d"]
 ) -> Float[Tensor, "b heads n d"]:
-    """softmax(q·kᵀ/√d)·v, by PyTorch's fused kernels, or on a CPU by large products where these are faster.
+    """Attend: softmax(q·kᵀ/√d)·v, by PyTorch's fused kernels, or on a CPU by large products where these are faster.
 
     So they are for few tokens where oneDNN makes the products: in 16 bits, or in 32 bits as
     ``torch.set_float32_matmul_precision`` says. With gradients the fused kernel takes 2 to 3 times as long at 256

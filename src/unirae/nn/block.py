@@ -8,7 +8,7 @@ from unirae.nn.feed_forward import Mlp
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """Transformer block: x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(self, *, width: int, num_heads: int, mlp_width: int, norm_eps: float) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Mlp(nn.Module):
-    """Linear, GELU (exact, or its tanh approximation), linear."""
+    """MLP: linear, GELU (exact, or its tanh approximation), linear."""
 
     def __init__(
         self, *, width: int, hidden_width: int, approximate: Literal["none", "tanh"] = "none"
@@ -32,7 +32,7 @@ def _gelu(x: Float[Tensor, "..."], approximate: Literal["none", "tanh"]) -> Floa
 
 
 def _tanh_gelu_by_sigmoid(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """x·(1 + tanh u)/2 with u = √(2/π)·(x + 0.044715·x³), as x·σ(2u): the same function."""
+    """Tanh GELU by a sigmoid: x·(1 + tanh u)/2 with u = √(2/π)·(x + 0.044715·x³), as x·σ(2u)."""
     return x * torch.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
 
 
@@ -41,7 +41,7 @@ _ALIGNMENT = 8
 
 
 class SwiGlu(nn.Module):
-    """silu(a)·b, then a linear layer (Shazeer 2020); one packed projection holds a, then b.
+    """SwiGLU: silu(a)·b, then a linear layer (Shazeer 2020); one packed projection holds a, then b.
 
     Published widths are two thirds of an MLP's, so for a DiT^DH head 5461. On CUDA such a width is filled up with zeros
     for the products: silu(0)·0 adds nothing.

@@ -43,7 +43,7 @@ class Lpips(nn.Module):
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Lpips":
-        """Stays in evaluation mode."""
+        """Stay in evaluation mode."""
         return super().train(False)
 
     def forward(self, a: Float[Tensor, "b 3 H W"], b: Float[Tensor, "b 3 H W"]) -> Float[Tensor, " b"]:

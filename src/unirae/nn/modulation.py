@@ -43,7 +43,7 @@ class BlockOptions:
         return SelfAttention(width=width, num_heads=num_heads, qk_norm=norm if self.use_qknorm else None)
 
     def feed_forward(self, width: int) -> nn.Module:
-        """The MLP."""
+        """The MLP of a block."""
         hidden = int(width * self.mlp_ratio)
         if self.use_swiglu:
             return SwiGlu(width=width, hidden_width=int(2 / 3 * hidden))
@@ -64,12 +64,12 @@ class Modulation(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, condition: Float[Tensor, "b m d"]) -> tuple[Tensor, ...]:
-        """Each [b, m, d]."""
+        """Split the modulation of the condition into its parts, each [b, m, d]."""
         return self.linear(F.silu(condition)).chunk(self.parts, dim=-1)
 
 
 class ModulatedBlock(nn.Module):
-    """norm → modulate → attention → gate, norm → modulate → MLP → gate."""
+    """Modulated block: norm → modulate → attention → gate, norm → modulate → MLP → gate."""
 
     def __init__(self, *, width: int, num_heads: int, options: BlockOptions) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class ModulatedBlock(nn.Module):
 
 
 class ModulatedOutput(nn.Module):
-    """norm → modulate → linear, zero at the start."""
+    """Modulated output: norm → modulate → linear, zero at the start."""
 
     def __init__(self, *, width: int, out_width: int, options: BlockOptions) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from unirae.nn.kernels.fused import modulated_rms_norm
 
 
 class RMSNorm(nn.Module):
-    """x / √(mean(x²) + ε) · weight over the last dimension (Zhang and Sennrich 2019)."""
+    """RMS norm: x / √(mean(x²) + ε) · weight over the last dimension (Zhang and Sennrich 2019)."""
 
     def __init__(self, width: int, *, eps: float = 1e-6) -> None:
         super().__init__()
@@ -19,13 +19,13 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        """Normalised, at least float32."""
+        """Normalise, in float32 at least."""
         return F.rms_norm(full_precision(x), (self.width,), self.weight, self.eps)
 
     def modulated(
         self, x: Float[Tensor, "b n d"], shift: Float[Tensor, "b m d"], scale: Float[Tensor, "b m d"]
     ) -> Float[Tensor, "b n d"]:
-        """Normalised, times 1 + scale, plus shift; in autocast's type where it is on, else at least float32."""
+        """Normalise, multiply by 1 + scale, add shift; in autocast's type where that is on, else at least float32."""
         return modulated_rms_norm(x, self.weight, shift, scale, eps=self.eps)
 
 
@@ -33,7 +33,7 @@ class LayerNorm(nn.LayerNorm):
     """PyTorch's, computed in at least 32 bits."""
 
     def forward(self, input: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        """Normalised, at least float32."""
+        """Normalise, in float32 at least."""
         return super().forward(full_precision(input))
 
     def modulated(
@@ -44,7 +44,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class FeatureNorm(nn.Module):
-    """Batch normalisation of frozen features, without affine: what MAE's linear probe puts before its head.
+    """Batch normalisation of frozen features, without affine, which MAE's linear probe puts before its head.
 
     In training the moments are those of the micro-batch over all processes, so their number changes nothing; their
     running averages serve in eval mode. No gradient passes: frozen features have none.
@@ -61,7 +61,7 @@ class FeatureNorm(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Normalised, at least float32."""
+        """Normalise, in float32 at least."""
         x = full_precision(x)
         mean, var = self.mean, self.var
         if self.training:

@@ -54,7 +54,7 @@ class RotaryPositions(nn.Module):
         self.register_buffer("signed_sin", (angle.sin() * sign).float(), persistent=False)
 
     def forward(self, x: Float[Tensor, "b heads n d"]) -> Float[Tensor, "b heads n d"]:
-        """(a, b) → (a·cos − b·sin, b·cos + a·sin) for each pair, at least float32."""
+        """Rotate each pair: (a, b) → (a·cos − b·sin, b·cos + a·sin), at least float32."""
         if x.device.type == "cpu" and not torch.compiler.is_compiling():
             # as complex numbers it takes half the time; compilers fuse the other form
             turn = torch.complex(self.cos[:, ::2], self.signed_sin[:, 1::2])

@@ -54,7 +54,7 @@ class _SpectralNormConv(nn.modules.conv._ConvNd):
 
 
 class SpectralNormConv1d(_SpectralNormConv, nn.Conv1d):
-    """``nn.Conv1d`` with spectral norm; the same arguments and initialisation."""
+    """``nn.Conv1d`` with spectral norm; arguments and initialisation are the same."""
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -66,7 +66,7 @@ class SpectralNormConv1d(_SpectralNormConv, nn.Conv1d):
 
 
 class SpectralNormConv2d(_SpectralNormConv, nn.Conv2d):
-    """``nn.Conv2d`` with spectral norm; the same arguments and initialisation."""
+    """``nn.Conv2d`` with spectral norm; arguments and initialisation are the same."""
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)

@@ -88,7 +88,7 @@ class OverlappingAverage:
         return self._sent
 
     def expect_last_pass(self) -> None:
-        """The next backward pass is the last before :meth:`finish`: send what it completes."""
+        """Expect the last backward pass before :meth:`finish`: send what it completes."""
         self._in_last_pass = True
         for bucket in self.buckets:
             bucket.missing = len(bucket.parameters)

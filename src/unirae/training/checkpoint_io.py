@@ -10,7 +10,7 @@ from unirae.models.checkpoints.reading import Checkpoint
 
 
 class SafeCheckpointIO(CheckpointIO):
-    """Lightning's checkpoints through :mod:`unirae.core.io`.
+    """Checkpoints of Lightning through :mod:`unirae.core.io`.
 
     Args:
         opened: the checkpoint that a run continues, which is handed over instead of being read again.
@@ -22,7 +22,7 @@ class SafeCheckpointIO(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write atomically."""
+        """Write a checkpoint atomically."""
         save_tensors(path, checkpoint)
 
     def load_checkpoint(

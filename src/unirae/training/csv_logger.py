@@ -30,7 +30,7 @@ class MetricsCsv(Logger):
 
     @property
     def name(self) -> str:
-        """The logger's name."""
+        """Name of the logger."""
         return "csv"
 
     @property

@@ -35,7 +35,7 @@ class WaitClock:
         return batch
 
     def seconds(self) -> float:
-        """Waited so far."""
+        """Seconds waited so far."""
         while self._pairs and self._pairs[0][1].query():
             before, after = self._pairs.popleft()
             self._seconds += before.elapsed_time(after) / 1000

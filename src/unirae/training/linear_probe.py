@@ -45,7 +45,7 @@ class ProbeHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
-        """Logits."""
+        """Compute the logits."""
         return self.linear(self.norm(features))
 
 
@@ -87,7 +87,7 @@ class LinearProbe(SingleNetwork):
         self.ema = Ema(self.head, decay=ema_decay, warmup=ema_warmup)
 
     def split(self, batch: dict[str, Tensor]) -> Iterator[LabelledBatch]:
-        """Images through the encoder."""
+        """Split a batch into micro-batches of tokens from the encoder."""
         for part, _ in self.parts(batch):
             with torch.no_grad():
                 features = self.network(to_float(part["image"]))
@@ -102,7 +102,7 @@ class LinearProbe(SingleNetwork):
 
     @property
     def trained(self) -> nn.Module:
-        """The head."""
+        """The head: only it is trained."""
         return self.head
 
     def parameter_groups(self) -> ParameterGroups:
@@ -116,11 +116,11 @@ class LinearProbe(SingleNetwork):
 
     @property
     def averages(self) -> Iterable[Ema]:
-        """One."""
+        """The average of the head."""
         return (self.ema,)
 
     def state_parts(self) -> dict[str, nn.Module]:
-        """The head and its average; nothing of the encoder."""
+        """The head and its average, for a checkpoint; nothing of the encoder."""
         return {"head": self.head, "ema": self.ema.average}
 
     def describe(self) -> dict[str, Any]:

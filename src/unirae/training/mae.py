@@ -97,7 +97,7 @@ class MaePretraining(SingleNetwork):
 
     @property
     def trained(self) -> nn.Module:
-        """Encoder and decoder."""
+        """The encoder and the decoder, both trained."""
         return self.mae
 
     def parameter_groups(self) -> ParameterGroups:
@@ -106,15 +106,15 @@ class MaePretraining(SingleNetwork):
 
     @property
     def averages(self) -> Iterable[Ema]:
-        """One."""
+        """The average of the autoencoder."""
         return (self.ema,)
 
     def split(self, batch: dict[str, Tensor]) -> Iterator[MicroBatch]:
-        """Images and keys."""
+        """Split a batch into micro-batches of images and keys."""
         return self.images(batch)
 
     def state_parts(self) -> dict[str, nn.Module]:
-        """The autoencoder and its average."""
+        """The autoencoder and its average, for a checkpoint."""
         return {"mae": self.mae, "ema": self.ema.average}
 
     def describe(self) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Schedule:
         return self.final_lr + (self.base_lr - self.final_lr) * remaining
 
     def factor(self, update: int) -> float:
-        """The part of its initial value that every learning rate has at update number ``update`` (from 0).
+        """Factor on the initial value of every learning rate at update number ``update`` (from 0).
 
         Raises:
             ConfigError: If ``base_lr`` is 0, which has no parts.

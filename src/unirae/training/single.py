@@ -17,7 +17,7 @@ from unirae.training.schedule import Schedule
 
 
 class SingleNetwork(ManualModule):
-    """Micro-batches add up their gradients; then clip, step, average the weights, log."""
+    """Base of the modules that train one network: micro-batches add up; then clip, step, average the weights, log."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class SingleNetwork(ManualModule):
         """The loss that is minimised, over one micro-batch; its parts are added to ``terms``."""
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Loss, step, averages, log."""
+        """Train one step: loss, update, averages, log."""
         step, terms = self.global_step, MeanTerms()
         self.updater.zero_grad()
         for part in self.split(batch):

@@ -140,7 +140,7 @@ class Stage1(ManualModule):
     # ------------------------------------------------------------------ Lightning's hooks and the checkpoint
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One for the decoder, whose steps Lightning counts, and one for what the discriminator trains."""
+        """Build an optimizer for the decoder, whose steps Lightning counts, and one for the discriminator's part."""
         decoder = self.optimizer_settings.build(self.rae.decoder.parameter_groups())
         self.decoder_updater = Updater(
             decoder,
@@ -162,7 +162,7 @@ class Stage1(ManualModule):
         return [decoder, discriminator]
 
     def state_parts(self) -> dict[str, nn.Module]:
-        """The decoder, its average, and what the discriminator trains."""
+        """The decoder, its average, and the discriminator's trained part, for a checkpoint."""
         parts: dict[str, nn.Module] = {"decoder": self.rae.decoder, "ema": self.ema.average}
         return {**parts, "discriminator": self.adversary.discriminator.trained} if self.adversary else parts
 
@@ -182,7 +182,7 @@ class Stage1(ManualModule):
 
     @property
     def computing(self) -> list[nn.Module]:
-        """Encoder, decoder and judges."""
+        """The networks that compute: encoder, decoder and judges."""
         return [self.rae.decoder, *self.frozen]
 
     @property
@@ -208,7 +208,7 @@ class Stage1(ManualModule):
         ]
 
     def ema_rae(self) -> RAE:
-        """The autoencoder with the averaged decoder: what is evaluated and shown."""
+        """The autoencoder with the averaged decoder, which is evaluated and shown."""
         decoder = self.ema.average
         assert isinstance(decoder, ViTDecoder)
         return self.rae.with_decoder(decoder)

@@ -48,7 +48,7 @@ class LatentBatch:
 
 
 class Stage2(SingleNetwork):
-    """Trains ``denoiser``.
+    """Training of ``denoiser``.
 
     Args:
         rae: encodes images and decodes samples; frozen here.
@@ -131,16 +131,16 @@ class Stage2(SingleNetwork):
 
     @property
     def trained(self) -> nn.Module:
-        """The denoiser."""
+        """The denoiser: only it is trained."""
         return self.denoiser
 
     def parameter_groups(self) -> ParameterGroups:
-        """The denoiser's."""
+        """Trained parameters of the denoiser, in groups."""
         return self.denoiser.parameter_groups()
 
     @property
     def averages(self) -> Iterable[Ema]:
-        """One for each decay."""
+        """The averages of the denoiser, one for each decay."""
         return self.emas.values()  # pyright: ignore[reportReturnType]
 
     @property
@@ -171,12 +171,12 @@ class Stage2(SingleNetwork):
         return self
 
     def state_parts(self) -> dict[str, nn.Module]:
-        """The denoiser with its latent statistics, and its averages; nothing of the autoencoder."""
+        """The denoiser with its latent statistics, and its averages, for a checkpoint; nothing of the autoencoder."""
         averages = {name: ema.average for name, ema in self.emas.items()}
         return {"dit": self.denoiser, **averages}  # pyright: ignore[reportReturnType]
 
     def describe(self) -> dict[str, Any]:
-        """How to build the denoiser again, what its latents are, and which autoencoder decodes them."""
+        """Description of the denoiser, to build it again, of its latents, and of the autoencoder for them."""
         return {
             "dit": describe_denoiser(self.denoiser),
             "latent_stats_info": self.denoiser.latent_stats.info,
@@ -193,7 +193,7 @@ class Stage2(SingleNetwork):
 
     @property
     def frozen(self) -> list[nn.Module]:
-        """The encoder."""
+        """The frozen network: the encoder."""
         return [self.rae.encoder]
 
     def plan(self) -> list[str]:

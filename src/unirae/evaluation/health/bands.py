@@ -59,7 +59,7 @@ class Band:
     log: bool
 
     def at(self, step: int) -> tuple[float, float, float] | None:
-        """(low, middle, high), interpolated; None before the first step and after the last."""
+        """The limits (low, middle, high), interpolated; None before the first step and after the last."""
         if not self.steps[0] <= step <= self.steps[-1]:
             return None
         right = bisect_left(self.steps, step)
@@ -143,5 +143,5 @@ def _noise(values: Sequence[float]) -> float:
 
 
 def _least(runs: Sequence[Sequence[float]], *, log: bool) -> float:
-    """``FLOOR`` on the scale of the band."""
+    """Least width, ``FLOOR`` on the scale of the band."""
     return math.log1p(FLOOR) if log else FLOOR * max(abs(value) for run in runs for value in run)

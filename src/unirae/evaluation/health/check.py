@@ -125,7 +125,7 @@ def check(rows: Iterable[Mapping[str, Any]], curves: Curves) -> list[Judgement]:
 
 
 def read_series(rows: Iterable[Mapping[str, Any]]) -> Series:
-    """Rows of a metrics file, with an empty text or None for what was not logged, by column.
+    """Series of a metrics file's rows, by column; an empty text or None stands for what was not logged.
 
     Raises:
         UserError: If a value is not a number.
@@ -140,7 +140,7 @@ def read_series(rows: Iterable[Mapping[str, Any]]) -> Series:
 
 
 def differences(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
-    """``key=mine (reference: theirs)`` of the settings that both have and that differ."""
+    """Differences of the settings that both have: ``key=mine (reference: theirs)``."""
     return [
         f"{key}={settings[key]} (reference: {theirs})"
         for key, theirs in reference.items()

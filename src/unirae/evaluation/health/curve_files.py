@@ -50,7 +50,7 @@ def read_curves(name: str) -> Curves:
 def write_curves(
     path: str | Path, curves: Curves, *, origins: Sequence[Mapping[str, Any]], machine: str
 ) -> Path:
-    """Write curves with where they come from: what each run says of itself, and on what machine they were made."""
+    """Write curves with the record of each run, and of the machine that they were made on."""
     content = {
         "name": curves.name,
         "machine": machine,

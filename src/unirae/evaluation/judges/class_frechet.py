@@ -39,7 +39,7 @@ class LabelledFeatures:
 
 
 def extract(extractor: FeatureExtractor, data: LabelledImages) -> LabelledFeatures:
-    """The features of images."""
+    """Extract the features of images."""
     return LabelledFeatures(features=extractor(data.images), labels=data.labels)
 
 

@@ -160,7 +160,7 @@ class Judgement:
 
     @property
     def count(self) -> int:
-        """Images judged."""
+        """Number of images judged."""
         return sum(map(sum, self.confusion))
 
     @property

@@ -25,7 +25,7 @@ _INPUT_SIZE = 224
 
 
 class Dinov2Extractor(FeatureExtractor):
-    """8-bit RGB of any size to class tokens of DINOv2.
+    """DINOv2 as an extractor: 8-bit RGB of any size to class tokens.
 
     Args:
         weights: a hub name or a folder in transformers' format; another DINOv2 than the published ViT-L/14 gives other

@@ -29,7 +29,7 @@ class LabelledImages:
         return LabelledImages(images=self.images[chosen], labels=self.labels[chosen])
 
     def counts(self, num_classes: int) -> list[int]:
-        """Images of each class."""
+        """Number of images of each class."""
         return torch.bincount(self.labels, minlength=num_classes).tolist()
 
 

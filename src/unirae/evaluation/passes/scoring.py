@@ -38,7 +38,7 @@ class Collected:
 
     @property
     def count(self) -> int:
-        """Images."""
+        """Number of images."""
         return len(self.hashes)
 
     def describe(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class SetCollector:
         self._count = count
 
     def update(self, chunk: Chunk) -> None:
-        """Add images.
+        """Add a chunk of images.
 
         Raises:
             DataError: If the images have another size than those before.
@@ -75,7 +75,7 @@ class SetCollector:
         self._hashes.update(positions, images)
 
     def compute(self) -> Collected:
-        """Over all processes.
+        """Compute statistics and hashes over all processes.
 
         Raises:
             DataError: If there are too few images for their moments, or features are not finite.

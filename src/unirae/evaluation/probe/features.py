@@ -1,4 +1,4 @@
-"""Features of every image of a data set, computed once: what linear and nearest-neighbour probes work on.
+"""Features of every image of a data set, computed once for linear and nearest-neighbour probes.
 
 The encoder is frozen and images are not augmented, so each image has one feature vector. Processes share the images in
 whole chunks of a fixed size and then all hold the same table, whatever their number. A table is stored under a name
@@ -101,7 +101,7 @@ class PooledEncoder:
         return {"name": of.name, "weights": of.weights, **of.decisive(), "pooling": self.pooling}
 
     def __call__(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
-        """One pass."""
+        """Encode and pool in one pass."""
         if self.pooling == "avg":
             return self.encoder(images).mean((-2, -1))
         token, patches = self.encoder.class_and_patch_tokens(images)
@@ -116,11 +116,11 @@ class RawPixels:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The size."""
+        """Identity of the pooling: the size."""
         return {"kind": "pixels", "side_px": self.side_px}
 
     def __call__(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
-        """RGB, flattened."""
+        """Flatten RGB."""
         height, width = images.shape[-2:]
         small = F.adaptive_avg_pool2d(images, (min(height, self.side_px), min(width, self.side_px)))
         return small.flatten(1)
@@ -227,7 +227,7 @@ def cache_key(network: Pooled, dataset: ImageDataset) -> str:
 
 
 def check_classes(dataset: ImageDataset) -> int:
-    """The number of classes.
+    """Count the classes.
 
     Raises:
         DataError: If there are no labels, or one class.

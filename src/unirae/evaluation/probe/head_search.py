@@ -63,7 +63,7 @@ def search(
     num_classes: int,
     settings: ProbeSettings,
 ) -> list[dict[str, Any]]:
-    """Each candidate with its accuracy and loss (None: it diverged) on the held-out part of the training split.
+    """Try each candidate; gives its accuracy and loss (None: it diverged) on the held-out part of the training split.
 
     Raises:
         DataError: If all images are of one class, or no class has two, so that none can be held out.
@@ -102,7 +102,7 @@ def search(
 def stratified_split(
     labels: Int64[Tensor, " n"], fraction: float, *, seed: int
 ) -> tuple[Int64[Tensor, " a"], Int64[Tensor, " b"]]:
-    """(kept, held out), in ascending order: of each class ``fraction``, at least one image but never the last.
+    """Split into (kept, held out), in ascending order: of each class ``fraction``, at least one but never the last.
 
     Raises:
         DataError: If no class has two images.

@@ -22,27 +22,27 @@ from unirae.core.errors import ConfigError, NonFiniteError
 
 @dataclass(frozen=True, kw_only=True)
 class Standardisation:
-    """(x − mean) / std with the moments of the training part, in float64; what is constant there becomes 0."""
+    """Standardise: (x − mean) / std with the moments of the training part, in float64; constant columns become 0."""
 
     mean: Float[Tensor, " d"]
     std: Float[Tensor, " d"]
 
     @classmethod
     def of(cls, features: Float[Tensor, "n d"]) -> "Standardisation":
-        """The moments of ``features``."""
+        """Compute the moments of ``features``."""
         variance, mean = torch.var_mean(features.double(), dim=0, correction=0)
         std = variance.sqrt()
         constant = std <= 1e-8 * (1 + mean.abs())
         return cls(mean=mean, std=torch.where(constant, torch.inf, std))
 
     def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """Standardised, float64."""
+        """Standardise, in float64."""
         return (features.double() - self.mean) / self.std
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearHead:
-    """logits = x·weightᵀ + bias."""
+    """Linear head: logits = x·weightᵀ + bias."""
 
     weight: Float[Tensor, "k d"]
     bias: Float[Tensor, " k"]

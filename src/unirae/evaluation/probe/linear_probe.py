@@ -108,7 +108,7 @@ def _merit(tried: dict[str, Any]) -> tuple[float, float]:
 def accuracies(
     logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """``top1``, with six classes or more ``top5``, as shares in [0, 1]; and their standard errors."""
+    """Accuracies ``top1``, with six classes or more ``top5``, as shares in [0, 1]; and their standard errors."""
     metrics = {"top1": share(logits.argmax(1) == labels)}
     if logits.shape[1] >= TOP5_CLASSES:
         metrics["top5"] = share((logits.topk(5, dim=1).indices == labels[:, None]).any(1))

@@ -1,1 +1,1 @@
-"""References: what images are compared with, in memory, kept and as files."""
+"""References that images are compared with: in memory, kept and as files."""

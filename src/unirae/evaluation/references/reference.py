@@ -179,7 +179,7 @@ def check_purpose(reference: Reference, wanted: Purpose) -> None:
 
 
 def check_fits(reference: Reference, metrics: Sequence[SetMetric]) -> None:
-    """Refuse a reference that lacks what the metrics need, or that other networks made.
+    """Refuse a reference that lacks statistics for the metrics, or that other networks made.
 
     Raises:
         ConfigError: If the reference lacks statistics that a metric needs, or if another extractor made them.
@@ -207,7 +207,7 @@ def check_fits(reference: Reference, metrics: Sequence[SetMetric]) -> None:
 
 
 def of_same_size(chunks: Iterable[Chunk], reference: Reference) -> Iterator[Chunk]:
-    """The same chunks; those of another size than the reference's images, where it is known, are refused.
+    """Pass chunks on, but refuse those of another size than the reference's images, where that is known.
 
     Raises:
         ConfigError: If the size of a chunk differs.

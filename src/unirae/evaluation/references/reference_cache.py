@@ -1,4 +1,4 @@
-"""References that were computed once are kept: a folder of npz files named by what is in them.
+"""References that were computed once and are kept: a folder of npz files named by what is in them.
 
 The name is a hash of the images' selection, their crop and size, the extractors' weights, what is kept of them, and
 the versions of the file format and of this package; so nothing stale can be found, and a file may be deleted at any
@@ -36,7 +36,7 @@ def cached_reference(
     seed: int,
     compute: Callable[[], Reference],
 ) -> Reference:
-    """The reference from ``folder``, or what ``compute`` gives, which is then kept there.
+    """Read the reference from ``folder``, or keep there the result of ``compute``.
 
     Args:
         folder: None keeps nothing.

@@ -1,4 +1,4 @@
-"""A grid of samplers, the scores at its points, and what can be said of the best one."""
+"""A grid of samplers, the scores at its points, and remarks on the best one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ ALWAYS = (0.0, 1.0)
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Point:
-    """A sampler.
+    """A point of the grid: a sampler.
 
     Attributes:
         weights: which average of the network: ``EMA 0.9995``, or ``raw``.
@@ -34,7 +34,7 @@ class Point:
 
     @property
     def interval_text(self) -> str:
-        """``0.1-0.9``; a dash without guidance."""
+        """Guidance interval as text, ``0.1-0.9``; a dash without guidance."""
         low, high = self.guidance_interval
         return "-" if self.cfg_scale == 1.0 else f"{low:g}-{high:g}"
 

@@ -1,4 +1,4 @@
-"""Images by number: what sampling, scoring and the pictures of a run share.
+"""Sampler of images by number, which sampling, scoring and the pictures of a run share.
 
 The network always sees exactly ``batch_size`` images: a short batch is filled up with the images that would follow,
 which are dropped. So which kernels run, and the steps of an adaptive solver, depend neither on how many images were
@@ -47,7 +47,7 @@ class LabelRule:
     given: tuple[int, ...] = ()
 
     def __call__(self, indices: Int64[Tensor, " b"]) -> Int64[Tensor, " b"]:
-        """The labels of images."""
+        """Labels of the images of these numbers."""
         if self.given:
             return torch.tensor(self.given, device=indices.device)[indices % len(self.given)]
         return choose_labels(indices, num_classes=self.num_classes, sampling=self.sampling, seed=self.seed)
@@ -60,7 +60,7 @@ class LabelRule:
 
 
 def spread_labels(count: int, num_classes: int) -> tuple[int, ...]:
-    """``count`` labels that go round the classes, or are spread over them where there are more classes."""
+    """Spread ``count`` labels over the classes: they go round them, or skip some where there are more classes."""
     if num_classes <= count:
         return tuple(i % num_classes for i in range(count)) if num_classes else ()
     return tuple(i * num_classes // count for i in range(count))

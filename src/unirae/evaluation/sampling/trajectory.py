@@ -23,7 +23,7 @@ class Moment:
 
 
 class _Recorder:
-    """A velocity that keeps what it is asked and answers, the first time at each of some times."""
+    """A velocity that records its inputs and outputs, the first time at each of some times."""
 
     def __init__(self, velocity: Velocity, times: set[float]) -> None:
         self._velocity, self._times = velocity, times
@@ -47,7 +47,7 @@ def sample_moments(
     settings: SamplerSettings,
     count: int,
 ) -> list[Moment]:
-    """``count`` moments of the images numbered ``indices``, spread evenly over the time grid; the last is the sample.
+    """Sample ``count`` moments of the images numbered ``indices``, spread evenly over the time grid to the sample.
 
     The images are those of :func:`~unirae.evaluation.sampling.sampler.sample_latents`, for solvers that walk the grid
     (dopri5 and sde do not).

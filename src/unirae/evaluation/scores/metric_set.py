@@ -110,7 +110,7 @@ def build_reconstruction_metrics(
 
 
 def pair_metric(name: str, sources: MetricSources = _USUAL) -> PairMetric:
-    """One of :data:`PAIR_METRICS`."""
+    """Build one of :data:`PAIR_METRICS`."""
     if name != "lpips":
         return {"psnr": mean_psnr, "ssim": mean_ssim}[name](sources.device)
     from unirae.nn.lpips import build_lpips
@@ -150,7 +150,7 @@ def encoder_extractor(encoder: Encoder, input_size: tuple[int, int] | None = Non
 
 
 def check_names(names: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse what is no name of a score.
+    """Refuse names that are no scores.
 
     Raises:
         ConfigError: If a name is unknown or given twice, or there are none at all.

@@ -163,7 +163,7 @@ def evaluate_reconstruction(
 def _scores(
     metrics: ReconstructionMetricSet, real: Collected, made: Collected, reference: Reference | None
 ) -> tuple[dict[str, Estimate], dict[str, Any]]:
-    """Every score, and what the reconstructions were compared with."""
+    """Compute every score, and describe the reference that was compared with."""
     identity = {"purpose": "reconstruction", "images": "the originals, cropped alike", **real.describe()}
     if reference is not None:
         if reference.identity["content_sha256"] != identity["content_sha256"]:

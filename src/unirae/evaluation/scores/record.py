@@ -31,7 +31,7 @@ class Scores:
 
     @property
     def scores(self) -> dict[str, float]:
-        """The values."""
+        """The values of the scores."""
         return {name: estimate.value for name, estimate in self.estimates.items()}
 
     def label(self, name: str) -> str:

@@ -1,1 +1,1 @@
-"""Opening what training wrote, and the folders that models are exported to."""
+"""Opening of training's checkpoints, and the folders that models are exported to."""

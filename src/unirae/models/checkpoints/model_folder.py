@@ -52,7 +52,7 @@ def _has_both(folder: Path) -> bool:
 
 
 def write_model_folder(folder: Path, content: dict[str, Any]) -> None:
-    """Write what a checkpoint holds for use into ``folder``, which exists and is empty.
+    """Write the part of a checkpoint that is for use into ``folder``, which exists and is empty.
 
     Args:
         content: ``unirae`` and ``state_dict``, as :func:`~.reading.open_checkpoint` gives them.

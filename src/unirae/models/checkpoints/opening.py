@@ -1,4 +1,4 @@
-"""Opening what training wrote: a path is enough, because checkpoints describe themselves."""
+"""Opening of training's checkpoints: a path is enough, because they describe themselves."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A diffusion transformer and the autoencoder that decodes what it makes: whether they belong together."""
+"""Pairs of a diffusion transformer and the autoencoder that decodes its latents: whether they belong together."""
 
 from typing import Any
 

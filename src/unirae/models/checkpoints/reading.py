@@ -1,4 +1,4 @@
-"""Reading what training wrote: files are found, read and checked; networks are built by ``opening``."""
+"""Reading of checkpoints: files are found, read and checked; networks are built by ``opening``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +53,7 @@ class Checkpoint:
     """
 
     def __init__(self, file: Path, content: dict[str, Any], *, checked: bool = True) -> None:
-        """Take what was read from ``file``: ``unirae``, ``state_dict``, and of a run all that continues it.
+        """Take the content of ``file``: ``unirae``, ``state_dict``, and of a run all that continues it.
 
         Args:
             checked: False where the bytes of the tensors are compared with their checksums when they are first used.
@@ -108,7 +108,7 @@ class Checkpoint:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Within this context a network is built from it: what does not fit is an error that names the file.
+        """Name the file in every error that says what does not fit, while a network is built from it.
 
         The first errors are what constructors make of a description with other keys, types or sizes than they know.
         """

@@ -105,7 +105,7 @@ class Denoiser(nn.Module, ABC):
         """
 
     def check(self, x: Tensor, t: Tensor, y: Tensor, *, values: bool = False) -> None:
-        """Refuse what :meth:`forward` and :meth:`predict` cannot read; costs no wait for a GPU.
+        """Refuse inputs that :meth:`forward` and :meth:`predict` cannot read; costs no wait for a GPU.
 
         Args:
             values: look at times and labels, too, where they lie on the CPU; a step of training does not.
@@ -131,7 +131,7 @@ class Denoiser(nn.Module, ABC):
 
     @abstractmethod
     def blocks_in_order(self) -> list[nn.Module]:
-        """The blocks, in the order in which a forward pass goes through them."""
+        """The blocks in the order in which a forward pass goes through them."""
 
     @abstractmethod
     def parameter_groups(self) -> ParameterGroups:
@@ -237,7 +237,7 @@ def block_options(given: dict[str, Any]) -> BlockOptions:
 
 
 def xavier(layer: nn.Linear) -> None:
-    """Xavier-uniform weight, zero bias."""
+    """Initialise a linear layer: Xavier-uniform weight, zero bias."""
     nn.init.xavier_uniform_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

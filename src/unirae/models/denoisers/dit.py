@@ -117,12 +117,12 @@ class DiT(Denoiser):
         return [*self.blocks]
 
     def parameter_groups(self) -> ParameterGroups:
-        """Matrices are those of the blocks, of the time's embedding and of the output's modulation."""
+        """Trained parameters in groups: matrices are those of blocks, time's embedding and output's modulation."""
         return group_parameters(self, edges=("patch_embed", "label_embed", "output.linear"))
 
     @property
     def narrowest_width(self) -> int:
-        """The blocks' width."""
+        """Least width of the network: that of the blocks."""
         return self.hidden_size
 
     def predict(

@@ -139,7 +139,7 @@ class DiTDH(Denoiser):
         return [*self.trunk, *self.head]
 
     def parameter_groups(self) -> ParameterGroups:
-        """Matrices are those of the blocks, of the time's embedding, of the way to the head and of modulations."""
+        """Trained parameters in groups: matrices are those of blocks, time's embedding, neck and modulations."""
         return group_parameters(self, edges=("trunk_embed", "head_embed", "label_embed", "output.linear"))
 
     @property

@@ -17,7 +17,7 @@ from unirae.models.denoisers.dit_dh import DiTDH
 
 
 def reusing_trunk(model: Denoiser, every: int) -> VelocityModel:
-    """``model`` for one solution of the equation, its trunk computed at every ``every``-th evaluation; 1 is always.
+    """Reuse the trunk for one solution of the equation: it is computed at every ``every``-th evaluation; 1 is always.
 
     Raises:
         ConfigError: If ``every`` is no positive number, or the model has no trunk.

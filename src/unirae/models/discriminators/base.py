@@ -9,7 +9,7 @@ from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 
 
 class Discriminator(nn.Module, ABC):
-    """A judge of images.
+    """Discriminator: a judge of images.
 
     Two properties that training builds on: images of one batch do not influence each other, so real and fake
     may go through in one pass; and ``forward`` changes no buffer, so that it is the same function in the
@@ -27,7 +27,7 @@ class Discriminator(nn.Module, ABC):
     @property
     @abstractmethod
     def trained(self) -> nn.Module:
-        """The part that its optimizer updates and a checkpoint holds; a frozen backbone is outside."""
+        """The part of the network that its optimizer updates and a checkpoint holds; a frozen backbone is outside."""
 
     def parameter_groups(self) -> ParameterGroups:
         """The parameters of :attr:`trained`, matrices and others; convolutions are no matrices."""

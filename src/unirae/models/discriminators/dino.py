@@ -87,7 +87,7 @@ class DinoDiscriminator(Discriminator):
 
     @property
     def trained(self) -> nn.Module:
-        """The heads."""
+        """The heads: only they are trained."""
         return self.heads
 
     def power_iteration(self) -> None:
@@ -115,7 +115,7 @@ def _head_block(channels: int, kernel_size: int) -> nn.Sequential:
 
 
 class _Residual(nn.Module):
-    """(fn(x) + x) / √2, which keeps the variance."""
+    """Residual connection, (fn(x) + x) / √2, which keeps the variance."""
 
     def __init__(self, fn: nn.Module) -> None:
         super().__init__()
@@ -135,5 +135,5 @@ class TokenNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Float[Tensor, "b c n"]) -> Float[Tensor, "b c n"]:
-        """(x − mean) / √(var + ε) with the biased variance, then the affine map."""
+        """Normalise: (x − mean) / √(var + ε) with the biased variance, then the affine map."""
         return F.instance_norm(full_precision(x), weight=self.weight, bias=self.bias, eps=self.eps)

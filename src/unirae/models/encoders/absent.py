@@ -11,7 +11,7 @@ from unirae.models.encoders.identity import EncoderIdentity
 
 
 class AbsentEncoder(Encoder):
-    """Knows what the encoder is, and so its pixel mean and std, which decoding needs; cannot encode."""
+    """An encoder without its network: its identity has pixel mean and std, which decoding needs; cannot encode."""
 
     def __init__(self, *, width: int, patch_size: int, identity: EncoderIdentity) -> None:
         super().__init__(backbone=nn.Identity(), width=width, patch_size=patch_size, identity=identity)

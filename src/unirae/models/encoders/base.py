@@ -170,12 +170,12 @@ class Encoder(nn.Module, ABC):
 
     @classmethod
     def hub_repository(cls, name: str) -> str | None:
-        """``owner/name`` on the Hugging Face hub of a model's name; None where this class knows no hub."""
+        """Repository of a model on the Hugging Face hub, ``owner/name``; None where this class knows no hub."""
         return None
 
     @property
     def usual_size(self) -> tuple[int, int]:
-        """(height, width) in pixels that the encoder was made for; by default those of 16 × 16 tokens."""
+        """The usual (height, width) in pixels of the encoder's images; by default those of 16 × 16 tokens."""
         return _USUAL_GRID * self.patch_size, _USUAL_GRID * self.patch_size
 
     # ------------------------------------------------------------------ from images to tokens
@@ -220,7 +220,7 @@ class Encoder(nn.Module, ABC):
     def class_and_patch_tokens(
         self, images: Float[Tensor, "b 3 H W"]
     ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c h w"]]:
-        """RGB in [0, 1] to the class token and to what :meth:`forward` gives, from one pass.
+        """Encode RGB in [0, 1] to the class token and to the grid of :meth:`forward`, from one pass.
 
         Raises:
             ConfigError: If this encoder has no class token.
@@ -241,7 +241,7 @@ class Encoder(nn.Module, ABC):
         return [_to_grid(tokens, grid) for tokens in self.block_tokens(self._pixels(images))]
 
     def grid(self, images: Float[Tensor, "b 3 H W"]) -> tuple[int, int]:
-        """(rows, columns) of the tokens of such images."""
+        """The (rows, columns) of the tokens of such images."""
         height, width = images.shape[-2:]
         check_divisible("image height", height, self.patch_size)
         check_divisible("image width", width, self.patch_size)
@@ -270,7 +270,7 @@ class Encoder(nn.Module, ABC):
 
 
 def _to_grid(tokens: Float[Tensor, "b n c"], grid: tuple[int, int]) -> Float[Tensor, "b c h w"]:
-    """Drop what stands before the patch tokens (class, registers) and lay the rest out row by row."""
+    """Drop the tokens before those of patches (class, registers) and lay the rest out row by row."""
     rows, columns = grid
     if tokens.ndim != 3 or tokens.shape[1] < rows * columns:
         raise ConfigError(
@@ -281,7 +281,7 @@ def _to_grid(tokens: Float[Tensor, "b n c"], grid: tuple[int, int]) -> Float[Ten
 
 
 def plain_norm(norm: nn.Module, width: int) -> nn.LayerNorm:
-    """``norm`` without its affine part (RAE paper, section 3): latents then have unit scale per token."""
+    """Strip ``norm`` of its affine part (RAE paper, section 3): latents then have unit scale per token."""
     eps = norm.eps if isinstance(norm, nn.LayerNorm) else 1e-6
     return nn.LayerNorm(width, eps=eps, elementwise_affine=False)
 

@@ -1,4 +1,4 @@
-"""Building encoders: from a hub, a folder, a seed, or what a checkpoint says."""
+"""Construction of encoders: from a hub, a folder, a seed, or a checkpoint's record."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def build_encoder(
     std: Sequence[float] | None = None,
     remedy: str | None = None,
 ) -> Encoder:
-    """A frozen encoder.
+    """Build a frozen encoder.
 
     Args:
         kind: the adapter, one of :data:`KINDS`.
@@ -153,12 +153,12 @@ def _check_architecture(identity: EncoderIdentity, found: dict[str, Any], source
 
 
 def hub_repository(kind: str, name: str) -> str | None:
-    """``owner/name`` on the Hugging Face hub of an encoder's name; None for one that does not lie there."""
+    """Repository of an encoder on the Hugging Face hub, ``owner/name``; None for one that does not lie there."""
     return adapter(kind).hub_repository(name)
 
 
 def _place(kind: str, name: str) -> str:
-    """Source of what a hub calls ``name``: its folder in the weights folder, if one is set, or the hub."""
+    """Source of the encoder that a hub calls ``name``: its folder in the weights folder, if set, or the hub."""
     on_hub = hub_repository(kind, name)
     folder = None if on_hub is None else carried_folder(on_hub)
     return name if folder is None else str(folder)

@@ -18,7 +18,7 @@ _KINDS = {
 
 
 def find_kind(source: str) -> str:
-    """The adapter for a folder or hub name in transformers' format; what has none of its own is ``generic_hf``.
+    """The adapter for a folder or hub name in transformers' format; ``generic_hf`` where there is none of its own.
 
     Raises:
         WeightsError: If there is no ``config.json``, or it names no model.
@@ -32,7 +32,7 @@ def find_kind(source: str) -> str:
 
 
 def config_file(source: str) -> Path:
-    """``config.json`` of a folder, or of a hub's model.
+    """Find ``config.json`` of a folder, or of a hub's model.
 
     Raises:
         WeightsError: If there is no such file.

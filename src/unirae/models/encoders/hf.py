@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class HFEncoder(Encoder):
-    """An encoder whose backbone is a transformers model; subclasses say what is particular about theirs."""
+    """An encoder whose backbone is a transformers model; subclasses define what is particular about theirs."""
 
     default_model_type: ClassVar[str | None] = None
     norm_names: ClassVar[tuple[str, ...]] = ("layernorm",)
@@ -212,7 +212,7 @@ class HFEncoder(Encoder):
 
 
 def _here_first(source: str, load: Callable[..., T], *, local_only: bool = False) -> T:
-    """``load(local_files_only=…)``, first from what is here: a hub that is away costs many seconds."""
+    """Call ``load(local_files_only=…)``, first from what is here: a hub that is away costs many seconds."""
     problem = ""
     for local_files_only in (True,) if local_only or Path(source).is_dir() else (True, False):
         with quiet_transformers(), nullcontext() if local_files_only else hub_asked_once():
@@ -225,7 +225,7 @@ def _here_first(source: str, load: Callable[..., T], *, local_only: bool = False
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no load report from transformers: what matters we check and say ourselves."""
+    """Keep transformers from progress bars and load reports: what matters we check and say ourselves."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -61,7 +61,7 @@ class EncoderIdentity:
     sha256: str = ""
 
     def decisive(self, *, input_size: tuple[int, int] | None = None) -> dict[str, Any]:
-        """Everything that the tokens of an image depend on: what caches, records and fingerprints compare.
+        """The decisive part, on which the tokens of an image depend; caches, records and fingerprints compare it.
 
         A field stands in it as long as its value is not its default, so that a new field whose default is the meaning
         of before leaves all records and fingerprints of before as they are.
@@ -89,7 +89,7 @@ class EncoderIdentity:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "EncoderIdentity":
-        """The inverse of :meth:`to_dict`."""
+        """Build an identity from the dictionary of :meth:`to_dict`."""
         try:
             mean, std = tuple(content["pixel_mean"]), tuple(content["pixel_std"])
             return cls(**{**content, "pixel_mean": mean, "pixel_std": std})
@@ -110,5 +110,5 @@ def architecture_read(kind: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_applied(values: Any) -> list[float]:
-    """Pixel statistics as they are applied, in float32, by their shortest decimals: 0.48500001430511475 is 0.485."""
+    """Pixel statistics as applied, in float32, by their shortest decimals: 0.48500001430511475 is 0.485."""
     return [float(str(np.float32(value))) for value in values]

@@ -19,7 +19,7 @@ from unirae.models.encoders.identity import EncoderIdentity, Rgb
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderShape:
-    """An encoder's numbers.
+    """Sizes of an encoder.
 
     Attributes:
         num_prefix_tokens: class and register tokens in front of the patches; counted, not looked up.
@@ -63,7 +63,7 @@ class LatentShape:
         return time_shift(self.tokens)
 
     def output(self, decoder_patch_size: int) -> tuple[int, int]:
-        """(height, width) in pixels of what a decoder of such patches makes."""
+        """The (height, width) in pixels of the images of a decoder of such patches."""
         return self.tokens[1] * decoder_patch_size, self.tokens[2] * decoder_patch_size
 
 

@@ -26,7 +26,7 @@ class Siglip2Encoder(HFEncoder):
 
     @classmethod
     def model_class(cls, config: Any) -> Any:
-        """The vision tower alone."""
+        """Class of the backbone: the vision tower alone."""
         from transformers import SiglipVisionModel
 
         return SiglipVisionModel

@@ -21,7 +21,7 @@ _HEADS = ("head.", "fc_norm.", "attn_pool.", "head_drist.", "head_dist.")
 
 
 class TimmEncoder(Encoder):
-    """``architecture`` holds ``model_name`` and further arguments of ``timm.create_model``."""
+    """A model of timm; ``architecture`` holds ``model_name`` and further arguments of ``timm.create_model``."""
 
     def __init__(self, *, backbone: Any, identity: EncoderIdentity) -> None:
         _check_plain(backbone, identity.name)
@@ -83,7 +83,7 @@ class TimmEncoder(Encoder):
 
     @classmethod
     def without_weights(cls, source: str, *, name: str, local_only: bool = False) -> Backbone:
-        """The backbone from a folder's ``config.json``, or from what timm itself knows of a name."""
+        """The backbone from a folder's ``config.json``, or from timm's own record of a name."""
         try:
             if Path(source).is_dir():
                 settings = folder_settings(Path(source))
@@ -101,7 +101,7 @@ class TimmEncoder(Encoder):
 
     @classmethod
     def hub_repository(cls, name: str) -> str | None:
-        """See :func:`repository`."""
+        """Repository of a model's name on the Hugging Face hub; see :func:`repository`."""
         return repository(name)
 
     @property
@@ -112,7 +112,7 @@ class TimmEncoder(Encoder):
 
     @classmethod
     def _from_folder(cls, folder: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """The backbone of what timm published or saved, and the folder's own pixel statistics.
+        """Load the backbone of a folder that timm published or saved, and the folder's own pixel statistics.
 
         As timm itself does, but strictly: timm lets keys be missing where it drops the classifier.
         """
@@ -193,7 +193,7 @@ def repository(name: str) -> str | None:
 
 
 def folder_settings(folder: Path) -> dict[str, Any]:
-    """``architecture``, ``arguments`` of create_model and pixel ``statistics`` from a folder's ``config.json``.
+    """Read ``architecture``, ``arguments`` of create_model and pixel ``statistics`` from a folder's ``config.json``.
 
     Raises:
         WeightsError: If there is no configuration, or it is not timm's.

@@ -121,7 +121,7 @@ class _Collection:
             raise ValueError(f"{name} means one thing in {self._owners[name]} and another in {owner}")
 
     def write(self, root: _Module, header: str) -> str:
-        """The whole module."""
+        """Write the source of the whole module."""
         parts = [f'"""{header}"""', _import_block(self._imports)]
         for module in self._in_order(root, []):
             summary = (ast.get_docstring(module.tree) or "").splitlines()

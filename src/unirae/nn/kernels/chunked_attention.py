@@ -22,7 +22,7 @@ _CHUNK = 2**20
 def chunked_attention(
     q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads n d"], v: Float[Tensor, "b heads n d"]
 ) -> Float[Tensor, "b heads n d"]:
-    """softmax(q·kᵀ/√d)·v, all of one type. It cannot be differentiated twice."""
+    """Attend in chunks: softmax(q·kᵀ/√d)·v, all of one type. Cannot be differentiated twice."""
     return _ChunkedAttention.apply(q, k, v)  # pyright: ignore[reportReturnType]
 
 
@@ -65,7 +65,7 @@ class _ChunkedAttention(torch.autograd.Function):
 def _softmax_backward(
     gradient: Float[Tensor, "c n n"], probabilities: Float[Tensor, "c n n"]
 ) -> Float[Tensor, "c n n"]:
-    """p·(g − Σp·g/Σp), in place of g: rounded p do not add up to 1, and the rest would weigh on every key."""
+    """Gradient of softmax, p·(g − Σp·g/Σp), in place of g: rounded p do not add up to 1, and the rest would count."""
     mean = (gradient * probabilities).sum(-1, keepdim=True) / probabilities.sum(-1, keepdim=True)
     return gradient.sub_(mean).mul_(probabilities)
 

@@ -25,7 +25,7 @@ def modulated_rms_norm(
     *,
     eps: float,
 ) -> Float[Tensor, "b n d"]:
-    """x / √(mean(x²) + ε) · weight · (1 + scale) + shift.
+    """Modulated RMS norm: x / √(mean(x²) + ε) · weight · (1 + scale) + shift.
 
     Args:
         shift, scale: one for each image (m = 1) or for each token (m = n).

@@ -91,5 +91,5 @@ def _slab(
 
 
 def _norm(x: Float[Tensor, "b m c"]) -> Float[Tensor, "b m 1"]:
-    """‖x‖, not below ε: that keeps the gradient finite where all features are 0."""
+    """Norm of x, not below ε: that keeps the gradient finite where all features are 0."""
     return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min_(_EPS)

@@ -63,7 +63,7 @@ class NarrowWeights:
         return [copy for _, copy in self._copies.values()]
 
     def map_originals(self) -> None:
-        """Make the copies, where autocast is on, and leave what they are of in a file (:mod:`unirae.core.mapped`).
+        """Make the copies, where autocast is on, and leave their originals in a file (:mod:`unirae.core.mapped`).
 
         During the steps of a run nobody reads it. Weights elsewhere than on the CPU stay there, and so do all where no
         file can be written.

@@ -1,4 +1,4 @@
-"""Scores and pictures: what follows some steps and takes longer than one. A request to stop does not wait for it."""
+"""Base of scores and pictures, which follow some steps and take longer than one."""
 
 from typing import Any
 

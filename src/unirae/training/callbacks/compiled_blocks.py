@@ -1,4 +1,4 @@
-"""torch.compile for the blocks of the networks that a step runs."""
+"""Compilation by torch.compile of the blocks of the networks that a step runs."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ log = get_logger(__name__)
 
 
 class CompiledBlocks(pl.Callback):
-    """Lets torch.compile fuse what lies between the products of each block, within steps only.
+    """Callback that lets torch.compile fuse the operations between the products of each block, within steps only.
 
     Blocks of one class and of one shape share a graph, so a network of any depth is compiled in seconds. What lies
     between blocks stays as it is: stage 1 asks for the gradient of the decoder's last layer alone, and a graph of the

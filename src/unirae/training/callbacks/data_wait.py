@@ -28,7 +28,7 @@ class DataWait(pl.Callback):
         self._said = False
 
     def on_train_start(self, trainer: pl.Trainer, module: ManualModule) -> None:
-        """Begin anew."""
+        """Begin to measure anew."""
         self._mark = None
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: ManualModule, *args: Any) -> None:

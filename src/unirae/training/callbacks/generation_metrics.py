@@ -55,7 +55,7 @@ class GenerationMetrics:
         return f"{self.num_samples} samples"
 
     def score(self, trainer: pl.Trainer, module: Stage2, progress: Progress) -> dict[str, Any]:
-        """Sample and compare."""
+        """Sample images and score them."""
         if self._reference is None:
             self._reference = self._compute_reference(trainer, module, progress)
         with module.whole_average() as average:

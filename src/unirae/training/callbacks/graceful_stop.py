@@ -27,7 +27,7 @@ class GracefulStop(pl.Callback):
         self._left: list[str] = []
 
     def on_train_start(self, trainer: pl.Trainer, module: ManualModule) -> None:
-        """Leave again, or do first what the former part of the run left."""
+        """Leave again, or do first the work that the former part of the run left."""
         self._trainer = trainer
         for callback in _that_work(trainer):
             callback.is_left = callback.work_name in self._left

@@ -17,7 +17,7 @@ log = get_logger(__name__)
 
 
 class HealthCheck(pl.Callback):
-    """Compares what is logged anyway with curves of healthy runs; warns once per column, and never stops a run.
+    """Callback that compares logged values with curves of healthy runs; warns once per column, never stops a run.
 
     A resumed run is judged again once it has logged for a window of its own.
 
@@ -52,7 +52,7 @@ class HealthCheck(pl.Callback):
             self._look(trainer.global_step, {f"train/{name}": v for name, v in module.last_terms.items()})
 
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: dict[str, float]) -> None:
-        """Look at scores."""
+        """Judge scores."""
         self._look(trainer.global_step, scores)
 
     def _look(self, step: int, values: dict[str, float]) -> None:

@@ -8,7 +8,7 @@ from unirae.core.hardware import keep_freed_memory
 
 
 class KeptMemory(pl.Callback):
-    """Tells the allocator so once the first step is over: what is made until then lives as long as the run.
+    """Callback that keeps freed memory after the first step: what is made until then lives as long as the run.
 
     Optimizer states and 16-bit copies of weights are then mapped one by one
     (:func:`~unirae.core.hardware.map_large_blocks`), and a step finds the same room as the one before. What begins
@@ -19,7 +19,7 @@ class KeptMemory(pl.Callback):
         self._told = False
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """After the first step."""
+        """Tell the allocator after the first step."""
         if not self._told:
             keep_freed_memory()
             self._told = True

@@ -19,7 +19,7 @@ class MemoryEstimate(pl.Callback):
     """
 
     def on_train_start(self, trainer: pl.Trainer, module: ManualModule) -> None:
-        """Rehearse and log."""
+        """Rehearse a step and log its memory."""
         if any(map(is_sharded, module.parameters())):
             _log_parts(module)
             return
@@ -52,5 +52,5 @@ def _log_parts(module: ManualModule) -> None:
 
 
 def readable_bytes(count: float) -> str:
-    """``1.2 GB``, ``340 MB``."""
+    """Bytes as text: ``1.2 GB``, ``340 MB``."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

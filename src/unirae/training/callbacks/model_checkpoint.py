@@ -39,7 +39,7 @@ class ModelCheckpoint(Checkpoint):
         self._saved_step = -1
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: ManualModule, *args: Any) -> None:
-        """Save what is due after this step; the last one's state is saved when all else is done that ends a run."""
+        """Save the checkpoints that are due; the last step's state is saved when all else is done that ends a run."""
         step = trainer.global_step
         if is_due(step, self.keep_every_n_steps):
             self._save(trainer, module, f"step-{step:07d}.ckpt")

@@ -34,7 +34,7 @@ class ProbeAccuracy:
 
     @torch.no_grad()
     def score(self, trainer: pl.Trainer, module: LinearProbe, progress: Progress) -> dict[str, Any]:
-        """Classify the split."""
+        """Classify the validation split."""
         data = evaluation_data(trainer)
         if self._features is None:
             self._features = extract_features(

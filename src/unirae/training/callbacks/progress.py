@@ -106,7 +106,7 @@ class RunProgress(pl.Callback):
 
 
 def readable_time(seconds: float) -> str:
-    """``1 h 02 min``, ``3 min 20 s``, ``12 s``."""
+    """Seconds as text: ``1 h 02 min``, ``3 min 20 s``, ``12 s``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes_of_hour = divmod(minutes, 60)
     if hours:

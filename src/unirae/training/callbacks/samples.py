@@ -44,7 +44,7 @@ class ReconstructionSamples(AfterStep):
 
     @torch.no_grad()
     def draw(self, trainer: pl.Trainer, module: Stage1) -> UInt8[Tensor, "3 h w"]:
-        """Two rows: originals, reconstructions."""
+        """Draw two rows: originals, reconstructions."""
         data = evaluation_data(trainer)
         count = min(self.count, len(data))
         originals = torch.stack([data[i * len(data) // count]["image"] for i in range(count)])

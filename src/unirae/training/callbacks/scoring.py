@@ -1,4 +1,4 @@
-"""Scores while training: one callback, and for each stage an evaluator of what it trains."""
+"""Scores while training: one callback, and for each stage an evaluator."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ class Evaluator(Protocol):
     """A thing to score while training: reconstructions, samples, a classifier."""
 
     def prepare(self, trainer: pl.Trainer, module: Any) -> str:
-        """Load what is needed, so that missing weights do not show after hours; returns what is scored, for the log."""
+        """Load what scoring needs, so that missing weights show at once; returns what is scored, for the log."""
         ...
 
     def score(self, trainer: pl.Trainer, module: Any, progress: Progress) -> dict[str, Any]:
@@ -47,11 +47,11 @@ class Scoring(AfterStep):
 
     @property
     def work_name(self) -> str:
-        """The evaluator's."""
+        """Name of the evaluator's work."""
         return type(self.evaluator).__name__
 
     def on_train_start(self, trainer: pl.Trainer, module: ManualModule) -> None:
-        """Load what is needed, or say what is missing."""
+        """Load what scoring needs, or say what is missing."""
         self._what = self.evaluator.prepare(trainer, module)
 
     def is_due_now(self, trainer: pl.Trainer) -> bool:

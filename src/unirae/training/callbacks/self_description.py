@@ -1,4 +1,4 @@
-"""Checkpoints describe themselves: what was trained, by which configuration, version and commit; so do loggers."""
+"""Self-description of checkpoints and loggers: the model, its configuration, version and commit."""
 
 from typing import Any
 

@@ -67,7 +67,7 @@ class AutoencoderConfig:
 
     @property
     def encoder_architecture(self) -> dict[str, Any]:
-        """The transformers configuration of the encoder; what is not named here has transformers' default."""
+        """The transformers configuration of the encoder; keys that are not named here have transformers' default."""
         return self.encoder_config or self.diffusers_architecture
 
     @property
@@ -113,7 +113,7 @@ def read_autoencoder_config(folder: Path) -> tuple[AutoencoderConfig, str]:
 
 
 def read_config(folder: Path, *, hint: str) -> dict[str, Any]:
-    """A folder's ``config.json``.
+    """Read a folder's ``config.json``.
 
     Raises:
         WeightsError: If there is no configuration; ``hint`` says what would be right.

@@ -1,4 +1,4 @@
-"""``model_index.json`` of a pipeline of ours in diffusers' form: the classes' names, and the defaults of a call."""
+"""Index of a pipeline of ours in diffusers' form, ``model_index.json``: names of classes, and defaults of a call."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -38,7 +38,7 @@ def decoder_to_diffusers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def decoder_from_diffusers(state: dict[str, Tensor], *, positions: Tensor) -> dict[str, Tensor]:
-    """The inverse of :func:`decoder_to_diffusers`."""
+    """Rename a decoder's tensors as the inverse of :func:`decoder_to_diffusers`."""
     back = {theirs: ours for ours, theirs in _ATTENTION.items()}
     official = {_replaced(key, back): tensor for key, tensor in state.items()}
     return decoder_from_official(official | {POSITIONS: positions})

@@ -165,7 +165,7 @@ def _is_ignored(kind: str, key: str) -> bool:
 
 
 def _positions(tensors: dict[str, Tensor], decoder: ViTDecoder, *, trained: bool) -> Tensor:
-    """diffusers' table, also where the file has others, for that is what diffusers computes with."""
+    """The table of diffusers, also where the file has others, for that is what diffusers computes with."""
     stored = tensors.get(_POSITIONS_KEY)
     if trained:
         assert stored is not None  # checked with the other keys

@@ -236,5 +236,5 @@ def _distance(a: Tensor, b: Tensor) -> float:
 
 
 def _numbers(tensor: Tensor) -> Any:
-    """Nested lists. diffusers makes the buffer's shape of them; nine digits say a float32 exactly."""
+    """Convert to nested lists."""
     return tensor.double().apply_(lambda value: float(f"{value:.9g}")).tolist()

@@ -48,7 +48,7 @@ def stats_from_diffusers(
 
 
 def stats_to_diffusers(stats: LatentStats) -> tuple[Tensor, Tensor]:
-    """``_latents_mean`` and ``_latents_std``: the inverse, with scaling_factor = 1."""
+    """Statistics as ``_latents_mean`` and ``_latents_std``, with scaling_factor = 1."""
     mean = torch.zeros(1) if stats.mean is None else stats.mean.cpu()
     if stats.var is None:
         return mean, _NO_STD.clone()

@@ -1,4 +1,4 @@
-"""The official code's YAML (bytetriper/RAE), read as a dictionary: what it means in our terms, and what it cannot mean.
+"""Configuration of the official code (bytetriper/RAE), its YAML read as a dictionary, in our terms.
 
 Every key is known, or it is an error that names it: a switch that was overlooked would change the numbers. What the
 official code itself cannot run is refused with the reason.
@@ -74,7 +74,7 @@ _OF_A_RUN = ("cmd_args", "experiment_dir", "checkpoint_dir")
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialRae:
-    """``stage_1``.
+    """The autoencoder of ``stage_1``.
 
     Attributes:
         encoder_kind: ours.
@@ -132,7 +132,7 @@ def check_sections(document: Node) -> None:
 
 
 def read_rae(document: Node) -> OfficialRae:
-    """The autoencoder.
+    """Read the description of the autoencoder.
 
     Raises:
         ConfigError: If a target or key is unknown, or something cannot be converted.
@@ -181,7 +181,7 @@ def read_rae(document: Node) -> OfficialRae:
 
 
 def read_dit(node: Node, where: str = "stage_2") -> OfficialDit:
-    """A diffusion transformer.
+    """Read the description of a diffusion transformer.
 
     Raises:
         ConfigError: If a target or key is unknown, or a switch is set with which the official code does not

@@ -53,7 +53,7 @@ def read_weights(file: Path, *, which: Which = "ema") -> dict[str, Tensor]:
 
 
 def read_stats(file: Path, *, eps: float) -> LatentStats:
-    """``stat.pt``: ``mean`` and ``var``, either of which may be None or absent.
+    """Read ``stat.pt``: ``mean`` and ``var``, either of which may be None or absent.
 
     Raises:
         WeightsError: If the file holds something else.

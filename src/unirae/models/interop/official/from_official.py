@@ -151,7 +151,7 @@ def _generator(
     rae_made: dict[str, Any],
     recorded: dict[str, Any],
 ) -> Callable[[Path], None]:
-    """Convert the diffusion transformer and its guide; returns what writes them and their autoencoder into a folder."""
+    """Convert the diffusion transformer and its guide; returns a function that writes them and their autoencoder."""
     sampling = read_sampling(document, dit)
     settings, shift = dict(sampling.settings), sampling.time_shift
     content = partial(_content, rae=rae, recorded=recorded)

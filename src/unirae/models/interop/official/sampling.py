@@ -1,4 +1,4 @@
-"""``transport``, ``sampler``, ``guidance`` and ``misc`` of the official code's YAML: how its images are made."""
+"""Sampling by the official code's YAML: ``transport``, ``sampler``, ``guidance`` and ``misc``."""
 
 import math
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ _SOLVERS = {"euler": "euler", "heun2": "heun", "dopri5": "dopri5"}
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialSampling:
-    """``sampler``, ``guidance`` and ``misc``.
+    """Settings of ``sampler``, ``guidance`` and ``misc``.
 
     Attributes:
         time_shift: s of the times.

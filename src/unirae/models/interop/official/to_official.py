@@ -76,7 +76,7 @@ def to_official(
 
 
 def check_rae(rae: RAE, *, inside: bool) -> None:
-    """Refuse what the official code cannot express.
+    """Refuse an autoencoder that the official code cannot express.
 
     Args:
         inside: nothing else than the checkpoint has the encoder's weights.
@@ -149,7 +149,7 @@ def _write_rae(
 
 
 def _write_encoder(folder: Path, final: Path, rae: RAE, given: str | None) -> str:
-    """``encoder/``: its configuration and pixel statistics, and its weights where nothing else has them.
+    """Write ``encoder/``: configuration and pixel statistics, and weights where nothing else has them.
 
     Returns:
         where the official code is to load its weights from.

@@ -152,7 +152,7 @@ class RAEDiTPipeline(DiffusionPipeline):
         return latents.to(device, torch.float32)
 
     def _integrate(self, velocity: Velocity, x: Tensor, num_points: int, grid: str) -> Tensor:
-        """Euler's steps. The scheduler always appends the time 0; the reference's grid stops before it."""
+        """Integrate by Euler's steps."""
         times = grid_of_times(num_points, self.transformer.config.time_shift, grid)
         self.scheduler.set_timesteps(sigmas=times[:-1] if grid == "to_zero" else times, device=x.device)
         self.scheduler.set_begin_index(0)
