@@ -26,8 +26,8 @@ class ScoringOptions:
     """The options of scoring samples."""
 
     reference: str = "data"
-    """What to compare with: data (see --data); an npz with mu and sigma (ADM, pytorch-fid) or images (arr_0); a file of
-    make_reference.py; a folder of images or a Hugging Face dataset, cropped to the size of the samples."""
+    """Reference to compare with: data (see --data); an npz with mu and sigma (ADM, pytorch-fid) or images (arr_0); a
+    file of make_reference.py; a folder of images or a Hugging Face dataset, cropped to the size of the samples."""
     reference_split: str | None = None
     """Split of the data set that --reference names, or a folder below the folder that it names."""
     split: Literal["train", "val"] | None = None

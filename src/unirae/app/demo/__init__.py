@@ -7,8 +7,8 @@ an interrupted one goes on where it stopped.
 
 | module | |
 |---|---|
-| ``options`` | what it may be told |
-| ``overrides`` | which override is meant for which part |
+| ``options`` | its options |
+| ``overrides`` | the overrides of each part |
 | ``parts`` | training one part, from where it stands |
 | ``reconstructions`` | stage 1: scores and picture |
 | ``generator`` | stage 2: the trained networks, the classifier, the samples |
@@ -30,7 +30,7 @@ log = get_logger(__name__)
 
 
 def main() -> int:
-    """Command line."""
+    """Parse, run the demo, and turn mistakes into one line."""
     from unirae.app.shell.options import parse
 
     options = parse(Options)
@@ -105,7 +105,7 @@ def evaluate(options: Options) -> Path:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Where the demo ran."""
+    """The machine that the demo ran on."""
     import torch
 
     return {

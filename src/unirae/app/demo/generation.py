@@ -1,4 +1,5 @@
-"""Scores of the demo's samples, beside those of what they should be like and of what they should beat."""
+"""Scores of the demo's samples, beside those of images that they should resemble and of images that they should
+beat."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,7 @@ def _candidates(trained: "Trained") -> "dict[str, LabelledImages]":
 
 
 def through_autoencoder(trained: "Trained", data: "LabelledImages") -> "LabelledImages":
-    """Encoded and decoded, in 8 bits: as good as samples of this decoder can look."""
+    """Images encoded and decoded, in 8 bits: as good as samples of this decoder can look."""
     from unirae.core.exact import NETWORK_CHUNK, exact_float32, in_chunks
     from unirae.core.images import to_float, to_uint8
     from unirae.evaluation.passes.image_set import LabelledImages
@@ -94,7 +95,8 @@ def through_autoencoder(trained: "Trained", data: "LabelledImages") -> "Labelled
 
 
 def _decoded_noise(trained: "Trained") -> "LabelledImages":
-    """What the samples started from, straight through the decoder: each latent element right, all independent."""
+    """The samples' noise straight through the decoder: each latent element has the right distribution, all
+    independent."""
     import torch
 
     from unirae.core.exact import NETWORK_CHUNK, exact_float32, in_chunks
@@ -112,7 +114,7 @@ def _decoded_noise(trained: "Trained") -> "LabelledImages":
 
 
 def _distances(candidate: "LabelledFeatures", reference: "LabelledFeatures") -> tuple[float, float]:
-    """Of all images together, and within classes."""
+    """The Fréchet distances of all images together, and within classes."""
     from unirae.evaluation.judges.class_frechet import distance, distance_within_classes
 
     return distance(candidate, reference), distance_within_classes(candidate, reference)
@@ -131,7 +133,7 @@ def _by_chance(trained: "Trained", train: "LabelledFeatures", name: str) -> dict
 
 
 def _copies(trained: "Trained", candidates: "dict[str, LabelledImages]") -> Any:
-    """How near samples come to training images, beside true copies and new images of the same decoder."""
+    """Distances of samples to training images, beside those of true copies and of new images of the same decoder."""
     from unirae.evaluation.judges.nearest import find_nearest, score_copies, token_vectors
 
     every = max(1, len(trained.train) // len(trained.held_out))

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _BATCH = 40
-"""At most so many images at once: a few megabytes of activations, and all images in equal batches."""
+"""Most images in a batch: a few megabytes of activations, and all images in equal batches."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """Everything that scores and pictures are made from.
+    """The trained networks and the images that scores and pictures are made from.
 
     Attributes:
         train, held_out: the real images.
@@ -51,7 +51,7 @@ class Trained:
 
     @property
     def class_names(self) -> list[str]:
-        """By label."""
+        """The names of the classes, by label."""
         return list(self.generator.about["class_names"])
 
 
@@ -101,7 +101,7 @@ def _size_px(folder: Path) -> tuple[int, int]:
 def _classifier(
     options: "Options", dataset: "ImageDataset", images: "LabelledImages"
 ) -> "tuple[PixelClassifier, dict[str, Any]]":
-    """The one of an earlier run if it saw the same images in the same way, else a new one."""
+    """The classifier of an earlier run if it saw the same images in the same way, else a new one."""
     from dataclasses import asdict
 
     from unirae.app.shell.devices import progress_bar
@@ -152,7 +152,7 @@ def _open(options: "Options", labels: list[int]) -> "Generator":
 
 
 def _precision(samples: Path) -> Any:
-    """That of samples begun before; else bf16 where it is faster, which the eye cannot tell from fp32."""
+    """The precision of samples begun before; else bf16 where it is faster, which the eye cannot tell from fp32."""
     from unirae.core.hardware import fastest_precision
     from unirae.core.io import read_json
 

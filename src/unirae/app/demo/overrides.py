@@ -1,4 +1,4 @@
-"""Which of the demo's overrides is meant for which training part."""
+"""The demo's overrides, sorted by the training parts that they are for."""
 
 import re
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from unirae.core.errors import ConfigError
 def distribute(overrides: Sequence[str]) -> dict[str, list[str]]:
     """The overrides of each part: those that name it (``dit:key=value``), and those whose key it has.
 
-    What adds a key (``+node.key=value``) goes to the parts that have the node.
+    An override that adds a key (``+node.key=value``) goes to the parts that have the node.
 
     Raises:
-        ConfigError: one that is not of this form, or whose key none of the parts that it is for has.
+        ConfigError: If an override is not of this form, or none of the parts that it is for has its key.
     """
     given: dict[str, list[str]] = {part: [] for part in PARTS}
     if not overrides:
@@ -42,7 +42,7 @@ def _configs() -> dict[str, dict[str, Any]]:
 
 
 def _parse(override: str) -> tuple[str | None, str, str]:
-    """(part or None, dotted key, the override as Hydra reads it)."""
+    """An override as (part or None, dotted key, the override as Hydra reads it)."""
     named = re.fullmatch(rf"({'|'.join(PARTS)}):(.*)", override, re.DOTALL)
     part, text = (named[1], named[2]) if named else (None, override)
     if "=" not in text and not text.startswith("~"):

@@ -13,15 +13,15 @@ from unirae.core.log import get_logger
 log = get_logger(__name__)
 
 PARTS = {"encoder": "mae_tiny", "rae": "rae_tiny", "random_encoder": "rae_tiny", "dit": "dit_tiny"}
-"""Folder and experiment of each part, in order."""
+"""The folder and the experiment of each part, in order."""
 
 _KINDS = ("mae", "stage1", "stage2")
 _TRAINED = {"encoder": "mae", "rae": "decoder", "random_encoder": "decoder", "dit": "dit"}
-"""What a part's checkpoint calls the weights that it trained."""
+"""The names that parts' checkpoints give the trained weights."""
 
 
 def train_part(experiment: str, output_dir: Path, overrides: list[str]) -> None:
-    """Run one experiment to its end, from its last checkpoint if it has one; at once if it is finished."""
+    """Run one experiment to its end, from its last checkpoint if it has one; return at once if it is finished."""
     from unirae.app.config.composition import compose
     from unirae.app.run.training import train
     from unirae.core.io import read_json, write_json
@@ -61,7 +61,7 @@ def check_rae_fits(folder: Path, encoder: dict[str, Any]) -> None:
         encoder: ``model.encoder`` of the autoencoder's configuration.
 
     Raises:
-        WeightsError: says what to delete.
+        WeightsError: If the encoder has been trained again. The message says what to delete.
     """
     from unirae.models.checkpoints.reading import open_checkpoint
     from unirae.models.encoders.build import build_encoder
@@ -80,7 +80,7 @@ def check_dit_fits(folder: Path) -> None:
     """Refuse a generator, trained or half trained, of an autoencoder that has since been trained again.
 
     Raises:
-        WeightsError: says what to delete.
+        WeightsError: If the autoencoder has been trained again. The message says what to delete.
     """
     from unirae.models.checkpoints.opening import load_rae
     from unirae.models.checkpoints.reading import open_checkpoint
@@ -97,7 +97,7 @@ def check_dit_fits(folder: Path) -> None:
 
 @contextmanager
 def timed(folder: Path, what: str, *, add: bool = False) -> Iterator[None]:
-    """Keep how long the block took in ``seconds.json``; ``add`` it to what an interrupted one took before."""
+    """Record the seconds of the block in ``seconds.json``; ``add`` them to those of an interrupted one."""
     from unirae.core.io import read_json, write_json
 
     started = time.perf_counter()
@@ -111,7 +111,7 @@ def timed(folder: Path, what: str, *, add: bool = False) -> Iterator[None]:
 
 
 def read_seconds(folder: Path) -> dict[str, float]:
-    """How long each part took, also those that are not training."""
+    """The seconds that each part took, also those that are not training."""
     from unirae.core.io import read_json
 
     trained = {part: read_json(folder / part / "finished.json")["seconds"] for part in PARTS}
@@ -120,7 +120,7 @@ def read_seconds(folder: Path) -> dict[str, float]:
 
 
 def count_parameters(folder: Path) -> dict[str, int]:
-    """The numbers that each part trained."""
+    """The count of parameters that each part trained."""
     from unirae.models.checkpoints.reading import open_checkpoint
 
     counts = {}

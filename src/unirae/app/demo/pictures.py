@@ -15,17 +15,17 @@ log = get_logger(__name__)
 
 _SCALES = (1.0, 1.5, 2.0, 3.0, 4.0)
 _CLASSES = 9
-"""At most so many classes are shown."""
+"""Most classes that are shown."""
 _NOISES = 4
-"""Of each class in the picture of guidance."""
+"""Noises for each class in the picture of guidance."""
 _MOMENTS = 8
 _STRIPS = 4
 _SAMPLES, _REAL = 5, 3
-"""Of each class, side by side."""
+"""Samples and real images of each class, side by side."""
 
 
 def draw_generation(trained: Trained) -> None:
-    """Samples beside real images, nearest training images, guidance, the way from noise."""
+    """Draw samples beside real images, nearest training images, guidance, and the way from noise."""
     from unirae.core.io import read_json, write_json
 
     folder = trained.folder / "pictures"
@@ -77,7 +77,7 @@ def _draw_classes(trained: Trained) -> None:
 
 
 def _draw_nearest(trained: Trained) -> None:
-    """The first sample of each class, and those of all samples that come nearest to a training image."""
+    """Draw the first sample of each class, and those of all samples that come nearest to a training image."""
     from unirae.app.demo.report.pictures import draw_nearest
     from unirae.evaluation.judges.nearest import find_nearest, token_vectors
 
@@ -98,7 +98,7 @@ def _draw_nearest(trained: Trained) -> None:
 
 
 def _draw_guidance(trained: Trained) -> None:
-    """Two classes, the first and the last, by the same noises at every scale."""
+    """Draw two classes, the first and the last, by the same noises at every scale."""
     from dataclasses import replace
 
     import torch
@@ -125,7 +125,7 @@ def _draw_guidance(trained: Trained) -> None:
 
 
 def _draw_denoising(trained: Trained) -> None:
-    """Some samples of different classes at moments spread over the sampler's steps."""
+    """Draw some samples of different classes at moments spread over the sampler's steps."""
     import torch
 
     from unirae.app.demo.report.pictures import draw_denoising

@@ -12,7 +12,7 @@ SHOWN = 16
 
 
 def score_reconstructions(folder: Path) -> dict[str, Any]:
-    """Score both autoencoders and the mean colour on the validation split; draw what they make of it."""
+    """Score both autoencoders and the mean colour on the validation split; draw their reconstructions."""
     from unirae.app.run.builders import build_dataset
     from unirae.evaluation.scores.baselines import MeanColour
     from unirae.models.checkpoints.opening import rae_from_checkpoint
@@ -59,7 +59,7 @@ def _score(encoder: Any, candidate: "Reconstructor", data: "ImageDataset") -> "R
 
 
 def _draw(path: Path, candidates: dict[str, "Reconstructor"], data: "ImageDataset") -> None:
-    """Held-out images, evenly spread over the split, above what each candidate makes of them."""
+    """Draw held-out images, evenly spread over the split, above each candidate's reconstructions."""
     import torch
 
     from unirae.app.demo.report import draw_reconstructions

@@ -21,9 +21,9 @@ _RUN, _BAND, _OUTSIDE = LIGHT.curves[1], LIGHT.curves[0], "#C00020"
 def draw_comparison(
     curves: "Curves", run: "Series | None" = None, *, run_name: str = "", dpi: int = 110
 ) -> bytes:
-    """PNG: band and single runs of the reference, and over them a run, with what is outside marked.
+    """Draw the band and the single runs of a reference as a PNG, and over them a run, marked where it is outside.
 
-    Without a run the reference alone.
+    Without a run, the reference is drawn alone.
     """
     import matplotlib
     from matplotlib.figure import Figure

@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NUMBERED = 20
-"""Up to so many classes cells carry their percentage."""
+"""Most classes for which cells carry their percentage."""
 _NAMED = 60
-"""Up to so many classes rows and columns carry their names."""
+"""Most classes for which rows and columns carry their names."""
 _LONGEST_NAME = 22
 
 
 def save_confusion(path: str | Path, confusion: "Int64[Tensor, 'k k']", class_names: Sequence[str]) -> Path:
-    """Write a PNG: rows are true classes and add up to 100 %, columns what was assigned."""
+    """Write a confusion matrix as PNG: rows are true classes and add up to 100 %, columns are assigned classes."""
     figure = draw_confusion(confusion, class_names)
     return write_atomically(path, lambda file: figure.savefig(file, format="png"))
 
 
 def draw_confusion(confusion: "Int64[Tensor, 'k k']", class_names: Sequence[str]) -> Any:
-    """The figure; a row without images is white."""
+    """The figure of a confusion matrix; a row without images is white."""
     from matplotlib.figure import Figure
 
     classes, count = len(confusion), int(confusion.sum())

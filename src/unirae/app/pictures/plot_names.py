@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 _OWN = "DejaVu Sans"
-"""It comes with matplotlib: Latin, Greek, Cyrillic, Hebrew, Arabic and many signs."""
+"""The font that comes with matplotlib: Latin, Greek, Cyrillic, Hebrew, Arabic and many signs."""
 _SPECIAL = ("Last Resort", "Emoji")
-"""Of fonts that have boxes, or pictures that matplotlib cannot draw, in the place of glyphs."""
+"""Words in the names of fonts that have boxes or pictures, which matplotlib cannot draw, in the place of glyphs."""
 
 
 def drawable(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -38,7 +38,7 @@ def _escaped(letter: str, lacking: set[str]) -> str:
 
 
 def _fonts(letters: Iterable[str]) -> Iterable[tuple[str, set[str]]]:
-    """Families, matplotlib's own first, each with those of the letters that it has."""
+    """Families of fonts, matplotlib's own first, each with those of the letters that it has."""
     from matplotlib import font_manager, get_data_path
 
     upright = {font.name: font.fname for font in font_manager.fontManager.ttflist if font.style == "normal"}
@@ -51,7 +51,7 @@ def _fonts(letters: Iterable[str]) -> Iterable[tuple[str, set[str]]]:
 
 
 def _charmap(file: str) -> Any:
-    """Codes that a font file has; None if it cannot be drawn from, or is gone since matplotlib last looked."""
+    """Codes of the characters in a font file; None if the file cannot be drawn from, or is gone by now."""
     from matplotlib import font_manager
 
     try:

@@ -15,7 +15,7 @@ _GRID_IMAGES = 64
 
 
 class SampleFolder:
-    """``000000.png`` …, ``settings.json``, ``labels.csv``, ``grid.png`` and, on demand, ``samples.npz``.
+    """A folder with ``000000.png`` …, ``settings.json``, ``labels.csv``, ``grid.png`` and, on demand, ``samples.npz``.
 
     Args:
         settings: everything that decides the images; a folder made with others is refused.
@@ -32,7 +32,7 @@ class SampleFolder:
         """Refuse a folder that these images do not belong into; nothing is written.
 
         Raises:
-            ConfigError: it holds images of other settings, or of unknown ones, or more than are asked for.
+            ConfigError: If the folder holds images of other settings, or of unknown ones, or more than are asked for.
         """
         from unirae.core.io import read_json
 
@@ -59,11 +59,11 @@ class SampleFolder:
         self.evaluations_before = found["network_evaluations"]
 
     def file(self, number: int) -> Path:
-        """Of an image."""
+        """The file of an image."""
         return self.folder / f"{number:06d}.png"
 
     def is_complete(self, batch: range) -> bool:
-        """Whether these images are all there; they are written atomically."""
+        """True where all of these images are there; they are written atomically."""
         return all(self.file(number).is_file() for number in batch)
 
     def save(self, batch: range, images: "Tensor") -> int:
@@ -76,7 +76,7 @@ class SampleFolder:
         return len(new)
 
     def write_record(self, made_with: dict[str, Any], labels: Sequence[int], evaluations: list[int]) -> None:
-        """``settings.json``: what decides the images, and what came of it."""
+        """Write ``settings.json``: the settings that decide the images, and what came of them."""
         from unirae.core.io import write_json
 
         content = {
@@ -89,7 +89,7 @@ class SampleFolder:
         write_json(self.folder / "settings.json", content)
 
     def write_labels(self, labels: Sequence[int], class_names: Sequence[str]) -> None:
-        """``labels.csv``: file, label, name."""
+        """Write ``labels.csv``: file, label, name."""
         import csv
         import io
 
@@ -104,7 +104,7 @@ class SampleFolder:
         write_atomically(self.folder / "labels.csv", lambda file: file.write(text.getvalue().encode()))
 
     def write_grid(self) -> None:
-        """``grid.png`` of the first images, about square."""
+        """Write ``grid.png`` of the first images, about square."""
         import math
 
         import torch
@@ -125,7 +125,7 @@ class SampleFolder:
             return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
     def write_npz(self) -> Path:
-        """``samples.npz`` in ADM's layout: ``arr_0``, uint8 [n, H, W, 3]; written image by image."""
+        """Write ``samples.npz`` in ADM's layout, image by image: ``arr_0``, uint8 [n, H, W, 3]."""
         import zipfile
 
         import numpy as np

@@ -1,4 +1,4 @@
-"""Put a run together: data, module, trainer and callbacks; then fit it."""
+"""The assembly of a run: data, module, trainer and callbacks; and its fit."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def has_begun(self) -> bool:
-        """Whether it has made a step, or goes on after some."""
+        """True where the run has made a step, or continues after some."""
         return self.trainer.global_step > 0
 
     def fit(self) -> None:
@@ -93,7 +93,7 @@ def assemble(
     """Build everything, show what will happen, write the run's files.
 
     Args:
-        own: parts in place of configured ones.
+        own: the caller's parts in place of configured ones.
     """
     output_dir = Path(config["paths"]["output_dir"])
     stage = STAGES[config["model"]["stage"]]
@@ -138,7 +138,7 @@ def open_to_continue(file: Path, stage: str) -> Checkpoint:
     """Read a checkpoint that a run continues, once, before anything is built.
 
     Raises:
-        WeightsError: If it is damaged or was made by another stage.
+        WeightsError: If the checkpoint is damaged or was made by another stage.
     """
     try:
         checkpoint = open_checkpoint(file, kind=tuple(STAGES), in_memory=True)
@@ -160,7 +160,7 @@ def _step_to_continue(checkpoint: Checkpoint, *, max_steps: int) -> int:
     """The step that a checkpoint was saved after.
 
     Raises:
-        RunFinished: If no step is left, and nothing that belongs to the last one.
+        RunFinished: If no step is left, and no work that belongs to the last step.
     """
     step = checkpoint.step
     assert step is not None  # as of every run
@@ -195,7 +195,7 @@ def announce(module: ManualModule, data: TrainingData, *, max_steps: int, output
 
 
 def readable_count(count: int) -> str:
-    """``172 M``-like: three digits and a unit."""
+    """A count like ``172 M``: three digits and a unit."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= size:
             value = count / size
@@ -204,7 +204,7 @@ def readable_count(count: int) -> str:
 
 
 class _KeepScores(pl.Callback):
-    """Remembers the newest scores, for sweepers."""
+    """A callback that remembers the newest scores, for sweepers."""
 
     def __init__(self, scores: dict[str, float]) -> None:
         self._scores = scores

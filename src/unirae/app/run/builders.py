@@ -1,4 +1,4 @@
-"""From the resolved configuration (plain dictionaries) to objects: who needs what from whom, in one place."""
+"""Builders of a run's parts from its resolved configuration: who needs what from whom, in one place."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +39,8 @@ def build_dataset(
         source: of that split, if it is open already.
 
     Raises:
-        ConfigError: a folder is given for data that are not read from one, or labels are switched off likewise.
+        ConfigError: If ``data_dir`` is given, or labels are switched off, for data that are not read from a folder or
+            a Hugging Face dataset.
     """
     if data["data_dir"] is not None and "data_dir" not in data["source"]:
         raise ConfigError(
@@ -102,7 +103,7 @@ def build_data(
 
 @contextmanager
 def keys_for(**keys: str) -> Iterator[None]:
-    """Within the block, errors about an argument call it by its key of the configuration."""
+    """Let errors about an argument, within the block, call it by its key of the configuration."""
     try:
         yield
     except ConfigError as error:
@@ -116,7 +117,7 @@ def configured_encoder(model: Config, *, seed: int) -> Encoder:
     """The encoder of ``model.encoder``.
 
     Raises:
-        WeightsError: If its weights are missing or do not fit; the message names the key.
+        WeightsError: If the encoder's weights are missing or do not fit; the message names the key.
     """
     node = model["encoder"]
     try:
@@ -126,10 +127,10 @@ def configured_encoder(model: Config, *, seed: int) -> Encoder:
 
 
 def build_rae(model: Config, *, seed: int, encoder: Encoder | None = None) -> RAE:
-    """Encoder and decoder, new or from a file of weights; the decoder's shapes follow from the encoder's.
+    """Build encoder and decoder, new or from a file of weights; the decoder's shapes follow from the encoder's.
 
     Args:
-        encoder: in place of the configured one.
+        encoder: an encoder in place of the configured one.
     """
     encoder = encoder or configured_encoder(model, seed=seed)
     with keys_for(encoder_input_size="model.image_size"):
@@ -147,7 +148,7 @@ def build_rae(model: Config, *, seed: int, encoder: Encoder | None = None) -> RA
 
 
 def common_parts(cfg: Config) -> dict[str, Any]:
-    """What every training module takes."""
+    """The arguments that every training module takes."""
     model = cfg["model"]
     return {
         "ema_decay": model["ema_decay"],
@@ -213,7 +214,7 @@ def total_steps(trainer: Config, *, steps_per_epoch: int) -> int:
 
 
 def parameter_summary(module: ManualModule) -> list[tuple[str, int, int]]:
-    """(part, parameters, trainable parameters) of each network of a run."""
+    """The networks of a run, each as (part, parameters, trainable parameters)."""
     rows = []
     for name, part in module.networks().items():
         if part is not None and (parameters := list(part.parameters())):

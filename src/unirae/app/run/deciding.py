@@ -1,4 +1,4 @@
-"""What of a run's configuration decides what its curves look like, in one flat dictionary that two runs can compare.
+"""The settings that decide a run's curves, in one flat dictionary that two runs can compare.
 
 Two runs are comparable when these agree; where they write, how often they log and on which machine does not matter.
 A path does not say what lies there, so in place of an encoder's path stands what that encoder says of itself, and in
@@ -36,7 +36,7 @@ _AUTOENCODER = "model.rae.pretrained_decoder_path"
 
 
 def deciding_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings by dotted name, from a resolved configuration.
+    """The deciding settings by dotted name, from a resolved configuration.
 
     What lies at a path that leads nowhere now cannot be told; its keys are then absent, and nobody compares them.
     """
@@ -52,7 +52,7 @@ def deciding_settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _encoder(key: str, weights: Any) -> dict[str, Any]:
-    """``hub`` and ``random`` as they are; of a folder what it says of itself."""
+    """The settings of an encoder: ``hub`` and ``random`` as they are, a folder by what it says of itself."""
     from unirae.core.io import read_json
 
     if weights is None:

@@ -24,10 +24,10 @@ from unirae.models.encoders.base import Encoder
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """What a training run leaves behind.
+    """The result of a training run: its folder and its scores.
 
     Attributes:
-        folder: of the run; ``unirae.load_rae`` and ``unirae.load_dit`` take it.
+        folder: the run's folder; ``unirae.load_rae`` and ``unirae.load_dit`` take it.
         scores: the newest ones by name, such as ``val/psnr``; empty where the run was not scored.
     """
 
@@ -51,10 +51,12 @@ def train(
             its name, not the loss itself: give it again to continue.
 
     Raises:
-        InputError: ``overrides`` is no list of texts, a part is none, or the experiment has no place for it.
-        ConfigError: an unknown experiment or key, or a value that cannot work.
-        UserError: whatever else ends a run of the command with one line: data, weights, numbers that are not finite.
-        RunInterrupted: after ctrl-C; the message says where everything is saved.
+        InputError: If ``overrides`` is no list of texts, if a given part is no encoder or loss, or if the experiment
+            has no place for the part.
+        ConfigError: If an experiment or a key is unknown, or a value cannot work.
+        UserError: If the run ends for another reason that the command reports in one line: data, weights, numbers that
+            are not finite.
+        RunInterrupted: If ctrl-C stopped the run; the message says where everything is saved.
     """
     if isinstance(overrides, str) or not all(isinstance(word, str) for word in overrides):
         raise InputError(
@@ -71,7 +73,7 @@ def train(
 
 @contextmanager
 def process_left_as_it_was() -> Iterator[None]:
-    """Within this block a run may set what it likes for the process; afterwards all is as before."""
+    """Put back after the block whatever a run has set for the whole process."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         for kept in (_environment, _hydra, _logging, _signals, _random_numbers, _torch_settings):
@@ -90,7 +92,7 @@ def _environment() -> Iterator[None]:
 
 
 def _hydra() -> Iterator[None]:
-    """Hydra may be in use by the caller, too: its two singletons are lent and given back."""
+    """Lend Hydra's two singletons to the run and give them back, since the caller may use Hydra, too."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
@@ -103,7 +105,7 @@ def _hydra() -> Iterator[None]:
 
 
 def _logging() -> Iterator[None]:
-    """The caller's handlers are set aside for the run, which writes to standard error and its own ``train.log``."""
+    """Set the caller's log handlers aside for the run, which writes to standard error and its own ``train.log``."""
     root = logging.getLogger()
     handlers, levels = root.handlers, {"": root.level}
     for name, logger in logging.Logger.manager.loggerDict.items():
@@ -121,7 +123,7 @@ def _logging() -> Iterator[None]:
 
 
 def _signals() -> Iterator[None]:
-    """Only the main thread can set handlers; Lightning leaves ctrl-C ignored where it ends a run."""
+    """Put signal handlers back. Only the main thread can set them; Lightning leaves ctrl-C ignored after a run."""
     is_main = threading.current_thread() is threading.main_thread()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if is_main else ()
     before = {number: signal.getsignal(number) for number in numbers}

@@ -1,4 +1,4 @@
-"""What stage 2 needs of the latents before it can start: their statistics, and a cache if one is wanted."""
+"""Latents before stage 2 can start: their statistics, and a cache if one is wanted."""
 
 import os
 from pathlib import Path
@@ -32,10 +32,10 @@ log = get_logger(__name__)
 
 
 def statistics_of_run(checkpoint: Checkpoint, rae: RAE) -> LatentStats:
-    """Those that a run was started with.
+    """The latent statistics that a run was started with.
 
     Raises:
-        WeightsError: it was trained on another autoencoder.
+        WeightsError: If the run was trained on another autoencoder.
     """
     about = checkpoint.about
     if different := autoencoder_differences(about, rae):
@@ -49,9 +49,10 @@ def statistics_of_run(checkpoint: Checkpoint, rae: RAE) -> LatentStats:
 def statistics_of_data(
     rae: RAE, dataset: ImageDataset, *, source: RaeSource, cfg: Config, trainer: pl.Trainer
 ) -> LatentStats:
-    """Over the training data: computed once, and kept inside the latent cache or else in the run's folder.
+    """The latent statistics of the training data: computed once, kept in the latent cache or else in the run's folder.
 
-    So every process and every restart uses the same. For other data, views or settings they are computed anew.
+    So every process and every restart uses the same statistics. For other data, views or settings they are computed
+    anew.
 
     Raises:
         DataError: If the images change meanwhile.
@@ -96,7 +97,7 @@ def statistics_of_data(
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], *, trust: bool) -> list[str]:
-    """What statistics that are kept were computed of otherwise; of trusted images their contents do not count."""
+    """The settings in which kept statistics differ from the wanted ones; contents of trusted images do not count."""
     images = [] if trust else changes(there["data"], here["data"])
     others = [d.name for d in differences({**there, "data": None}, {**here, "data": None})]
     return [*images, *others]
@@ -121,7 +122,7 @@ def cached_latents(
 
 
 def _reading(cfg: Config, trainer: pl.Trainer) -> dict[str, Any]:
-    """How images are read for the encoder: where it runs, and by how many loader processes."""
+    """The device of the encoder, and the number of loader processes that read its images."""
     workers = cfg["data"]["num_workers"]
     return {
         "device": trainer.strategy.root_device,
@@ -135,7 +136,7 @@ def join_processes(trainer: pl.Trainer) -> None:
     Where Lightning starts the processes itself, the first one does the work before it starts the others.
 
     Raises:
-        ConfigError: the processes were started by something else than torchrun, and know nothing of each other yet.
+        ConfigError: If something else than torchrun started the processes, and they know nothing of each other yet.
     """
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if is_distributed() or environment is None or trainer.world_size == 1:

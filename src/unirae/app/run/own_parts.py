@@ -16,7 +16,7 @@ from unirae.losses.perceptual import GivenLoss
 from unirae.models.encoders.base import Encoder
 
 PerceptualLoss = Callable[[Tensor, Tensor], Tensor]
-"""From reconstruction and target, both [b, 3, H, W] and RGB in [0, 1], to a scalar."""
+"""A function from reconstruction and target, both [b, 3, H, W] and RGB in [0, 1], to a scalar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +27,10 @@ class OwnParts:
     perceptual: PerceptualLoss | None = None
 
     def of_run(self, config: dict[str, Any], experiment: str) -> dict[str, nn.Module]:
-        """The given parts as modules, by name; what they are is written into the configuration that the run keeps.
+        """The given parts as modules, by name; the configuration that the run keeps says what they are.
 
         Raises:
-            InputError: a part is none, or this run has no place for it.
+            InputError: If a part is no encoder or loss, or if this run has no place for the part.
         """
         from unirae.app.run.stages import STAGES  # which loads Lightning
 

@@ -1,4 +1,4 @@
-"""Which autoencoder stage 2 works on: a stage-1 checkpoint, or a seeded random one for smoke tests."""
+"""The autoencoder that stage 2 works on: a stage-1 checkpoint, or a seeded random one for smoke tests."""
 
 import os
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ log = get_logger(__name__)
 
 _FROM_CHECKPOINT = ("encoder", "decoder", "image_size")
 _FREE = ("encoder.weights", "encoder.remedy")
-"""Where the same weights lie, and what to tell who lacks them: not properties of the model."""
+"""Keys that are no properties of the model: the place of the weights, and advice for those who lack them."""
 
 
 @dataclass(frozen=True)
 class RaeSource:
-    """Where an autoencoder comes from.
+    """The source of an autoencoder.
 
     Attributes:
-        checkpoint: of stage 1; None for a random one.
-        recipe: arguments of :func:`~unirae.models.checkpoints.random_rae.random_rae`, for a random one.
+        checkpoint: a stage-1 checkpoint; None for a random autoencoder.
+        recipe: arguments of :func:`~unirae.models.checkpoints.random_rae.random_rae`, for a random autoencoder.
         encoder_weights: where the encoder's weights lie, if not where the checkpoint says.
     """
 
@@ -44,7 +44,7 @@ class RaeSource:
         """The autoencoder, in eval mode on the CPU; a random one always has its encoder.
 
         Raises:
-            WeightsError: something is missing or does not fit.
+            WeightsError: If weights are missing or do not fit.
         """
         if self.checkpoint is None:
             assert self.recipe is not None
@@ -55,7 +55,7 @@ class RaeSource:
         )
 
     def reference(self, rae: RAE, *, checkpoints: Path) -> dict[str, Any]:
-        """How a stage-2 checkpoint in the folder ``checkpoints`` names it."""
+        """The reference by which a stage-2 checkpoint in the folder ``checkpoints`` names its autoencoder."""
         relative = None
         if self.checkpoint is not None:
             relative = os.path.relpath(self.checkpoint.file.resolve(), checkpoints.resolve())
@@ -63,12 +63,12 @@ class RaeSource:
 
 
 def find_rae(config: Config) -> RaeSource:
-    """What ``model.rae`` means; what a checkpoint says about the model is written into ``model.rae``.
+    """Find the autoencoder that ``model.rae`` names, and write there what a checkpoint says about the model.
 
     Raises:
-        ConfigError: neither a checkpoint nor ``decoder_weights=random``, or a key that says something else than the
+        ConfigError: If there is neither a checkpoint nor ``decoder_weights=random``, or a key contradicts the
             checkpoint.
-        WeightsError: the checkpoint is missing or damaged.
+        WeightsError: If the checkpoint is missing or damaged.
     """
     node = config["model"]["rae"]
     path, weights = node["pretrained_decoder_path"], node["decoder_weights"]
@@ -101,8 +101,8 @@ def _converted(decoder: Path, config: Config) -> Path:
     """An official decoder as an autoencoder of ours, in the run's folder, with the encoder and sizes of ``model.rae``.
 
     Raises:
-        ConfigError: the run's folder has one that was made from another file.
-        WeightsError: the decoder has other sizes.
+        ConfigError: If the run's folder has an autoencoder that was made from another file.
+        WeightsError: If the decoder has other sizes than ``model.rae`` says.
     """
     node = config["model"]["rae"]
     folder = Path(config["paths"]["output_dir"]) / "rae"

@@ -1,4 +1,4 @@
-"""A run's folder: where it is, what lies in it, and how a later command finds it again."""
+"""A run's folder: its place, its contents, and its discovery by later commands."""
 
 import itertools
 import os
@@ -18,7 +18,7 @@ from unirae.core.log import get_logger
 log = get_logger(__name__)
 
 RUNS = Path("logs/train/runs")
-"""Where runs go by default, each in a folder named by its time."""
+"""The default folder of runs, each in a folder named by its time."""
 
 _LAST = Path("checkpoints/last.ckpt")
 
@@ -27,7 +27,7 @@ def newest_run(experiment: str, runs: Path = RUNS) -> Path:
     """The newest run of an experiment that has a checkpoint.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: If there is no such run.
     """
     for run in sorted(runs.glob("*"), reverse=True):
         name = run / "experiment"
@@ -42,13 +42,13 @@ def newest_run(experiment: str, runs: Path = RUNS) -> Path:
 def resolve_resume(
     ckpt_path: str | None, *, output_dir: Path, output_dir_given: bool, experiment: str
 ) -> tuple[Path | None, Path]:
-    """What ``ckpt_path`` means: (checkpoint to continue from or None, the folder to write to).
+    """Resolve ``ckpt_path`` to (checkpoint to continue from or None, the folder to write to).
 
     ``last`` is ``checkpoints/last.ckpt`` of the given output folder, and without one that of the newest run of
     this experiment, which the run then continues in place.
 
     Raises:
-        ConfigError: the checkpoint does not exist, or a new run would write over another one.
+        ConfigError: If the checkpoint does not exist, or if a new run would write over another run.
     """
     if ckpt_path is None:
         _refuse_to_overwrite(output_dir)
@@ -68,12 +68,12 @@ def resolve_resume(
 
 
 def is_named_by_time(folder: Path) -> bool:
-    """Whether a run's folder has a name that nobody chose."""
+    """True where the default named a run's folder, by its time."""
     return re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d|\d+", folder.name) is not None
 
 
 def names_beside(folder: Path) -> Iterator[Path]:
-    """The folder, then others named after it: ``NAME-2``, ``NAME-3``, …"""
+    """Candidates for a run's folder: the folder itself, then ``NAME-2``, ``NAME-3``, …"""
     yield folder
     yield from (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
 
@@ -82,7 +82,7 @@ def check_place(folder: Path) -> None:
     """Refuse a place where no folder can be made, before anything is.
 
     Raises:
-        ConfigError: If there is a file, or if nobody may write there.
+        ConfigError: If a file stands at the place, or if nobody may write there.
     """
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
@@ -96,7 +96,7 @@ def taken(folder: Path) -> Iterator[None]:
     """Hold a run's folder, which is made if need be, until the block is over or this process ends, however it ends.
 
     Raises:
-        BusyError: If another process holds it; the message names it.
+        BusyError: If another process holds the folder; the message names that process.
         UserError: If the folder cannot be made or written to.
     """
     busy = f"{folder} is in use by HOLDER: wait for it or stop it, or choose another folder"
@@ -109,7 +109,7 @@ def without_trace(folder: Path, *, begun: Callable[[], bool] = lambda: False) ->
     """Hold a run's folder (:func:`taken`); a run that is refused before its first step leaves no new one behind.
 
     Args:
-        begun: whether a step was made.
+        begun: says whether a step was made.
     """
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     with taken(folder), _removed_if_refused(folder, new, begun):
@@ -117,7 +117,7 @@ def without_trace(folder: Path, *, begun: Callable[[], bool] = lambda: False) ->
 
 
 _OF_THE_START = {"train.log", ".lock", "config.yaml", "experiment", "csv", "tensorboard"}
-"""What a run writes before its first step."""
+"""Names that a run writes before its first step."""
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def prepare_folder(folder: Path, *, is_new: bool) -> None:
     """Make sure that a folder which this process holds is free for a new run, and clear what a killed run left in it.
 
     Raises:
-        ConfigError: If a new run would write over another one.
+        ConfigError: If a new run would write over another run.
     """
     if is_new:
         _refuse_to_overwrite(folder)

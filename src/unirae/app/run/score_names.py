@@ -1,4 +1,4 @@
-"""The scores that a run will have, by name, and the keys of the configuration that choose one of them."""
+"""The names of a run's scores, and the keys of the configuration that choose one of them."""
 
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -16,13 +16,13 @@ def recorded_names(settings: dict[str, Any], *, encoder: str = "*") -> list[str]
 
     Args:
         settings: the metrics, and where their networks come from.
-        encoder: what scores in the features of the encoder call it; ``*`` while that is not known.
+        encoder: the encoder's name in scores of its features; ``*`` while that is not known.
     """
     return [f"val/{_recorded(name, settings, encoder)}" for name in settings["metrics"]]
 
 
 def _recorded(name: str, settings: dict[str, Any], encoder: str) -> str:
-    """What a metric's score is called: by the encoder, and of random weights with a word that says so."""
+    """The name of a metric's score: with the encoder's name, and a word for random weights."""
     if name in ("fd", "rfd"):
         return f"{name}_{encoder}"
     if name == "lpips":
@@ -37,7 +37,7 @@ def resolve_monitor(config: dict[str, Any], scores: list[str], *, default: str |
     ``auto`` is the stage's default where the run has that score, and none elsewhere. The mode follows from the score.
 
     Raises:
-        ConfigError: If the run will have no such score, or the mode keeps the worst of it.
+        ConfigError: If the run will have no such score, or if the mode would keep the worst checkpoint.
     """
     settings = config["callbacks"]["model_checkpoint"]
     monitor, mode = settings["monitor"], settings["mode"]
@@ -58,7 +58,7 @@ def check_score(key: str, name: str, scores: list[str]) -> None:
     """Refuse a score that a run will not have.
 
     Raises:
-        ConfigError: If it is none of them; the message names them.
+        ConfigError: If the run will not have the score; the message names its scores.
     """
     if any(fnmatchcase(name, score) for score in scores):
         return
@@ -74,7 +74,7 @@ def check_scores(config: dict[str, Any], scores: list[str], *, default: str | No
     """Check every key that names a score, before anything long begins.
 
     Raises:
-        ConfigError: If one names a score that the run will not have.
+        ConfigError: If a key names a score that the run will not have.
     """
     resolve_monitor(config, scores, default=default)
     if (wanted := config["optimized_metric"]) is not None:

@@ -46,7 +46,7 @@ from unirae.training.tensorboard import TensorBoard
 log = get_logger(__name__)
 
 _WORTH_COMPILING = 5000
-"""Steps of a run from which on the seconds that compiling takes hardly matter."""
+"""Least steps of a run for which the seconds of compiling hardly matter."""
 _STRATEGIES = {"ddp": GradientAveraging, "fsdp": Sharding}
 
 
@@ -54,7 +54,7 @@ def build_trainer(cfg: Config, *, output_dir: Path, checkpoint: Checkpoint | Non
     """Lightning's trainer without its own checkpoints, progress bar and epochs: those are ours.
 
     Args:
-        checkpoint: that the run continues, in memory.
+        checkpoint: the checkpoint that the run continues, in memory.
     """
     settings = cfg["trainer"]
     if settings["deterministic"]:
@@ -88,11 +88,11 @@ def build_trainer(cfg: Config, *, output_dir: Path, checkpoint: Checkpoint | Non
 
 
 class _FitLoop(FitLoop):
-    """Lightning's, but the callbacks also begin and end where no step is left: one may have work to catch up on."""
+    """Lightning's loop, but callbacks also begin and end where no step is left: one may have work to catch up on."""
 
     @property
     def skip(self) -> bool:
-        """Whether to do nothing at all: never."""
+        """False: the loop is never skipped."""
         return False
 
 
@@ -102,7 +102,7 @@ def limit(trainer: pl.Trainer, *, max_steps: int) -> None:
 
 
 def build_loggers(settings: Config, output_dir: Path) -> list[Logger]:
-    """CSV and TensorBoard by default, W&B if asked for."""
+    """Build the loggers: CSV and TensorBoard by default, W&B if asked for."""
     loggers: list[Logger] = []
     if settings["csv"]:
         loggers.append(MetricsCsv(output_dir / "csv/metrics.csv"))
@@ -129,10 +129,10 @@ def build_callbacks(
     data: TrainingData,
     scores: list[str],
 ) -> list[pl.Callback]:
-    """What watches the run. Order matters: scores before checkpoints, the stop request last.
+    """Build the callbacks that watch a run. Order matters: scores before checkpoints, the stop request last.
 
     Args:
-        scores: the names of those that the run will have.
+        scores: the names of the scores that the run will have.
     """
     settings = cfg["callbacks"]
     callbacks: list[pl.Callback] = [
@@ -182,7 +182,7 @@ def _strategy(cfg: Config, device_type: str, *, processes: int) -> GradientAvera
 
 
 def _check_sharding(cfg: Config, *, processes: int) -> None:
-    """Refuse what sharding is not made for, before anything is built."""
+    """Refuse settings that sharding is not made for, before anything is built."""
     settings, model = cfg["trainer"], cfg["model"]
     if not STAGES[model["stage"]].shards:
         raise ConfigError(
@@ -202,7 +202,7 @@ def _backend(device_type: str) -> str:
 
 
 def resolve_precision(settings: Config, checkpoint: Checkpoint | None) -> str:
-    """What ``trainer.precision`` means here; ``auto`` is measured once in a run, and a resumed run keeps the answer."""
+    """Resolve ``trainer.precision``; ``auto`` is measured once in a run, and a resumed run keeps the answer."""
     if settings["precision"] != "auto":
         return settings["precision"]
     if checkpoint is not None:
@@ -211,7 +211,7 @@ def resolve_precision(settings: Config, checkpoint: Checkpoint | None) -> str:
 
 
 def resolve_float32_matmul(settings: Config, checkpoint: Checkpoint | None) -> str:
-    """What ``trainer.float32_matmul`` means here; ``auto`` is settled once in a run, like the precision."""
+    """Resolve ``trainer.float32_matmul``; ``auto`` is settled once in a run, like the precision."""
     wanted = settings["float32_matmul"]
     if wanted == "auto" and checkpoint is not None:
         before = checkpoint.config["trainer"]
@@ -226,7 +226,7 @@ def resolve_float32_matmul(settings: Config, checkpoint: Checkpoint | None) -> s
 
 
 def check_compile(settings: Config, trainer: pl.Trainer) -> None:
-    """Refuse a ``trainer.compile`` that is none, or that cannot be had, before anything is built."""
+    """Refuse an unknown or impossible value of ``trainer.compile``, before anything is built."""
     wanted = settings["compile"]
     if wanted not in ("auto", True, False):
         raise ConfigError(f"trainer.compile={wanted!r} is unknown; choose auto, true or false")
@@ -235,7 +235,7 @@ def check_compile(settings: Config, trainer: pl.Trainer) -> None:
 
 
 def resolve_compile(settings: Config, trainer: pl.Trainer, *, max_steps: int) -> bool:
-    """What ``trainer.compile`` means in a run of that length."""
+    """Resolve ``trainer.compile`` for a run of that length."""
     if settings["compile"] != "auto":
         return settings["compile"]
     if max_steps < _WORTH_COMPILING:

@@ -1,4 +1,4 @@
-"""A training run from its composed configuration: where it begins, where it writes, and the run itself."""
+"""A training run from its composed configuration: its start, its folder, and the run itself."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def scored(composition: "Composition", *, folder: Path | None = None) -> float | None:
-    """Train what a command line composes to; returns the score named by ``optimized_metric``."""
+    """Train the composition of a command line; returns the score named by ``optimized_metric``."""
     scores = train_composed(composition, folder=folder)
     metric = composition.config["optimized_metric"]
     return scores.get(metric) if metric else None  # none where the run was finished before
@@ -39,8 +39,8 @@ def train_composed(
     """Find out where to begin and where to write, then :func:`train`; the folder is then in the configuration.
 
     Args:
-        folder: of a sweep's run, in place of ``paths.output_dir``.
-        own: as for :func:`train`.
+        folder: the folder of a sweep's run, in place of ``paths.output_dir``.
+        own: the caller's parts in place of configured ones.
 
     Raises:
         BusyError: If another process trains in that folder, unless a run of one process can take a name beside it.
@@ -79,10 +79,10 @@ def train(
     """Train a resolved configuration; returns the newest scores by name.
 
     Args:
-        config: as composed, without interpolations.
-        experiment: its name, for the log and for ``ckpt_path=last``.
-        checkpoint: to continue from; None starts afresh.
-        own: parts in place of configured ones.
+        config: the composed configuration, without interpolations.
+        experiment: the experiment's name, for the log and for ``ckpt_path=last``.
+        checkpoint: the checkpoint to continue from; None starts afresh.
+        own: the caller's parts in place of configured ones.
 
     Raises:
         BusyError: If another process trains in the same folder.
@@ -127,10 +127,10 @@ def _train(
 
 
 def _names_output_dir(config: dict[str, Any], overrides: Sequence[str]) -> bool:
-    """Whether the command line or the experiment says where the run goes; else it is a new default folder."""
+    """True where the command line or the experiment names the run's folder; else the run gets a new default one."""
     return _given(overrides) or Path(config["paths"]["output_dir"]).parent != RUNS
 
 
 def _given(overrides: Sequence[str]) -> bool:
-    """Whether the command line says where the run goes."""
+    """True where the command line names the run's folder."""
     return any(override.lstrip("+").startswith("paths.output_dir=") for override in overrides)

@@ -1,1 +1,1 @@
-"""The weights that an experiment loads: which, from where, and their copy in a folder that can be carried."""
+"""The weights that an experiment loads: their names, their sources, and their copy in a folder that can be carried."""

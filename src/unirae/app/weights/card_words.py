@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, in the words of a model card: model, classes, data, optimizer."""
+"""A checkpoint's description of itself in the words of a model card: model, classes, data, optimizer."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ _SOURCES = {
     "FolderSource": "a folder of images",
 }
 _NAMED_CLASSES = 20
-"""As many names as a card lists."""
+"""Most class names that a card lists."""
 
 
 def autoencoder_in_words(spec: dict[str, Any]) -> dict[str, str]:
@@ -59,9 +59,9 @@ def generator_in_words(said: dict[str, Any], class_names: list[str]) -> dict[str
 
 
 def data_in_words(recorded: dict[str, Any]) -> str | None:
-    """What a configuration's ``data`` was trained on; None where it does not say.
+    """The data of a configuration, in words; None where ``data`` does not say.
 
-    Of a path only the last part: a card is for others, and where a folder lay is nobody's concern.
+    A path is given by its last part alone: a card is for others, and where a folder lay is nobody's concern.
     """
     source = recorded.get("source") or {}
     kind = str(source.get("_target_", "")).rpartition(".")[2]

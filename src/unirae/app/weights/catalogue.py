@@ -1,4 +1,4 @@
-"""What a resolved configuration loads from a hub: read off its ``weights: hub`` keys, not off a list of experiments."""
+"""The weights that a resolved configuration loads from hubs, by its ``weights: hub`` keys, not by a list."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ _OF_TARGET = {
     "unirae.models.perceptual.lpips_loss": VGG16_URL,
     "unirae.models.discriminators.dino.DinoDiscriminator": DINO_URL,
 }
-"""What a part of the model loads for ``weights: hub``; a test compares it with configs/."""
+"""The weights that a part of the model loads for ``weights: hub``; a test compares them with configs/."""
 
 _FILES = {
     VGG16_URL: ("VGG-16 of LPIPS", "BSD-3-Clause", 553_433_881),
@@ -37,7 +37,7 @@ _LICENCES = {
     "facebook/vit-mae": "CC-BY-NC-4.0 (the original's)",
     "facebook/dinov3": "DINOv3 License (gated)",
 }
-"""By the beginning of the repository's name, as THIRD_PARTY.md has them; the hub is asked for others."""
+"""Licences by the beginning of the repository's name, as in THIRD_PARTY.md; the hub is asked for others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,9 @@ class Need:
     """One file, or one model of the Hugging Face hub.
 
     Attributes:
-        what: for the user.
+        what: a name of the need, for the user.
         source: an address, or ``owner/name`` on the hub.
-        licence: as its publisher states it; None if only the hub knows.
+        licence: the licence as the publisher states it; None if only the hub knows.
         size: published size in bytes; None if only the server knows.
     """
 
@@ -58,28 +58,29 @@ class Need:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a single file at an address."""
+        """True for a single file at an address."""
         return "://" in self.source
 
     @property
     def place(self) -> str:
-        """Its name in the weights folder."""
+        """The need's name in the weights folder."""
         return self.source.rsplit("/", 1)[-1] if self.is_file else folder_name(self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """All needs, and what the user must bring besides."""
+    """All needs of a run, and what the user must bring besides."""
 
     needs: tuple[Need, ...]
     notes: tuple[str, ...]
 
 
 def catalogue_of(config: Config, *, evaluation: bool = False) -> Catalogue:
-    """What a run of a resolved configuration loads from hubs.
+    """The catalogue of a run of a resolved configuration: all that it loads from hubs.
 
     Args:
-        config: as composed; where it names a stage-1 checkpoint that is here, the checkpoint's encoder counts.
+        config: the composed configuration; where it names a stage-1 checkpoint that is here, the checkpoint's
+            encoder counts.
         evaluation: add what the evaluation commands load by default.
     """
     notes: list[str] = []
@@ -96,13 +97,13 @@ def catalogue_of(config: Config, *, evaluation: bool = False) -> Catalogue:
 
 
 def file_need(url: str, use: str = "") -> Need:
-    """A file that the package knows."""
+    """The need of a file that the package knows."""
     what, licence, size = _FILES[url]
     return Need(what=f"{what} ({use})" if use else what, source=url, licence=licence, size=size)
 
 
 def model_need(repository: str, what: str) -> Need:
-    """A model of the hub."""
+    """The need of a model on the hub."""
     licence = next((terms for start, terms in _LICENCES.items() if repository.startswith(start)), None)
     return Need(what=what, source=repository, licence=licence)
 

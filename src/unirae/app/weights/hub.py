@@ -1,4 +1,4 @@
-"""The Hugging Face hub as this command uses it: which files a model has, and a copy of some of them."""
+"""The Hugging Face hub as this command uses it: the files of a model, and a copy of some of them."""
 
 import re
 from dataclasses import dataclass
@@ -16,24 +16,25 @@ _WEIGHTS = (
     re.compile(r"pytorch_model(-\d+-of-\d+\.bin|\.bin\.index\.json)"),
     re.compile(r"open_clip_(model|pytorch_model)\.safetensors"),
 )
-"""In the order in which transformers and timm look; the first that a model has is enough."""
+"""Names of weight files in the order in which transformers and timm look; the first that a model has is enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A file of a model or of a weights folder: its path there, bytes, and its SHA-256 or how that begins, if known."""
+    """A file of a model or of a weights folder: its path, its bytes, and its SHA-256 or the beginning of that, if
+    known."""
 
     path: str
     size: int | None
     sha256: str | None
 
     def has_size(self, folder: Path) -> bool:
-        """Whether it is in ``folder`` with the size that is known; it is not read."""
+        """True where the file is in ``folder`` with the known size; the file is not read."""
         path = folder / self.path
         return path.is_file() and self.size in (None, path.stat().st_size)
 
     def is_whole(self, folder: Path) -> bool:
-        """Whether it is in ``folder`` with the size and SHA-256 that are known."""
+        """True where the file is in ``folder`` with the known size and SHA-256."""
         if self.sha256 is None or not self.has_size(folder):
             return self.has_size(folder)
         return file_sha256(folder / self.path).startswith(self.sha256)
@@ -49,7 +50,7 @@ class Listing:
 
     @property
     def size(self) -> int | None:
-        """Bytes of all of them, if the hub says all of them."""
+        """Bytes of all files together, if the hub states every size."""
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
@@ -61,7 +62,7 @@ class HuggingFaceHub:
         """A model's files as they are published now.
 
         Raises:
-            WeightsError: There is no such model, it is gated, or nobody answers.
+            WeightsError: If there is no such model, or it is gated, or the hub does not answer.
         """
         from huggingface_hub import HfApi
 
@@ -83,7 +84,7 @@ class HuggingFaceHub:
         """Copy the listed files into ``folder``, continuing what an earlier call left there.
 
         Raises:
-            WeightsError: The model is gated, nobody answers, or the disk is full.
+            WeightsError: If the model is gated, the hub does not answer, or the disk is full.
         """
         from huggingface_hub import snapshot_download
 
@@ -100,7 +101,7 @@ def _refused(error: Exception, repository: str) -> WeightsError:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What the client raises for a refusal, a hub that is away or a full disk; its parts do not share a base."""
+    """The client's errors for a refusal, a hub that is away or a full disk, which do not share a base."""
     from huggingface_hub.errors import XetDownloadError
     from huggingface_hub.utils import httpx
 
@@ -111,7 +112,7 @@ def choose(names: list[str], repository: str) -> list[str]:
     """The files that an encoder is loaded from, out of all that a model's page holds.
 
     Raises:
-        WeightsError: none of them holds weights that transformers or timm read.
+        WeightsError: If no file holds weights that transformers or timm read.
     """
     for pattern in _WEIGHTS:
         weights = [name for name in names if pattern.fullmatch(name)]

@@ -1,4 +1,4 @@
-"""The model card of an exported folder: what the model is, what it was trained on, how it scores, how to use it."""
+"""The model card of an exported folder: the model, its data, its scores, its use."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ from unirae.models.checkpoints.model_folder import WEIGHTS
 log = get_logger(__name__)
 
 PICTURE = "samples"
-"""Of an exported folder, without the suffix."""
+"""The name of the picture in an exported folder, without its suffix."""
 
 _USE_RAE = """```python
 import unirae
@@ -44,13 +44,13 @@ _TITLE = {"stage1": "Representation autoencoder", "stage2": "Diffusion transform
 def write_card(
     folder: Path, about: dict[str, Any], *, run: Path, picture: str | None, license: str | None
 ) -> None:
-    """``README.md`` with the hub's header.
+    """Write ``README.md`` with the hub's header.
 
     Args:
-        about: of the exported model.
+        about: the description of the exported model.
         run: the checkpoint; scores are read from ``eval/`` of its run's folder.
         picture: a file in ``folder``.
-        license: as the hub names it; None says that it is not stated.
+        license: the licence as the hub names it; None says that none is stated.
     """
     header = ["---", f"license: {license or 'other'}", "library_name: unirae"]
     header += ["tags:", "- image-generation", "- representation-autoencoder", "---"]
@@ -80,7 +80,7 @@ def _use(about: dict[str, Any]) -> str:
 
 
 def newest_picture(checkpoint: Path) -> Path | None:
-    """The last samples of the checkpoint's run, or the picture of the exported folder that it is; None without any.
+    """The newest picture of a checkpoint's run, or the picture of an exported folder; None without any.
 
     Training writes ``samples/step-NNNNNNN.png`` (the callbacks of samples). Whatever else lies beside a checkpoint
     need not show this model.
@@ -131,7 +131,7 @@ def _training(about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scores(checkpoint: Path, about: dict[str, Any]) -> str:
-    """Of this very checkpoint with these weights, from ``eval/`` of its run's folder."""
+    """The scores of this very checkpoint with these weights, from ``eval/`` of its run's folder."""
     files = sorted((_run_folder(checkpoint) / "eval").glob("*.json"))
     sha256 = file_sha256(checkpoint) if files else ""
     results = [result for file in files if (result := _result(file)) and _is_of(result, sha256, about)]
@@ -150,7 +150,7 @@ def _result(file: Path) -> Result | None:
 
 
 def _is_of(result: Result, sha256: str, about: dict[str, Any]) -> bool:
-    """By the checkpoint's hash; by the step where training itself scored, before there was a file to hash."""
+    """True where a result is of this checkpoint, by its hash, or by its step where training itself scored."""
     said = result.images | result.sampler
     if (said.get("weights") == "raw") != (about.get("exported_weights", "ema") == "model"):
         return False
@@ -167,7 +167,7 @@ def _lines(result: Result) -> list[str]:
 
 
 def _scored(result: Result) -> str:
-    """What was scored, and how it was made."""
+    """The scored images in words, with the settings that made them."""
     if not (sampler := result.sampler):
         return {"reconstruction": "reconstructions"}.get(result.images.get("kind", ""), "images")
     points = f", {sampler['num_steps']} points" if "num_steps" in sampler else ""
@@ -187,7 +187,7 @@ def _against(result: Result) -> str:
 
 
 def _images_in_words(reference: dict[str, Any]) -> str:
-    """The data's name, without the folder that it lay in, and the split."""
+    """The name of the data, without the folder that they lay in, and the split."""
     name = spoken_data(reference)
     split = (reference.get("fingerprint") or {}).get("split")
     splits = {"train": "training", "val": "validation"}

@@ -1,4 +1,4 @@
-"""A folder of weights that can be carried: what is in it, whole and verified, and its list, ``weights.json``."""
+"""A folder of weights that can be carried: its contents, whole and verified, and its list, ``weights.json``."""
 
 import re
 import shutil
@@ -28,11 +28,11 @@ class Store:
     """A weights folder, which need not exist yet.
 
     Args:
-        folder: where it is.
-        hub: how models are fetched.
+        folder: the path of the folder.
+        hub: the hub that models are fetched from.
 
     Raises:
-        UserError: the list in the folder is damaged.
+        UserError: If the list in the folder is damaged.
     """
 
     def __init__(self, folder: Path, hub: HuggingFaceHub) -> None:
@@ -40,12 +40,12 @@ class Store:
         self._entries = _read_manifest(folder / MANIFEST)
 
     def files(self, need: Need) -> list[File]:
-        """What the list says of it; empty if it was not fetched by this command."""
+        """The files that the list has for a need; empty if this command did not fetch them."""
         entry = self._entries.get(need.place)
         return [File(**file) for file in entry["files"]] if entry else []
 
     def state(self, need: Need) -> str:
-        """``there``, ``incomplete``, ``missing``, or ``there, not listed``; by sizes, without reading the files."""
+        """The state of a need by sizes alone: ``there``, ``incomplete``, ``missing``, or ``there, not listed``."""
         path, stored = self.folder / need.place, self.files(need)
         if not path.exists():
             return "missing"
@@ -53,7 +53,7 @@ class Store:
         return "incomplete" if not whole else "there" if stored else "there, not listed"
 
     def check(self, need: Need) -> Check:
-        """By the hashes of the list, or else by what its publisher says.
+        """Check a need's files by the hashes of the list, or else by what the publisher says.
 
         What is neither listed nor can be asked about is ``unverified`` if it has the files that a model needs:
         somebody put it there.
@@ -68,11 +68,11 @@ class Store:
         return "whole" if all(file.is_whole(folder) for file in expected) else "damaged"
 
     def is_whole(self, need: Need) -> bool:
-        """Whether nothing is known to be missing or damaged."""
+        """True where nothing of a need is known to be missing or damaged."""
         return self.check(need) != "damaged"
 
     def _published(self, need: Need) -> Sequence[File]:
-        """What its publisher says of its files; nothing where nobody can be asked."""
+        """The files of a need as the publisher states them; empty where nobody can be asked."""
         if need.is_file:
             sha256 = hash_in_name(need.place)
             size = remote_size(need.source) if sha256 is None and may_ask_network() else None
@@ -83,10 +83,10 @@ class Store:
             return []
 
     def fetch(self, need: Need, *, progress: Progress) -> None:
-        """Bring it here and write it into the list.
+        """Fetch a need and write it into the list.
 
         Raises:
-            WeightsError: it cannot be had, or what came is not what was published.
+            WeightsError: If the download fails, or if the files are not those that were published.
         """
         if need.is_file:
             sha256 = hash_in_name(need.place)
@@ -105,7 +105,7 @@ class Store:
         self.record(need, revision=listing.revision, licence=listing.licence)
 
     def record(self, need: Need, *, revision: str | None = None, licence: str | None = None) -> None:
-        """Hash what is there and write it into the list."""
+        """Hash a need's files that are there and write them into the list."""
         root = self.folder / need.place
         paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
         files = [
@@ -126,7 +126,7 @@ class Store:
         write_json(self.folder / MANIFEST, {"weights": dict(sorted(self._entries.items()))})
 
     def licence(self, need: Need) -> str | None:
-        """As the list has it."""
+        """The licence of a need, as the list has it."""
         entry = self._entries.get(need.place)
         return entry["licence"] if entry else None
 
@@ -138,12 +138,12 @@ def fetch_all(
     progress: Callable[[Need], Progress],
     say: Callable[[str], object],
 ) -> None:
-    """Fetch what is missing or damaged; what is whole stays.
+    """Fetch the needs that are missing or damaged; those that are whole stay.
 
     One that fails does not keep the others from being fetched.
 
     Raises:
-        WeightsError: some could not be had; the message has one sentence for each.
+        WeightsError: If some could not be fetched; the message has one sentence for each.
     """
     problems = []
     for need in needs:
@@ -163,7 +163,7 @@ def fetch_all(
 
 
 def _read_manifest(file: Path) -> dict[str, dict[str, Any]]:
-    """The entries of the list; none where there is no list."""
+    """The entries of the list; empty where there is no list."""
     if not file.is_file():
         return {}
     content = read_json(file)
@@ -179,7 +179,7 @@ def _read_manifest(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def _is_there(need: Need, path: Path) -> bool:
-    """Whether the file is there, or a model's configuration and weights, every part of them that an index names."""
+    """True where the file is there, or a model's configuration and all parts of its weights that an index names."""
     if need.is_file:
         return path.is_file()
     if not (path / "config.json").is_file():

@@ -1,4 +1,4 @@
-"""The table of the weights that an experiment loads, and what a download says of itself."""
+"""The table of the weights that an experiment loads, and the log of a download."""
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -18,7 +18,7 @@ _READABLE_WIDTH = 150
 
 
 def show(experiment: str, catalogue: Catalogue, store: Store | None, hub: HuggingFaceHub) -> None:
-    """The table, and what the user must bring besides."""
+    """Show the table, and what the user must bring besides."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=_READABLE_WIDTH)
@@ -58,7 +58,7 @@ def _row(need: Need, store: Store | None, hub: HuggingFaceHub) -> list[str]:
 
 
 def _asked(need: Need, hub: HuggingFaceHub) -> tuple[int | None, str | None]:
-    """Size and licence of what is not here: as published, else as the server says, else unknown."""
+    """Size and licence of a need that is not here: as published, else as the server says, else unknown."""
     if not may_ask_network() or (need.size is not None and need.licence is not None):
         return need.size, need.licence
     if need.is_file:
@@ -72,7 +72,7 @@ def _asked(need: Need, hub: HuggingFaceHub) -> tuple[int | None, str | None]:
 
 
 def bytes_in_log(need: Need) -> Progress:
-    """A line in the log at every tenth of a file: readable on a terminal and in the log of a job."""
+    """Log a line at every tenth of a file: readable on a terminal and in the log of a job."""
     said = 0
 
     def note(here: int, whole: int | None) -> None:

@@ -1,4 +1,4 @@
-"""What the report reads from the demo's folder: ``scores.json``, and of each run its curves, settings and samples."""
+"""The report's inputs from the demo's folder: ``scores.json``, and each run's curves, settings and samples."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class Run:
 
     @property
     def samples(self) -> list[Path]:
-        """``samples/step-*.png``, oldest first."""
+        """The pictures ``samples/step-*.png``, oldest first."""
         return sorted((self.folder / "samples").glob("step-[0-9]*.png"))
 
     def setting(self, key: str) -> Any:
@@ -55,11 +55,11 @@ class Demo:
     scores: dict[str, Any]
     """The content of ``scores.json``, with its ``rows`` and those of ``generation`` as :class:`ScoredModel`."""
     runs: dict[str, Run]
-    """By folder name, those of ``RUNS`` that are there."""
+    """The runs of ``RUNS`` that are there, by folder name."""
 
 
 def read_demo(folder: Path) -> Demo:
-    """Read the folder; a run that is not there is left out.
+    """Read the demo's folder; a run that is not there is left out.
 
     Raises:
         UserError: If ``scores.json`` is missing or lacks its rows, or a run's metrics have no rows.

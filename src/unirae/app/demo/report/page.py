@@ -1,4 +1,4 @@
-"""Writes ``report.html``: the template, filled with what the demo's folder holds."""
+"""The page ``report.html``: the template, filled with the contents of the demo's folder."""
 
 import base64
 import shlex

@@ -1,4 +1,4 @@
-"""Which logged values are drawn together; what they tell is said in the template."""
+"""Panels of logged values that are drawn together; the template says what they tell."""
 
 from unirae.app.demo.report.inputs import Demo
 from unirae.app.demo.report.scores import score_of

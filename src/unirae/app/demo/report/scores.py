@@ -1,4 +1,4 @@
-"""Scores: which way is better, how they are printed, and what may be said of them in words."""
+"""Scores of the report: their better direction, their print, and comparisons in words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreKind:
-    """How a score is called and printed, and which way is better."""
+    """The label, the print and the better direction of a score."""
 
     key: str
-    """Of its meaning on the page."""
+    """Key of the score's meaning on the page."""
     label: str
     digits: int
     higher_is_better: bool = False
     unit: str = ""
     factor: float = 1.0
-    """From the value in ``scores.json`` to the printed one."""
+    """Factor from the value in ``scores.json`` to the printed one."""
 
     def show(self, value: float, *, unit: bool = False) -> str:
         """The value as it is printed, with its unit if asked."""
         return f"{value * self.factor:.{self.digits}f}{f' {self.unit}' if unit and self.unit else ''}"
 
     def better(self, a: float, b: float) -> bool:
-        """Whether a is better than b in the digits that are printed."""
+        """True where ``a`` is better than ``b`` in the digits that are printed."""
         a, b = round(a * self.factor, self.digits), round(b * self.factor, self.digits)
         return a > b if self.higher_is_better else a < b
 
@@ -75,7 +75,10 @@ def best(models: Sequence[ScoredModel], name: str) -> str:
 
 
 def compare(one: ScoredModel, other: ScoredModel) -> dict[str, list[str]]:
-    """Where ``one`` is better, worse, equal; one of them as ``{"better": ["PSNR (21.30 against 14.21 dB)"]}``."""
+    """Compare two models: the scores in which ``one`` is better, worse or equal.
+
+    Each is a text: ``{"better": ["PSNR (21.30 against 14.21 dB)"]}``.
+    """
     verdicts: dict[str, list[str]] = {"better": [], "worse": [], "equal": []}
     for name, kind in known_scores([one, other]).items():
         if name in one.scores and name in other.scores:

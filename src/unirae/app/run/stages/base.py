@@ -1,4 +1,4 @@
-"""A stage of training: what it builds, what watches it, which scores it has; one object in a file for each."""
+"""A stage of training: its module and data, its callbacks, its scores. Each stage is one object in a file."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -21,13 +21,13 @@ class Stage(ABC):
     """One stage of training.
 
     Attributes:
-        name: of ``model.stage``, and the kind of its checkpoints.
+        name: the value of ``model.stage``, and the kind of the stage's checkpoints.
         own_parts: the parts that a caller from Python may bring, as :class:`~unirae.app.run.own_parts.OwnParts` names
             them; :meth:`build` takes them by these names.
-        reads: the keys below ``callbacks`` that it reads, beside those of every stage.
-        scored_by: the key below ``callbacks`` with its metrics and where their networks come from, if it has one.
+        reads: the keys below ``callbacks`` that the stage reads, beside those of every stage.
+        scored_by: the key below ``callbacks`` with the stage's metrics and the sources of their networks, if any.
         monitor: the score that ``best.ckpt`` goes by where the user chose none.
-        shards: whether ``trainer.strategy=fsdp`` can shard its network.
+        shards: True where ``trainer.strategy=fsdp`` can shard the stage's network.
     """
 
     name: ClassVar[str]
@@ -44,26 +44,27 @@ class Stage(ABC):
         """The training module and its data.
 
         Args:
-            cfg: of the run, resolved.
-            trainer: which knows the device and the processes.
-            checkpoint: that the run continues, whose weights replace all others; None for a new run.
-            own: parts in place of configured ones, by the names in ``own_parts``.
+            cfg: the configuration of the run, resolved.
+            trainer: the trainer, which knows the device and the processes.
+            checkpoint: the checkpoint that the run continues, whose weights replace all others; None for a new run.
+            own: the caller's parts in place of configured ones, by the names in ``own_parts``.
         """
 
     @abstractmethod
     def callbacks(self, cfg: Config, *, output_dir: Path, data: TrainingData) -> list[pl.Callback]:
-        """What watches this stage alone: samples and scores."""
+        """The callbacks that watch this stage alone: samples and scores."""
 
     def score_names(self, cfg: Config, module: ManualModule | None = None) -> list[str]:
-        """The names under which its runs log their scores, such as ``val/psnr``.
+        """The names under which the stage's runs log their scores, such as ``val/psnr``.
 
         Args:
-            module: which knows the encoder and the classes; without it, ``*`` stands for what they are called.
+            module: the training module, which knows the encoder and the classes; without a module, ``*`` stands for
+                their names.
         """
         return []
 
     def says_nothing_to(self, keys: list[str]) -> list[str]:
-        """Those of some keys of ``callbacks`` that another stage reads, and this one does not."""
+        """The given keys of ``callbacks`` that another stage reads and this one does not."""
         read = [f"callbacks.{key}" for key in (*self.reads, *EVERY_STAGE_READS)]
         asked = [key for key in keys if key.startswith("callbacks.")]
         return [key for key in asked if not any(f"{key}.".startswith(f"{known}.") for known in read)]
@@ -76,7 +77,7 @@ def scoring(cfg: Config, key: str, evaluator: Evaluator, *, output_dir: Path, da
         key: below ``callbacks``, where the interval is.
 
     Raises:
-        ConfigError: If both are given.
+        ConfigError: If an interval is given both in steps and in epochs.
     """
     steps, epochs = cfg["callbacks"][key]["every_n_steps"], cfg["callbacks"][key]["every_n_epochs"]
     if steps is not None and epochs is not None:

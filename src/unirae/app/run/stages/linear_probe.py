@@ -23,7 +23,7 @@ _FEWEST_CLASSES_FOR_TOP5 = 6
 
 
 class LinearProbeStage(Stage):
-    """``model.stage=linear_probe``."""
+    """The stage ``model.stage=linear_probe``."""
 
     name = "linear_probe"
     own_parts = ("encoder",)
@@ -59,7 +59,7 @@ def build_linear_probe(cfg: Config, data: TrainingData, *, encoder: Encoder | No
     """The training module, of the configured encoder or of the one that is given.
 
     Raises:
-        DataError: If the data have no labels, or one class.
+        DataError: If the data have no labels, or only one class.
     """
     model = cfg["model"]
     for dataset in (data.train_dataset, data.eval_dataset):

@@ -18,7 +18,7 @@ from unirae.training.manual import ManualModule
 
 
 class MaeStage(Stage):
-    """``model.stage=mae``: the encoder is exported at the end, in transformers' format."""
+    """The stage ``model.stage=mae``: the encoder is exported at the end, in transformers' format."""
 
     name = "mae"
 
@@ -35,10 +35,10 @@ class MaeStage(Stage):
 
 
 def build_mae(cfg: Config, *, steps_per_epoch: int) -> MaePretraining:
-    """The training module.
+    """The training module of stage 0.
 
     Raises:
-        ConfigError: If images do not split into patches, or the architecture has a key that such a model has not.
+        ConfigError: If images do not split into patches, or if the architecture has a key that such a model lacks.
     """
     from transformers import ViTMAEConfig
 

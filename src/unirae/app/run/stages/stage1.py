@@ -32,7 +32,7 @@ from unirae.training.stage1 import Stage1
 
 
 class Stage1Stage(Stage):
-    """``model.stage=stage1``."""
+    """The stage ``model.stage=stage1``."""
 
     name = "stage1"
     own_parts = ("encoder", "perceptual")
@@ -95,7 +95,7 @@ def _metrics(settings: Config, module: Stage1) -> reconstruction.ReconstructionM
 def build_stage1(
     cfg: Config, rae: RAE, *, steps_per_epoch: int, perceptual: nn.Module | None = None
 ) -> Stage1:
-    """The training module; with another perceptual loss than the configured one, if one is given."""
+    """The training module of stage 1, with the given perceptual loss in place of the configured one."""
     model = cfg["model"]
     if perceptual is None and model["perceptual_weight"]:
         perceptual = build(model["perceptual"], encoder=rae.encoder)

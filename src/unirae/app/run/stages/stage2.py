@@ -32,7 +32,7 @@ from unirae.training.stage2 import Stage2
 
 
 class Stage2Stage(Stage):
-    """``model.stage=stage2``."""
+    """The stage ``model.stage=stage2``."""
 
     name = "stage2"
     reads = ("samples", "generation_metrics")
@@ -131,7 +131,7 @@ def denoiser_for(cfg: Config, rae: RAE, *, num_classes: int) -> Denoiser:
     """A new network whose shapes follow from the autoencoder's latents.
 
     Raises:
-        ConfigError: a shape was given that is another one.
+        ConfigError: If a given shape is not that of the latents.
     """
     node = dict(cfg["model"]["dit"])
     channels, *sides = rae.latent_shape
