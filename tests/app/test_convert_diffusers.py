@@ -55,7 +55,7 @@ def test_an_autoencoder_there_and_back(autoencoder, tmp_path):
 
 def test_a_generator_becomes_a_pipeline_and_a_folder_again(autoencoder, tmp_path):
     from unirae.core.strict import load_strictly
-    from unirae.models.checkpoints.contents import dit_content
+    from unirae.models.checkpoints.making import dit_content
     from unirae.models.checkpoints.model_folder import write_model_folder
     from unirae.models.checkpoints.pairing import rae_reference
     from unirae.models.denoisers.build import build_denoiser

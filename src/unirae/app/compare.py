@@ -125,7 +125,7 @@ def _grouped(scores: "list[ScoreComparison]") -> list[tuple[str, list[str], list
 def _difference_table(comparison: "Comparison") -> "Table":
     from rich.table import Table
 
-    from unirae.core.records import shortened
+    from unirae.core.differences import shortened
 
     table = Table("setting", "A", "B")
     for different in comparison.differences:

@@ -144,7 +144,7 @@ def evaluate(options: Options, source: "EncoderSource", settings: "ProbeSettings
     from unirae.app.run.builders import build_dataset
     from unirae.app.shell.devices import choose_data
     from unirae.core.version import __version__
-    from unirae.data.content import recorded
+    from unirae.data.source_content import recorded
     from unirae.evaluation.probe.features import check_classes
     from unirae.evaluation.probe.linear_probe import evaluate_probe
 

@@ -114,7 +114,7 @@ def _with_parts(
     options: Options, checkpoint: "Checkpoint", exported: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The generator, and what lies inside its folder: the autoencoder, and its guide if it has one."""
-    from unirae.models.checkpoints.contents import rae_content
+    from unirae.models.checkpoints.making import rae_content
     from unirae.models.checkpoints.opening import rae_of_dit
     from unirae.models.checkpoints.reading import open_checkpoint
 

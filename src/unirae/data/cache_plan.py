@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from unirae.core.arguments import argument
+from unirae.core.differences import different_classes
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.io import read_json
 from unirae.core.log import get_logger
-from unirae.core.records import different_classes
-from unirae.data.content import changes
+from unirae.data.source_content import changes
 
 log = get_logger(__name__)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from unirae.core.errors import DataError
 from unirae.core.names import printable
-from unirae.data.content import content_of_files, labels_sha256
 from unirae.data.decode import read_rgb
 from unirae.data.listing import EXPECTED_LAYOUT, arrange, find_images, say_classes
 from unirae.data.source import Sample, Split, check_split, require_data_dir
+from unirae.data.source_content import content_of_files, labels_sha256
 
 
 class FolderSource:

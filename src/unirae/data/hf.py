@@ -7,11 +7,11 @@ from unirae.core.arguments import argument
 from unirae.core.errors import DataError
 from unirae.core.hub import hub_asked_once
 from unirae.core.log import get_logger
-from unirae.data.content import File, content_of_files, labels_sha256
 from unirae.data.decode import BadImageError, read_rgb
 from unirae.data.hf_labels import Labels, read_labels
 from unirae.data.listing import say_classes
 from unirae.data.source import Sample, Split, check_split, require_data_dir
+from unirae.data.source_content import File, content_of_files, labels_sha256
 from unirae.data.split import held_out
 from unirae.data.split_folders import same_split, validation_split
 

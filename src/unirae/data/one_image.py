@@ -8,9 +8,9 @@ from typing import Any
 
 from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
-from unirae.data.content import without_times
 from unirae.data.emoji import EmojiSource
 from unirae.data.source import Sample, Source, Split, check_split
+from unirae.data.source_content import without_times
 
 
 class OneImageSource:

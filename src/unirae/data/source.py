@@ -46,7 +46,7 @@ class Source(Protocol):
         ...
 
     def content(self, *, anew: bool = False) -> dict[str, Any]:
-        """The fingerprint and an identity of the pictures themselves, JSON-able (:mod:`unirae.data.content`).
+        """The fingerprint and an identity of the pictures themselves, JSON-able (:mod:`unirae.data.source_content`).
 
         Args:
             anew: look at the files again; else what was seen at the first call will do.

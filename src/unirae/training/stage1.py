@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from unirae.core.arguments import argument
 from unirae.core.images import quantise
 from unirae.losses.adaptive_weight import detached_leaf, image_gradient
-from unirae.models.checkpoints.contents import describe_rae
+from unirae.models.checkpoints.making import describe_rae
 from unirae.models.decoder import ViTDecoder
 from unirae.models.encoders.shape import in_words
 from unirae.models.rae import RAE

@@ -12,7 +12,7 @@ from tiny_models import tiny_decoder
 from tiny_training import TINY
 from unirae.core.errors import ConfigError, InputError, WeightsError
 from unirae.core.io import load_tensors
-from unirae.models.checkpoints.contents import rae_content
+from unirae.models.checkpoints.making import rae_content
 from unirae.models.encoders import build
 from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder, encoder_from_identity, register_encoder

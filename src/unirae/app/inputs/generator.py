@@ -168,7 +168,7 @@ def _guide_of(options: "SamplerOptions", file: Path, about: dict[str, Any]) -> P
 def _open_guide(
     path: Path | None, dit: "Denoiser", device: "torch.device", class_names: Sequence[str]
 ) -> "tuple[Denoiser | None, dict[str, Any] | None]":
-    from unirae.core.records import different_classes
+    from unirae.core.differences import different_classes
     from unirae.models.checkpoints.opening import dit_from_checkpoint
     from unirae.models.checkpoints.reading import open_checkpoint
 

@@ -22,7 +22,7 @@ def check_labels(checkpoint: "Checkpoint | None", class_names: Sequence[str], *,
     Raises:
         ConfigError: If the class names, their order or their number differ from those of the checkpoint.
     """
-    from unirae.core.records import different_classes
+    from unirae.core.differences import different_classes
 
     if checkpoint is None:
         return

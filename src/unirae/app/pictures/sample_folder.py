@@ -149,9 +149,10 @@ class SampleFolder:
 
 def differences(there: Any, now: Any) -> list[str]:
     """The settings that two records differ in: ``seed: 0 there, 1 now``."""
-    from unirae.core import records
+    from unirae.core.differences import differences as between
+    from unirae.core.differences import shortened
 
     return [
-        f"{found.name}: {records.shortened(found.first)} there, {records.shortened(found.second)} now"
-        for found in records.differences(there, now)
+        f"{found.name}: {shortened(found.first)} there, {shortened(found.second)} now"
+        for found in between(there, now)
     ]

@@ -9,14 +9,14 @@ import lightning.pytorch as pl
 from unirae.app.run.builders import Config
 from unirae.app.run.rae_source import RaeSource
 from unirae.app.shell.devices import progress_bar
+from unirae.core.differences import differences
 from unirae.core.distributed import gather, is_distributed, is_main, join_group
 from unirae.core.errors import ConfigError, DataError, WeightsError
 from unirae.core.io import load_tensors, save_tensors
 from unirae.core.log import get_logger
-from unirae.core.records import differences
-from unirae.data.content import changes, content_of
 from unirae.data.dataset import ImageDataset
 from unirae.data.latent_cache import CachedLatents
+from unirae.data.source_content import changes, content_of
 from unirae.data.views import AllViews
 from unirae.evaluation.latents.earlier import statistics_record
 from unirae.evaluation.latents.statistics import compute_latent_stats

@@ -10,7 +10,7 @@ from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
 from unirae.core.version import __version__
-from unirae.models.checkpoints.contents import rae_content
+from unirae.models.checkpoints.making import rae_content
 from unirae.models.checkpoints.model_folder import WEIGHTS, is_model_folder, write_model_folder
 from unirae.models.checkpoints.opening import rae_from_checkpoint
 from unirae.models.checkpoints.pairing import rae_reference

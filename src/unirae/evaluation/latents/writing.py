@@ -33,10 +33,10 @@ from unirae.data.cache_plan import (
     is_complete,
     shard_files,
 )
-from unirae.data.content import changes, content_of
 from unirae.data.dataset import ImageDataset
 from unirae.data.latent_cache import CachedLatents, LatentCache, require_views
 from unirae.data.loader import Loader
+from unirae.data.source_content import changes, content_of
 from unirae.data.views import AllViews
 from unirae.evaluation.latents.earlier import renewed_key
 from unirae.evaluation.passes.encoding import encode_views

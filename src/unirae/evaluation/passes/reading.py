@@ -12,9 +12,9 @@ from torch.utils.data import Dataset, default_collate
 from unirae.core.distributed import own_batches
 from unirae.core.errors import DataError, UserError
 from unirae.core.exact import NETWORK_CHUNK, rechunk
-from unirae.data.content import recorded
 from unirae.data.loader import Loader
 from unirae.data.source import Source
+from unirae.data.source_content import recorded
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Progress = Callable[[int, int], None]

@@ -25,9 +25,9 @@ from unirae.core.exact import NETWORK_CHUNK, exact_float32, in_chunks
 from unirae.core.images import to_float
 from unirae.core.io import load_tensors, save_tensors, sha256_of_text
 from unirae.core.log import get_logger, log_once
-from unirae.data.content import content_of
 from unirae.data.dataset import ImageDataset
 from unirae.data.loader import Loader
+from unirae.data.source_content import content_of
 from unirae.data.views import AllViews
 from unirae.evaluation.passes.image_hashes import HashCollector, content_sha256
 from unirae.models.encoders.base import Encoder

@@ -13,11 +13,11 @@ from typing import Any, Literal, Protocol
 import torch
 
 from unirae.core.arguments import argument
+from unirae.core.differences import Difference, differences, shortened
 from unirae.core.distributed import all_sum
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.exact import FEATURE_CHUNK
 from unirae.core.log import get_logger
-from unirae.core.records import Difference, differences, shortened
 from unirae.evaluation.passes.image_hashes import Hashes
 from unirae.evaluation.passes.reading import (
     Chunk,

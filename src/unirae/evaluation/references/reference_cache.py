@@ -17,7 +17,7 @@ from unirae.core.errors import DataError
 from unirae.core.io import sha256_of_text
 from unirae.core.log import get_logger
 from unirae.core.version import __version__
-from unirae.data.content import content_of
+from unirae.data.source_content import content_of
 from unirae.data.transforms import settings_of
 from unirae.evaluation.passes.scoring import Needs
 from unirae.evaluation.references.reference import Purpose, Reference, ReferenceData, selection

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from unirae.core.records import shortened
-from unirae.data.content import without_paths
+from unirae.core.differences import shortened
+from unirae.data.source_content import without_paths
 from unirae.evaluation.results.result_file import Result
 from unirae.evaluation.results.score_families import Family, family
 

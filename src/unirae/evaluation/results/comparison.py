@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from unirae.core.arguments import argument
-from unirae.core.records import Difference, differences
-from unirae.data.content import without_paths
+from unirae.core.differences import Difference, differences
+from unirae.data.source_content import without_paths
 from unirae.evaluation.results.comparability import (
     NOT_RECORDED,
     same_images,

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from unirae.core.differences import differences, shortened
 from unirae.core.errors import WeightsError
-from unirae.core.records import differences, shortened
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.encoders.identity import architecture_read, as_applied
 from unirae.models.rae import RAE, as_size

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from unirae.core.arguments import argument
+from unirae.core.differences import differences, shortened
 from unirae.core.errors import ConfigError, InputError, WeightsError
 from unirae.core.log import get_logger
-from unirae.core.records import differences, shortened
 from unirae.core.strict import load_strictly
 from unirae.core.weights import carried_folder, command
 from unirae.models.encoders.base import Backbone, Encoder

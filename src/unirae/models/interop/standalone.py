@@ -92,7 +92,7 @@ class _Collection:
         return self._modules[name]
 
     def reach(self, module: _Module, name: str) -> None:
-        """Mark what ``name`` means in ``module``, and all that this needs; built-in and local names mean nothing."""
+        """Mark the definition of ``name`` in ``module``, and all that it needs; skips built-in and local names."""
         if name in module.definitions:
             statement = module.definitions[name]
             if name not in module.reached:

@@ -6,8 +6,8 @@ import lightning.pytorch as pl
 import torch
 
 from unirae.core.version import __version__
-from unirae.data.content import recorded
 from unirae.data.dataset import ImageDataset
+from unirae.data.source_content import recorded
 from unirae.evaluation.passes.reading import Progress
 from unirae.evaluation.probe.features import Features, extract_features
 from unirae.evaluation.probe.linear_probe import accuracies

@@ -7,7 +7,7 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
 from unirae.core.version import __version__
-from unirae.models.checkpoints.contents import dit_content, rae_content
+from unirae.models.checkpoints.making import dit_content, rae_content
 from unirae.models.checkpoints.model_folder import write_model_folder
 from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_from_checkpoint, rae_of_dit
 from unirae.models.checkpoints.pairing import rae_reference

@@ -16,7 +16,7 @@ from unirae.core.log import get_logger
 from unirae.core.strict import load_strictly
 from unirae.core.version import __version__
 from unirae.core.weights import carried_folder
-from unirae.models.checkpoints.contents import dit_content, rae_content
+from unirae.models.checkpoints.making import dit_content, rae_content
 from unirae.models.checkpoints.model_folder import write_model_folder
 from unirae.models.checkpoints.pairing import rae_reference
 from unirae.models.decoder import ViTDecoder

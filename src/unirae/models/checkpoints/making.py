@@ -1,4 +1,4 @@
-"""A checkpoint's description of its networks, and whole contents for networks that came from no run of ours."""
+"""Making of checkpoint contents: the description of networks, and contents for networks from elsewhere."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unirae.data import content
-from unirae.data.content import changes, content_of, recorded
+from unirae.data import source_content
 from unirae.data.folder import FolderSource
 from unirae.data.hf import HFSource
 from unirae.data.one_image import OneImageSource
+from unirae.data.source_content import changes, content_of, recorded
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def held(folder, **options):
 @pytest.fixture
 def large(monkeypatch):
     """Every folder is one of those that are not read whole."""
-    monkeypatch.setattr(content, "WHOLE_FILES", 1)
+    monkeypatch.setattr(source_content, "WHOLE_FILES", 1)
 
 
 def invert(file, *, keep_time):
