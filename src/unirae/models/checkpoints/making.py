@@ -9,7 +9,7 @@ from unirae.models.rae import RAE
 
 
 def describe_rae(rae: RAE) -> dict[str, Any]:
-    """The architecture, the encoder's identity (and its weights where nothing else can give them), the statistics."""
+    """Describe an RAE: architecture, encoder (with its weights if nothing else can give them), statistics."""
     return {
         "rae": rae.spec(),
         "encoder_state": rae.encoder.state_dict() if rae.encoder.identity.embedded else None,
