@@ -140,7 +140,11 @@ def test_inception_against_a_file(score, tmp_path):
             "--split val chooses a part of the checkpoint's data.*--reference pictures.*with --reference_split",
         ),
         ({"reference": "pictures", "split": "train"}, ConfigError, "--split train chooses"),
-        ({"reference": "pictures", "data": "emoji"}, ConfigError, "--data says what the reference is"),
+        (
+            {"reference": "pictures", "data": "emoji"},
+            ConfigError,
+            "--data names the reference, and so does --reference pictures; leave one out",
+        ),
     ],
 )
 @pytest.mark.usefixtures("names_of_commands")

@@ -393,7 +393,11 @@ def test_bad_arrays(score, tmp_path, real, images, message):
         ({"reference": None}, ConfigError, "--metrics fd compare with a reference; give --reference"),
         ({"encoder": None}, ConfigError, "--metrics fd and --encoder go together"),
         ({"metrics": "psnr", "encoder": "dinov2"}, ConfigError, "--metrics fd and --encoder go together"),
-        ({"metrics": "psnr", "encoder_kind": "timm"}, ConfigError, "--encoder_kind says more of --encoder"),
+        (
+            {"metrics": "psnr", "encoder_kind": "timm"},
+            ConfigError,
+            "--encoder_kind belongs to --encoder; give --encoder, too",
+        ),
         ({"encoder_kind": "timm"}, ConfigError, r"toy\.py:Features needs neither --encoder_kind nor"),
         ({"encoder": "weights.bin"}, WeightsError, "weights.bin is neither .* with --encoder_kind timm"),
         ({"encoder": "none.py:Features"}, ConfigError, r"no such file none\.py"),
@@ -425,7 +429,7 @@ def test_a_model_of_timm(score, made, real, tmp_path):
     torch.manual_seed(0)
     file, name = tmp_path / "timm.safetensors", "vit_tiny_patch16_224"
     save_file(TimmEncoder.skeleton({"model_name": name}).state_dict(), file)
-    with pytest.raises(ConfigError, match="say of which timm model with --encoder_name"):
+    with pytest.raises(ConfigError, match="name its timm model with --encoder_name"):
         score(made, real, encoder=str(file), encoder_kind="timm")
     how = {"encoder": str(file), "encoder_kind": "timm", "encoder_name": name}
     reference = make(real, tmp_path / "reference.npz", **how)

@@ -255,7 +255,7 @@ def test_damage_is_named(stage1, tmp_path):
 def test_options_that_do_not_apply(stage1, stage2, tmp_path):
     with pytest.raises(ConfigError, match="--rae belongs to a generator"):
         run(Options(checkpoint=stage1, output=tmp_path / "a", rae=stage1))
-    with pytest.raises(ConfigError, match="--private is of a repository"):
+    with pytest.raises(ConfigError, match="--private is for a new repository"):
         run(Options(checkpoint=stage1, output=tmp_path / "a", private=True))
     with pytest.raises(ConfigError, match=r"--picture .*no such file"):
         run(Options(checkpoint=stage1, output=tmp_path / "a", picture=Path("gone.png")))

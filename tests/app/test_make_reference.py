@@ -136,7 +136,11 @@ def test_features_of_an_autoencoder(make, tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"name": "reference.pt"}, ConfigError, r"reference\.pt: the file is an npz; call it so"),
+        (
+            {"name": "reference.pt"},
+            ConfigError,
+            r"reference\.pt: the file is an npz; give a name that ends in .npz",
+        ),
         ({"name": "reference"}, ConfigError, "the file is an npz"),
         ({"metrics": "rfid", "encoder": None}, ConfigError, "metrics=rfid: give some of fid, sfid"),
         ({"metrics": "psnr", "encoder": None}, ConfigError, "metrics=psnr: give some of fid, sfid"),
@@ -182,4 +186,7 @@ def test_two_processes_write_the_same_statistics(make, data, encoder, tmp_path):
 def test_main_turns_a_mistake_into_a_line_and_a_status(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["make_reference", "--data", "emoji", "--output", "reference.zip"])
     assert main() == 2
-    assert capsys.readouterr().err == "error: --output reference.zip: the file is an npz; call it so\n"
+    assert (
+        capsys.readouterr().err
+        == "error: --output reference.zip: the file is an npz; give a name that ends in .npz\n"
+    )

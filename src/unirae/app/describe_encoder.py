@@ -65,7 +65,9 @@ def find_shape(encoder: str, kind: str | None) -> "tuple[EncoderShape, str]":
 
     if not Path(encoder).exists() and (config_dir() / "model/encoder" / f"{encoder}.yaml").is_file():
         if kind is not None:
-            raise ConfigError(f"--kind: configs/model/encoder/{encoder}.yaml says it; leave the option out")
+            raise ConfigError(
+                f"--kind: configs/model/encoder/{encoder}.yaml states the kind; leave the option out"
+            )
         return _of_choice(encoder)
     kind = kind or _timm_folder(encoder) or find_kind(encoder)
     return shape_from_files(kind, encoder), ""

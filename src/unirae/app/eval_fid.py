@@ -220,7 +220,7 @@ def _refuse_of_other_references(options: Options) -> None:
     for name in ("data", "data_dir"):
         if getattr(options, name) is not None:
             raise ConfigError(
-                f"--{name} says what the reference is, and so does --reference {options.reference}"
+                f"--{name} names the reference, and so does --reference {options.reference}; leave one out"
             )
     if options.split is not None:
         raise ConfigError(

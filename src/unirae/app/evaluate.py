@@ -74,7 +74,7 @@ def evaluate(options: Options, device: "torch.device") -> "Scores":
         ) from None
     if options.reference is None and (options.reference_split or options.reference_samples):
         raise ConfigError(
-            "--reference_split and --reference_samples choose images of --reference; give that, too"
+            "--reference_split and --reference_samples choose images of --reference; give --reference, too"
         )
     require_reference(options.reference, [*of_pairs, *(n for m in metrics if m.reference for n in m.labels)])
     about = {"kind": images.kind, **images.about}

@@ -64,7 +64,7 @@ def run(options: Options) -> Path:
     cli.quiet_libraries()
     cli.configure_logging()
     if options.private and options.push_to_hub is None:
-        raise ConfigError("--private is of a repository on the hub: give --push_to_hub owner/name, too")
+        raise ConfigError("--private is for a new repository on the hub; give --push_to_hub owner/name, too")
     check_new_folder(options.output)
     checkpoint = open_checkpoint(options.checkpoint, kind=("stage1", "stage2"))
     file = checkpoint.file

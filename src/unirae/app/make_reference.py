@@ -74,7 +74,7 @@ def run(options: Options) -> Path:
 
     cli.quiet_libraries()
     if options.output.suffix != ".npz":
-        raise ConfigError(f"--output {options.output}: the file is an npz; call it so")
+        raise ConfigError(f"--output {options.output}: the file is an npz; give a name that ends in .npz")
     device = pick_device(options.device)
     with computing(device, num_threads=options.num_threads):
         cli.configure_logging(rank=rank())

@@ -99,7 +99,7 @@ def _check_experiment(overrides: Sequence[str]) -> None:
     if not given:
         raise ConfigError(f"experiment=NAME is missing; choose one of {', '.join(experiments())}")
     if len(given) > 1:
-        raise ConfigError(f"{' '.join(given)}: give one experiment")
+        raise ConfigError(f"{' '.join(given)}: give one experiment only")
 
 
 def finish(cfg: Any, *, choices: dict[str, str | None], overrides: Sequence[str]) -> dict[str, Any]:

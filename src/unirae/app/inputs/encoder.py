@@ -109,7 +109,7 @@ def _of_weights(source: str, path: Path, kind: str, model_name: str | None) -> E
     if model_name is not None and (kind != "timm" or not path.is_file()):
         raise ConfigError("--encoder_name names the timm model of a file of weights; leave it out here")
     if kind == "timm" and path.is_file() and model_name is None:
-        raise ConfigError(f"{source} is a file of weights: say of which timm model with --encoder_name")
+        raise ConfigError(f"{source} is a file of weights; name its timm model with --encoder_name")
     encoder = build_encoder(
         kind=kind,
         name=model_name or source,

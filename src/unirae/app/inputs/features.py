@@ -44,7 +44,7 @@ def encoder_extractor_of(
     """
     for name in ("encoder_weights", "encoder_kind", "encoder_name"):
         if options.encoder is None and getattr(options, name) is not None:
-            raise ConfigError(f"--{name} says more of --encoder; give that, too")
+            raise ConfigError(f"--{name} belongs to --encoder; give --encoder, too")
     if asked != (options.encoder is not None):
         raise ConfigError(
             "--metrics fd and --encoder go together: the Fréchet distance in that encoder's features"

@@ -116,7 +116,7 @@ def check_null_label(generator: Generator, cfg_scales: Sequence[float]) -> None:
     if not trained and generator.sampler.guide is None and any(scale != 1 for scale in cfg_scales):
         raise ConfigError(
             f"--cfg_scale {' '.join(f'{scale:g}' for scale in cfg_scales)}: this model was trained without label "
-            "dropout (class_dropout_prob 0) and has no label for none; give 1, or a guide with --guide_checkpoint"
+            "dropout (class_dropout_prob 0) and has no null label; give 1, or a guide with --guide_checkpoint"
         )
 
 

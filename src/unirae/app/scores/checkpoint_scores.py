@@ -31,7 +31,7 @@ def checkpoint_kind(spec: str) -> str | None:
     kind = open_checkpoint(path, kind=("stage1", "stage2", "mae", "linear_probe")).kind
     if kind not in ("stage1", "stage2"):
         raise WeightsError(
-            f"{spec} is a checkpoint of kind {kind!r}; autoencoders and generators have scores here"
+            f"{spec} is a checkpoint of kind {kind!r}; give one of an autoencoder or a generator"
         )
     return kind
 
@@ -103,7 +103,7 @@ def _samples(options: Options) -> "Scores":
     own = options.reference in (None, "data")
     if own and options.reference_split not in (None, "train", "val"):
         raise ConfigError(
-            f"--reference_split {options.reference_split}: of the checkpoint's own data there are train and val"
+            f"--reference_split {options.reference_split}: the checkpoint's own data have the splits train and val"
         )
     command: dict[str, Any] = {
         **_alike(options, eval_fid.Options),
