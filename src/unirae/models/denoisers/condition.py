@@ -22,7 +22,7 @@ class Condition:
         mask: which of the tokens count; the others are filling. A sample may have none.
 
     Raises:
-        ValueError: If it has neither labels nor tokens, or both, or if tokens and mask do not fit.
+        ValueError: If the condition has neither labels nor tokens, or both, or if tokens and mask do not fit.
     """
 
     labels: Int64[Tensor, " b"] | None = None
@@ -56,7 +56,7 @@ class Condition:
         """Join the samples of both, one after the other; shorter tokens are filled up.
 
         Raises:
-            ValueError: If one has labels and the other tokens.
+            ValueError: If one condition has labels and the other tokens.
         """
         one, two = self._alike(other)
         return Condition(**{name: torch.cat([one[name], two[name]]) for name in one})
@@ -65,7 +65,7 @@ class Condition:
         """Choose these samples where ``chosen`` says so, elsewhere those of ``other``.
 
         Raises:
-            ValueError: If one has labels and the other tokens.
+            ValueError: If one condition has labels and the other tokens.
         """
         one, two = self._alike(other)
         return Condition(

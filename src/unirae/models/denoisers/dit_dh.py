@@ -139,7 +139,7 @@ class DiTDH(Denoiser):
         return [*self.trunk, *self.head]
 
     def parameter_groups(self) -> ParameterGroups:
-        """Trained parameters in groups: matrices are those of blocks, time's embedding, neck and modulations."""
+        """Trained parameters in groups: matrices lie in blocks, time's embedding, modulations, way to the head."""
         return group_parameters(self, edges=("trunk_embed", "head_embed", "label_embed", "output.linear"))
 
     @property

@@ -293,7 +293,7 @@ def known(node: Node, names: tuple[str, ...], where: str) -> None:
     """Refuse keys that the official code does not read.
 
     Raises:
-        ConfigError: If there are such keys; the message names them.
+        ConfigError: If a key is unknown to the official code; the message names all such keys.
     """
     if unknown := [str(name) for name in node if name not in names]:
         raise ConfigError(
