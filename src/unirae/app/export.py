@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Options:
     """Write a trained model as config.json and model.safetensors with a model card, README.md.
 
-    The folder is all that load_rae, load_dit, sampling and scoring need; a generator's has its autoencoder inside.
-    With --push_to_hub it is uploaded, too; from_hub fetches it again.
+    The folder is all that load_rae, load_dit, sampling and scoring need; a generator's folder holds its autoencoder.
+    With --push_to_hub the folder is uploaded, too; from_hub fetches it again.
     """
 
     checkpoint: Path

@@ -35,8 +35,8 @@ class Options(EncoderOptions):
     split: str | None = None
     """Split of a data set, by its own name or as train or val; or a folder below a folder of images."""
     size: Size | None = None
-    """Crop to so many pixels as ADM does: one number for a square, or height and width. Default: as they are, all of
-    one size."""
+    """Size in pixels to which images are cropped as ADM does: one number for a square, or height and width. Default:
+    images as they are, all of one size."""
     num_samples: Count | None = None
     """Number of images, a seeded random subset. Default: every image."""
     seed: Seed = 0

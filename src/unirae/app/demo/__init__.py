@@ -79,7 +79,7 @@ def train_all(options: Options) -> None:
 
 
 def evaluate(options: Options) -> Path:
-    """Everything after training: scores, samples, pictures, the report; returns its path."""
+    """Score, sample, draw, and write the report after training; returns the report's path."""
     from unirae.app.demo.generation import score_generation
     from unirae.app.demo.generator import open_trained
     from unirae.app.demo.parts import count_parameters, read_seconds

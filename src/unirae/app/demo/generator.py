@@ -32,7 +32,7 @@ class Trained:
         train, held_out: the real images.
         samples: one for each held-out image, with its label; in the order of their numbers, which goes round the
             classes.
-        training_data: what identifies the training images.
+        training_data: the identity of the training images.
     """
 
     folder: Path

@@ -22,9 +22,9 @@ class EncoderSource:
         encoder: None stands for raw pixels.
         input_size: (height, width) that the encoder works at.
         data: the configuration of the data that it was trained on here, if it was.
-        folder: where results go by default.
+        folder: the default folder of results.
         name: short, for the names of files.
-        about: what identifies it, for the settings.
+        about: the encoder's identity, for the settings.
     """
 
     encoder: "Encoder | None"
@@ -50,7 +50,7 @@ def find_encoder(
             writes; a hub's name; with ``kind="timm"`` a model of timm; or ``pixels``.
         kind: the kind of an encoder that is no checkpoint of ours; None finds out.
         model_name: timm's name of the model, where ``source`` is a file of weights.
-        weights: where the encoder's weights of a checkpoint lie now.
+        weights: the present place of the weights of a checkpoint's encoder.
         kind_option: the command's name of ``kind``, for messages.
 
     Raises:

@@ -71,7 +71,7 @@ def open_extractor(
     """Open ``dinov2``, an autoencoder's checkpoint, an encoder's folder or hub name, a timm model, or ``FILE.py:NAME``.
 
     Args:
-        weights: where the weights lie, if not at their usual place.
+        weights: the place of the weights, if it is not the usual one.
         kind: the kind of an encoder that is no checkpoint of ours.
         model_name: timm's name of the model, where ``spec`` is a file of weights.
 

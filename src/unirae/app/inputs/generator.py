@@ -49,7 +49,7 @@ def open_generator(
     Args:
         labels: numbers or class names, comma-separated, to go round.
         with_encoder: also load the RAE's encoder, which sampling does not need.
-        encoder_weights: where the encoder's weights lie, if not where the RAE's checkpoint says.
+        encoder_weights: the place of the encoder's weights, if it is not the one in the RAE's checkpoint.
 
     Raises:
         ConfigError: If options or labels do not fit the model.

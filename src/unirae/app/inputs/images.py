@@ -46,7 +46,7 @@ def open_images(
     verify_contents: bool = False,
     replace_unreadable: bool = False,
 ) -> ImageSet:
-    """Open the images that ``spec`` names, every image once.
+    """Open the images that ``spec`` names, each image once.
 
     Args:
         split: a split of a data set: any of its own names, or train and val.
@@ -57,7 +57,7 @@ def open_images(
             else such an image is an error.
 
     Raises:
-        DataError: If there is nothing of that name, or no image in it.
+        DataError: If nothing has the name ``spec``, or if what has it holds no image.
         ConfigError: If a split must be chosen, or the data have no split of that name.
     """
     from unirae.data.stored import StoredImages

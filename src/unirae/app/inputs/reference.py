@@ -179,7 +179,7 @@ def require_reference(reference: str | None, names: "Sequence[str]") -> None:
         names: the scores that need a reference.
 
     Raises:
-        ConfigError: If there is such a score, and no reference.
+        ConfigError: If a score needs a reference and ``reference`` is None.
     """
     if reference is None and names:
         raise ConfigError(f"--metrics {','.join(names)} compare with a reference; give --reference")

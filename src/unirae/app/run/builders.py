@@ -36,7 +36,7 @@ def build_dataset(
 
     Args:
         exact: read and resize as the reference does; else as ``fast_decode`` and ``fast_resize`` say.
-        source: of that split, if it is open already.
+        source: the source of that split, if it is open already.
 
     Raises:
         ConfigError: If ``data_dir`` is given, or labels are switched off, for data that are not read from a folder or

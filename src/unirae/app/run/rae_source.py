@@ -33,7 +33,7 @@ class RaeSource:
     Attributes:
         checkpoint: a stage-1 checkpoint; None for a random autoencoder.
         recipe: arguments of :func:`~unirae.models.checkpoints.random_rae.random_rae`, for a random autoencoder.
-        encoder_weights: where the encoder's weights lie, if not where the checkpoint says.
+        encoder_weights: the place of the encoder's weights, if it is not the one in the checkpoint.
     """
 
     checkpoint: Checkpoint | None

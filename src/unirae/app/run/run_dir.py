@@ -27,7 +27,7 @@ def newest_run(experiment: str, runs: Path = RUNS) -> Path:
     """The newest run of an experiment that has a checkpoint.
 
     Raises:
-        ConfigError: If there is no such run.
+        ConfigError: If the experiment has no run with a checkpoint.
     """
     for run in sorted(runs.glob("*"), reverse=True):
         name = run / "experiment"

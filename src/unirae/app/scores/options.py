@@ -30,8 +30,8 @@ class Options(EncoderOptions, SamplingOptions):
     """The scores, comma-separated: fid, sfid, is, kid, precision, recall, density, coverage, fd (see --encoder), psnr,
     ssim, lpips. Default: fid,is,precision,recall; of a stage-1 checkpoint rfid,psnr,ssim,lpips."""
     output: OutputFile | None = None
-    """The JSON file with scores and settings. Default: outputs/evaluation/….json, of a checkpoint eval/….json in its
-    run's folder; named by what decides the scores, so that only the same evaluation writes the same file."""
+    """The JSON file with scores and settings. Default: outputs/evaluation/….json; of a checkpoint eval/….json in its
+    run's folder. The default name depends on all that decides the scores, so only the same evaluation overwrites it."""
     inception_weights: str = "hub"
     """Weights of Inception: hub (torch's cache or a download), random (the scores' names say so), or the path of
     torch-fidelity's file."""
@@ -42,8 +42,8 @@ class Options(EncoderOptions, SamplingOptions):
     reference_split: str | None = None
     """Split of the data set that --reference names, or a folder below the folder that it names."""
     size: Size | None = None
-    """Crop the images of both to so many pixels as ADM does: one number for a square, or height and width. Default: as
-    they are, all of one size."""
+    """Size in pixels to which both sets of images are cropped as ADM does: one number for a square, or height and
+    width. Default: images as they are, all of one size."""
     num_samples: Count | None = None
     """Images in a seeded random subset of --images; of a stage-2 checkpoint the number to sample (default 50,000)."""
     reference_samples: Count | None = None

@@ -62,7 +62,7 @@ class HuggingFaceHub:
         """A model's files as they are published now.
 
         Raises:
-            WeightsError: If there is no such model, or it is gated, or the hub does not answer.
+            WeightsError: If the model does not exist or is gated, or if the hub does not answer.
         """
         from huggingface_hub import HfApi
 

@@ -20,7 +20,7 @@ def check(config: dict[str, Any], *, experiment: str = "", typed: Collection[str
     A value with an interpolation that is not resolved yet is not looked at.
 
     Args:
-        config: as composed, resolved or not.
+        config: the composed configuration, resolved or not.
         experiment: the experiment that has set the keys that are not ``typed``, for errors.
         typed: the keys of the command line.
 

@@ -27,9 +27,9 @@ def draw_learning(path: Path, samples: Sequence[Path], *, moments: int = 5) -> P
     """Draw the originals and, below them, what a run made of them at a few moments of its training.
 
     Args:
-        path: where to write.
+        path: the file to write.
         samples: ``step-NNNNNNN.png`` of a run: originals above their reconstructions, one row each.
-        moments: how many of them to show; the early ones lie closer together, as learning slows down.
+        moments: number of moments to show; the early ones lie closer together, as learning slows down.
 
     Returns:
         The path, or None if there are no samples.
@@ -47,9 +47,9 @@ def draw_growth(path: Path, samples: Sequence[Path], *, moments: int = 5, column
     """Draw the first row of a generator's sample grids at a few moments of its training.
 
     Args:
-        path: where to write.
+        path: the file to write.
         samples: ``step-NNNNNNN.png`` of a run, from the same noise each, in rows of ``columns``.
-        moments: how many of them to show.
+        moments: number of moments to show.
         columns: images in a row of each grid.
 
     Returns:
@@ -109,7 +109,7 @@ def draw_denoising(
     """Draw samples on their way from noise (time 1) on the left to data (0) on the right.
 
     Args:
-        path: where to write.
+        path: the file to write.
         times: one for each column.
         samples: (class name, the noisy latent decoded at each time, the end that the network expects, decoded).
     """
