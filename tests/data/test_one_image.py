@@ -53,7 +53,9 @@ def test_what_does_not_exist_is_refused(option, value):
 
 def test_a_batch_holds_one_picture_and_different_noise():
     config = compose(["experiment=overfit_one_image", "data.global_batch_size=8"])
-    data = builders.build_data(config, size=64, trainer=SimpleNamespace(world_size=1, num_devices=1))
+    images = builders.training_images(config, use="stage2", size=64)
+    trainer = SimpleNamespace(world_size=1, num_devices=1)
+    data = builders.build_data(config, size=64, trainer=trainer, train_dataset=images)
     numbers = next(iter(data.batches(rank=0, start_step=0)))
     batch = [data.train_dataset[number] for number in numbers]
     assert all(torch.equal(sample["image"], batch[0]["image"]) for sample in batch)

@@ -4,6 +4,9 @@ The first one raises ``KeyboardInterrupt`` in the main thread; within :func:`def
 whoever works there asks :func:`requested` where it can end well. The second one ends the process at once, also where
 the main thread hangs in a library: a thread of its own hears the signals, through a pipe that the C handler writes to.
 
+Python drops an exception that is raised where nobody can catch it: in ``__del__``, or in what it runs around a fork. A
+request that is lost so is made again at once.
+
 One request may arrive twice. ``timeout`` signals its child and then the group that the child is in; SLURM signals a
 process, and so does the torchrun above it. So what follows within 0.3 s belongs to the first signal.
 """
@@ -13,6 +16,7 @@ import os
 import select
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +36,9 @@ unfinished: set[Path] = set()
 """Temporary files and folders that are being written now; they go when the process ends at once."""
 
 _ONE_REQUEST_S = 0.3
+_AGAIN_S = 0.05
+_DROPPED = 255
+"""What is written to the pipe where the exception of a request was dropped; no signal has this number."""
 
 
 class _Listener:
@@ -62,6 +69,11 @@ class _Listener:
             numbers = os.read(pipe, 64)
             if 0 in numbers:
                 return
+            if _DROPPED in numbers:
+                time.sleep(_AGAIN_S)  # until the main thread has left the place where exceptions are dropped
+                first, self.requested = time.monotonic(), False
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                continue
             if not set(numbers) & set(SIGNALS):
                 continue
             if first is None:
@@ -93,6 +105,15 @@ def listening() -> Iterator[None]:
     os.set_blocking(writer, False)
     watcher = threading.Thread(target=listener.watch, args=(reader,), name="signals", daemon=True)
     watcher.start()
+    hook_before = sys.unraisablehook
+
+    def hook(dropped: "sys.UnraisableHookArgs") -> None:
+        if isinstance(dropped.exc_value, KeyboardInterrupt) and listener.requested:
+            os.write(writer, bytes([_DROPPED]))
+        else:
+            hook_before(dropped)
+
+    sys.unraisablehook = hook
     fd_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     heard = [s for s in SIGNALS if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN]
     before = {number: signal.signal(number, listener.on_signal) for number in heard}
@@ -102,6 +123,7 @@ def listening() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(fd_before)
+        sys.unraisablehook = hook_before
         os.write(writer, b"\0")
         watcher.join()
         os.close(reader)

@@ -4,7 +4,7 @@ import pytest
 
 from unirae.app.inputs.labels import check_labels, parse_labels
 from unirae.core.errors import ConfigError
-from unirae.core.io import save_tensors
+from unirae.models.checkpoints.reading import Checkpoint
 
 NUMERIC = ("1", "2", "10")
 
@@ -46,9 +46,9 @@ def test_a_name_of_several_classes_says_which_numbers():
 
 def test_lists_of_classes_are_shortened(tmp_path):
     names = [f"class {i}" for i in range(1000)]
-    save_tensors(tmp_path / "c.ckpt", {"unirae": {"class_names": names}})
-    check_labels(tmp_path / "c.ckpt", names, accept=False)
+    trained = Checkpoint(tmp_path / "c.ckpt", {"unirae": {"class_names": names}})
+    check_labels(trained, names, accept=False)
     check_labels(None, names, accept=False)
     with pytest.raises(ConfigError, match=r"1000 in all.*class 3 is class 3 there and other here") as caught:
-        check_labels(tmp_path / "c.ckpt", [*names[:3], "other", *names[4:]], accept=False)
+        check_labels(trained, [*names[:3], "other", *names[4:]], accept=False)
     assert len(str(caught.value)) < 600

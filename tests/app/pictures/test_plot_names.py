@@ -37,7 +37,10 @@ def test_what_no_font_has_is_written_as_its_code():
 
 
 def test_fonts_of_the_machine_are_asked(monkeypatch):
-    stix = next(f.fname for f in font_manager.fontManager.ttflist if f.name == "STIXGeneral")
+    files = (f.fname for f in font_manager.fontManager.ttflist)
+    stix = next(
+        file for file in files if file.endswith("STIXGeneral.ttf")
+    )  # the upright one, in whatever order
     letter = "の"  # of the fonts that come with matplotlib this one has it
     others = [
         font("Box Last Resort", stix),

@@ -359,7 +359,7 @@ def test_foreign_and_damaged_checkpoints_are_refused(training, mae_checkpoint, t
     torch.save({"state_dict": {}}, foreign)
     damaged.write_bytes(mae_checkpoint.read_bytes()[:-1000])
     status, line = training(f"ckpt_path={foreign}", stage="mae")
-    assert (status, line.startswith(f"error: ckpt_path={foreign} was not written by unirae's training")) == (
+    assert (status, line.startswith(f"error: ckpt_path={foreign} is not a checkpoint of unirae")) == (
         2,
         True,
     )

@@ -61,7 +61,7 @@ def test_its_checksums_are_compared_once(tmp_path, monkeypatch):
     assert looked == [opened.file]
 
 
-@pytest.mark.parametrize("stage", ["stage1", "stage2", "mae", "linear_probe"])
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
 def test_a_resume_reads_its_checkpoint_once(tmp_path, monkeypatch, stage):
     def run(steps: int, checkpoint: Path | None) -> None:
         config = tiny_config(f"trainer.max_steps={steps}", output_dir=tmp_path, stage=stage)
