@@ -33,6 +33,7 @@ def benchmarks(tmp_path, monkeypatch):
     yield paced, cases, tmp_path
     for name in (
         "autoencoder",
+        "averaging",
         "cases",
         "data",
         "flows",
@@ -286,6 +287,30 @@ def test_reading_is_measured_and_shown(benchmarks, monkeypatch):
     assert "| 500×375, stage 2 |" in text
     assert result["distance"]["500×375, stage 1"]["ours, default"]["lowest_psnr_db"] > 65
     assert "stage 1, 500×375: 0 workers" in text
+
+
+@pytest.mark.parametrize("work", ["stage2", "mae", "linear_probe"])
+def test_steps_whose_averaging_is_measured_are_steps_of_training(benchmarks, work):
+    import averaging
+    import torch
+
+    step, network = averaging.step_of(work, "ours", rank=0)
+    before = [parameter.detach().clone() for parameter in network.parameters() if parameter.requires_grad]
+    step()
+    after = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_ddp_is_compared_with_ours_within_rounds(benchmarks):
+    paced, _, _ = benchmarks
+    import averaging
+
+    theirs, own = (
+        paced.Measured([2.0, 4.0, 6.0], 110, None),
+        paced.Measured([1.0, 4.0, 4.0], 100, None),
+    )
+    ratio = averaging._ratio(theirs, own)
+    assert (ratio["time"], ratio["memory"]) == (1.5, 1.1)
 
 
 @pytest.mark.parametrize("size", [(900, 600), (300, 500), (256, 256)])

@@ -6,7 +6,8 @@ Which passes of a step belong together, which is the last, and whose gradients a
 a wrapper around one forward pass; here the update says it (docs/adr/0009-overlapping-communication.md).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,47 +22,75 @@ BUCKET_BYTES = 25 * 2**20
 
 
 class Bucket:
-    """Parameters of one type and device whose gradients are one message."""
+    """Parameters of one type and device whose gradients are one message.
+
+    A gradient is moved into the message as soon as it is there, while a cache still has it, and is a view of it from
+    then on: it exists twice only for that moment.
+    """
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self.parameters, self.missing = parameters, len(parameters)
+        self.parameters = parameters
         self._message: Tensor | None = None
+        self._parts: list[Tensor] = []
+        self._taken: set[int] = set()
         self._sending: Any = None
 
-    def send(self) -> None:
-        """Start to sum over processes; the gradients become views of the message.
+    @property
+    def missing(self) -> int:
+        """How many gradients are not in the message yet."""
+        return len(self.parameters) - len(self._taken)
 
-        So each gradient exists once, but for the moment of the copy. Behind them travels a 1 for each that is there:
-        a process learns which of those that it lacks others have.
+    def take(self, index: int) -> None:
+        """Move the gradient of a parameter into the message, divided by the number of processes."""
+        part, gradient = self._part(index), self.parameters[index].grad
+        assert gradient is not None
+        torch.div(gradient, world_size(), out=part)
+        self.parameters[index].grad = part
+        self._taken.add(index)
+
+    def send(self) -> None:
+        """Start to sum over processes, with what other passes than the last have left.
+
+        Behind the gradients travels a 1 for each that is there: a process learns which of those that it lacks others
+        have.
         """
-        there = [p.grad is not None for p in self.parameters]
-        flags = self.parameters[0].new_ones(len(there))
-        if not all(there):
+        for index, parameter in enumerate(self.parameters):
+            if index not in self._taken and parameter.grad is not None:
+                self.take(index)
+            elif index not in self._taken:
+                self._part(index).zero_()
+        there = [float(index in self._taken) for index in range(len(self.parameters))]
+        assert self._message is not None
+        flags = self._message[-len(there) :]
+        if all(there):
+            flags.fill_(1)
+        else:
             flags.copy_(torch.tensor(there))
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        self._message = torch.cat([*(part.reshape(-1) for part in parts), flags])
-        for parameter, gradient in zip(self.parameters, self._gradients(), strict=True):
-            if parameter.grad is not None:
-                parameter.grad = gradient
         self._sending = dist.all_reduce(self._message, op=dist.ReduceOp.SUM, async_op=True)
 
     def receive(self) -> None:
-        """Wait for the sum and make it a mean. A gradient that no process has stays None."""
+        """Wait for the mean. A gradient that no process has stays None."""
         assert self._message is not None
         self._sending.wait()
-        self._message.div_(world_size())
-        if any(p.grad is None for p in self.parameters):  # only then the host looks
+        if self.missing:  # only then the host looks
             flags = self._message[-len(self.parameters) :].tolist()
-            for parameter, gradient, flag in zip(self.parameters, self._gradients(), flags, strict=True):
+            for parameter, part, flag in zip(self.parameters, self._parts, flags, strict=True):
                 if flag:
-                    parameter.grad = gradient
-        self._message = self._sending = None  # the gradients keep it alive as long as they are wanted
+                    parameter.grad = part
+        self.forget()
 
-    def _gradients(self) -> Iterator[Tensor]:
-        assert self._message is not None
-        sizes = [p.numel() for p in self.parameters]
-        for parameter, part in zip(self.parameters, self._message[: sum(sizes)].split(sizes), strict=True):
-            yield part.view(parameter.shape)
+    def forget(self) -> None:
+        """Let go of the message: the gradients keep it alive as long as they are wanted."""
+        self._message, self._parts, self._taken, self._sending = None, [], set(), None
+
+    def _part(self, index: int) -> Tensor:
+        """The place of a gradient in the message, which the first that is there makes."""
+        if self._message is None:
+            sizes = [p.numel() for p in self.parameters]
+            self._message = self.parameters[0].new_empty(sum(sizes) + len(sizes))
+            parts = self._message[: sum(sizes)].split(sizes)
+            self._parts = [part.view_as(p) for part, p in zip(parts, self.parameters, strict=True)]
+        return self._parts[index]
 
 
 class OverlappingAverage:
@@ -78,9 +107,9 @@ class OverlappingAverage:
             return
         self.buckets = [Bucket(group) for group in grouped(parameters, bucket_bytes)]
         for bucket in self.buckets:
-            for parameter in bucket.parameters:
+            for index, parameter in enumerate(bucket.parameters):
                 # fires once a pass, when the gradient has been added; torch.autograd.grad does not fire it
-                parameter.register_post_accumulate_grad_hook(lambda _, bucket=bucket: self._arrived(bucket))
+                parameter.register_post_accumulate_grad_hook(partial(self._arrived, bucket, index))
 
     @property
     def sent(self) -> int:
@@ -91,7 +120,7 @@ class OverlappingAverage:
         """Expect the last backward pass before :meth:`finish`: send what it completes."""
         self._in_last_pass = True
         for bucket in self.buckets:
-            bucket.missing = len(bucket.parameters)
+            bucket.forget()
 
     def finish(self) -> None:
         """Send what is left and wait; every gradient is then the mean over processes."""
@@ -102,10 +131,10 @@ class OverlappingAverage:
         for bucket in self.buckets:
             bucket.receive()
 
-    def _arrived(self, bucket: Bucket) -> None:
+    def _arrived(self, bucket: Bucket, index: int, _: nn.Parameter) -> None:
         if not self._in_last_pass:
             return
-        bucket.missing -= 1
+        bucket.take(index)
         while self._sent < len(self.buckets) and not self.buckets[self._sent].missing:
             self.buckets[self._sent].send()
             self._sent += 1
