@@ -64,7 +64,7 @@ def test_a_model_of_timm_and_a_folder_of_transformers(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "error", "cause"),
     [
-        ({"encoder": "mae", "kind": "timm"}, ConfigError, r"mae\.yaml says it"),
+        ({"encoder": "mae", "kind": "timm"}, ConfigError, r"mae\.yaml states the kind"),
         (
             {"encoder": "mae", "image_size": (225,)},
             ConfigError,
