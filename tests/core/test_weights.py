@@ -71,7 +71,7 @@ def test_a_weights_folder_is_the_only_place(tmp_path, monkeypatch):
     with pytest.raises(WeightsError) as error:
         find("hub", url=source.as_uri())
     message = str(error.value)
-    command = f"python src/fetch_weights.py --experiment NAME --to {carried}"
+    command = f"python src/fetch_weights.py --experiment NAME --to {carried} --evaluation true"
     for part in (str(carried / "net.pth"), source.as_uri(), command):
         assert part in message
     assert "\n" not in message

@@ -126,8 +126,8 @@ def test_what_is_left_out_is_counted_by_kind(tmp_path, caplog, no_packages):
     (line,) = [record.getMessage() for record in caplog.records]
     assert line == (
         f"{root}: left out 2 heic (read where pillow-heif is installed: pip install pillow-heif); 1 jxl (read where "
-        "pillow-jxl-plugin is installed: pip install pillow-jxl-plugin); 1 raw photographs; 1 svg; 1 psd; 1 other "
-        "pictures; 1 videos; 1 archives; 2 other files"
+        "pillow-jxl-plugin is installed: pip install pillow-jxl-plugin); 1 raw photograph; 1 svg; 1 psd; 1 other "
+        "picture; 1 video; 1 archive; 2 other files"
     ).replace(str(root), file_kinds.on_one_line(str(root)))
     report = prepare(source=root, output=tmp_path / "out")
     assert report["left_out"]["files_by_kind"]["heic"] == 2

@@ -21,7 +21,7 @@ log = get_logger(__name__)
 
 VARIABLE = "UNIRAE_WEIGHTS_DIR"
 _YES = ("1", "true", "yes", "on")
-_experiment: ContextVar[str] = ContextVar("experiment", default="NAME")
+_experiment: ContextVar[str | None] = ContextVar("experiment", default=None)
 
 
 def weights_dir() -> Path | None:
@@ -68,8 +68,13 @@ def may_ask_network() -> bool:
 
 
 def command(folder: str | Path = "DIR", *, experiment: str | None = None) -> str:
-    """The command line that fetches the weights of an experiment, by default this run's."""
-    return f"python src/fetch_weights.py --experiment {experiment or _experiment.get()} --to {folder}"
+    """The command line that fetches the weights of an experiment, by default this run's.
+
+    Outside of a run, where an evaluation may be what lacks them, it fetches what evaluations load, too.
+    """
+    name = experiment or _experiment.get()
+    options = f"--experiment {name or 'NAME'} --to {folder}"
+    return f"python src/fetch_weights.py {options}{'' if name else ' --evaluation true'}"
 
 
 def folder_name(repository: str) -> str:

@@ -175,7 +175,8 @@ class LeftOut:
         advice = (
             f" (read where {reader.package} is installed: pip install {reader.package})" if reader else ""
         )
-        return f"{self.kinds[kind]} {kind}{advice}"
+        count = self.kinds[kind]
+        return f"{count} {kind.removesuffix('s') if count == 1 else kind}{advice}"
 
     def record(self) -> dict[str, Any]:
         """The files in a form for the report, ready for JSON."""

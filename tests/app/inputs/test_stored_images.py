@@ -115,7 +115,7 @@ def test_of_samples_only_foreign_files_are_left_out_with_a_line(tmp_path, caplog
         assert "left out" not in caplog.text
         (tmp_path / "notes.txt").touch()
         open_images(folder)
-    assert "left out 1 other files" in caplog.text
+    assert "left out 1 other file" in caplog.text
 
 
 def test_interrupted_sampling_is_refused(tmp_path):
