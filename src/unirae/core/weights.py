@@ -72,9 +72,9 @@ def command(folder: str | Path = "DIR", *, experiment: str | None = None) -> str
 
     Outside of a run, where an evaluation may be what lacks them, it fetches what evaluations load, too.
     """
-    name = experiment or _experiment.get()
-    options = f"--experiment {name or 'NAME'} --to {folder}"
-    return f"python src/fetch_weights.py {options}{'' if name else ' --evaluation true'}"
+    if name := experiment or _experiment.get():
+        return f"python src/fetch_weights.py --experiment {name} --to {folder}"
+    return f"python src/fetch_weights.py --experiment NAME --to {folder} --evaluation true"
 
 
 def folder_name(repository: str) -> str:
