@@ -168,6 +168,12 @@ def test_truncated_files_are_bad_images(kind, keep, at_least):
         read_rgb(data[: int(len(data) * keep)], at_least=at_least)
 
 
+def test_a_truncated_file_is_called_so(tmp_path):
+    (tmp_path / "cut.jpg").write_bytes(encoded(NOISE, "JPEG")[:-200])
+    with pytest.raises(BadImageError, match=r"cut\.jpg: the file is truncated, its end is missing$"):
+        read_rgb(tmp_path / "cut.jpg")
+
+
 def test_the_error_names_the_file(tmp_path):
     (tmp_path / "broken.jpg").write_text("hello")
     with pytest.raises(BadImageError, match=r"broken\.jpg: not an image"):

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 from unirae.app.config.schema.kinds import OutputFile
-from unirae.app.shell import cli
-from unirae.app.shell.options import parse
+from unirae.app.shell.options import command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,12 +32,6 @@ class Options:
     """Also write the comparison to this JSON file."""
 
 
-def main() -> int:
-    """Parse, compare, and turn mistakes into one line."""
-    options = parse(Options)
-    return cli.run(lambda: run(options))
-
-
 def run(options: Options) -> "Comparison":
     """Compare two results, show the comparison, and write it if asked for."""
     from unirae.core.io import write_json
@@ -50,6 +43,9 @@ def run(options: Options) -> "Comparison":
     if options.output is not None:
         write_json(options.output, comparison.as_record())
     return comparison
+
+
+main = command(Options, run)
 
 
 def show(comparison: "Comparison") -> None:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from unirae.app.config.schema.kinds import Count, OutputFile, Seed, Workers
-from unirae.app.shell import cli
-from unirae.app.shell.options import parse
+from unirae.app.config.schema.kinds import Count, OutputFile, Seed
+from unirae.app.inputs.options import AutoencoderOptions, DataOptions, DeviceOptions
+from unirae.app.shell.options import command
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,22 +15,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(AutoencoderOptions, DataOptions, DeviceOptions):
     """Mean and variance of the latents over the training images, written into a copy of a stage-1 checkpoint.
 
     Stage 2 works on latents that these statistics normalise. The checkpoint is all that is needed: it knows its
     encoder and its data. Run it under torchrun to use several devices; the statistics stay the same.
     """
 
-    checkpoint: Path
-    """A stage-1 checkpoint, or the folder of a run."""
     output: OutputFile
     """The new checkpoint; it must not exist yet."""
     data: str | None = None
     """emoji, photos, hf, image_folder, synthetic (the training split), or a folder. Default: what the
     checkpoint was trained on."""
-    data_dir: Path | None = None
-    """The folder of the data. Default: the one that the configuration names."""
     transform: Literal["stage2", "adm_crop_flip", "adm_crop"] = "stage2"
     """stage2: what stage 2 sees of these data (data.stage2_transform). adm_crop_flip: ADM's centre crop and its
     mirror image. adm_crop: the crop alone."""
@@ -42,34 +38,18 @@ class Options:
     """Images in a batch. The statistics do not depend on it."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the encoder. Sums are always float64."""
-    encoder_weights: str | None = None
-    """The encoder's weights, a folder or file. Default: where the checkpoint says."""
-    device: str = "auto"
-    """Device to compute on: auto, cpu, cuda, cuda:1, mps."""
-    num_workers: Workers = 0
-    """Processes that read images."""
     seed: Seed = 0
     """Seed that chooses the subset and the draws of a random transform."""
 
 
-def main() -> int:
-    """Parse, compute, and turn mistakes into one line."""
-    options = parse(Options)
-    return cli.run(lambda: run(options), kept="no checkpoint was written. Repeat the command")
-
-
 def run(options: Options) -> "LatentStats":
     """Compute the statistics and write the new checkpoint."""
-    from unirae.app.shell.devices import fast_products, pick_device, process_group
-    from unirae.core.distributed import is_main, rank
+    from unirae.core.distributed import is_main
     from unirae.core.io import save_tensors
     from unirae.core.log import get_logger
     from unirae.models.checkpoints.reading import open_checkpoint
 
-    cli.quiet_libraries()
-    device = pick_device(options.device)
-    with process_group(device), fast_products(device):
-        cli.configure_logging(rank=rank())
+    with options.computing() as device:
         checkpoint = open_checkpoint(options.checkpoint, kind="stage1")
         _check_output(options.output, checkpoint.file)
         stats = compute(options, checkpoint, device)
@@ -82,10 +62,13 @@ def run(options: Options) -> "LatentStats":
     return stats
 
 
+main = command(Options, run, kept="no checkpoint was written. Repeat the command")
+
+
 def compute(options: Options, checkpoint: "Checkpoint", device: Any) -> "LatentStats":
     """Compute the statistics that the options ask for."""
     from unirae.app.run.builders import build_dataset
-    from unirae.app.shell.devices import choose_data, progress_bar
+    from unirae.app.shell.devices import choose_data, progress_bar, reader_processes
     from unirae.core.io import file_sha256
     from unirae.evaluation.latents.statistics import compute_latent_stats
     from unirae.models.checkpoints.opening import rae_from_checkpoint
@@ -101,7 +84,7 @@ def compute(options: Options, checkpoint: "Checkpoint", device: Any) -> "LatentS
             per=options.per,
             batch_size=options.batch_size,
             device=device,
-            num_workers=options.num_workers,
+            num_workers=reader_processes(options.num_workers, options.num_samples or len(dataset)),
             precision=options.precision,
             num_samples=options.num_samples,
             seed=options.seed,

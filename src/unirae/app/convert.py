@@ -8,7 +8,7 @@ import tyro
 
 from unirae.app.config.schema.kinds import Output
 from unirae.app.shell import cli
-from unirae.app.shell.options import Flag, parse
+from unirae.app.shell.options import Flag, command
 from unirae.core.errors import ConfigError
 
 Program = Literal["rae", "diffusers"]
@@ -46,12 +46,6 @@ class Options:
     """Put the encoder's weights into the folder, too, so that it needs neither a hub nor another folder."""
     data: str = "imagenet"
     """--from: the data that the model was trained on, as in --data of the scoring commands, which then use it."""
-
-
-def main() -> int:
-    """Parse, convert, and turn mistakes into one line."""
-    options = parse(Options)
-    return cli.run(lambda: run(options))
 
 
 def run(options: Options) -> Path:
@@ -105,6 +99,9 @@ def run(options: Options) -> Path:
         )
     get_logger(__name__).info("written: %s", options.output)
     return options.output
+
+
+main = command(Options, run)
 
 
 def _needed(options: Options, name: str, what: str, *, refused: tuple[str, ...]) -> Path:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from unirae.app.config.schema.kinds import Pixels
 from unirae.app.shell import cli
-from unirae.app.shell.options import parse
+from unirae.app.shell.options import command
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -32,12 +32,6 @@ class Options:
     """A further input size of the encoder in pixels, shown beside its usual one: one number, or height and width."""
 
 
-def main() -> int:
-    """Parse, describe, and turn mistakes into one line."""
-    options = parse(Options)
-    return cli.run(lambda: run(options))
-
-
 def run(options: Options) -> "EncoderShape":
     """Show the tables of an encoder."""
     cli.configure_logging()
@@ -50,6 +44,9 @@ def run(options: Options) -> "EncoderShape":
         sizes.append((options.image_size[0], options.image_size[-1]))
     show(shape, list(dict.fromkeys(sizes)), note=note)
     return shape
+
+
+main = command(Options, run)
 
 
 def find_shape(encoder: str, kind: str | None) -> "tuple[EncoderShape, str]":

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from unirae.app.config.schema.kinds import Count, OutputFile, Range, Workers
+from unirae.app.config.schema.kinds import Count, OutputFile
 from unirae.app.inputs.generator import describe_program, labels_of, open_generator
+from unirae.app.inputs.options import ReferenceOptions, run_folder
 from unirae.app.inputs.sampler_options import SamplerOptions
-from unirae.app.shell import cli
-from unirae.app.shell.options import Flag, Switch, parse
+from unirae.app.shell.options import command
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -17,19 +17,16 @@ if TYPE_CHECKING:
     from unirae.app.inputs.generator import Generator
     from unirae.evaluation.references.reference import Reference
     from unirae.evaluation.scores.record import Scores
-    from unirae.metrics.resampling import Confidence
     from unirae.metrics.set_metrics import SetMetric
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringOptions:
+class ScoringOptions(ReferenceOptions):
     """The options of scoring samples."""
 
     reference: str = "data"
     """Reference to compare with: data (see --data); an npz with mu and sigma (ADM, pytorch-fid) or images (arr_0); a
     file of make_reference.py; a folder of images or a Hugging Face dataset, cropped to the size of the samples."""
-    reference_split: str | None = None
-    """Split of the data set that --reference names, or a folder below the folder that it names."""
     split: Literal["train", "val"] | None = None
     """Split of the data that is the reference, where --reference is data. Default: train."""
     data: str | None = None
@@ -44,25 +41,8 @@ class ScoringOptions:
     metrics: str = "fid"
     """The scores, comma-separated: fid, sfid, is, kid, precision, recall, density, coverage (Inception) and fd (the
     features of the autoencoder's encoder)."""
-    inception_weights: str = "hub"
-    """Weights of Inception: hub (torch's cache or a download), random (the score's name says so), or the path of
-    torch-fidelity's file."""
     encoder_weights: str | None = None
     """The encoder's weights for fd, a folder or file. Default: where the autoencoder's checkpoint says."""
-    num_workers: Workers | None = None
-    """Processes that read the reference's images. Default: one for each core, at most four, from 1,000 images on."""
-    is_order: Literal["shuffled", "file"] = "shuffled"
-    """Order of the samples in the Inception Score's ten parts: shuffled as in torch-fidelity, or file as in ADM's
-    evaluator."""
-    confidence: Literal["none", "bootstrap", "extrapolate"] = "none"
-    """Uncertainty of Fréchet distances: bootstrap gives their spread over resamples, extrapolate their limit at
-    infinitely many samples."""
-    resamples: Annotated[int, Range(2, 100_000)] = 20
-    """Number of resamples of a bootstrap."""
-    cache: Switch = True
-    """Keep references of data in the user's cache folder, and look for them there."""
-    verify_contents: Flag = False
-    """Recognise kept references by every byte of the images' files, even where there are many (docs/data.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,24 +58,12 @@ class Options(ScoringOptions, SamplerOptions):
     """The JSON file with scores and settings. Default: eval/fid-….json in the checkpoint's run folder."""
 
 
-def main() -> int:
-    """Parse, evaluate, and turn mistakes into one line."""
-    options = parse(Options)
-    return cli.run(
-        lambda: run(options), kept="no scores were written; what the caches hold stays. Repeat the command"
-    )
-
-
 def run(options: Options) -> "Scores":
     """Sample, score, write the JSON file and show the table."""
-    from unirae.app.shell.devices import computing, pick_device
     from unirae.app.shell.tables import show_and_write
-    from unirae.core.distributed import is_main, rank
+    from unirae.core.distributed import is_main
 
-    cli.quiet_libraries()
-    device = pick_device(options.device)
-    with computing(device, num_threads=options.num_threads):
-        cli.configure_logging(rank=rank())
+    with options.computing() as device:
         names = [name.strip() for name in options.metrics.split(",")]
         generator = open_for_scoring(options, names, device)
         result = evaluate(options, names, generator, device)
@@ -104,6 +72,9 @@ def run(options: Options) -> "Scores":
             labels = result.settings["images"]["sampler"]["label_sampling"]
             show_and_write(result, title=f"{result.count} samples, {labels} labels", output=output)
     return result
+
+
+main = command(Options, run, kept="no scores were written; what the caches hold stays. Repeat the command")
 
 
 def open_for_scoring(options: Options, names: list[str], device: "torch.device") -> "Generator":
@@ -137,22 +108,13 @@ def build_metrics(
         device=device,
         inception_weights=options.inception_weights,
         encoder=encoder,
-        confidence=confidence_of(options),
+        confidence=options.confidence_with(options.seed),
         is_order=options.is_order,
     )
     try:
         return build_set_metrics(names, sources)
     except WeightsError as error:
         raise WeightsError(f"{error} Or compare other features: --metrics fd") from None
-
-
-def confidence_of(options: Options) -> "Confidence | None":
-    """The confidence that ``--confidence`` asks for."""
-    from unirae.metrics.resampling import Confidence
-
-    if options.confidence == "none":
-        return None
-    return Confidence(method=options.confidence, resamples=options.resamples, seed=options.seed)
 
 
 def open_reference(
@@ -277,10 +239,4 @@ def default_output(options: Options, generator: "Generator", result: "Scores") -
     decisive |= {"sampler": result.settings["images"]["sampler"], "count": result.count}
     parts = (generator.checkpoint.stem, weights, reference, sampler, result.count, short_code(decisive))
     name = f"fid-{'-'.join(map(str, parts))}.json"
-    return folder_of_scores(generator.checkpoint) / name
-
-
-def folder_of_scores(checkpoint: Path) -> Path:
-    """``eval`` in the run's folder, or beside a checkpoint that lies elsewhere."""
-    in_run = checkpoint.parent.name == "checkpoints"
-    return (checkpoint.parent.parent if in_run else checkpoint.parent) / "eval"
+    return run_folder(generator.checkpoint) / "eval" / name

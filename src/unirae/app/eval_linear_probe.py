@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from unirae.app.config.schema.kinds import Count, OutputFile, Pixels, Positive, Range, Seed, Workers
+from unirae.app.config.schema.kinds import Count, OutputFile, Pixels, Positive, Range, Seed
 from unirae.app.inputs.encoder import EncoderKind
-from unirae.app.shell import cli
-from unirae.app.shell.options import Flag, Switch, parse
+from unirae.app.inputs.options import DataOptions, DeviceOptions
+from unirae.app.shell.options import Flag, Switch, command
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _BASELINES = ("random", "pixels")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(DataOptions, DeviceOptions):
     """Fit a linear classifier on the features of a frozen encoder, and ask nearest neighbours: top-1, top-5, k-NN.
 
     Features of both splits are computed once and cached. Weight decay (and with SGD the learning rate) is chosen on a
@@ -34,8 +34,6 @@ class Options:
     outputs/demo/encoder; a name on the Hugging Face hub; with --kind timm a model of timm; or: pixels."""
     data: str | None = None
     """emoji, photos, hf, image_folder, synthetic, or a folder. Default: what the encoder's run was trained on."""
-    data_dir: Path | None = None
-    """The folder of the data. Default: the one that the configuration names."""
     pooling: Literal["avg", "cls", "both"] = "avg"
     """Features of an image: the mean of the patch tokens (avg), the class token (cls), or both side by side."""
     optimizer: Literal["lbfgs", "sgd"] = "lbfgs"
@@ -75,13 +73,6 @@ class Options:
     folder, or outputs/linear_probe/ where there is none."""
     batch_size: Count = 64
     """Images in a batch. No score depends on it."""
-    device: str = "auto"
-    """Device to compute on: auto, cpu, cuda, cuda:1, mps."""
-    num_workers: Workers = 0
-    """Processes that read images."""
-    num_threads: Annotated[int, Range(1, 4096)] | None = None
-    """CPU threads of each process. Default: one for each core, also with several processes, since another number
-    may change the last digits."""
     seed: Seed = 0
     """Seed of the held-out part, of sgd's batches and of the random encoder."""
 
@@ -95,29 +86,16 @@ class Report:
     class_names: tuple[str, ...]
 
 
-def main() -> int:
-    """Parse, probe, and turn mistakes into one line."""
-    options = parse(Options)
-    return cli.run(
-        lambda: run(options),
-        kept="no scores were written; features that were finished stay in the cache. Repeat the command",
-    )
-
-
 def run(options: Options) -> Report:
     """Probe, write the JSON file and the picture, show the table."""
     from unirae.app.inputs.encoder import find_encoder
     from unirae.app.pictures.confusion import save_confusion
-    from unirae.app.shell.devices import computing, pick_device
-    from unirae.core.distributed import is_main, rank
+    from unirae.core.distributed import is_main
     from unirae.core.log import get_logger
     from unirae.evaluation.probe.linear_probe import write_probe
 
     settings = _settings(options)
-    cli.quiet_libraries()
-    device = pick_device(options.device)
-    with computing(device, num_threads=options.num_threads):
-        cli.configure_logging(rank=rank())
+    with options.computing() as device:
         source = find_encoder(
             options.encoder_checkpoint,
             kind=options.kind,
@@ -135,6 +113,13 @@ def run(options: Options) -> Report:
             save_confusion(picture, report.result.confusion, report.class_names)
             get_logger(__name__).info("scores and settings: %s; confusion matrix: %s", output, picture)
     return report
+
+
+main = command(
+    Options,
+    run,
+    kept="no scores were written; features that were finished stay in the cache. Repeat the command",
+)
 
 
 def evaluate(options: Options, source: "EncoderSource", settings: "ProbeSettings", device: Any) -> Report:
@@ -224,7 +209,7 @@ def _features(
     network: "Pooled", splits: "list[ImageDataset]", options: Options, device: Any
 ) -> "list[Features]":
     """The features of the training and the validation split."""
-    from unirae.app.shell.devices import progress_bar
+    from unirae.app.shell.devices import progress_bar, reader_processes
     from unirae.core.cache import cache_dir as default_cache_dir
     from unirae.evaluation.probe.features import cached_features
 
@@ -239,7 +224,7 @@ def _features(
                     cache_dir=cache_dir,
                     batch_size=options.batch_size,
                     device=device,
-                    num_workers=options.num_workers,
+                    num_workers=reader_processes(options.num_workers, len(dataset)),
                     progress=progress,
                 )
             )

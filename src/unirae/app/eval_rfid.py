@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from unirae.app.config.schema.kinds import Count, OutputFile, Range, Seed, Workers
-from unirae.app.shell import cli
-from unirae.app.shell.options import Switch, parse
+from unirae.app.config.schema.kinds import Count, OutputFile, Seed
+from unirae.app.inputs.options import AutoencoderOptions, DataOptions, DeviceOptions, ScoreOptions, run_folder
+from unirae.app.shell.options import Switch, command
 from unirae.core.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -16,20 +16,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(AutoencoderOptions, ScoreOptions, DataOptions, DeviceOptions):
     """Score a checkpoint's reconstructions of held-out images: rFID, PSNR, SSIM, LPIPS.
 
     The reference of rFID is the same centre-cropped images. The checkpoint is all that is needed: it knows
     its model and its data. Run it under torchrun to use several devices; the scores stay the same.
     """
 
-    checkpoint: Path
-    """A stage-1 checkpoint, or the folder of a run."""
     data: str | None = None
     """emoji, photos, hf, image_folder, synthetic (the validation split), or a folder, all of whose
     images are taken unless it has a validation part. Default: what the checkpoint was trained on."""
-    data_dir: Path | None = None
-    """The folder of the data. Default: the one that the configuration names."""
     num_samples: Count | None = None
     """Number of images, a seeded random subset. Default: every image."""
     batch_size: Count = 32
@@ -40,53 +36,26 @@ class Options:
     reference: Path | None = None
     """A file of make_reference.py --purpose reconstruction of exactly these images. Default: the originals' features
     are computed in passing. References of generation scores are refused."""
-    inception_weights: str = "hub"
-    """Weights of Inception: hub (torch's cache or a download), random (the score's name says so), or the path of
-    torch-fidelity's file."""
     lpips_weights: str = "hub"
     """Weights of LPIPS's VGG-16: hub, random, or the path of torchvision's file."""
-    encoder_weights: str | None = None
-    """The encoder's weights, a folder or file. Default: where the checkpoint says."""
     use_ema: Switch = True
     """Score the averaged decoder; false scores the raw one."""
     output: OutputFile | None = None
     """The JSON file with scores and settings. Default: eval/rfid-….json in the checkpoint's run folder."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the reconstruction. Metrics always run in float32 and sum in float64."""
-    device: str = "auto"
-    """Device to compute on: auto, cpu, cuda, cuda:1, mps."""
-    num_workers: Workers | None = None
-    """Processes that read images. Default: one for each core, at most four, from 1,000 images on."""
-    num_threads: Annotated[int, Range(1, 4096)] | None = None
-    """CPU threads of each process. Default: one for each core, also with several processes, since another number
-    may change the last digits."""
     seed: Seed = 0
     """Seed that chooses the subset."""
-    confidence: Literal["none", "bootstrap", "extrapolate"] = "none"
-    """Uncertainty of Fréchet distances: bootstrap gives their spread over resamples, extrapolate their limit at
-    infinitely many images."""
-    resamples: Annotated[int, Range(2, 100_000)] = 20
-    """Number of resamples of a bootstrap."""
-
-
-def main() -> int:
-    """Parse, evaluate, and turn mistakes into one line."""
-    options = parse(Options)
-    return cli.run(lambda: run(options), kept="no scores were written. Repeat the command")
 
 
 def run(options: Options) -> "ReconstructionScores":
     """Evaluate, write the JSON file and show the table."""
-    from unirae.app.shell.devices import computing, pick_device
     from unirae.app.shell.tables import show_and_write
-    from unirae.core.distributed import is_main, rank
+    from unirae.core.distributed import is_main
     from unirae.evaluation.passes.reading import spoken_data
     from unirae.models.checkpoints.reading import open_checkpoint
 
-    cli.quiet_libraries()
-    device = pick_device(options.device)
-    with computing(device, num_threads=options.num_threads):
-        cli.configure_logging(rank=rank())
+    with options.computing() as device:
         checkpoint = open_checkpoint(options.checkpoint, kind="stage1")
         result = evaluate(options, checkpoint, device)
         if is_main():
@@ -94,6 +63,9 @@ def run(options: Options) -> "ReconstructionScores":
             title = f"{result.count} images of {spoken_data(result.settings['images'])}"
             show_and_write(result, title=title, output=output)
     return result
+
+
+main = command(Options, run, kept="no scores were written. Repeat the command")
 
 
 def evaluate(options: Options, checkpoint: "Checkpoint", device: Any) -> "ReconstructionScores":
@@ -144,17 +116,13 @@ def build_metrics(options: Options, rae: "RAE", device: Any) -> "ReconstructionM
         build_reconstruction_metrics,
         encoder_extractor,
     )
-    from unirae.metrics.resampling import Confidence
 
-    confidence = None
-    if options.confidence != "none":
-        confidence = Confidence(method=options.confidence, resamples=options.resamples, seed=options.seed)
     sources = MetricSources(
         device=device,
         inception_weights=options.inception_weights,
         lpips_weights=options.lpips_weights,
         encoder=encoder_extractor(rae.encoder, rae.encoder_input_size),
-        confidence=confidence,
+        confidence=options.confidence_with(options.seed),
     )
     try:
         return build_reconstruction_metrics([name.strip() for name in options.metrics.split(",")], sources)
@@ -166,14 +134,12 @@ def _default_output(checkpoint: Path, options: Options, result: "ReconstructionS
     """``eval/rfid-….json`` in the run's folder; a hash of everything that decides the scores tells others apart."""
     from unirae.core.io import short_code
 
-    in_run = checkpoint.parent.name == "checkpoints"
-    folder = checkpoint.parent.parent if in_run else checkpoint.parent
     weights = "ema" if options.use_ema else "raw"
     images = result.settings["images"]
     decisive = {key: result.settings[key] for key in ("metrics", "reference")}
     decisive |= {key: images[key] for key in _DECISIVE}
     name = f"rfid-{checkpoint.stem}-{weights}-{images['data']}-{result.count}-{short_code(decisive)}.json"
-    return folder / "eval" / name
+    return run_folder(checkpoint) / "eval" / name
 
 
 _DECISIVE = ("checkpoint_sha256", "weights", "fingerprint", "crop", "count", "subset_seed", "precision")

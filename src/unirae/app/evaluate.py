@@ -8,7 +8,7 @@ from unirae.app.inputs.features import encoder_extractor_of
 from unirae.app.inputs.sampler_options import SamplingOptions
 from unirae.app.scores.options import DEFAULT_METRICS, Options
 from unirae.app.shell import cli
-from unirae.app.shell.options import parse
+from unirae.app.shell.options import command
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -21,34 +21,26 @@ if TYPE_CHECKING:
     from unirae.metrics.set_metrics import SetMetric
 
 
-def main() -> int:
-    """Parse, evaluate, and turn mistakes into one line."""
-    options = parse(Options)
-    return cli.run(
-        lambda: run(options), kept="no scores were written; what the caches hold stays. Repeat the command"
-    )
-
-
 def run(options: Options) -> "Scores":
     """Score, write the JSON file and show the table."""
     from unirae.app.scores.checkpoint_scores import checkpoint_kind, score_checkpoint
-    from unirae.app.shell.devices import computing, pick_device
     from unirae.app.shell.tables import show_and_write
-    from unirae.core.distributed import is_main, rank
+    from unirae.core.distributed import is_main
 
     cli.quiet_libraries()
     kind = checkpoint_kind(options.images)
     _refuse_sampling_options(options, kind)
-    device = pick_device(options.device)
     if kind is not None:
         return score_checkpoint(options, kind)
-    with computing(device, num_threads=options.num_threads):
-        cli.configure_logging(rank=rank())
+    with options.computing() as device:
         result = evaluate(options, device)
         if is_main():
             output = options.output or _default_output(options, result)
             show_and_write(result, title=f"{result.count} images", output=output)
     return result
+
+
+main = command(Options, run, kept="no scores were written; what the caches hold stays. Repeat the command")
 
 
 def evaluate(options: Options, device: "torch.device") -> "Scores":
@@ -122,16 +114,13 @@ def partition(names: list[str]) -> tuple[list[str], list[str]]:
 def metric_sources(options: Options, of_sets: list[str], device: "torch.device") -> "MetricSources":
     """The sources of the metrics' networks."""
     from unirae.evaluation.scores.metric_set import ENCODER_METRIC, MetricSources
-    from unirae.metrics.resampling import Confidence
 
     return MetricSources(
         device=device,
         inception_weights=options.inception_weights,
         lpips_weights=options.lpips_weights,
         encoder=encoder_extractor_of(options, asked=ENCODER_METRIC in of_sets, device=device),
-        confidence=None
-        if options.confidence == "none"
-        else Confidence(method=options.confidence, resamples=options.resamples, seed=options.seed),
+        confidence=options.confidence_with(options.seed),
         is_order=options.is_order,
     )
 

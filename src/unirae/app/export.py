@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unirae.app.config.schema.kinds import OutputFolder
 from unirae.app.shell import cli
-from unirae.app.shell.options import Flag, parse
+from unirae.app.shell.options import Flag, command
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,12 +44,6 @@ class Options:
     (hf auth login)."""
     private: Flag = False
     """Make a new repository on the hub private."""
-
-
-def main() -> int:
-    """Parse, export, and turn mistakes into one line."""
-    options = parse(Options)
-    return cli.run(lambda: run(options))
 
 
 def run(options: Options) -> Path:
@@ -97,6 +91,9 @@ def run(options: Options) -> Path:
         address = push_to_hub(options.output, options.push_to_hub, private=options.private)
         get_logger(__name__).info("uploaded: %s", address)
     return options.output
+
+
+main = command(Options, run)
 
 
 def _averaged(checkpoint: "Checkpoint", weights: str) -> dict[str, Any]:

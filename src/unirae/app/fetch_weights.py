@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from unirae.app.config.schema.kinds import OutputFolder
 from unirae.app.shell import cli
-from unirae.app.shell.options import Flag, parse
+from unirae.app.shell.options import Flag, command
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -36,12 +36,6 @@ class Options:
     """Changes of the configuration, as on the command line of training: model/encoder=mae callbacks.x.y=z."""
     evaluation: Flag = False
     """Also fetch what the evaluation commands load: Inception, VGG-16 and the DINOv2-L of FD-DINOv2."""
-
-
-def main() -> int:
-    """Parse, list and fetch, and turn mistakes into one line."""
-    options = parse(Options)
-    return cli.run(lambda: run(options))
 
 
 def run(options: Options, *, hub: "HuggingFaceHub | None" = None) -> None:
@@ -72,6 +66,9 @@ def run(options: Options, *, hub: "HuggingFaceHub | None" = None) -> None:
             _check_offline(options, catalogue, store)
         fetch_all(store, catalogue.needs, progress=bytes_in_log, say=get_logger(__name__).info)
     show(options.experiment, catalogue, store, hub)
+
+
+main = command(Options, run)
 
 
 def _check_offline(options: Options, catalogue: "Catalogue", store: "Store") -> None:

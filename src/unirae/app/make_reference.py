@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from unirae.app.config.schema.kinds import Count, OutputFile, Range, Seed, Size, Workers
+from unirae.app.config.schema.kinds import Count, OutputFile, Seed, Size
 from unirae.app.inputs.features import EncoderOptions, encoder_extractor_of
-from unirae.app.shell import cli
-from unirae.app.shell.options import Flag, parse
+from unirae.app.inputs.options import DeviceOptions, InceptionOptions, ReadingOptions
+from unirae.app.shell.options import Flag, command
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(EncoderOptions):
+class Options(EncoderOptions, InceptionOptions, ReadingOptions, DeviceOptions):
     """Read images once and write everything that scores need of them into one npz file.
 
     The file holds mu and sigma under the names of ADM's and pytorch-fid's files, so their tools read it, too, and
@@ -46,38 +46,19 @@ class Options(EncoderOptions):
     --encoder)."""
     features: Flag = False
     """Keep the features of every image, even where the scores need only their mean and covariance."""
-    inception_weights: str = "hub"
-    """Weights of Inception: hub (torch's cache or a download), random (the scores' names say so), or the path of
-    torch-fidelity's file."""
     batch_size: Count = 64
     """Images in a batch. The file does not depend on it."""
-    num_workers: Workers | None = None
-    """Processes that read images. Default: one for each core, at most four, from 1,000 images on."""
-    device: str = "auto"
-    """Device to compute on: auto, cpu, cuda, cuda:1, mps."""
-    num_threads: Annotated[int, Range(1, 4096)] | None = None
-    """CPU threads of each process. Default: one for each core."""
-
-
-def main() -> int:
-    """Parse, compute, and turn mistakes into one line."""
-    options = parse(Options)
-    return cli.run(lambda: run(options))
 
 
 def run(options: Options) -> Path:
     """Compute and write; returns the file."""
-    from unirae.app.shell.devices import computing, pick_device
-    from unirae.core.distributed import is_main, rank
+    from unirae.core.distributed import is_main
     from unirae.core.log import get_logger
     from unirae.evaluation.references.reference_file import write_reference
 
-    cli.quiet_libraries()
     if options.output.suffix != ".npz":
         raise ConfigError(f"--output {options.output}: the file is an npz; give a name that ends in .npz")
-    device = pick_device(options.device)
-    with computing(device, num_threads=options.num_threads):
-        cli.configure_logging(rank=rank())
+    with options.computing() as device:
         reference = make(options, device)
         if is_main():
             write_reference(options.output, reference)
@@ -89,6 +70,9 @@ def run(options: Options) -> Path:
                 options.output,
             )
     return options.output
+
+
+main = command(Options, run)
 
 
 def make(options: Options, device: "torch.device") -> "Reference":

@@ -7,7 +7,7 @@ from typing import Any
 from unirae.app.config.schema.kinds import Count, OutputFolder, Share, Workers
 from unirae.app.shell import cli
 from unirae.app.shell.argument_names import PREPARING
-from unirae.app.shell.options import Flag, parse
+from unirae.app.shell.options import Flag, command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +35,6 @@ class Options:
     """Images in each file of the output. An interrupt costs at most as many."""
     num_workers: Workers | None = None
     """Threads that check images. Default: one for each CPU core."""
-
-
-def main() -> int:
-    """Parse the command line, convert, and return the exit status."""
-    kept = "the shards that were finished stay: repeat the command to go on from here"
-    return cli.run(lambda: convert(parse(Options)), kept=kept, names=PREPARING)
 
 
 def convert(options: Options) -> dict[str, Any]:
@@ -71,3 +65,11 @@ def convert(options: Options) -> dict[str, Any]:
         log.warning("%d unreadable, left out and listed in %s", report["unreadable_count"], where)
     log.info("train on it with: data=hf data.data_dir=%s", options.output)
     return report
+
+
+main = command(
+    Options,
+    convert,
+    kept="the shards that were finished stay: repeat the command to go on from here",
+    names=PREPARING,
+)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unirae.app.config.schema.kinds import Count, OutputFolder
-from unirae.app.shell import cli
-from unirae.app.shell.options import Switch, parse
+from unirae.app.inputs.options import AutoencoderOptions, DeviceOptions
+from unirae.app.shell.options import Switch, command
 from unirae.core.errors import DataError
 from unirae.core.log import get_logger
 
@@ -24,33 +24,21 @@ _GRID_PAIRS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(AutoencoderOptions, DeviceOptions):
     """Reconstruct images of any size and mode: centre-cropped as in evaluation, original left, result right.
 
     Writes OUTPUT_DIR/pairs/NAME.png for each image and OUTPUT_DIR/grid.png with the first 32.
     Unreadable files are named and skipped.
     """
 
-    checkpoint: Path
-    """A stage-1 checkpoint, or the folder of a run."""
     images: tuple[Path, ...]
     """Image files, or folders (with their subfolders)."""
     output_dir: OutputFolder = Path("outputs/reconstructions")
     """The folder to write the pictures into."""
-    encoder_weights: str | None = None
-    """The encoder's weights, a folder or file. Default: where the checkpoint says."""
     use_ema: Switch = True
     """Use the averaged decoder; false takes the raw one."""
     batch_size: Count = 16
     """Images in a batch."""
-    device: str = "auto"
-    """Device to compute on: auto, cpu, cuda, cuda:1, mps."""
-
-
-def main() -> int:
-    """Parse, reconstruct, and turn mistakes into one line."""
-    options = parse(Options)
-    return cli.run(lambda: run(options))
 
 
 def run(options: Options) -> list[Path]:
@@ -59,34 +47,35 @@ def run(options: Options) -> list[Path]:
     Raises:
         DataError: If there are no images, or none of them can be read.
     """
-    from unirae.app.shell.devices import pick_device
+    from unirae.app.shell.devices import progress_bar
     from unirae.core.images import image_grid, save_png
     from unirae.models.checkpoints.opening import load_rae
 
-    cli.quiet_libraries()
-    cli.configure_logging()
-    files = list_images(options.images)
-    device = pick_device(options.device)
-    rae = load_rae(options.checkpoint, ema=options.use_ema, encoder_weights=options.encoder_weights).to(
-        device
-    )
-    written, overview = [], []
-    for names, originals in _batches(files, rae.output_size, options.batch_size):
-        for name, pair in zip(names, _pairs(rae, originals), strict=True):
-            written.append(
-                save_png(options.output_dir / "pairs" / f"{name}.png", image_grid(pair, columns=2))
-            )
-            if len(overview) < _GRID_PAIRS:
-                overview.append(pair)
-    if not written:
-        first = next(iter(files.values()))
-        what = (
-            f"{first} could not" if len(files) == 1 else f"none of {len(files)} files, {first} first, could"
-        )
-        raise DataError(f"--images: {what} be read; the log names the reasons")
-    save_png(options.output_dir / "grid.png", _overview(overview))
+    with options.computing() as device, progress_bar("reconstructing") as progress:
+        files = list_images(options.images)
+        rae = load_rae(options.checkpoint, ema=options.use_ema, encoder_weights=options.encoder_weights)
+        rae.to(device)
+        written, overview = [], []
+        progress(0, len(files))
+        for names, originals in _batches(files, rae.output_size, options.batch_size):
+            for name, pair in zip(names, _pairs(rae, originals), strict=True):
+                picture = image_grid(pair, columns=2)
+                written.append(save_png(options.output_dir / "pairs" / f"{name}.png", picture))
+                if len(overview) < _GRID_PAIRS:
+                    overview.append(pair)
+            progress(len(written), len(files))
+        if not written:
+            first = next(iter(files.values()))
+            what = f"{first} could not"
+            if len(files) > 1:
+                what = f"none of {len(files)} files, {first} first, could"
+            raise DataError(f"--images: {what} be read; the log names the reasons")
+        save_png(options.output_dir / "grid.png", _overview(overview))
     log.info("%d of %d images reconstructed: %s", len(written), len(files), options.output_dir)
     return written
+
+
+main = command(Options, run)
 
 
 def list_images(paths: Sequence[Path]) -> dict[str, Path]:

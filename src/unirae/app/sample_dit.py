@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from unirae.app.config.schema.kinds import Count, OutputFolder
 from unirae.app.inputs.generator import describe_program, labels_of, open_generator
 from unirae.app.inputs.sampler_options import SamplerOptions
-from unirae.app.shell import cli
-from unirae.app.shell.options import Flag, parse
+from unirae.app.shell.options import Flag, command
 
 if TYPE_CHECKING:
     import torch
@@ -39,23 +38,11 @@ class Options(SamplerOptions):
     """Also write samples.npz in ADM's layout: arr_0, uint8 [N, H, W, 3]."""
 
 
-def main() -> int:
-    """Parse, sample, and turn mistakes into one line."""
-    options = parse(Options)
-    kept = f"the images in {options.output_dir} stay: repeat the command to go on from here"
-    return cli.run(lambda: run(options), kept=kept)
-
-
 def run(options: Options) -> Path:
     """Sample and write; returns the folder."""
     from unirae.app.pictures.sample_folder import SampleFolder
-    from unirae.app.shell.devices import computing, pick_device
-    from unirae.core.distributed import rank
 
-    cli.quiet_libraries()
-    device = pick_device(options.device)
-    with computing(device, num_threads=options.num_threads):
-        cli.configure_logging(rank=rank())
+    with options.computing() as device:
         generator = open_generator(options, device, labels=options.labels)
         count = options.num_samples
         if count is None:
@@ -63,6 +50,9 @@ def run(options: Options) -> Path:
         folder = SampleFolder(options.output_dir, settings=generator.settings, count=count)
         fill(folder, generator, device, npz=options.npz)
     return options.output_dir
+
+
+main = command(Options, run, kept="the images in {output_dir} stay: repeat the command to go on from here")
 
 
 def fill(folder: "SampleFolder", generator: "Generator", device: "torch.device", *, npz: bool) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from unirae.app import eval_fid
 from unirae.app.inputs.generator import check_null_label, open_generator, with_sampler_settings
-from unirae.app.shell import cli
-from unirae.app.shell.options import parse
+from unirae.app.inputs.options import run_folder
+from unirae.app.shell.options import command
 from unirae.app.sweep.folder import SweepFolder, common_settings
 from unirae.app.sweep.options import Options, metric_names, points_of, sampler_options, weights_options
 from unirae.core.errors import ConfigError, RunInterrupted
@@ -42,30 +42,23 @@ class Yardstick:
         }
 
 
-def main() -> int:
-    """Parse, sweep, and turn mistakes into one line."""
-    options = parse(Options)
-    return cli.run(lambda: run(options))
-
-
 def run(options: Options) -> "list[Scored]":
     """Score what is not there yet, then show the table; the first process alone gives the points."""
-    from unirae.app.shell.devices import computing, pick_device
     from unirae.app.sweep.table import show
-    from unirae.core.distributed import is_main, rank
+    from unirae.core.distributed import is_main
 
     points_of(options, weights="")  # mistakes show before anything is opened
     averages = [weights_options(text) for text in options.ema_decay]
-    cli.quiet_libraries()
-    device = pick_device(options.device)
-    with computing(device, num_threads=options.num_threads):
-        cli.configure_logging(rank=rank())
+    with options.computing() as device:
         folder = sweep(options, averages, device)
         if not is_main():
             return []
         scored = folder.summarise()
         show(scored, folder.folder)
     return scored
+
+
+main = command(Options, run)
 
 
 def sweep(options: Options, averages: list[dict[str, Any]], device: "torch.device") -> SweepFolder:
@@ -79,7 +72,7 @@ def sweep(options: Options, averages: list[dict[str, Any]], device: "torch.devic
     from unirae.core.log import get_logger
 
     generator = open_average(options, averages[0], device, with_encoder="fd" in metric_names(options))
-    folder = SweepFolder(options.output_dir or eval_fid.folder_of_scores(generator.checkpoint) / "sweep")
+    folder = SweepFolder(options.output_dir or run_folder(generator.checkpoint) / "eval/sweep")
     try:
         yardstick = open_yardstick(options, averages[0], generator, folder, device)
         scored: set[str] = set()
@@ -146,7 +139,7 @@ def open_yardstick(
     own = sampler_options(options, average)
     metrics = eval_fid.build_metrics(own, metric_names(options), generator, device)
     reference = eval_fid.open_reference(own, metrics, generator, device)
-    yardstick = Yardstick(metrics=metrics, reference=reference, confidence=eval_fid.confidence_of(own))
+    yardstick = Yardstick(metrics=metrics, reference=reference, confidence=own.confidence_with(own.seed))
     common |= yardstick.describe()
 
     def record() -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from unirae.app.config.composition import Composition
 
 _HELP = """\
-usage: python src/train.py experiment=NAME [key=value …]
+usage: {program} experiment=NAME [key=value …]
 
 experiments:  {experiments}
 often set:    paths.output_dir=DIR  ckpt_path=last|FILE  seed=N  data.data_dir=DIR  data.global_batch_size=N
@@ -28,7 +28,8 @@ The files of configs/experiment start with what they do and cost.
 def main() -> int:
     """Compose the configuration with Hydra and train; 2 after a mistake in the command."""
     if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra's own would need an experiment first
-        sys.stdout.write(_HELP.format(experiments=", ".join(experiments())))
+        program = sys.argv[0] if sys.argv[0].startswith("unirae ") else "python src/train.py"
+        sys.stdout.write(_HELP.format(program=program, experiments=", ".join(experiments())))
         return 0
     status: list[int] = []
     return max(cli.run(lambda: _start(sys.argv[1:], status)), *status, 0)

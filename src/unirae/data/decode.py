@@ -69,6 +69,8 @@ def _reason(error: Exception, source: str | os.PathLike[str] | bytes | Image.Ima
         return f"too large, make it smaller ({printable(str(error)).split(',')[0]})"
     if not isinstance(error, UnidentifiedImageError):  # whose message is the address of a buffer
         said = getattr(error, "strerror", None) or str(error)  # without the file's name, which stands before
+        if "truncated" in said.lower():
+            return "the file is truncated, its end is missing"
         return f"{type(error).__name__}: {' '.join(printable(said).split())}"
     start = b""
     if isinstance(source, bytes):

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -17,7 +18,7 @@ from tiny_training import TINY, tiny_config
 from unirae.app import main, train
 from unirae.app.run.assembly import assemble
 from unirae.app.run.run_dir import newest_run, resolve_resume
-from unirae.app.shell import cli
+from unirae.app.shell import cli, devices
 from unirae.core.errors import ConfigError, RunInterrupted, UserError, WeightsError
 from unirae.training.csv_logger import read_metrics
 
@@ -105,13 +106,52 @@ def test_every_option_has_a_text_in_one_piece(monkeypatch, capsys, command):
         return capsys.readouterr().out
 
     wide = told(600)
-    assert "default: None" not in wide
-    box = [line.strip("│ ") for line in wide.splitlines() if line.startswith("│")]
-    texts = [line for line in box if not line.startswith("-")]  # beside the option, or on a line of their own
-    alone = [line for line in box if line.startswith("-") and "  " not in line]
+    assert not [left for left in ("default: None", "(default: )", "{None", "None}") if left in wide]
+    _, _, options = wide.rpartition("show this help message and exit")
+    box = [line.strip() for line in options.strip("\n").splitlines() if line.strip()]
+    kind = r"[\[{A-Z][\w\[\]{},.|]*"
+    flag = re.compile(rf"--\w+( ({kind}|\.\.\.\]+))*(  |$)")  # its text beside it, or on a line of its own
+    texts = [line for line in box if not flag.match(line)]
+    alone = [line for line in box if flag.fullmatch(line)]
+    assert box
     assert len(texts) == len(alone), "a text is broken by hand, or missing"
     assert all(len(text) > 10 for text in texts)
     assert all(len(line) <= 80 for line in told(80).splitlines()[1:] if not line.startswith("usage"))
+
+
+def test_options_of_the_command_come_before_shared_ones(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys, "argv", ["unirae", "evaluate", "--help"])
+    with pytest.raises(SystemExit):
+        main.main()
+    flags = re.findall(r"^[│ ]+(--\w+)", capsys.readouterr().out, flags=re.M)
+    places = [
+        flags.index(f"--{name}")
+        for name in ("images", "reference", "metrics", "is_order", "cfg_scale", "device")
+    ]
+    assert places == sorted(places)
+
+
+def test_help_of_train_has_the_name_that_was_typed(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["unirae", "train", "--help"])
+    assert main.main() == 0
+    assert capsys.readouterr().out.startswith("usage: unirae train experiment=NAME")
+
+
+def test_without_a_terminal_work_is_told_in_lines(monkeypatch, caplog, capsys):
+    times = iter([0.0, 10.0, 40.0, 50.0])
+    monkeypatch.setattr(devices.time, "perf_counter", lambda: next(times))
+    with (
+        caplog.at_level("INFO", logger="unirae"),
+        devices.progress_bar("sampling", rate="images/s") as progress,
+    ):
+        for done in (1, 4, 5):
+            progress(done, 5)
+    assert [record.message for record in caplog.records] == [
+        "sampling: 4 of 5, 0.1 images/s",
+        "sampling: 5 of 5, 0.1 images/s",
+    ]
+    assert capsys.readouterr().err == ""
 
 
 def test_who_reads_the_help_may_leave():

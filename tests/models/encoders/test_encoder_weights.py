@@ -143,6 +143,15 @@ def test_a_truncated_file_is_named(copy: Path):
         _mae(copy)
 
 
+def test_a_run_that_has_not_written_its_encoder_is_named(tmp_path):
+    (tmp_path / "encoder/checkpoints").mkdir(parents=True)
+    with pytest.raises(
+        WeightsError, match=r"encoder is the folder of a run without an encoder's config\.json"
+    ) as error:
+        _mae(tmp_path / "encoder")
+    assert "Let it finish" in str(error.value)
+
+
 def test_a_checkpoint_of_another_kind_is_refused(mae_folder: Path):
     with pytest.raises(WeightsError, match="kind=dinov2 got a vit_mae checkpoint"):
         build_encoder(kind="dinov2", name="x", weights=str(mae_folder))

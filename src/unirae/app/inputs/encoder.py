@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from unirae.app.inputs.options import run_folder
 from unirae.core.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _of_checkpoint(path: Path, weights: str | None) -> EncoderSource:
         encoder=rae.encoder,
         input_size=rae.encoder_input_size,
         data=about["config"]["data"],
-        folder=file.parent.parent if file.parent.name == "checkpoints" else file.parent,
+        folder=run_folder(file),
         name=file.stem,
         about={
             "checkpoint": str(file),

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from unirae.app.config.schema.kinds import Count, Decay, NotNegative, Positive, Range, Seed, Share, Steps
+from unirae.app.config.schema.kinds import Count, Decay, NotNegative, Positive, Seed, Share, Steps
+from unirae.app.inputs.options import DeviceOptions
 from unirae.app.shell.options import Switch
 
 Solver = Literal["euler", "heun", "multistep", "multistep3", "dopri5", "sde"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommonSamplingOptions:
+class CommonSamplingOptions(DeviceOptions):
     """The options of sampling that a sweep keeps fixed."""
 
     guide_checkpoint: Path | None = None
@@ -35,11 +36,6 @@ class CommonSamplingOptions:
     """Precision of the networks. The solver's state is always fp32."""
     rae: Path | None = None
     """The autoencoder's checkpoint or folder. Default: where the generator's checkpoint says."""
-    device: str = "auto"
-    """Device to compute on: auto, cpu, cuda, cuda:1, mps."""
-    num_threads: Annotated[int, Range(1, 4096)] | None = None
-    """CPU threads of each process. Default: one for each core, also with several processes, since another number
-    may change the last digits."""
 
 
 @dataclass(frozen=True, kw_only=True)

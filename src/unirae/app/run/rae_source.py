@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unirae.app.run.builders import Config, build_rae, keys_for
+from unirae.core.arguments import called
 from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
@@ -48,7 +49,10 @@ class RaeSource:
         """
         if self.checkpoint is None:
             assert self.recipe is not None
-            with keys_for(encoder_input_size="model.rae.image_size"):
+            with (
+                keys_for(encoder_input_size="model.rae.image_size"),
+                called({"encoder.": "model.rae.encoder."}),
+            ):
                 return random_rae(**self.recipe)
         return rae_from_checkpoint(
             self.checkpoint, encoder_weights=self.encoder_weights, with_encoder=with_encoder

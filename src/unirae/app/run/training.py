@@ -123,6 +123,9 @@ def _train(
         runs.append(run)
         map_large_blocks()
         run.fit()
+    get_logger(__name__).info(
+        "finished after step %d: %s", run.trainer.global_step, config["paths"]["output_dir"]
+    )
     return run.scores
 
 

@@ -1,18 +1,17 @@
 """The options of ``evaluate.py``."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
-from unirae.app.config.schema.kinds import Count, OutputFile, Range, Size, Workers
+from unirae.app.config.schema.kinds import Count, OutputFile, Size
 from unirae.app.inputs.features import EncoderOptions
+from unirae.app.inputs.options import ReferenceOptions
 from unirae.app.inputs.sampler_options import SamplingOptions
-from unirae.app.shell.options import Flag, Switch
 
 DEFAULT_METRICS = "fid,is,precision,recall"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(EncoderOptions, SamplingOptions):
+class Options(EncoderOptions, ReferenceOptions, SamplingOptions):
     """Score a set of images against another one: FID and its relatives.
 
     Writes scores, their uncertainty and every setting as JSON. Run it under torchrun to use several devices; the
@@ -32,15 +31,10 @@ class Options(EncoderOptions, SamplingOptions):
     output: OutputFile | None = None
     """The JSON file with scores and settings. Default: outputs/evaluation/….json; of a checkpoint eval/….json in its
     run's folder. The default name depends on all that decides the scores, so only the same evaluation overwrites it."""
-    inception_weights: str = "hub"
-    """Weights of Inception: hub (torch's cache or a download), random (the scores' names say so), or the path of
-    torch-fidelity's file."""
     lpips_weights: str = "hub"
     """Weights of LPIPS's VGG-16: hub, random, or the path of torchvision's file."""
     images_split: str | None = None
     """Split of the data set that --images names, or a folder below the folder that it names."""
-    reference_split: str | None = None
-    """Split of the data set that --reference names, or a folder below the folder that it names."""
     size: Size | None = None
     """Size in pixels to which both sets of images are cropped as ADM does: one number for a square, or height and
     width. Default: images as they are, all of one size."""
@@ -48,17 +42,3 @@ class Options(EncoderOptions, SamplingOptions):
     """Images in a seeded random subset of --images; of a stage-2 checkpoint the number to sample (default 50,000)."""
     reference_samples: Count | None = None
     """Images in a seeded random subset of the reference."""
-    is_order: Literal["shuffled", "file"] = "shuffled"
-    """Order of the images in the Inception Score's ten parts: shuffled as in torch-fidelity, or file as in ADM's
-    evaluator."""
-    confidence: Literal["none", "bootstrap", "extrapolate"] = "none"
-    """Uncertainty of Fréchet distances: bootstrap gives their spread over resamples, extrapolate their limit at
-    infinitely many images."""
-    resamples: Annotated[int, Range(2, 100_000)] = 20
-    """Number of resamples of a bootstrap."""
-    cache: Switch = True
-    """Keep computed references in the user's cache folder, and look for them there."""
-    verify_contents: Flag = False
-    """Recognise kept references by every byte of the images' files, even where there are many (docs/data.md)."""
-    num_workers: Workers | None = None
-    """Processes that read images. Default: one for each core, at most four, from 1,000 images on."""

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unirae.core.errors import ConfigError
+from unirae.core.log import get_logger
 
 if TYPE_CHECKING:
     import torch
 
     from unirae.data.source import Split
+
+log = get_logger(__name__)
 
 
 def pick_device(name: str) -> "torch.device":
@@ -156,6 +159,8 @@ def fixed_threads(device: "torch.device", number: int | None) -> Iterator[None]:
 
 
 _MANY_IMAGES = 1000
+_LINE_EVERY_S = 30.0
+"""Seconds between two lines about work that no bar shows."""
 
 
 def reader_processes(given: int | None, images: int) -> int:
@@ -175,6 +180,8 @@ def _cores() -> int:
 def progress_bar(what: str, *, rate: str | None = None) -> Iterator[Callable[[int, int], None]]:
     """A bar with the time left on stderr, as a function of (done, total); only the first process shows it.
 
+    Where stderr is no terminal, a line in the log says every half minute, and at the end, how far the work is.
+
     Args:
         what: a name of the work.
         rate: a unit, such as ``images/s``, to show the speed in, since the bar appeared.
@@ -188,15 +195,22 @@ def progress_bar(what: str, *, rate: str | None = None) -> Iterator[Callable[[in
     if rate is not None:
         columns.append(TextColumn("{task.fields[speed]}"))
     columns.append(TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not is_main()) as bar:
+    console = Console(stderr=True)
+    in_lines = is_main() and not console.is_terminal
+    with Progress(*columns, console=console, disable=in_lines or not is_main()) as bar:
         task = bar.add_task(what, total=None, speed="")
-        start = time.perf_counter()
+        start = told = time.perf_counter()
 
         bar.live.transient = True  # an error before anything is done leaves no empty bar
 
         def show(done: int, total: int) -> None:
+            nonlocal told
             bar.live.transient = False
-            speed = f"{done / max(time.perf_counter() - start, 1e-9):.3g} {rate}"
+            now = time.perf_counter()
+            speed = f"{done / max(now - start, 1e-9):.3g} {rate}"
             bar.update(task, completed=done, total=total, speed=speed)
+            if in_lines and (now - told > _LINE_EVERY_S or 0 < total == done):
+                told = now
+                log.info("%s: %d of %d%s", what, done, total, "" if rate is None else f", {speed}")
 
         yield show

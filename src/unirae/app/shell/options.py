@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from unirae.app.shell import cli
+from unirae.app.shell.argument_names import NAMES
 from unirae.app.shell.option_help import description, prepare_help
 
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
@@ -77,6 +79,25 @@ def parse(options: type[Any]) -> Any:
     except BrokenPipeError:  # who reads --help has seen enough: `… --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
         raise SystemExit(0) from None
+
+
+def command(
+    options: type[Any], run: Callable[[Any], Any], *, kept: str = "", names: Mapping[str, str] = NAMES
+) -> Callable[[], int]:
+    """The ``main`` of a command: it parses the command line, does the work, and turns mistakes into one line.
+
+    Args:
+        options: the dataclass of the command's options.
+        run: the work, called with an instance of ``options``.
+        kept: a line for after an interrupt: what stays, and how to go on; ``{output}`` is the value of that option.
+        names: the command's names of the arguments of layers below, see :mod:`unirae.core.arguments`.
+    """
+
+    def main() -> int:
+        given = parse(options)
+        return cli.run(lambda: run(given), kept=kept.format_map(vars(given)), names=names)
+
+    return main
 
 
 def _wrong_values(found: Any) -> list[str]:

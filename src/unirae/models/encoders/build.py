@@ -215,6 +215,11 @@ def _existing(name: str, weights: str, remedy: str | None) -> str:
     path = Path(name if weights == "hub" else weights).expanduser()
     if not path.exists():
         raise WeightsError(f"no encoder weights at {path}. {remedy or _usual_remedy(name)}")
+    if (path / "checkpoints").is_dir() and not (path / "config.json").exists():
+        raise WeightsError(
+            f"{path} is the folder of a run without an encoder's config.json and model.safetensors: stage 0 writes "
+            "them when it ends. Let it finish, or name another folder"
+        )
     return str(path.resolve())
 
 
