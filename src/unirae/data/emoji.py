@@ -12,10 +12,10 @@ import PIL.Image
 
 from unirae.core.io import read_json
 from unirae.data.decode import read_rgb
-from unirae.data.source import Sample, Split, check_split
+from unirae.data.source import Sample, Source, Split, check_split
 
 
-class EmojiSource:
+class EmojiSource(Source):
     """About 1,850 pictures; reads one file of the package, writes none, needs no network."""
 
     name = "emoji"
@@ -40,22 +40,9 @@ class EmojiSource:
         self.fingerprint: dict[str, Any] = {"source": self.name, "split": split, "sha256": file_hash}
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes: the nine groups."""
-        return len(self.class_names)
-
-    @property
     def emoji(self) -> list[str]:
         """The emoji as text, in order."""
         return list(self._rows["emoji"])
-
-    def content(self, *, anew: bool = False) -> dict[str, Any]:
-        """The fingerprint, which decides every picture."""
-        return self.fingerprint
-
-    def name_of(self, index: int) -> str | None:
-        """None: pictures have no names."""
-        return None
 
     def __len__(self) -> int:
         """Number of pictures in this split."""

@@ -9,11 +9,11 @@ from unirae.core.errors import DataError
 from unirae.core.names import printable
 from unirae.data.decode import read_rgb
 from unirae.data.listing import EXPECTED_LAYOUT, arrange, find_images, say_classes
-from unirae.data.source import Sample, Split, check_split, require_data_dir
+from unirae.data.source import Sample, Source, Split, check_split, require_data_dir
 from unirae.data.source_content import content_of_files, labels_sha256
 
 
-class FolderSource:
+class FolderSource(Source):
     """Files below ``data_dir``: train/ and val/ where they exist, else a fixed part is held out."""
 
     name = "image_folder"
@@ -82,11 +82,6 @@ class FolderSource:
                 **content_of_files(files, whole=self._verify_contents),
             }
         return {**self.fingerprint, **self._content}
-
-    @property
-    def num_classes(self) -> int:
-        """Number of class folders; 0 for a flat folder."""
-        return len(self.class_names)
 
     def __len__(self) -> int:
         """Number of files in this split."""

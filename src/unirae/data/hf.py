@@ -10,7 +10,7 @@ from unirae.core.log import get_logger
 from unirae.data.decode import BadImageError, read_rgb
 from unirae.data.hf_labels import Labels, read_labels
 from unirae.data.listing import say_classes
-from unirae.data.source import Sample, Split, check_split, require_data_dir
+from unirae.data.source import Sample, Source, Split, check_split, require_data_dir
 from unirae.data.source_content import File, content_of_files, labels_sha256
 from unirae.data.split import held_out
 from unirae.data.split_folders import same_split, validation_split
@@ -24,7 +24,7 @@ _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
 _LABEL_NAMES = ("label", "labels", "cls", "class", "fine_label")
 
 
-class HFSource:
+class HFSource(Source):
     """A split of a Hugging Face dataset; images are decoded from their original bytes."""
 
     name = "hf"
@@ -103,11 +103,6 @@ class HFSource:
         if self._names is None:
             self._names = _paths_of(self._rows, self._image_column)
         return self._names[index] if self._names else None
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes; 0 without labels."""
-        return len(self.class_names)
 
     def __len__(self) -> int:
         """Number of rows in this split."""

@@ -12,14 +12,14 @@ from PIL import Image
 from unirae.core.errors import DataError
 from unirae.core.io import file_sha256
 from unirae.core.log import get_logger
-from unirae.data.source import Sample
+from unirae.data.source import Sample, Source
 
 log = get_logger(__name__)
 
 _KEY = "arr_0"
 
 
-class NpzSource:
+class NpzSource(Source):
     """All images of a file. An array that was stored uncompressed is read from disk image by image.
 
     Conversions, each said in the log and in the fingerprint: floats in [0, 1] to 8 bits (rounded), grey to
@@ -28,7 +28,6 @@ class NpzSource:
 
     name = "npz"
     class_names: tuple[str, ...] = ()
-    num_classes = 0
 
     def __init__(self, path: str | Path):
         """Open ``path``.
@@ -54,14 +53,6 @@ class NpzSource:
             "count": len(self._images),
             "conversions": conversions,
         }
-
-    def content(self, *, anew: bool = False) -> dict[str, Any]:
-        """The fingerprint, with the hash of the file as it was opened."""
-        return self.fingerprint
-
-    def name_of(self, index: int) -> str | None:
-        """None: pictures have no names."""
-        return None
 
     def __len__(self) -> int:
         """Number of images."""

@@ -13,7 +13,7 @@ from unirae.data.source import Sample, Source, Split, check_split
 from unirae.data.source_content import without_times
 
 
-class OneImageSource:
+class OneImageSource(Source):
     """Picture ``index`` of a source, ``count`` times; both splits show the same one."""
 
     name = "one_image"
@@ -35,20 +35,11 @@ class OneImageSource:
             "count": count,
         }
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes of the source."""
-        return len(self.class_names)
-
     def content(self, *, anew: bool = False) -> dict[str, Any]:
         """The fingerprint, with the pixels of the picture: it is in memory, whatever becomes of its file."""
         image = self._sample.image
         pixels = f"{image.size}".encode() + image.tobytes()
         return {**self.fingerprint, "of": self._of, "sha256": hashlib.sha256(pixels).hexdigest()}
-
-    def name_of(self, index: int) -> str | None:
-        """None: pictures have no names."""
-        return None
 
     def __len__(self) -> int:
         """Number of copies."""

@@ -15,7 +15,7 @@ from PIL import Image
 from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, DataError
 from unirae.data.decode import read_rgb
-from unirae.data.source import Sample, Split, check_split
+from unirae.data.source import Sample, Source, Split, check_split
 
 _TRAIN_PART = 0.75
 FILES = {
@@ -30,7 +30,7 @@ FILES = {
 }
 
 
-class PhotosSource:
+class PhotosSource(Source):
     """Square crops at places that a seed fixes, ``crops_per_photo`` of each photo."""
 
     name = "photos"
@@ -62,21 +62,12 @@ class PhotosSource:
             "seed": seed,
         }
 
-    @property
-    def num_classes(self) -> int:
-        """One class for each photo."""
-        return len(self.class_names)
-
     def content(self, *, anew: bool = False) -> dict[str, Any]:
         """The fingerprint and the pixels of the photos: another version of a wheel may have others."""
         digest = hashlib.sha256()
         for region in self._regions:
             digest.update(f"{region.size}".encode() + region.tobytes())
         return {**self.fingerprint, "photos_sha256": digest.hexdigest()}
-
-    def name_of(self, index: int) -> str | None:
-        """None: pictures have no names."""
-        return None
 
     def __len__(self) -> int:
         """Number of crops in this split."""

@@ -21,7 +21,7 @@ class Sample:
 
 
 class Source(Protocol):
-    """Pictures by number, plus what identifies them.
+    """Pictures by number, plus what identifies them. By default they have no names, and the fingerprint decides them.
 
     ``__getitem__`` raises :class:`~unirae.data.decode.BadImageError` for a picture that cannot be read.
     """
@@ -35,7 +35,7 @@ class Source(Protocol):
     @property
     def num_classes(self) -> int:
         """Number of classes; 0 without labels."""
-        ...
+        return len(self.class_names)
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -51,11 +51,11 @@ class Source(Protocol):
         Args:
             anew: look at the files again; else what was seen at the first call will do.
         """
-        ...
+        return self.fingerprint
 
     def name_of(self, index: int) -> str | None:
         """A picture's file below its folder; None where pictures have no names."""
-        ...
+        return None
 
 
 @runtime_checkable

@@ -7,11 +7,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from unirae.core.errors import ConfigError
-from unirae.data.source import Sample, Split, check_split
+from unirae.data.source import Sample, Source, Split, check_split
 from unirae.data.transforms import Size, height_width
 
 
-class SyntheticSource:
+class SyntheticSource(Source):
     """Picture ``i`` is a function of (seed, split, i); its class sets hue and corner count of its shapes."""
 
     name = "synthetic"
@@ -44,19 +44,6 @@ class SyntheticSource:
             "classes": classes,
             "seed": seed,
         }
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes; 0 if unlabelled."""
-        return len(self.class_names)
-
-    def content(self, *, anew: bool = False) -> dict[str, Any]:
-        """The fingerprint, which decides every picture."""
-        return self.fingerprint
-
-    def name_of(self, index: int) -> str | None:
-        """None: pictures have no names."""
-        return None
 
     def __len__(self) -> int:
         """Number of images that this split is configured to have."""
