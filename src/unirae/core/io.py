@@ -7,8 +7,8 @@ import re
 import shutil
 import warnings
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,15 +29,23 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Pat
         UserError: If the operating system refuses; the message names the file and the reason.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    unfinished.add(temporary)
-    try:
+    with _temporary_for(path) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    return path
+
+
+@contextmanager
+def _temporary_for(path: Path) -> Iterator[Path]:
+    """A temporary neighbour of ``path``, of which nothing stays; explains what the operating system refuses."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished.add(temporary)
+    try:
+        yield temporary
     except (OSError, RuntimeError) as error:
         refusal = _operating_system_error(error)
         if refusal is None:
@@ -48,9 +56,8 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Pat
         ) from error
     finally:
         with suppress(OSError):  # its folder may be what could not be made
-            temporary.unlink(missing_ok=True)
+            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink(missing_ok=True)
         unfinished.discard(temporary)
-    return path
 
 
 def write_json(path: str | Path, content: Any) -> Path:
@@ -92,16 +99,8 @@ def load_tensors(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     with _open_weights(path) as file:
-        try:
-            damaged = _damaged_entry(file)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's remarks on strange bytes; what counts is below
-                content = torch.load(file, map_location="cpu", weights_only=True) if damaged is None else {}
-        except Exception as error:  # whatever damaged bytes bring about in the reader
-            raise _unreadable(path, error) from None
-    if damaged is not None:
-        raise _damaged(path, damaged)
-    return content
+        _check_entries(path, file)
+        return _load(path, file)
 
 
 def map_tensors(path: str | Path) -> dict[str, Any]:
@@ -118,12 +117,7 @@ def map_tensors(path: str | Path) -> dict[str, Any]:
     with _open_weights(path) as file:
         if not _is_zip(file):
             return load_tensors(path)  # torch's older format cannot be mapped
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        raise _unreadable(path, error) from None
+    return _load(path, path, mmap=True)
 
 
 def check_tensors(path: str | Path) -> None:
@@ -134,12 +128,7 @@ def check_tensors(path: str | Path) -> None:
     """
     path = Path(path)
     with _open_weights(path) as file:
-        try:
-            damaged = _damaged_entry(file)
-        except Exception as error:
-            raise _unreadable(path, error) from None
-    if damaged is not None:
-        raise _damaged(path, damaged)
+        _check_entries(path, file)
 
 
 def _open_weights(path: Path) -> IO[bytes]:
@@ -154,32 +143,41 @@ def _open_weights(path: Path) -> IO[bytes]:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _damaged_entry(file: IO[bytes]) -> str | None:
-    """The first entry of a torch file (a zip) whose bytes do not have its CRC-32; torch itself does not look.
+def _load(path: Path, source: Path | IO[bytes], *, mmap: bool = False) -> dict[str, Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on strange bytes; what counts is below
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # whatever damaged bytes bring about in the reader
+        raise _unreadable(path, error) from None
+
+
+def _check_entries(path: Path, file: IO[bytes]) -> None:
+    """Refuse a torch file (a zip) with an entry whose bytes do not have its CRC-32; torch itself does not look.
 
     It takes 0.1 s for 300 MB, half of what loading them takes. A file written with
     ``torch.serialization.set_crc32_options(False)`` has no checksums, 0 everywhere, and the older format has none.
     """
     if not _is_zip(file):
-        return None
-    with zipfile.ZipFile(file) as archive:
-        has_checksums = any(entry.CRC for entry in archive.infolist())
-        damaged = archive.testzip() if has_checksums else None
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            has_checksums = any(entry.CRC for entry in archive.infolist())
+            damaged = archive.testzip() if has_checksums else None
+    except Exception as error:
+        raise _unreadable(path, error) from None
+    if damaged is not None:
+        raise WeightsError(
+            f"{path} is damaged: the checksum of {damaged} in it does not match its bytes. Copy it again, or use "
+            "another checkpoint."
+        )
     file.seek(0)
-    return damaged
 
 
 def _is_zip(file: IO[bytes]) -> bool:
     found = file.read(4) == b"PK\x03\x04"
     file.seek(0)
     return found
-
-
-def _damaged(path: Path, entry: str) -> WeightsError:
-    return WeightsError(
-        f"{path} is damaged: the checksum of {entry} in it does not match its bytes. Copy it again, or use another "
-        "checkpoint."
-    )
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:
@@ -258,20 +256,10 @@ def write_folder(folder: str | Path, fill: Callable[[Path], Any]) -> Path:
     """
     folder = Path(folder)
     check_new_folder(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    unfinished.add(temporary)
-    try:
+    with _temporary_for(folder) as temporary:
         temporary.mkdir(parents=True)
         fill(temporary)
         os.replace(temporary, folder)  # POSIX renames onto an empty folder
-    except OSError as error:
-        raise UserError(
-            f"cannot write {folder}: {error.strerror or error}. Free some space or choose another folder; "
-            "nothing was left half-written."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        unfinished.discard(temporary)
     return folder
 
 
