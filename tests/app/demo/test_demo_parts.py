@@ -7,8 +7,7 @@ import torch
 
 from tiny_checkpoint import write_checkpoint
 from unirae.app.demo.generator import go_round
-from unirae.app.demo.overrides import distribute
-from unirae.app.demo.parts import PARTS, check_rae_fits, read_seconds, timed
+from unirae.app.demo.parts import PARTS, check_rae_fits, distribute, read_seconds, timed
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import read_json, write_json
 from unirae.models.checkpoints.opening import load_rae

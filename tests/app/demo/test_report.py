@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from unirae.app.demo.report import draw_reconstructions, write_report
-from unirae.app.demo.report.drawing import strip
 from unirae.app.demo.report.pictures import (
     choose_moments,
     draw_classes,
@@ -19,6 +18,7 @@ from unirae.app.demo.report.pictures import (
     draw_guidance,
     draw_learning,
     draw_nearest,
+    strip,
 )
 from unirae.app.demo.report.scores import ScoredModel, compare
 from unirae.app.pictures.plots import LIGHT, Curve, Panel, draw_panel, read_curve, smooth

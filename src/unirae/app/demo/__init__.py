@@ -8,12 +8,11 @@ an interrupted one goes on where it stopped.
 | module | |
 |---|---|
 | ``options`` | its options |
-| ``overrides`` | the overrides of each part |
-| ``parts`` | training one part, from where it stands |
-| ``reconstructions`` | stage 1: scores and picture |
+| ``parts`` | training one part, from where it stands, with its overrides |
 | ``generator`` | stage 2: the trained networks, the classifier, the samples |
-| ``generation`` | their scores |
+| ``scores`` | scores of the reconstructions and of the samples |
 | ``pictures`` | their pictures |
+| ``report`` | the page |
 """
 
 import platform
@@ -57,8 +56,7 @@ def run(options: Options) -> None:
 def train_all(options: Options) -> None:
     """The training parts in order; each needs those before it."""
     from unirae.app.config.composition import compose
-    from unirae.app.demo.overrides import distribute
-    from unirae.app.demo.parts import PARTS, check_dit_fits, check_rae_fits, train_part
+    from unirae.app.demo.parts import PARTS, check_dit_fits, check_rae_fits, distribute, train_part
 
     folder, given = options.output_dir, distribute(options.override)
     needs = {
@@ -80,12 +78,11 @@ def train_all(options: Options) -> None:
 
 def evaluate(options: Options) -> Path:
     """Score, sample, draw, and write the report after training; returns the report's path."""
-    from unirae.app.demo.generation import score_generation
     from unirae.app.demo.generator import open_trained
     from unirae.app.demo.parts import count_parameters, read_seconds
     from unirae.app.demo.pictures import draw_generation
-    from unirae.app.demo.reconstructions import score_reconstructions
     from unirae.app.demo.report import write_report
+    from unirae.app.demo.scores import score_generation, score_reconstructions
     from unirae.core.io import write_json
 
     folder = options.output_dir

@@ -1,13 +1,16 @@
 """The demo's training parts: each is a run of an experiment, continued or reused where it stands."""
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from unirae.app.config.composition import compose, has_key
 from unirae.app.shell import cli
-from unirae.core.errors import RunInterrupted, WeightsError
+from unirae.core.errors import ConfigError, RunInterrupted, WeightsError
+from unirae.core.io import read_json, write_json
 from unirae.core.log import get_logger
 
 log = get_logger(__name__)
@@ -20,11 +23,54 @@ _TRAINED = {"encoder": "mae", "rae": "decoder", "random_encoder": "decoder", "di
 """The names that parts' checkpoints give the trained weights."""
 
 
+def distribute(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The overrides of each part: those that name it (``dit:key=value``), and those whose key it has.
+
+    An override that adds a key (``+node.key=value``) goes to the parts that have the node.
+
+    Raises:
+        ConfigError: If an override is not of this form, or none of the parts that it is for has its key.
+    """
+    given: dict[str, list[str]] = {part: [] for part in PARTS}
+    if not overrides:
+        return given
+    configs = _configs()
+    for override in overrides:
+        part, key, text = _parse(override)
+        parts = [part] if part else list(PARTS)
+        wanted = key.rpartition(".")[0] or key if text.startswith("+") else key
+        chosen = [p for p in parts if has_key(configs[PARTS[p]], wanted)]
+        if not chosen:
+            where = f"the part {part} ({PARTS[part]})" if part else "no part of the demo"
+            raise ConfigError(
+                f"--override {override}: {where} {'lacks' if part else 'has'} the key {key}; to see the keys: "
+                f"python src/train.py experiment={PARTS[part] if part else 'dit_tiny'} --cfg job"
+            )
+        for p in chosen:
+            given[p].append(text)
+    return given
+
+
+def _configs() -> dict[str, dict[str, Any]]:
+    return {experiment: compose([f"experiment={experiment}"]) for experiment in dict.fromkeys(PARTS.values())}
+
+
+def _parse(override: str) -> tuple[str | None, str, str]:
+    """An override as (part or None, dotted key, the override as Hydra reads it)."""
+    named = re.fullmatch(rf"({'|'.join(PARTS)}):(.*)", override, re.DOTALL)
+    part, text = (named[1], named[2]) if named else (None, override)
+    if "=" not in text and not text.startswith("~"):
+        raise ConfigError(
+            f"--override {override}: give key=value, or {'|'.join(PARTS)}:key=value for one part"
+        )
+    name = text.lstrip("+~").split("=", 1)[0]
+    # a group's override names its file's folder, or after "@" where its content goes
+    return part, name.split("@")[-1].replace("/", "."), text
+
+
 def train_part(experiment: str, output_dir: Path, overrides: list[str]) -> None:
     """Run one experiment to its end, from its last checkpoint if it has one; return at once if it is finished."""
-    from unirae.app.config.composition import compose
     from unirae.app.run.training import train
-    from unirae.core.io import read_json, write_json
     from unirae.models.checkpoints.reading import open_checkpoint
 
     config = compose([f"experiment={experiment}", f"paths.output_dir={output_dir}", *overrides])
@@ -36,22 +82,15 @@ def train_part(experiment: str, output_dir: Path, overrides: list[str]) -> None:
     checkpoint = output_dir / "checkpoints/last.ckpt"
     resume = checkpoint if checkpoint.is_file() else None
     if resume:
-        log.info(
-            "%s: continuing after step %d",
-            experiment,
-            open_checkpoint(resume, kind=("mae", "stage1", "stage2")).step,
-        )
-    clock = output_dir / "seconds.json"
-    earlier = read_json(clock)["seconds"] if resume and clock.is_file() else 0.0
-    started = time.perf_counter()
+        log.info("%s: continuing after step %d", experiment, open_checkpoint(resume, kind=_KINDS).step)
     try:
-        train(config, experiment=experiment, checkpoint=resume)
+        with timed(output_dir, "seconds", add=resume is not None):
+            train(config, experiment=experiment, checkpoint=resume)
     except RunInterrupted as stop:
         raise RunInterrupted("interrupted; nothing is lost: the same command goes on from here") from stop
-    finally:
-        seconds = earlier + time.perf_counter() - started
-        write_json(clock, {"seconds": round(seconds, 1)})
-    write_json(finished, {"max_steps": config["trainer"]["max_steps"], "seconds": round(seconds, 1)})
+    write_json(
+        finished, {"max_steps": config["trainer"]["max_steps"], **read_json(output_dir / "seconds.json")}
+    )
 
 
 def check_rae_fits(folder: Path, encoder: dict[str, Any]) -> None:
@@ -98,8 +137,6 @@ def check_dit_fits(folder: Path) -> None:
 @contextmanager
 def timed(folder: Path, what: str, *, add: bool = False) -> Iterator[None]:
     """Record the seconds of the block in ``seconds.json``; ``add`` them to those of an interrupted one."""
-    from unirae.core.io import read_json, write_json
-
     started = time.perf_counter()
     try:
         yield
@@ -112,8 +149,6 @@ def timed(folder: Path, what: str, *, add: bool = False) -> Iterator[None]:
 
 def read_seconds(folder: Path) -> dict[str, float]:
     """The seconds that each part took, also those that are not training."""
-    from unirae.core.io import read_json
-
     trained = {part: read_json(folder / part / "finished.json")["seconds"] for part in PARTS}
     others = folder / "seconds.json"
     return {**trained, **(read_json(others) if others.is_file() else {})}

@@ -7,7 +7,19 @@ from typing import Any
 
 from unirae.app.demo.report.inputs import Demo, incomplete, read_demo
 from unirae.app.demo.report.pictures import draw_growth, draw_learning
+from unirae.app.demo.report.scores import best, compare, known_scores, score_of
+from unirae.app.pictures.plots import DARK, LIGHT, Curve, Panel, draw_panel, read_curve
 from unirae.core.io import write_atomically
+
+_ENCODER = {"train/loss": "training", "val/loss": "held-out"}
+_DECODER = {
+    "train/l1": "L1, training",
+    "val/l1": "L1, held-out",
+    "train/perceptual": "perceptual, training",
+    "val/perceptual": "perceptual, held-out",
+}
+_BALANCE = {"train/grad_norm": "gradient norm", "train/adaptive_weight": "adaptive weight λ"}
+_DIT = {"train/loss": "training"}
 
 
 def write_report(demo_dir: Path) -> Path:
@@ -30,7 +42,6 @@ def render(demo: Demo) -> str:
     """Fill the template; the page loads nothing from outside."""
     from jinja2 import Environment, StrictUndefined
 
-    from unirae.app.demo.report.scores import best, compare, known_scores, score_of
     from unirae.core.version import __version__
     from unirae.training.callbacks.progress import readable_time
 
@@ -65,15 +76,59 @@ def _pictures(demo: Demo) -> dict[str, str]:
 
 def _panels(demo: Demo) -> dict[str, dict[str, Any]]:
     """Curves by name, for light and for dark pages; the light ones are also written to ``pictures/``."""
-    from unirae.app.demo.report.panels import build_panels
-    from unirae.app.pictures.plots import DARK, LIGHT, draw_panel
-
     drawn = {}
-    for panel in build_panels(demo):
+    for panel in _build_panels(demo):
         light, dark = draw_panel(panel, LIGHT), draw_panel(panel, DARK)
         write_atomically(demo.folder / f"pictures/{panel.name}.png", lambda file, png=light: file.write(png))
         drawn[panel.name] = {"panel": panel, "light": _data_uri(light), "dark": _data_uri(dark)}
     return drawn
+
+
+def _build_panels(demo: Demo) -> list[Panel]:
+    """The panels that have something to show."""
+    decoder, starts = _curves(demo, "rae", _DECODER), _adversary_starts(demo)
+    panels = [
+        Panel(name="curves_encoder", ylabel="squared error", curves=_curves(demo, "encoder", _ENCODER)),
+        Panel(name="curves_rae", ylabel="loss", curves=decoder, events=starts),
+        _held_out(demo),
+        Panel(name="curves_health", ylabel="value", curves=_curves(demo, "rae", _BALANCE)),
+        Panel(name="curves_dit", ylabel="squared error", curves=_curves(demo, "dit", _DIT)),
+        Panel(name="curves_dit_frechet", ylabel="Fréchet distance", curves=_sample_scores(demo)),
+    ]
+    return [panel for panel in panels if panel.curves]
+
+
+def _curves(demo: Demo, run: str, labels: dict[str, str]) -> tuple[Curve, ...]:
+    rows = demo.runs[run].rows if run in demo.runs else []
+    found = (read_curve(rows, column, label) for column, label in labels.items())
+    return tuple(curve for curve in found if curve is not None)
+
+
+def _adversary_starts(demo: Demo) -> tuple[tuple[int, str], ...]:
+    run = demo.runs.get("rae")
+    start = run.first_step("train/gan") if run else None
+    if run is None or start is None or start == int(run.rows[0]["step"]):
+        return ()  # a run that is adversarial from its start has nothing to mark
+    return ((start, "discriminator joins"),)
+
+
+def _held_out(demo: Demo) -> Panel:
+    curves: tuple[Curve, ...] = ()
+    for run, label in (("rae", "pretrained encoder"), ("random_encoder", "random encoder")):
+        curves += _curves(demo, run, {"train/psnr": f"{label}, training", "val/psnr": f"{label}, held-out"})
+    level = score_of(demo.scores["rows"], "mean_colour", "psnr")
+    levels = () if level is None else ((level, "mean colour"),)
+    return Panel(
+        name="curves_psnr", ylabel="PSNR in dB, higher is better", curves=curves, log=False, levels=levels
+    )
+
+
+def _sample_scores(demo: Demo) -> tuple[Curve, ...]:
+    columns = demo.runs["dit"].rows[-1] if "dit" in demo.runs else ()
+    column = next((c for c in columns if c.startswith(("val/fd_", "val/fid"))), "")
+    curves = _curves(demo, "dit", {column: "samples"})
+    # one point is no curve, and the table has that score
+    return curves if curves and len(curves[0].steps) > 1 else ()
 
 
 def _data_uri(png: bytes) -> str:
