@@ -39,6 +39,15 @@ def differences(first: Any, second: Any, *, missing: Any = None, name: str = "")
     return [] if first == second else [Difference(name=name, first=first, second=second)]
 
 
+def flat(record: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """The values of a nested record by their dotted names; an empty dictionary is a value."""
+    found: dict[str, Any] = {}
+    for key, value in record.items():
+        inner = isinstance(value, dict) and value
+        found |= flat(value, f"{above}{key}.") if inner else {f"{above}{key}": value}
+    return found
+
+
 def different_classes(there: Sequence[str], here: Sequence[str]) -> str:
     """Two lists of class names, shortened, and their differences.
 

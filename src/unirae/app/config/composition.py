@@ -1,12 +1,13 @@
 """Composing the configuration with Hydra, and checking it against the table of keys."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from unirae.app.config.overrides import as_hydra_reads, key_of
 from unirae.app.config.schema.check import check, problems_of
 from unirae.app.config.targets import config_dir, experiments
+from unirae.core.differences import flat
 from unirae.core.errors import ConfigError
 
 _NOT_MODELS_OF_KEYS = ("experiment", "debug", "hparams_search")
@@ -149,7 +150,7 @@ def _keys_of_files(choices: Mapping[str, str | None]) -> set[str]:
                 if isinstance(base, str) and base != "_self_"
             ]
             content.pop("hydra", None)
-            found |= set(_leaves(content))
+            found |= set(flat(content))
     return found
 
 
@@ -185,14 +186,6 @@ def _let_files_give_way(
             elif not has_key(own, key) and (key in refused or ".architecture." in key):
                 node, _, name = key.rpartition(".")
                 del OmegaConf.select(cfg, node)[name]
-
-
-def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def _at(node: Any, dotted: str) -> Any:

@@ -16,6 +16,8 @@ from unirae.app.config.schema.names import meant, nearest
 from unirae.app.config.targets import config_dir
 from unirae.core.errors import ConfigError
 
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -145,7 +147,7 @@ def run_hydra(arguments: Sequence[str], train: Callable[[Composition, Path], flo
         assert train is not None
         return train(*_composed_by_hydra(cfg))
 
-    with _hydra_raises(), _arguments(arguments):
+    with _hydra_called(arguments):
         try:
             one_run()
         except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -164,25 +166,14 @@ def _composed_by_hydra(cfg: Any) -> tuple[Composition, Path]:
 
 
 @contextmanager
-def _hydra_raises() -> Any:
-    """Let Hydra raise its errors within the block, instead of printing them."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+def _hydra_called(words: Sequence[str]) -> Any:
+    """Within the block Hydra takes ``words`` for the program's arguments, and raises errors instead of printing."""
+    arguments, errors = sys.argv, os.environ.pop(_FULL_ERROR, None)
+    sys.argv, os.environ[_FULL_ERROR] = [arguments[0], *words], "1"
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before
-
-
-@contextmanager
-def _arguments(words: Sequence[str]) -> Any:
-    """Set the program's arguments to ``words`` within the block, since Hydra reads no others."""
-    before = sys.argv
-    sys.argv = [before[0], *words]
-    try:
-        yield
-    finally:
-        sys.argv = before
+        sys.argv = arguments
+        del os.environ[_FULL_ERROR]
+        if errors is not None:
+            os.environ[_FULL_ERROR] = errors

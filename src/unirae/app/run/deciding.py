@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from unirae.core.differences import flat
+
 DECIDING = (
     "data.*",
     "model.*",
@@ -42,8 +44,8 @@ def deciding_settings(config: dict[str, Any]) -> dict[str, Any]:
     """
     settings = {
         key: value
-        for key, value in _flat(config)
-        if _matches(key, DECIDING) and not _matches(key, NOT_DECIDING)
+        for key, value in flat(config).items()
+        if _matches(key, DECIDING) and not _matches(key, NOT_DECIDING) and value != {}
     }
     for key in _ENCODERS:
         settings.update(_encoder(key, settings.pop(key, None)))
@@ -82,9 +84,3 @@ def _autoencoder(path: Any) -> dict[str, Any]:
 
 def _matches(key: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(key, pattern) for pattern in patterns)
-
-
-def _flat(node: Any, above: str = "") -> list[tuple[str, Any]]:
-    if not isinstance(node, dict):
-        return [(above.removesuffix("."), node)]
-    return [pair for key, value in node.items() for pair in _flat(value, f"{above}{key}.")]

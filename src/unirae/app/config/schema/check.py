@@ -1,13 +1,14 @@
 """A composed configuration against the table: every key known, every value of its kind."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any, Union, get_args, get_type_hints
 
-from unirae.app.config.schema.kinds import Mismatch, describe, is_text, read
+from unirae.app.config.schema.kinds import Keys, Mismatch, describe, is_text, read
 from unirae.app.config.schema.names import meant, nearest_keys
 from unirae.app.config.schema.table import ROOTS
+from unirae.core.differences import flat
 from unirae.core.errors import ConfigError
 
 Problems = list[tuple[str, Any, str]]
@@ -99,7 +100,7 @@ def _read_node(value: Any, hint: Any, key: str, problems: Problems) -> Any:
         else:
             found[name] = item
             if not getattr(cls, "FREE_FORM", False):
-                problems += [(unknown, leaf, "") for unknown, leaf in _leaves(item, f"{prefix}{name}")]
+                problems += [(unknown, leaf, "") for unknown, leaf in flat({f"{prefix}{name}": item}).items()]
     return found
 
 
@@ -127,14 +128,6 @@ def _class_of(value: Any, classes: tuple[type, ...], key: str, problems: Problem
         dotted = f"{key}.{path}".removeprefix(".")
         problems.append((dotted, chosen, f"{dotted}={show(chosen)}: give {', '.join(choices)}"))
     return choices.get(show(chosen))
-
-
-def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for name, item in value.items():
-            yield from _leaves(item, f"{key}.{name}")
-    else:
-        yield key, value
 
 
 def _keys(value: Any, hint: Any, key: str = "") -> Iterator[str]:
@@ -177,7 +170,7 @@ def _is_open(value: Any) -> bool:
 def _classes(hint: Any) -> tuple[type, ...]:
     """The classes of a node's keys; none for a value."""
     parts = get_args(hint) or (hint,)
-    return parts if all(is_dataclass(part) for part in parts) else ()
+    return parts if all(isinstance(part, type) and issubclass(part, Keys) for part in parts) else ()
 
 
 def _mark(cls: type) -> tuple[str, list[str]]:

@@ -1,12 +1,12 @@
 """The keys below ``data``: one class for each source and transform."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from unirae.app.config.schema.kinds import (
     LEFT_OUT,
     Count,
     CountOrZero,
+    Keys,
     PathText,
     Pixels,
     Positive,
@@ -17,15 +17,13 @@ from unirae.app.config.schema.kinds import (
 )
 
 
-@dataclass(frozen=True)
-class Emoji:
+class Emoji(Keys):
     """Keys of configs/data/emoji.yaml."""
 
     _target_: Literal["unirae.data.emoji.EmojiSource"]
 
 
-@dataclass(frozen=True)
-class Folder:
+class Folder(Keys):
     """Keys of configs/data/image_folder.yaml."""
 
     _target_: Literal["unirae.data.folder.FolderSource"]
@@ -37,8 +35,7 @@ class Folder:
     verify_contents: bool
 
 
-@dataclass(frozen=True)
-class HuggingFace:
+class HuggingFace(Keys):
     """Keys of configs/data/imagenet.yaml."""
 
     _target_: Literal["unirae.data.hf.HFSource"]
@@ -53,8 +50,7 @@ class HuggingFace:
     subset: str | None
 
 
-@dataclass(frozen=True)
-class OneImage:
+class OneImage(Keys):
     """Keys of configs/data/one_image.yaml."""
 
     _target_: Literal["unirae.data.one_image.OneImageSource"]
@@ -62,8 +58,7 @@ class OneImage:
     count: Count
 
 
-@dataclass(frozen=True)
-class Photos:
+class Photos(Keys):
     """Keys of configs/data/photos.yaml."""
 
     _target_: Literal["unirae.data.photos.PhotosSource"]
@@ -73,8 +68,7 @@ class Photos:
     seed: Seed = LEFT_OUT
 
 
-@dataclass(frozen=True)
-class Synthetic:
+class Synthetic(Keys):
     """Keys of configs/data/synthetic.yaml."""
 
     _target_: Literal["unirae.data.synthetic.SyntheticSource"]
@@ -85,31 +79,27 @@ class Synthetic:
     seed: Seed = LEFT_OUT
 
 
-@dataclass(frozen=True)
-class Stage1Transform:
+class Stage1Transform(Keys):
     """Resize, random crop and mirror, as in the reference's stage 1."""
 
     _target_: Literal["unirae.data.transforms.Stage1Transform"]
     resize: Size = LEFT_OUT
 
 
-@dataclass(frozen=True)
-class AdmCropFlip:
+class AdmCropFlip(Keys):
     """ADM's centre crop, and a mirror."""
 
     _target_: Literal["unirae.data.transforms.AdmCropFlip"]
     flip_probability: Share = LEFT_OUT
 
 
-@dataclass(frozen=True)
-class AdmCenterCrop:
+class AdmCenterCrop(Keys):
     """ADM's centre crop."""
 
     _target_: Literal["unirae.data.transforms.AdmCenterCrop"]
 
 
-@dataclass(frozen=True)
-class ScaleShift:
+class ScaleShift(Keys):
     """Small changes of size and place."""
 
     _target_: Literal["unirae.data.transforms.ScaleShift"]
@@ -121,8 +111,7 @@ class ScaleShift:
 Transform = Stage1Transform | AdmCropFlip | AdmCenterCrop | ScaleShift
 
 
-@dataclass(frozen=True)
-class Data:
+class Data(Keys):
     """Keys of every data set (configs/data/default.yaml)."""
 
     source: Emoji | Folder | HuggingFace | OneImage | Photos | Synthetic

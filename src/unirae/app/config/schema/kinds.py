@@ -9,7 +9,7 @@ import os
 import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, dataclass_transform, get_args, get_origin
 
 
 class Mismatch(Exception):
@@ -76,6 +76,14 @@ class Output:
         if there == path and self.kind == "folder" and not path.is_dir():
             return "is a file; name a folder"
         return "" if os.access(there, os.W_OK) else f"{there} cannot be written to; choose another place"
+
+
+@dataclass_transform(frozen_default=True)
+class Keys:
+    """A node of the configuration, a dataclass: its fields are the keys, their annotations the kinds of the values."""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
 
 
 LEFT_OUT: Any = object()

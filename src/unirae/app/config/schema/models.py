@@ -1,6 +1,5 @@
 """The keys below ``model``: one class for each stage, and for each kind of encoder, decoder, loss and network."""
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from unirae.app.config.schema.kinds import (
@@ -8,6 +7,7 @@ from unirae.app.config.schema.kinds import (
     Count,
     CountOrZero,
     Decay,
+    Keys,
     NotNegative,
     PathText,
     Pixels,
@@ -21,8 +21,7 @@ Rgb = tuple[float, float, float]
 Deviation = tuple[Positive, Positive, Positive]
 
 
-@dataclass(frozen=True)
-class Architecture:
+class Architecture(Keys):
     """The arguments of another library's model. Some names are listed; the library knows the rest."""
 
     FREE_FORM: ClassVar[bool] = True
@@ -48,8 +47,7 @@ class Architecture:
     norm_pix_loss: bool = LEFT_OUT
 
 
-@dataclass(frozen=True)
-class Encoder:
+class Encoder(Keys):
     """A frozen encoder (configs/model/encoder)."""
 
     kind: Literal["dinov2", "siglip2", "mae", "generic_hf", "timm"]
@@ -61,8 +59,7 @@ class Encoder:
     remedy: str | None
 
 
-@dataclass(frozen=True)
-class ViTDecoder:
+class ViTDecoder(Keys):
     """The decoder of the autoencoder (configs/model/decoder)."""
 
     _target_: Literal["unirae.models.decoder.ViTDecoder"]
@@ -74,31 +71,27 @@ class ViTDecoder:
     gradient_checkpointing: bool
 
 
-@dataclass(frozen=True)
-class Lpips:
+class Lpips(Keys):
     """Keys of configs/model/perceptual/lpips.yaml."""
 
     _target_: Literal["unirae.models.perceptual.lpips_loss"]
     weights: PathText
 
 
-@dataclass(frozen=True)
-class EncoderFeatures:
+class EncoderFeatures(Keys):
     """Keys of configs/model/perceptual/encoder_features.yaml."""
 
     _target_: Literal["unirae.models.perceptual.encoder_feature_loss"]
     layers: list[int] | None
 
 
-@dataclass(frozen=True)
-class NoPerceptual:
+class NoPerceptual(Keys):
     """Keys of configs/model/perceptual/none.yaml."""
 
     _target_: Literal["unirae.models.perceptual.no_perceptual_loss"]
 
 
-@dataclass(frozen=True)
-class DinoDiscriminator:
+class DinoDiscriminator(Keys):
     """Keys of configs/model/discriminator/dino.yaml."""
 
     _target_: Literal["unirae.models.discriminators.dino.DinoDiscriminator"]
@@ -114,8 +107,7 @@ class DinoDiscriminator:
     seed: Seed = LEFT_OUT
 
 
-@dataclass(frozen=True)
-class PatchGan:
+class PatchGan(Keys):
     """Keys of configs/model/discriminator/patchgan.yaml."""
 
     _target_: Literal["unirae.models.discriminators.patchgan.PatchGan"]
@@ -123,8 +115,7 @@ class PatchGan:
     num_layers: Count
 
 
-@dataclass(frozen=True)
-class Optimizer:
+class Optimizer(Keys):
     """AdamW's numbers. Another kind of optimizer is a class beside this one, told apart by ``kind``."""
 
     lr: NotNegative
@@ -133,8 +124,7 @@ class Optimizer:
     kind: Literal["adamw"] = LEFT_OUT
 
 
-@dataclass(frozen=True)
-class Scheduler:
+class Scheduler(Keys):
     """A learning rate over time; each length in epochs or in steps."""
 
     type: Literal["cosine", "linear", "constant"]
@@ -146,8 +136,7 @@ class Scheduler:
     warmup_from_zero: bool
 
 
-@dataclass(frozen=True)
-class Augment:
+class Augment(Keys):
     """Augmentations of the discriminator's images."""
 
     translation: Share
@@ -156,8 +145,7 @@ class Augment:
     probability: Share
 
 
-@dataclass(frozen=True)
-class _Trained:
+class _Trained(Keys):
     ema_decay: Decay
     ema_warmup: bool
     clip_grad: NotNegative
@@ -165,7 +153,6 @@ class _Trained:
     scheduler: Scheduler
 
 
-@dataclass(frozen=True)
 class Stage1(_Trained):
     """The autoencoder (configs/model/rae.yaml)."""
 
@@ -194,8 +181,7 @@ class Stage1(_Trained):
     disc_scheduler: Scheduler
 
 
-@dataclass(frozen=True)
-class Autoencoder:
+class Autoencoder(Keys):
     """The frozen autoencoder of stage 2."""
 
     encoder: Encoder
@@ -206,8 +192,7 @@ class Autoencoder:
     remedy: str | None
 
 
-@dataclass(frozen=True)
-class _DiT:
+class _DiT(Keys):
     input_size: Size | None
     in_channels: Count | None
     patch_size: Count
@@ -220,7 +205,6 @@ class _DiT:
     gradient_checkpointing: bool
 
 
-@dataclass(frozen=True)
 class PlainDiT(_DiT):
     """Keys of configs/model/dit/plain_*.yaml."""
 
@@ -230,7 +214,6 @@ class PlainDiT(_DiT):
     num_heads: Count
 
 
-@dataclass(frozen=True)
 class DiTDH(_DiT):
     """Keys of configs/model/dit/dh_*.yaml: each size is a pair, one of the trunk and one of the head."""
 
@@ -241,15 +224,13 @@ class DiTDH(_DiT):
     use_pos_embed: bool
 
 
-@dataclass(frozen=True)
-class LatentStats:
+class LatentStats(Keys):
     """The settings of latent statistics."""
 
     per: Literal["element", "channel"]
     num_samples: Count | None
 
 
-@dataclass(frozen=True)
 class Stage2(_Trained):
     """The diffusion transformer (configs/model/dit.yaml)."""
 
@@ -262,7 +243,6 @@ class Stage2(_Trained):
     sample_every: CountOrZero | None
 
 
-@dataclass(frozen=True)
 class Mae(_Trained):
     """Pretraining an encoder (configs/model/mae_tiny.yaml)."""
 
@@ -273,7 +253,6 @@ class Mae(_Trained):
     pixel_std: Deviation
 
 
-@dataclass(frozen=True)
 class LinearProbe(_Trained):
     """A classifier on a frozen encoder (configs/model/linear_probe.yaml)."""
 

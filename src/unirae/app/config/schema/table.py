@@ -1,10 +1,9 @@
 """The keys from the root: those of every run, and those below ``trainer``, ``callbacks`` and ``logger``."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from unirae.app.config.schema.data import Data
-from unirae.app.config.schema.kinds import Count, Distinct, NotNegative, PathText, Positive, Seed, Steps
+from unirae.app.config.schema.kinds import Count, Distinct, Keys, NotNegative, PathText, Positive, Seed, Steps
 from unirae.app.config.schema.models import LinearProbe, Mae, Stage1, Stage2
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
@@ -13,8 +12,7 @@ GenerationScore = Literal["fid", "sfid", "is", "kid", "precision", "recall", "de
 ReconstructionScore = Literal["rfid", "rfd", "psnr", "ssim", "lpips"] | GenerationScore
 
 
-@dataclass(frozen=True)
-class Trainer:
+class Trainer(Keys):
     """Devices, precision, length (configs/trainer)."""
 
     accelerator: Accelerator
@@ -33,8 +31,7 @@ class Trainer:
     deterministic: bool
 
 
-@dataclass(frozen=True)
-class ModelCheckpoint:
+class ModelCheckpoint(Keys):
     """The times at which a run is saved."""
 
     every_n_train_steps: Count | None
@@ -43,8 +40,7 @@ class ModelCheckpoint:
     mode: Literal["auto", "min", "max"]
 
 
-@dataclass(frozen=True)
-class Samples:
+class Samples(Keys):
     """The pictures that a run shows."""
 
     count: Count
@@ -52,8 +48,7 @@ class Samples:
     cfg_scale: NotNegative
 
 
-@dataclass(frozen=True)
-class ReconstructionMetrics:
+class ReconstructionMetrics(Keys):
     """Scores of stage 1."""
 
     every_n_steps: Count | None
@@ -65,8 +60,7 @@ class ReconstructionMetrics:
     lpips_weights: PathText
 
 
-@dataclass(frozen=True)
-class GenerationMetrics:
+class GenerationMetrics(Keys):
     """Scores of stage 2."""
 
     every_n_steps: Count | None
@@ -79,8 +73,7 @@ class GenerationMetrics:
     inception_weights: PathText
 
 
-@dataclass(frozen=True)
-class ProbeAccuracy:
+class ProbeAccuracy(Keys):
     """The score of the linear probe."""
 
     every_n_steps: Count | None
@@ -88,15 +81,13 @@ class ProbeAccuracy:
     batch_size: Count
 
 
-@dataclass(frozen=True)
-class HealthCheck:
+class HealthCheck(Keys):
     """Healthy runs to compare with."""
 
     curves: PathText | None
 
 
-@dataclass(frozen=True)
-class Callbacks:
+class Callbacks(Keys):
     """The callbacks that watch a run (configs/callbacks); those of another stage are not read."""
 
     model_checkpoint: ModelCheckpoint
@@ -107,8 +98,7 @@ class Callbacks:
     health_check: HealthCheck
 
 
-@dataclass(frozen=True)
-class Logger:
+class Logger(Keys):
     """The loggers of curves (configs/logger)."""
 
     csv: bool
@@ -117,23 +107,20 @@ class Logger:
     project: str
 
 
-@dataclass(frozen=True)
-class Paths:
+class Paths(Keys):
     """Folders (configs/paths)."""
 
     output_dir: PathText
 
 
-@dataclass(frozen=True)
-class Flow:
+class Flow(Keys):
     """The distribution of times in stage 2 (configs/flow)."""
 
     time_distribution: Literal["logit_normal", "uniform"]
     time_shift: Positive | None
 
 
-@dataclass(frozen=True)
-class _Common:
+class _Common(Keys):
     data: Data
     trainer: Trainer
     callbacks: Callbacks
@@ -146,14 +133,12 @@ class _Common:
     optimized_metric: str | None
 
 
-@dataclass(frozen=True)
 class Config(_Common):
     """The configuration of a run of the stages that train a network on images (configs/train.yaml)."""
 
     model: Stage1 | Mae | LinearProbe
 
 
-@dataclass(frozen=True)
 class Stage2Config(_Common):
     """The configuration of a run of stage 2."""
 
