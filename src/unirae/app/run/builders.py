@@ -147,10 +147,12 @@ def build_rae(model: Config, *, seed: int, encoder: Encoder | None = None) -> RA
     )
 
 
-def common_parts(cfg: Config) -> dict[str, Any]:
+def common_parts(cfg: Config, *, steps_per_epoch: int) -> dict[str, Any]:
     """The arguments that every training module takes."""
     model = cfg["model"]
     return {
+        "optimizer": build_optimizer(model, "optimizer"),
+        "schedule": build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
         "ema_decay": model["ema_decay"],
         "ema_warmup": model["ema_warmup"],
         "clip_grad": model["clip_grad"],

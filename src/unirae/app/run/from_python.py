@@ -76,93 +76,73 @@ def process_left_as_it_was() -> Iterator[None]:
     """Put back after the block whatever a run has set for the whole process."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
-        for kept in (_environment, _hydra, _logging, _signals, _random_numbers, _torch_settings):
-            stack.enter_context(contextmanager(kept)())
-        yield
+        stack.callback(_restore_environment, dict(os.environ))
+        for keep in (_keep_hydra, _keep_logging, _keep_signals, _keep_random_numbers, _keep_torch_settings):
+            keep(stack)
+        try:
+            yield
+        except SystemExit as stop:  # what Lightning makes of a second ctrl-C; a notebook's kernel outlives it
+            raise KeyboardInterrupt from stop
 
 
-def _environment() -> Iterator[None]:
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update({name: value for name, value in before.items() if os.environ.get(name) != value})
+def _restore_environment(before: dict[str, str]) -> None:
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update({name: value for name, value in before.items() if os.environ.get(name) != value})
 
 
-def _hydra() -> Iterator[None]:
+def _keep_hydra(stack: ExitStack) -> None:
     """Lend Hydra's two singletons to the run and give them back, since the caller may use Hydra, too."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
     of_caller, config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
-    GlobalHydra.instance().clear()
-    try:
-        yield
-    finally:
+
+    def give_back() -> None:
         GlobalHydra.instance().hydra, HydraConfig.instance().cfg = of_caller, config
 
+    stack.callback(give_back)
+    GlobalHydra.instance().clear()
 
-def _logging() -> Iterator[None]:
+
+def _keep_logging(stack: ExitStack) -> None:
     """Set the caller's log handlers aside for the run, which writes to standard error and its own ``train.log``."""
     root = logging.getLogger()
-    handlers, levels = root.handlers, {"": root.level}
-    for name, logger in logging.Logger.manager.loggerDict.items():
+    stack.callback(setattr, root, "handlers", root.handlers)
+    stack.callback(lambda: [handler.close() for handler in root.handlers])
+    for logger in (root, *logging.Logger.manager.loggerDict.values()):
         if isinstance(logger, logging.Logger):
-            levels[name] = logger.level
+            stack.callback(logger.setLevel, logger.level)
     root.handlers = []
-    try:
-        yield
-    finally:
-        for handler in root.handlers:
-            handler.close()
-        root.handlers = handlers
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
 
 
-def _signals() -> Iterator[None]:
+def _keep_signals(stack: ExitStack) -> None:
     """Put signal handlers back. Only the main thread can set them; Lightning leaves ctrl-C ignored after a run."""
-    is_main = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if is_main else ()
-    before = {number: signal.getsignal(number) for number in numbers}
-    try:
-        yield
-    except (
-        SystemExit
-    ) as stop:  # what Lightning makes of a second ctrl-C; a notebook's kernel should outlive it
-        raise KeyboardInterrupt from stop
-    finally:
-        for number, handler in before.items():
-            if handler is not None:  # None: not set from Python
-                signal.signal(number, handler)
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if (handler := signal.getsignal(number)) is not None:  # None: not set from Python
+            stack.callback(signal.signal, number, handler)
 
 
-def _random_numbers() -> Iterator[None]:
+def _keep_random_numbers(stack: ExitStack) -> None:
     import numpy as np
     import torch
 
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=gpus):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+    stack.enter_context(torch.random.fork_rng(devices=gpus))
+    stack.callback(random.setstate, random.getstate())
+    stack.callback(np.random.set_state, np.random.get_state())
 
 
-def _torch_settings() -> Iterator[None]:
+def _keep_torch_settings(stack: ExitStack) -> None:
     import torch
 
-    precision, benchmark = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+    stack.callback(setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+    stack.callback(
+        torch.use_deterministic_algorithms,
+        torch.are_deterministic_algorithms_enabled(),
+        warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     torch.use_deterministic_algorithms(False)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warns_only)
-        torch.backends.cudnn.benchmark = benchmark

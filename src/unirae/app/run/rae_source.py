@@ -76,8 +76,6 @@ def find_rae(config: Config) -> RaeSource:
     """
     node = config["model"]["rae"]
     path, weights = node["pretrained_decoder_path"], node["decoder_weights"]
-    if weights not in (None, "random"):
-        raise ConfigError(f"model.rae.decoder_weights={weights} is unknown; choose random, or null")
     if path is None and weights is None:
         raise ConfigError(
             "stage 2 needs an autoencoder: give a stage-1 checkpoint with model.rae.pretrained_decoder_path=PATH, or "
@@ -110,7 +108,8 @@ def _converted(decoder: Path, config: Config) -> Path:
     """
     node = config["model"]["rae"]
     folder = Path(config["paths"]["output_dir"]) / "rae"
-    origin = {"program": "bytetriper/RAE", "version": __version__, "files": {"decoder": _record(decoder)}}
+    record = {"file": decoder.name, "sha256": file_sha256(decoder)}
+    origin = {"program": "bytetriper/RAE", "version": __version__, "files": {"decoder": record}}
     if not is_model_folder(folder):
         model = {**node, "noise_tau": 0.0, "noise_kind": "uniform", "pretrained_decoder_path": str(decoder)}
         rae = build_rae(model, seed=config["seed"])
@@ -123,16 +122,12 @@ def _converted(decoder: Path, config: Config) -> Path:
                 raise
         log.info("%s: an official decoder; the autoencoder of this run is %s", decoder, folder)
     said = open_checkpoint(folder, kind="stage1").about.get("origin") or {}
-    if said.get("files", {}).get("decoder", {}).get("sha256") != origin["files"]["decoder"]["sha256"]:
+    if said.get("files", {}).get("decoder", {}).get("sha256") != record["sha256"]:
         raise ConfigError(
             f"{folder} was made from another file than model.rae.pretrained_decoder_path={decoder}; give that one "
             "back, or choose another paths.output_dir"
         )
     return folder / WEIGHTS
-
-
-def _record(file: Path) -> dict[str, str]:
-    return {"file": file.name, "sha256": file_sha256(file)}
 
 
 def _existing(path: str, remedy: str | None) -> Path:

@@ -50,7 +50,5 @@ def build_mae(cfg: Config, *, steps_per_epoch: int) -> MaePretraining:
         visible_weight=model["visible_weight"],
         pixel_mean=tuple(model["pixel_mean"]),
         pixel_std=tuple(model["pixel_std"]),
-        optimizer=builders.build_optimizer(model, "optimizer"),
-        schedule=builders.build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
-        **builders.common_parts(cfg),
+        **builders.common_parts(cfg, steps_per_epoch=steps_per_epoch),
     )

@@ -104,9 +104,7 @@ def build_stage1(
         perceptual=perceptual,
         perceptual_weight=model["perceptual_weight"],
         adversary=build_adversary(model, steps_per_epoch=steps_per_epoch) if model["disc_weight"] else None,
-        optimizer=builders.build_optimizer(model, "optimizer"),
-        schedule=builders.build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
-        **builders.common_parts(cfg),
+        **builders.common_parts(cfg, steps_per_epoch=steps_per_epoch),
     )
 
 

@@ -121,9 +121,7 @@ def build_stage2(
         time_distribution=cfg["flow"]["time_distribution"],
         label_dropout=model["label_dropout"],
         ema_extra_decays=model["ema_extra_decays"],
-        optimizer=builders.build_optimizer(model, "optimizer"),
-        schedule=builders.build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
-        **builders.common_parts(cfg),
+        **builders.common_parts(cfg, steps_per_epoch=steps_per_epoch),
     )
 
 
