@@ -1,5 +1,7 @@
 """The errors that a user can cause and mend: one line with the cause, one with the remedy."""
 
+from collections.abc import Iterator
+
 
 class UserError(Exception):
     """Bad input. The command line prints its message without a traceback and exits with status 2.
@@ -34,3 +36,12 @@ class RunFinished(UserError):
 
 class RunInterrupted(UserError):
     """The user stopped a run; the message says where it was saved and how to continue. Exit status 130."""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those behind it, the nearest first."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from unirae.core.errors import causes
 from unirae.core.weights import may_ask_network
 
 _REFUSED = (401, 403)
@@ -65,7 +66,7 @@ def hub_problem(error: BaseException, repository: str) -> str:
         RepositoryNotFoundError,
     )
 
-    chain = list(_causes(error))
+    chain = list(causes(error))
 
     def caused_by(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in chain)
@@ -77,7 +78,8 @@ def hub_problem(error: BaseException, repository: str) -> str:
             f"the hub shows no {repository}: check the name; if it is private, log in with `hf auth login` or set "
             "HF_TOKEN to a token that may read it"
         )
-    refused = any(isinstance(cause, HfHubHTTPError) and _status(cause) in _REFUSED for cause in chain)
+    answers = [cause.response for cause in chain if isinstance(cause, HfHubHTTPError)]
+    refused = any(getattr(answer, "status_code", None) in _REFUSED for answer in answers)
     return gated(repository) if refused or caused_by(GatedRepoError) else first_line(error)
 
 
@@ -94,15 +96,3 @@ def gated(repository: str) -> str:
         f"https://huggingface.co/{repository}, then log in with `hf auth login` or set HF_TOKEN; or fetch it where "
         "that is done and give the folder"
     )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _status(error: BaseException) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)

@@ -15,7 +15,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from unirae.core.errors import UserError, WeightsError
+from unirae.core.errors import UserError, WeightsError, causes
 from unirae.core.stopping import unfinished
 
 
@@ -47,7 +47,8 @@ def _temporary_for(path: Path) -> Iterator[Path]:
     try:
         yield temporary
     except (OSError, RuntimeError) as error:
-        refusal = _operating_system_error(error)
+        # torch's writer answers a full disk with a RuntimeError of its own
+        refusal = next((cause for cause in causes(error) if isinstance(cause, OSError)), None)
         if refusal is None:
             raise
         raise UserError(
@@ -261,14 +262,6 @@ def write_folder(folder: str | Path, fill: Callable[[Path], Any]) -> Path:
         fill(temporary)
         os.replace(temporary, folder)  # POSIX renames onto an empty folder
     return folder
-
-
-def _operating_system_error(error: BaseException) -> OSError | None:
-    """The refusal behind an error: torch's writer answers a full disk with a RuntimeError of its own."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__ or cause.__context__
-    return cause
 
 
 def file_sha256(path: str | Path) -> str:

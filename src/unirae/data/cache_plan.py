@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from unirae.core.arguments import argument
-from unirae.core.differences import different_classes
+from unirae.core.differences import different_classes, flat
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.io import read_json
 from unirae.core.log import get_logger
@@ -103,17 +103,15 @@ def check_key(folder: Path, found: dict[str, Any], wanted: dict[str, Any], *, tr
     """
     if not trust:
         check_images(folder, found, wanted.get("data", {}))
-    one, other = (_flat({k: v for k, v in key.items() if k != "data"}) for key in (found, wanted))
+    plain = (json.loads(json.dumps({**key, "data": None})) for key in (found, wanted))  # tuples become lists
+    one, other = map(flat, plain)
     differences = [
         f"{name} is {_short(one.get(name))} there and {_short(other.get(name))} here"
         for name in dict.fromkeys([*one, *other])
         if one.get(name) != other.get(name)
     ]
     if differences:
-        raise ConfigError(
-            f"the latent cache in {folder} holds other latents: {'; '.join(differences)}. Choose another folder for "
-            f"{argument('latent_cache')}, or remove this one and it will be made again"
-        )
+        raise _refused(folder, f"holds other latents: {'; '.join(differences)}")
 
 
 def check_images(
@@ -136,11 +134,9 @@ def check_images(
             "%s: taken as latents of these images, although they differ in: %s", folder, "; ".join(changed)
         )
         return
-    raise ConfigError(
-        f"the latent cache in {folder} is of other images, or cannot show that it is of these; they differ in: "
-        f"{'; '.join(changed)}. Choose another folder for {argument('latent_cache')}, or remove this one and it will "
-        f"be made again; if you know that the images are the same, {argument('latent_cache.trust', True)}"
-    )
+    unsure = "is of other images, or cannot show that it is of these; they differ in: " + "; ".join(changed)
+    trusting = f"; if you know that the images are the same, {argument('latent_cache.trust', True)}"
+    raise _refused(folder, unsure, trusting)
 
 
 def check_classes(folder: Path, there: tuple[str, ...], here: tuple[str, ...]) -> None:
@@ -150,22 +146,19 @@ def check_classes(folder: Path, there: tuple[str, ...], here: tuple[str, ...]) -
         ConfigError: If the class names or their order differ.
     """
     if there != here:
-        raise ConfigError(
-            f"the latent cache in {folder} has other classes: {different_classes(there, here)}. Choose another folder "
-            f"for {argument('latent_cache')}, or remove this one and it will be made again"
-        )
+        raise _refused(folder, f"has other classes: {different_classes(there, here)}")
+
+
+def _refused(folder: Path, reason: str, remedy: str = "") -> ConfigError:
+    return ConfigError(
+        f"the latent cache in {folder} {reason}. Choose another folder for {argument('latent_cache')}, or remove this "
+        f"one and it will be made again{remedy}"
+    )
 
 
 def is_complete(folder: str | Path) -> bool:
     """Say whether a cache of whatever images was finished in a folder."""
     return (Path(folder) / INDEX).is_file()
-
-
-def _flat(node: Any, above: str = "") -> dict[str, Any]:
-    if not isinstance(node, dict):
-        return {above: json.loads(json.dumps(node))}  # tuples become lists
-    pairs = [_flat(value, f"{above}.{key}" if above else str(key)) for key, value in node.items()]
-    return {name: value for part in pairs for name, value in part.items()}
 
 
 def _short(value: Any) -> str:

@@ -53,7 +53,7 @@ def read_labels(rows: "Dataset", training: "Dataset", column: str, *, what: str,
         DataError: If the column holds no labels, or the training split has no image of a class of ``rows``.
     """
     values = _values(rows, column, where)
-    if _without_labels(values):
+    if all(value is None for value in values):
         log.warning(
             "%s: no image of %s has a label (column '%s'): it is read without labels", where, what, column
         )
@@ -85,10 +85,6 @@ def read_labels(rows: "Dataset", training: "Dataset", column: str, *, what: str,
         *(where, len(values) - len(labelled), len(values), what, column, argument("source.labels", False)),
     )
     return Labels(class_names=names, numbers=numbers, rows=labelled)
-
-
-def _without_labels(values: Sequence[Value]) -> bool:
-    return all(value is None for value in values)
 
 
 def _values(rows: "Dataset", column: str, where: str) -> list[Value]:

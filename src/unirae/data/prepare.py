@@ -10,7 +10,7 @@ import os
 import shutil
 from collections import Counter
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from unirae.core.io import read_json, write_json
 from unirae.core.log import get_logger
 from unirae.core.names import count_of, on_one_line, printable
 from unirae.data.archive import ImageFiles, open_images
-from unirae.data.hf_writer import features_for, write_split_metadata
 from unirae.data.listing import Listing, arrange, say_classes, say_left_out
 from unirae.data.prepared_shards import (
     INPUTS,
@@ -29,9 +28,10 @@ from unirae.data.prepared_shards import (
     Shard,
     ShardRecord,
     cut,
-    report_unreadable,
+    features_for,
     rows_sha256,
     write_shards,
+    write_split_metadata,
 )
 
 log = get_logger(__name__)
@@ -42,28 +42,19 @@ _DATASET = "dataset_dict.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Layout:
-    """Options of reading the input (:func:`~unirae.data.listing.arrange`) and of cutting it into files."""
-
-    val_fraction: float
-    labels: bool
-    train_split: str | None
-    val_split: str | None
-    shard_images: int
-
-
-@dataclass(frozen=True)
 class _Conversion:
-    """An input, the options of reading it, and the place of the output."""
+    """An input, the options of :func:`~unirae.data.listing.arrange`, the images of a shard, the place of the output."""
 
     source: Path
-    layout: _Layout
+    arrangement: dict[str, Any]
+    shard_images: int
     output: Path
 
     @property
     def plan(self) -> dict[str, Any]:
         """The settings that make two runs the same conversion, if the files do not change."""
-        return {"source": printable(str(self.source.resolve())), "options": asdict(self.layout)}
+        options = {**self.arrangement, "shard_images": self.shard_images}
+        return {"source": printable(str(self.source.resolve())), "options": options}
 
     def beside(self, kind: str) -> Path:
         """A path beside the output, for something that belongs to it."""
@@ -98,14 +89,9 @@ def prepare(
     """
     if shard_images < 1:
         raise ConfigError(f"shard_images={shard_images} must be at least 1")
-    layout = _Layout(
-        val_fraction=val_fraction,
-        labels=labels,
-        train_split=train_split,
-        val_split=val_split,
-        shard_images=shard_images,
-    )
-    conversion = _Conversion(source, layout, output)
+    splits = {"train_split": train_split, "val_split": val_split}
+    arrangement = {"val_fraction": val_fraction, "labels": labels, **splits}
+    conversion = _Conversion(source=source, arrangement=arrangement, shard_images=shard_images, output=output)
     with open_images(source) as files:
         listing = _list(files, conversion)
         complete = _complete_report(conversion, listing, files)
@@ -118,20 +104,13 @@ def prepare(
 
 def _list(files: ImageFiles, conversion: _Conversion) -> Listing:
     """List the input's classes and splits; the log says what is taken and what is not."""
-    source, layout = conversion.source, conversion.layout
+    source = conversion.source
     say_left_out(str(source), files.left_out)
     if not files.paths and files.left_out.summary():
         raise DataError(f"{source} holds no images that are read; it has {files.left_out.summary()}")
-    listing = arrange(
-        files.paths,
-        val_fraction=layout.val_fraction,
-        where=str(source),
-        labels=layout.labels,
-        train_split=layout.train_split,
-        val_split=layout.val_split,
-    )
+    listing = arrange(files.paths, where=str(source), **conversion.arrangement)
     say_classes(str(source), listing.class_names)
-    if not listing.train and layout.val_fraction < 1:
+    if not listing.train and conversion.arrangement["val_fraction"] < 1:
         raise DataError(
             f"{source}: all of its images ({len(listing.val)}) would be held out for validation and none be left "
             f"to train on; give more images, or hold none out with {argument('prepare.val_fraction', 0)}"
@@ -214,7 +193,7 @@ def _convert(
         if complete is not None:
             return complete
     work = _open_work_folder(conversion)
-    shards = cut(_in_reading_order(listing, files), work, conversion.layout.shard_images)
+    shards = cut(_in_reading_order(listing, files), work, conversion.shard_images)
     write_shards(files, shards, listing.class_names, num_workers=num_workers, progress=progress)
     report = _finish(conversion, work, shards, listing, files)
     if output.exists():
@@ -251,7 +230,12 @@ def _finish(
 ) -> dict[str, Any]:
     """Write the files that make the folder a DatasetDict, and the report; remove the traces of the work."""
     records = {shard: _written(shard) for shard in shards}
-    unreadable = report_unreadable(records.values())
+    unreadable = [
+        {"path": printable(file.path), "reason": file.problem}
+        for record in records.values()
+        for file in record.files
+        if file.problem is not None
+    ]
     counts: dict[str, int] = {}
     for split in dict.fromkeys(shard.split for shard in shards):
         of_split = {shard: record for shard, record in records.items() if shard.split == split}

@@ -2,24 +2,26 @@
 
 A record comes after its shard and says of every file its stamp and the hash of its contents, so that a later run knows
 whether the shard still holds what the input holds.
+
+The files are those of a Hugging Face ``save_to_disk`` folder, written piece by piece: ``Dataset.save_to_disk`` itself
+wants the whole dataset as Arrow files first and then copies it.
 """
 
 import hashlib
 import json
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from unirae.core.errors import UserError
-from unirae.core.io import read_json, write_atomically
+from unirae.core.io import read_json, write_atomically, write_json
 from unirae.core.names import printable
 from unirae.data.archive import ImageFiles, Stamp
 from unirae.data.decode import BadImageError, read_rgb
-from unirae.data.hf_writer import features_for, write_arrow
 from unirae.data.listing import Entry
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ Progress = Callable[[int, int], None]
 
 INPUTS = "inputs"
 """The folder of the records."""
+_ROWS_PER_BATCH = 100  # as HF datasets groups images: small enough for random access
 
 
 @dataclass
@@ -224,11 +227,42 @@ def _examine(content: bytes | Exception) -> tuple[str | None, str | None]:
     return sha256, None
 
 
-def report_unreadable(records: Iterable[ShardRecord]) -> list[dict[str, Any]]:
-    """The unreadable files with the reason of each."""
-    return [
-        {"path": printable(file.path), "reason": file.problem}
-        for record in records
-        for file in record.files
-        if file.problem is not None
-    ]
+def features_for(class_names: tuple[str, ...]) -> "Features":
+    """An image column and, where there are classes, a label column."""
+    from datasets import ClassLabel, Features, Image
+
+    columns: dict[str, Any] = {"image": Image()}
+    if class_names:
+        columns["label"] = ClassLabel(names=list(class_names))
+    return Features(columns)
+
+
+def write_arrow(file: IO[bytes], *, rows: Sequence[dict[str, Any]], features: "Features") -> None:
+    """Rows to an Arrow stream."""
+    import pyarrow as pa
+
+    schema = features.arrow_schema
+    with pa.ipc.new_stream(file, schema) as stream:
+        for start in range(0, len(rows), _ROWS_PER_BATCH):
+            stream.write_batch(
+                pa.RecordBatch.from_pylist(list(rows[start : start + _ROWS_PER_BATCH]), schema)
+            )
+
+
+def write_split_metadata(
+    folder: Path, split: str, files: list[str], fingerprint: str, features: "Features"
+) -> None:
+    """Write ``state.json`` and ``dataset_info.json`` as ``Dataset.save_to_disk`` does."""
+    from datasets import DatasetInfo
+
+    state = {
+        "_data_files": [{"filename": name} for name in files],
+        "_fingerprint": fingerprint,
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": split,
+    }
+    write_json(folder / "state.json", state)
+    DatasetInfo(features=features).write_to_directory(str(folder))

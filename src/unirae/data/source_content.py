@@ -53,14 +53,17 @@ def content_of_files(files: Sequence[File], *, whole: bool = False) -> dict[str,
     """
     found = [(name, path, _stat(path)) for name, path in files]
     sizes = [stat.st_size if stat else 0 for *_, stat in found]
-    small = len(files) <= WHOLE_FILES and sum(sizes) <= WHOLE_BYTES
-    chosen = files if whole or small else _chosen(files)
+    whole = whole or (len(files) <= WHOLE_FILES and sum(sizes) <= WHOLE_BYTES)
+    chosen = files
+    if not whole:  # some, chosen by a hash of their names
+        by_hash = sorted(files, key=lambda file: hashlib.sha256(_encoded(file[0])).digest())
+        chosen = by_hash[:_SAMPLED_FILES]
     content: dict[str, Any] = {
         "sizes_sha256": _hash_of(f"{name}|{stat.st_size if stat else 'missing'}" for name, _, stat in found),
-        "bytes_sha256": _hash_of(_bytes_sha256(path, whole=whole or small) for _, path in chosen),
-        "bytes_read": "all" if whole or small else "a sample",
+        "bytes_sha256": _hash_of(_bytes_sha256(path, whole=whole) for _, path in chosen),
+        "bytes_read": "all" if whole else "a sample",
     }
-    if not (whole or small):
+    if not whole:
         content["times_sha256"] = _hash_of(
             f"{name}|{stat.st_mtime_ns if stat else 'missing'}" for name, _, stat in found
         )
@@ -128,12 +131,6 @@ def _stat(path: Path) -> os.stat_result | None:
         return path.stat()
     except OSError:  # a link to nowhere, or a file that went since it was listed
         return None
-
-
-def _chosen(files: Sequence[File]) -> list[File]:
-    """Choose some files by a hash of their names."""
-    by_hash = sorted(files, key=lambda file: hashlib.sha256(_encoded(file[0])).digest())
-    return by_hash[:_SAMPLED_FILES]
 
 
 def _bytes_sha256(path: Path, *, whole: bool) -> str:

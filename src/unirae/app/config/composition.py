@@ -82,17 +82,13 @@ def explain(error: Exception, words: Sequence[str]) -> str:
     for word in words:
         group = key_of(word)
         if f"Could not override '{group}'" in message or f"Could not override '{group}@" in message:
-            return f"{word}: this experiment has no {group} there; {_mounts(group)}"
+            return (
+                f"{word}: this experiment has no {group} there; stage 2 has its autoencoder's parts below model.rae "
+                f"({group}@model.rae.{group.removeprefix('model/')}=CHOICE), other stages below model; to see what "
+                "there is: python src/train.py experiment=NAME --cfg job"
+            )
     cause = message.split("Config search path")[0].split(" To append to your")[0].split("See https")[0]
     return f"{' '.join(words) or 'train'}: {cause.strip()}"
-
-
-def _mounts(group: str) -> str:
-    name = group.removeprefix("model/")
-    return (
-        f"stage 2 has its autoencoder's parts below model.rae ({group}@model.rae.{name}=CHOICE), other stages below "
-        "model; to see what there is: python src/train.py experiment=NAME --cfg job"
-    )
 
 
 def _check_experiment(overrides: Sequence[str]) -> None:
@@ -176,7 +172,11 @@ def _let_files_give_way(
     if not any(key in refused or ".architecture." in key for key in candidates):
         return
     groups = [
-        f"{name}={choice}" for name, choice in choices.items() if _defines_keys(name) and choice is not None
+        f"{name}={choice}"
+        for name, choice in choices.items()
+        if choice is not None
+        and not name.startswith("hydra")
+        and name.split("@")[0] not in _NOT_MODELS_OF_KEYS
     ]
     own: Any = OmegaConf.to_container(hydra.compose("train", ["~experiment", *groups]), resolve=False)
     with open_dict(cfg):
@@ -201,7 +201,3 @@ def has_key(node: Any, dotted: str) -> bool:
             return False
         node = node[part]
     return True
-
-
-def _defines_keys(group: str) -> bool:
-    return group.split("@")[0] not in _NOT_MODELS_OF_KEYS and not group.startswith("hydra")

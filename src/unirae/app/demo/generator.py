@@ -60,11 +60,12 @@ def open_trained(options: "Options") -> Trained:
     from unirae.app.run.builders import build_dataset
     from unirae.evaluation.passes.image_set import read_all
     from unirae.evaluation.passes.reading import describe_data
+    from unirae.models.checkpoints.opening import load_rae
     from unirae.models.checkpoints.reading import open_checkpoint
 
     folder = options.output_dir
     data = open_checkpoint(folder / "rae", kind="stage1").config["data"]
-    size = _size_px(folder)
+    size = load_rae(folder / "rae").output_size
     train_set, val_set = (build_dataset(data, split=s, size=size, use="eval") for s in ("train", "val"))
     train, held_out = read_all(train_set), read_all(val_set)
     classifier, about = _classifier(options, train_set, train)
@@ -90,12 +91,6 @@ def go_round(labels: "Tensor") -> list[int]:
         keys.append((seen.setdefault(label, 0), label))
         seen[label] += 1
     return [label for _, label in sorted(keys)]
-
-
-def _size_px(folder: Path) -> tuple[int, int]:
-    from unirae.models.checkpoints.opening import load_rae
-
-    return load_rae(folder / "rae").output_size
 
 
 def _classifier(

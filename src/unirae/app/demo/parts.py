@@ -34,7 +34,7 @@ def distribute(overrides: Sequence[str]) -> dict[str, list[str]]:
     given: dict[str, list[str]] = {part: [] for part in PARTS}
     if not overrides:
         return given
-    configs = _configs()
+    configs = {name: compose([f"experiment={name}"]) for name in dict.fromkeys(PARTS.values())}
     for override in overrides:
         part, key, text = _parse(override)
         parts = [part] if part else list(PARTS)
@@ -49,10 +49,6 @@ def distribute(overrides: Sequence[str]) -> dict[str, list[str]]:
         for p in chosen:
             given[p].append(text)
     return given
-
-
-def _configs() -> dict[str, dict[str, Any]]:
-    return {experiment: compose([f"experiment={experiment}"]) for experiment in dict.fromkeys(PARTS.values())}
 
 
 def _parse(override: str) -> tuple[str | None, str, str]:

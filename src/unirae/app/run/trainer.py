@@ -141,15 +141,12 @@ def build_callbacks(
     ]
     callbacks += stage.callbacks(cfg, output_dir=output_dir, data=data)
     if (curves := settings["health_check"]["curves"]) is not None:
-        callbacks.append(_health_check(cfg, curves))
+        healthy = read_curves(curves)
+        obstacles = differences(deciding_settings(cfg), healthy.settings)
+        callbacks.append(HealthCheck(curves=healthy, obstacles=obstacles))
     keeping = {**settings["model_checkpoint"], **resolve_monitor(cfg, scores, default=stage.monitor)}
     checkpoints = ModelCheckpoint(folder=output_dir / "checkpoints", **keeping)
     return [*callbacks, checkpoints, GracefulStop()]
-
-
-def _health_check(cfg: Config, curves: str) -> HealthCheck:
-    healthy = read_curves(curves)
-    return HealthCheck(curves=healthy, obstacles=differences(deciding_settings(cfg), healthy.settings))
 
 
 def _device_type(accelerator: str) -> str:

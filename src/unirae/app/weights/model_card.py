@@ -21,6 +21,7 @@ log = get_logger(__name__)
 
 PICTURE = "samples"
 """The name of the picture in an exported folder, without its suffix."""
+_OF_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 _USE_RAE = """```python
 import unirae
@@ -86,16 +87,11 @@ def newest_picture(checkpoint: Path) -> Path | None:
     need not show this model.
     """
     if checkpoint.name == WEIGHTS:
-        return next(
-            (file for file in sorted(checkpoint.parent.glob(f"{PICTURE}.*")) if _is_picture(file)), None
-        )
+        beside = sorted(checkpoint.parent.glob(f"{PICTURE}.*"))
+        return next((file for file in beside if file.suffix.lower() in _OF_PICTURES), None)
     folder = _run_folder(checkpoint) / "samples"
     steps = [file for file in folder.glob("step-*.png") if re.fullmatch(r"step-\d{7,}\.png", file.name)]
     return max(steps, key=lambda file: int(file.stem.removeprefix("step-")), default=None)
-
-
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
 
 
 def _run_folder(checkpoint: Path) -> Path:

@@ -74,7 +74,7 @@ def show(value: Any) -> str:
 
 def _read_node(value: Any, hint: Any, key: str, problems: Problems) -> Any:
     """Read the value below ``key``; its faults are added to ``problems``."""
-    if _is_open(value):
+    if isinstance(value, str) and "${" in value:
         return value
     classes = _classes(hint)
     if not classes:
@@ -90,9 +90,8 @@ def _read_node(value: Any, hint: Any, key: str, problems: Problems) -> Any:
     optional = {field.name for field in fields(cls) if field.default is not MISSING}
     for name in hints:
         if name not in value and name not in optional:
-            problems.append(
-                (f"{prefix}{name}", None, f"{prefix}{name} is missing: give {describe_key(hints[name])}")
-            )
+            wanted = "keys with values" if _classes(hints[name]) else describe(hints[name])
+            problems.append((f"{prefix}{name}", None, f"{prefix}{name} is missing: give {wanted}"))
     found = {}
     for name, item in value.items():
         if name in hints:
@@ -102,11 +101,6 @@ def _read_node(value: Any, hint: Any, key: str, problems: Problems) -> Any:
             if not getattr(cls, "FREE_FORM", False):
                 problems += [(unknown, leaf, "") for unknown, leaf in flat({f"{prefix}{name}": item}).items()]
     return found
-
-
-def describe_key(hint: Any) -> str:
-    """Describe in words the values that a key takes."""
-    return "keys with values" if _classes(hint) else describe(hint)
 
 
 def _class_of(value: Any, classes: tuple[type, ...], key: str, problems: Problems) -> type | None:
@@ -146,7 +140,9 @@ def _of_unknown(key: str, value: Any, keys: list[str], who: str) -> str:
     said = f"{who} sets {key}, which nothing reads" if who else f"{key}={show(value)}: there is no such key"
     if found := meant(nearest_keys(key, keys)):
         return f"{said}; {found}"
-    node = next(part for part in _nodes_above(key) if not part or part in keys)
+    node = key.rpartition(".")[0]
+    while node and node not in keys:
+        node = node.rpartition(".")[0]
     prefix = f"{node}." if node else ""
     names = [one.removeprefix(prefix) for one in keys if one.startswith(prefix)]
     return f"{said}; {node or 'the configuration'} has {', '.join(n for n in names if '.' not in n)}"
@@ -155,16 +151,6 @@ def _of_unknown(key: str, value: Any, keys: list[str], who: str) -> str:
 def _setter(key: str, experiment: str, typed: Collection[str]) -> str:
     by_hand = any(f"{key}.".startswith(f"{one}.") for one in typed)
     return "" if by_hand else experiment
-
-
-def _nodes_above(key: str) -> Iterator[str]:
-    while key:
-        key = key.rpartition(".")[0]
-        yield key
-
-
-def _is_open(value: Any) -> bool:
-    return isinstance(value, str) and "${" in value
 
 
 def _classes(hint: Any) -> tuple[type, ...]:

@@ -41,6 +41,7 @@ def write_report(demo_dir: Path) -> Path:
 def render(demo: Demo) -> str:
     """Fill the template; the page loads nothing from outside."""
     from jinja2 import Environment, StrictUndefined
+    from omegaconf import OmegaConf
 
     from unirae.core.version import __version__
     from unirae.training.callbacks.progress import readable_time
@@ -48,7 +49,11 @@ def render(demo: Demo) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"duration": readable_time, "shell": _shell, "yaml": _yaml}
+    environment.filters |= {
+        "duration": readable_time,
+        "shell": lambda argument: shlex.quote(str(argument)),
+        "yaml": lambda content: OmegaConf.to_yaml(OmegaConf.create(content)),
+    }
     environment.globals |= {
         "best": best,
         "compare": compare,
@@ -133,13 +138,3 @@ def _sample_scores(demo: Demo) -> tuple[Curve, ...]:
 
 def _data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def _yaml(content: Any) -> str:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(content))
-
-
-def _shell(argument: object) -> str:
-    return shlex.quote(str(argument))
