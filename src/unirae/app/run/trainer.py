@@ -3,7 +3,7 @@
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -222,7 +222,9 @@ def resolve_compile(settings: Config, trainer: pl.Trainer, *, max_steps: int) ->
     return True
 
 
-def _precision_plugins(precision: str, device_type: str) -> list[Any]:
+def _precision_plugins(
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"], device_type: str
+) -> list[Any]:
     if precision == "32-true":
         return []
     if precision == "16-mixed" and device_type != "cuda":

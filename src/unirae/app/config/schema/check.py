@@ -74,7 +74,7 @@ def show(value: Any) -> str:
 
 def _read_node(value: Any, hint: Any, key: str, problems: Problems) -> Any:
     """Read the value below ``key``; its faults are added to ``problems``."""
-    if isinstance(value, str) and "${" in value:
+    if _is_open(value):
         return value
     classes = _classes(hint)
     if not classes:
@@ -151,6 +151,10 @@ def _of_unknown(key: str, value: Any, keys: list[str], who: str) -> str:
 def _setter(key: str, experiment: str, typed: Collection[str]) -> str:
     by_hand = any(f"{key}.".startswith(f"{one}.") for one in typed)
     return "" if by_hand else experiment
+
+
+def _is_open(value: Any) -> bool:
+    return isinstance(value, str) and "${" in value
 
 
 def _classes(hint: Any) -> tuple[type, ...]:
