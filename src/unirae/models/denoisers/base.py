@@ -1,24 +1,24 @@
 """Base of the diffusion transformers: all that flow, training and sampling know of one."""
 
 from abc import ABC, abstractmethod
-from dataclasses import fields
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from unirae.core.arguments import argument
-from unirae.core.errors import ConfigError, InputError
+from unirae.core.errors import InputError
 from unirae.flow.prediction import Prediction
 from unirae.flow.times import time_shift as derived_time_shift
 from unirae.models.denoisers.condition import Condition
+from unirae.models.denoisers.config import DiTConfig, Stack, pair
 from unirae.models.inputs import check_step, check_values
 from unirae.models.latent_stats import LatentStats
 from unirae.nn.embeddings import TimeEmbedding
-from unirae.nn.modulation import BlockOptions, ModulatedBlock
+from unirae.nn.modulation import BlockOptions, ModulatedBlock, ModulatedOutput
 from unirae.nn.parameter_groups import ParameterGroups
+from unirae.nn.positions import RotaryPositions
 
 
 class Denoiser(nn.Module, ABC):
@@ -27,49 +27,72 @@ class Denoiser(nn.Module, ABC):
     A network implements :meth:`predict`, which answers what it was trained to; ``forward`` makes that a velocity.
 
     Args:
-        latent_shape: (c, h, w) of the latents.
-        patch_size: side of the square of latent elements that become one token.
-        num_classes: labels are 0 … num_classes − 1; ``null_label`` = num_classes means "no label".
         time_shift: how times are shifted towards noise in training and sampling; None derives it from the latents'
             size (RAE paper, section 4.2).
         latent_stats: of the latents that it was trained on; they travel with it.
         gradient_checkpointing: recompute each block in the backward pass: less memory, about a third slower.
+        label_init_std: spread of new label embeddings.
         prediction: what :meth:`predict` answers, ``velocity`` or ``data``.
-
-    Networks also take ``label_init_std``, the spread of new label embeddings.
+        architecture: the arguments of :attr:`config_class`.
     """
 
-    architecture: dict[str, Any]
-    """The arguments that build this network again; plain values."""
+    config_class: ClassVar[type[DiTConfig]]
+    time_embed: TimeEmbedding
+    label_embed: nn.Embedding
+    output: ModulatedOutput
 
     def __init__(
         self,
         *,
-        latent_shape: tuple[int, int, int],
-        patch_size: int,
-        num_classes: int,
-        time_shift: float | None,
-        latent_stats: LatentStats | None,
-        gradient_checkpointing: bool,
-        prediction: Prediction | str,
+        time_shift: float | None = None,
+        latent_stats: LatentStats | None = None,
+        gradient_checkpointing: bool = False,
+        label_init_std: float = 0.02,
+        prediction: Prediction | str = Prediction.VELOCITY,
+        **architecture: Any,
     ) -> None:
         super().__init__()
-        channels, *sides = latent_shape
-        if patch_size < 1:
-            raise ConfigError(f"{argument('denoiser.patch_size', patch_size)} must be at least 1")
-        if any(side % patch_size for side in sides):
-            raise ConfigError(
-                f"{argument('denoiser.patch_size', patch_size)} does not divide latents of {sides[0]}×{sides[1]}"
-            )
-        if num_classes < 0:
-            raise ConfigError(f"num_classes={num_classes} must not be negative; 0 means without labels")
-        self.latent_shape, self.patch_size, self.num_classes = latent_shape, patch_size, num_classes
-        self.grid = (sides[0] // patch_size, sides[1] // patch_size)
-        self.token_width = channels * patch_size**2
-        self.time_shift = derived_time_shift(latent_shape) if time_shift is None else float(time_shift)
+        config = self.config_class.of(architecture)
+        self.architecture = config.to_dict()
+        """The arguments that build this network again; plain values."""
+        self.num_classes, self.patch_size = config.num_classes, config.patch_size
+        self.latent_shape = (config.in_channels, *pair(config.input_size))
+        self.grid = (self.latent_shape[1] // self.patch_size, self.latent_shape[2] // self.patch_size)
+        self.token_width = config.in_channels * self.patch_size**2
+        self.time_shift = derived_time_shift(self.latent_shape) if time_shift is None else float(time_shift)
         self.latent_stats = LatentStats() if latent_stats is None else latent_stats
         self.gradient_checkpointing = gradient_checkpointing
         self.prediction = Prediction.named(prediction)
+        self.build(config)
+        self.reset(label_init_std)
+
+    @abstractmethod
+    def build(self, config: Any) -> None:
+        """Make the layers that an instance of :attr:`config_class` describes."""
+
+    def reset(self, label_init_std: float) -> None:
+        """Start: N(0, std²) for the label table, N(0, 0.02²) for the time MLP's weights; modulation and output zero.
+
+        A network draws its other weights before. The reference has 0.02 for both.
+        """
+        nn.init.normal_(self.label_embed.weight, std=label_init_std)
+        nn.init.normal_(self.time_embed.expand.weight, std=0.02)
+        nn.init.normal_(self.time_embed.contract.weight, std=0.02)
+        for block in self.blocks_in_order():
+            block.modulation.reset()
+        self.output.reset()
+
+    def blocks_of(self, stack: Stack, options: BlockOptions) -> nn.ModuleList:
+        """New blocks of those sizes."""
+        return nn.ModuleList(
+            ModulatedBlock(width=stack.width, num_heads=stack.heads, options=options)
+            for _ in range(stack.depth)
+        )
+
+    def rotary_of(self, stack: Stack, config: DiTConfig) -> RotaryPositions | None:
+        """Rotary positions for the heads of such blocks; None without them."""
+        head_width = stack.width // stack.heads
+        return RotaryPositions(head_width=head_width, grid=self.grid) if config.use_rope else None
 
     @property
     def null_label(self) -> int:
@@ -130,7 +153,7 @@ class Denoiser(nn.Module, ABC):
         return Condition(labels=torch.full((count,), self.null_label, device=device))
 
     @abstractmethod
-    def blocks_in_order(self) -> list[nn.Module]:
+    def blocks_in_order(self) -> list[Any]:
         """The blocks in the order in which a forward pass goes through them."""
 
     @abstractmethod
@@ -151,11 +174,19 @@ class Denoiser(nn.Module, ABC):
             "than its tokens cannot fit even one image (docs/results.md)"
         )
 
-    def run(self, block: ModulatedBlock, *inputs: Any) -> Tensor:
-        """A block, recomputed in the backward pass if so configured."""
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, *inputs, use_reentrant=False)
-        return block(*inputs)
+    def run(
+        self,
+        blocks: nn.ModuleList,
+        hidden: Float[Tensor, "b n d"],
+        condition: Float[Tensor, "b m d"],
+        rotary: RotaryPositions | None,
+    ) -> Float[Tensor, "b n d"]:
+        """Run blocks one after the other, recomputed in the backward pass if so configured."""
+        recomputed = self.gradient_checkpointing and torch.is_grad_enabled()
+        for block in blocks:
+            inputs = (hidden, condition, rotary)
+            hidden = checkpoint(block, *inputs, use_reentrant=False) if recomputed else block(*inputs)
+        return hidden
 
     def patchify(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """Patchify latents, row by row; a patch is laid out (c p q)."""
@@ -174,77 +205,8 @@ class Denoiser(nn.Module, ABC):
         return patches.permute(0, 5, 1, 3, 2, 4).reshape(len(tokens), *self.latent_shape)
 
 
-def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    """A side or (height, width) as (height, width)."""
-    if isinstance(size, int):
-        return size, size
-    if len(size) != 2:
-        raise ConfigError(f"{argument('denoiser.input_size', list(size))} must be a side or (height, width)")
-    return int(size[0]), int(size[1])
-
-
-def check_heads(width: int, num_heads: int, *, use_rope: bool, part: int | None = None) -> None:
-    """Refuse a width that its heads cannot share.
-
-    Args:
-        part: 0 for the trunk, 1 for the head of a DiT^DH.
-
-    Raises:
-        ConfigError: If the width does not split into such heads; the message names the arguments, and what
-            would do.
-    """
-    index = "" if part is None else f"[{part}]"
-    heads_key, width_key = (argument(f"denoiser.{name}{index}") for name in ("num_heads", "hidden_size"))
-    if num_heads < 1 or width < 1:
-        key, value = (heads_key, num_heads) if num_heads < 1 else (width_key, width)
-        raise ConfigError(f"{key}={value} must be at least 1")
-    step = 4 if use_rope else 1
-    fitting = [str(n) for n in range(1, width + 1) if width % n == 0 and (width // n) % step == 0]
-    would_do = f"{', '.join(fitting)} would do" if fitting else f"{width_key} must be a multiple of {step}"
-    if width % num_heads:
-        raise ConfigError(f"{heads_key}={num_heads} does not divide {width_key}={width}; {would_do}")
-    if use_rope and (width // num_heads) % 4:
-        raise ConfigError(
-            f"{heads_key}={num_heads} makes heads of width {width // num_heads} out of {width_key}={width}, but rotary "
-            f"positions need a multiple of 4; {would_do}, or {argument('denoiser.use_rope', False)}"
-        )
-
-
-def check_added_positions(width: int, *, part: int | None = None) -> None:
-    """Refuse a width that sin-cos positions cannot fill.
-
-    Raises:
-        ConfigError: If the width is no multiple of four; the message names the argument.
-    """
-    if width % 4:
-        key = argument("denoiser.hidden_size" + ("" if part is None else f"[{part}]"))
-        raise ConfigError(f"{key}={width} must be divisible by 4 for 2-d sin-cos positions")
-
-
-def block_options(given: dict[str, Any]) -> BlockOptions:
-    """The options of a network's blocks.
-
-    Raises:
-        ConfigError: If an option does not exist; the message names all such.
-    """
-    known = [field.name for field in fields(BlockOptions)]
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise ConfigError(
-            f"{argument('denoiser')}: unknown {', '.join(unknown)}; options of its blocks are {', '.join(known)}"
-        )
-    return BlockOptions(**given)
-
-
 def xavier(layer: nn.Linear) -> None:
     """Initialise a linear layer: Xavier-uniform weight, zero bias."""
     nn.init.xavier_uniform_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
-
-
-def initialise_conditioning(time: TimeEmbedding, labels: nn.Embedding, *, label_std: float) -> None:
-    """N(0, label_std²) for the label table, N(0, 0.02²) for the time MLP's weights (the reference: 0.02 for both)."""
-    nn.init.normal_(labels.weight, std=label_std)
-    nn.init.normal_(time.expand.weight, std=0.02)
-    nn.init.normal_(time.contract.weight, std=0.02)

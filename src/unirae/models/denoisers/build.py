@@ -28,8 +28,9 @@ def build_denoiser(kind: str, **arguments: Any) -> Denoiser:
         raise ConfigError(
             f"{argument('denoiser.kind', repr(kind))} is unknown; choose one of {', '.join(KINDS)}"
         )
+    known = signature(KINDS[kind].config_class)
     try:
-        signature(KINDS[kind]).bind(**arguments)
+        known.bind(**{name: value for name, value in arguments.items() if name in known.parameters})
     except TypeError as error:
         raise ConfigError(f"{argument('denoiser')} ({kind}): {error}") from None
     return KINDS[kind](**arguments)

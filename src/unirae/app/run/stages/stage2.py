@@ -20,8 +20,9 @@ from unirae.evaluation.latents.writing import check_cached_images
 from unirae.evaluation.scores.metric_set import MetricSources, build_set_metrics, encoder_extractor
 from unirae.metrics.set_metrics import SetMetric
 from unirae.models.checkpoints.reading import Checkpoint
-from unirae.models.denoisers.base import Denoiser, pair
+from unirae.models.denoisers.base import Denoiser
 from unirae.models.denoisers.build import build_denoiser
+from unirae.models.denoisers.config import pair
 from unirae.models.encoders.absent import AbsentEncoder
 from unirae.models.rae import RAE
 from unirae.training.callbacks.generation_metrics import GenerationMetrics
