@@ -75,10 +75,7 @@ def run(options: Options) -> Path:
         exported = _embedding(exported, _load_rae(options, checkpoint))
 
     def fill(folder: Path) -> None:
-        write_model_folder(folder, exported)
-        for name, part in parts.items():
-            (folder / name).mkdir()
-            write_model_folder(folder / name, part)
+        write_model_folder(folder, exported, parts)
         shown = None
         if picture is not None:
             shown = f"{PICTURE}{picture.suffix}"

@@ -14,18 +14,29 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], *, what: str) -> 
     Raises:
         WeightsError: If keys are missing or unexpected, or shapes differ; nothing was copied then.
     """
-    own = module.state_dict()
+    check_fit(state, module.state_dict(), what=what)
+    module.load_state_dict(state)
+
+
+def check_fit(state: dict[str, Tensor], expected: dict[str, Tensor], *, what: str) -> None:
+    """Compare names and shapes of tensors with the expected ones.
+
+    Args:
+        what: what is to be loaded, for the message.
+
+    Raises:
+        WeightsError: If keys are missing or unexpected, or shapes differ.
+    """
     raise_on_differences(
         what,
-        missing=own.keys() - state.keys(),
-        unexpected=state.keys() - own.keys(),
+        missing=expected.keys() - state.keys(),
+        unexpected=state.keys() - expected.keys(),
         mismatched={
-            f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-            for name in own.keys() & state.keys()
-            if state[name].shape != own[name].shape
+            f"{name} {tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
+            for name in expected.keys() & state.keys()
+            if state[name].shape != expected[name].shape
         },
     )
-    module.load_state_dict(state)
 
 
 def raise_on_differences(what: str, *, missing: set[str], unexpected: set[str], mismatched: set[str]) -> None:

@@ -64,6 +64,29 @@ def dit_content(
     return {"unirae": about, "state_dict": {f"ema.{k}": t for k, t in denoiser.state_dict().items()}}
 
 
+def model_config(rae: RAE) -> dict[str, Any]:
+    """The node ``model`` of the configuration that a run would have had which made this autoencoder."""
+    identity, size = rae.encoder.identity, rae.encoder_input_size
+    decoder = {k: v for k, v in rae.decoder.architecture.items() if k not in ("token_dim", "grid")}
+    return {
+        "encoder": {
+            "kind": identity.kind,
+            "name": identity.name,
+            "weights": "hub" if identity.weights == "hub" else identity.source,
+            "architecture": identity.config,
+            "mean": list(identity.pixel_mean),
+            "std": list(identity.pixel_std),
+            "remedy": None,
+        },
+        "decoder": {
+            "_target_": "unirae.models.decoder.ViTDecoder",
+            **decoder,
+            "gradient_checkpointing": False,
+        },
+        "image_size": size[0] if size[0] == size[1] else list(size),
+    }
+
+
 def _made_elsewhere(config: dict[str, Any], origin: dict[str, Any], weights: str) -> dict[str, Any]:
     made = {"version": origin["version"], "commit": None, "step": None, "config": config, "origin": origin}
     return {**made, "exported_weights": weights}

@@ -7,6 +7,7 @@ and uploaded as a whole. What is read back has the form of a checkpoint's conten
 :func:`~unirae.models.checkpoints.reading.open_checkpoint`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,18 @@ def _has_both(folder: Path) -> bool:
     return (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()
 
 
-def write_model_folder(folder: Path, content: dict[str, Any]) -> None:
+def write_model_folder(
+    folder: Path, content: dict[str, Any], parts: Mapping[str, dict[str, Any]] | None = None
+) -> None:
     """Write the part of a checkpoint that is for use into ``folder``, which exists and is empty.
 
     Args:
         content: ``unirae`` and ``state_dict``, as :func:`~.reading.open_checkpoint` gives them.
+        parts: the like for the folders inside, by their names.
     """
+    for name, inner in (parts or {}).items():
+        (folder / name).mkdir()
+        write_model_folder(folder / name, inner)
     about = dict(content["unirae"])
     network = _NETWORK[about["kind"]]
     tensors = {f"{network}.{name}": tensor for name, tensor in part(content["state_dict"], "ema").items()}

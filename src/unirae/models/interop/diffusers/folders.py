@@ -7,7 +7,7 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
 from unirae.core.version import __version__
-from unirae.models.checkpoints.making import dit_content, rae_content
+from unirae.models.checkpoints.making import dit_content, model_config, rae_content
 from unirae.models.checkpoints.model_folder import write_model_folder
 from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_from_checkpoint, rae_of_dit
 from unirae.models.checkpoints.pairing import rae_reference
@@ -17,7 +17,6 @@ from unirae.models.interop.diffusers.index import read_index
 from unirae.models.interop.diffusers.rae import rae_from_diffusers
 from unirae.models.interop.diffusers.rae_export import save_rae_as_diffusers
 from unirae.models.interop.diffusers.stats import check_same_latents
-from unirae.models.interop.run_config import model_config
 
 log = get_logger(__name__)
 
@@ -58,13 +57,7 @@ def from_diffusers(source: Path, output: Path, *, data: dict[str, Any]) -> None:
         origin={**origin, "files": _files(source / "transformer")},
         sampling=_sampling(index.defaults),
     )
-
-    def fill(folder: Path) -> None:
-        write_model_folder(folder, content)
-        (folder / "rae").mkdir()
-        write_model_folder(folder / "rae", rae_made)
-
-    write_folder(output, fill)
+    write_folder(output, lambda folder: write_model_folder(folder, content, {"rae": rae_made}))
 
 
 def to_diffusers(

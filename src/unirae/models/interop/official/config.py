@@ -79,23 +79,14 @@ class OfficialRae:
     Attributes:
         encoder_kind: ours.
         encoder_source: folder or hub name of the encoder's weights.
-        pixel_source: folder or hub name whose preprocessor says mean and std.
-        decoder_config: folder or hub name with the decoder's sizes.
-        decoder_weights, stats: files; None where the configuration names none.
-        checkpoint: a file with the weights of all.
+        checkpoint: a file with the weights of all; None where the configuration names none.
+        params: all of ``stage_1.params`` under their own names, with the official defaults.
     """
 
     encoder_kind: str
     encoder_source: str
-    pixel_source: str
-    encoder_input_size: int
-    decoder_config: str
-    decoder_patch_size: int
-    noise_tau: float
-    eps: float
-    decoder_weights: str | None
-    stats: str | None
     checkpoint: str | None
+    params: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,17 +157,7 @@ def read_rae(document: Node) -> OfficialRae:
             f"stage_1.params.pretrained_decoder_path={params['pretrained_decoder_path']}; leave one out"
         )
     return OfficialRae(
-        encoder_kind=kind,
-        encoder_source=encoder[where],
-        pixel_source=params["encoder_config_path"],
-        encoder_input_size=params["encoder_input_size"],
-        decoder_config=params["decoder_config_path"],
-        decoder_patch_size=params["decoder_patch_size"],
-        noise_tau=float(params["noise_tau"]),
-        eps=float(params["eps"]),
-        decoder_weights=params["pretrained_decoder_path"],
-        stats=params["normalization_stat_path"],
-        checkpoint=node.get("ckpt"),
+        encoder_kind=kind, encoder_source=encoder[where], checkpoint=node.get("ckpt"), params=params
     )
 
 

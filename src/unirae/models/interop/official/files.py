@@ -11,7 +11,6 @@ from unirae.core.arguments import argument
 from unirae.core.errors import WeightsError
 from unirae.core.io import load_safetensors, load_tensors
 from unirae.core.log import get_logger
-from unirae.core.strict import raise_on_differences
 from unirae.models.encoders.base import Encoder
 from unirae.models.latent_stats import LatentStats
 
@@ -78,27 +77,6 @@ def read_stats(file: Path, *, eps: float) -> LatentStats:
         return LatentStats(mean=mean, var=var, eps=eps)
     except WeightsError as error:
         raise WeightsError(f"{file}: {error}") from None
-
-
-def check_fit(state: dict[str, Tensor], expected: dict[str, Tensor], *, what: str) -> None:
-    """Compare a file's tensors with those of the model that its configuration describes, by the official names.
-
-    Args:
-        what: the model and the file, for the message.
-
-    Raises:
-        WeightsError: If keys are missing or unexpected, or shapes differ.
-    """
-    raise_on_differences(
-        what,
-        missing=expected.keys() - state.keys(),
-        unexpected=state.keys() - expected.keys(),
-        mismatched={
-            f"{name} {tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
-            for name in expected.keys() & state.keys()
-            if state[name].shape != expected[name].shape
-        },
-    )
 
 
 def check_encoder(encoder: Encoder, state: dict[str, Tensor], file: Path, source: str) -> None:

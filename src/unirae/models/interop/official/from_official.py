@@ -1,7 +1,7 @@
 """Conversion of a configuration of the official RAE code and its weights to a folder of ours."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,10 @@ from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
-from unirae.core.strict import load_strictly
+from unirae.core.strict import check_fit, load_strictly
 from unirae.core.version import __version__
 from unirae.core.weights import carried_folder
-from unirae.models.checkpoints.making import dit_content, rae_content
+from unirae.models.checkpoints.making import dit_content, model_config, rae_content
 from unirae.models.checkpoints.model_folder import write_model_folder
 from unirae.models.checkpoints.pairing import rae_reference
 from unirae.models.decoder import ViTDecoder
@@ -39,7 +39,6 @@ from unirae.models.interop.official.dit import dit_from_official, dit_to_officia
 from unirae.models.interop.official.files import (
     Which,
     check_encoder,
-    check_fit,
     read_stats,
     read_weights,
     stored_types,
@@ -52,7 +51,6 @@ from unirae.models.interop.official.names import (
     split_rae,
 )
 from unirae.models.interop.official.sampling import read_sampling
-from unirae.models.interop.run_config import model_config
 from unirae.models.rae import RAE, token_grid
 
 log = get_logger(__name__)
@@ -137,32 +135,33 @@ def from_official(conversion: OfficialModel, document: Any, output: Path, *, dat
     rae_made = rae_content(
         rae, config=recorded, origin=rae_origin, weights=conversion.weights if dit is None else "ema"
     )
-    fill = partial(write_model_folder, content=rae_made)
+    made, parts = rae_made, {}
     if dit is not None:
-        fill = _generator(conversion, document, dit, rae, rae_made, recorded)
-    write_folder(output, fill)
+        made, guide = _convert_generator(conversion, document, dit, rae, recorded)
+        parts = {"rae": rae_made, **guide}
+    write_folder(output, partial(write_model_folder, content=made, parts=parts))
 
 
-def _generator(
+def _convert_generator(
     conversion: OfficialModel,
     document: Mapping[str, Any],
     dit: OfficialDit,
     rae: RAE,
-    rae_made: dict[str, Any],
     recorded: dict[str, Any],
-) -> Callable[[Path], None]:
-    """Convert the diffusion transformer and its guide; returns a function that writes them and their autoencoder."""
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Convert the diffusion transformer, and its guide where it has one, which is named ``guide``."""
     sampling = read_sampling(document, dit)
     settings, shift = dict(sampling.settings), sampling.time_shift
-    content = partial(_content, rae=rae, recorded=recorded)
+    content = partial(dit_content, class_names=[], config=recorded)
     made, origin = _convert_dit(conversion, dit, rae, shift, key="stage_2", trained=True)
-    guide = None
+    guide = {}
     if sampling.guide is not None:
         settings["guide"] = "guide"
         network, its_origin = _convert_dit(
             conversion, sampling.guide, rae, shift, key="guidance.guidance_model"
         )
-        guide = content(network, origin=its_origin, rae_path="../rae")
+        reference = rae_reference(rae, path="../rae")
+        guide["guide"] = content(network, rae_reference=reference, origin=its_origin, sampling=None)
     training = section(document, "training")
     decay = None
     if conversion.weights == "ema" and training.get("ema_decay") is not None:
@@ -170,32 +169,12 @@ def _generator(
     main = content(
         made,
         origin={**origin, "config": dict(document)},
-        rae_path="rae",
+        rae_reference=rae_reference(rae, path="rae"),
         sampling=settings or None,
         ema_decay=decay,
         weights=conversion.weights,
     )
-
-    def fill(folder: Path) -> None:
-        write_model_folder(folder, main)
-        for name, part in (("rae", rae_made), ("guide", guide)):
-            if part is not None:
-                (folder / name).mkdir()
-                write_model_folder(folder / name, part)
-
-    return fill
-
-
-def _content(
-    denoiser: Denoiser, *, rae: RAE, recorded: dict[str, Any], rae_path: str, **options: Any
-) -> dict[str, Any]:
-    return dit_content(
-        denoiser,
-        rae_reference=rae_reference(rae, path=rae_path),
-        class_names=[],
-        config=recorded,
-        **{"sampling": None, **options},
-    )
+    return main, guide
 
 
 def _convert_rae(
@@ -206,7 +185,8 @@ def _convert_rae(
     state, source = _rae_weights(conversion, official, trained=trained)
     own, inside = split_rae(state, what=str(source))
     stats_key = "stage_1.params.normalization_stat_path"
-    stats_file = None if official.stats is None else conversion.find(official.stats, stats_key)
+    named = official.params["normalization_stat_path"]
+    stats_file = None if named is None else conversion.find(named, stats_key)
     encoder = _build_encoder(conversion, official)
     decoder = _build_decoder(conversion, official, encoder)
     check_fit(
@@ -219,12 +199,12 @@ def _convert_rae(
     stats = None
     if stats_file is not None:
         conversion.files["statistics"] = {"file": stats_file.name, "sha256": file_sha256(stats_file)}
-        stats = read_stats(stats_file, eps=official.eps)
+        stats = read_stats(stats_file, eps=float(official.params["eps"]))
     rae = RAE(
         encoder=encoder,
         decoder=decoder,
-        encoder_input_size=official.encoder_input_size,
-        noise_tau=official.noise_tau,
+        encoder_input_size=official.params["encoder_input_size"],
+        noise_tau=float(official.params["noise_tau"]),
         stats=stats,
     )
     origin = {**_PROGRAM, "files": dict(conversion.files), **stored_types(own)}
@@ -237,7 +217,7 @@ def _rae_weights(
     checkpoint = conversion.checkpoint if trained else None
     named = {
         "stage_1.ckpt": official.checkpoint,
-        "stage_1.params.pretrained_decoder_path": official.decoder_weights,
+        "stage_1.params.pretrained_decoder_path": official.params["pretrained_decoder_path"],
     }
     given = {key: path for key, path in named.items() if path is not None}
     if checkpoint is not None and given:
@@ -262,9 +242,9 @@ def _build_encoder(conversion: OfficialModel, official: OfficialRae) -> Encoder:
     local = conversion.find_local(official.encoder_source)
     source = conversion.encoder_weights or (str(local) if local else "hub")
     mean = std = None  # the encoder's own, which are beside its weights
-    if official.pixel_source != official.encoder_source:
-        pixels = conversion.find_local(official.pixel_source) or carried_folder(official.pixel_source)
-        mean, std = HFEncoder.pixel_statistics(str(pixels or official.pixel_source), required=True)
+    if (named := official.params["encoder_config_path"]) != official.encoder_source:
+        pixels = conversion.find_local(named) or carried_folder(named)
+        mean, std = HFEncoder.pixel_statistics(str(pixels or named), required=True)
     name = Path(official.encoder_source).name if local else official.encoder_source
     encoder = build_encoder(
         kind=official.encoder_kind, name=name, weights=source, mean=mean, std=std,
@@ -284,8 +264,8 @@ def _build_encoder(conversion: OfficialModel, official: OfficialRae) -> Encoder:
 
 
 def _build_decoder(conversion: OfficialModel, official: OfficialRae, encoder: Encoder) -> ViTDecoder:
-    local = conversion.find_local(official.decoder_config)
-    file = config_file(str(local) if local else official.decoder_config)
+    params = official.params
+    file = config_file(str(conversion.find_local(named := params["decoder_config_path"]) or named))
     try:
         sizes = json.loads(file.read_text())
         ours: dict[str, Any] = {name: int(sizes[key]) for key, name in DECODER_SIZES.items()}
@@ -296,8 +276,8 @@ def _build_decoder(conversion: OfficialModel, official: OfficialRae, encoder: En
             raise ConfigError(
                 f"{file}: {key}={sizes[key]}; decoders here have {needed}, as all published ones"
             )
-    grid = token_grid(official.encoder_input_size, encoder.patch_size)
-    return ViTDecoder(**ours, token_dim=encoder.width, patch_size=official.decoder_patch_size, grid=grid)
+    grid = token_grid(params["encoder_input_size"], encoder.patch_size)
+    return ViTDecoder(**ours, token_dim=encoder.width, patch_size=params["decoder_patch_size"], grid=grid)
 
 
 def _convert_dit(
