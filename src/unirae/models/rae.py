@@ -20,7 +20,7 @@ from unirae.core.precision import full_precision
 from unirae.core.strict import load_strictly
 from unirae.models.decoder import ViTDecoder
 from unirae.models.encoders.absent import AbsentEncoder
-from unirae.models.encoders.base import Encoder, check_divisible
+from unirae.models.encoders.base import Encoder, as_size, check_divisible
 from unirae.models.encoders.build import encoder_from_identity
 from unirae.models.encoders.identity import EncoderIdentity
 from unirae.models.inputs import check_images, check_latents, looks_like_rgb, warn_of_range
@@ -243,11 +243,6 @@ def _absent_encoder(spec: dict[str, Any], identity: EncoderIdentity) -> AbsentEn
     width, rows, _ = spec.get("latent_shape") or (decoder["token_dim"], *decoder["grid"])
     patch_size = as_size(spec["rae"]["encoder_input_size"])[0] // rows
     return AbsentEncoder(width=width, patch_size=patch_size, identity=identity)
-
-
-def as_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    """A side or (height, width) in pixels as (height, width)."""
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 def token_grid(encoder_input_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:

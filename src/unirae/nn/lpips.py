@@ -20,7 +20,8 @@ from unirae.nn.kernels.lpips_distance import unit_distance
 
 VGG16_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
 
-_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+_WIDTHS = (64, 128, 256, 512, 512)
+"""Channels of VGG16's five stages."""
 _SHIFT = (-0.030, -0.088, -0.188)  # the package's scaling layer: ImageNet's mean and std for [-1, 1]
 _SCALE = (0.458, 0.448, 0.450)
 _MIN_SIZE_PX = 16
@@ -35,7 +36,7 @@ class Lpips(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.vgg, self._taps = _vgg16_features()
-        self.heads = nn.ParameterList(torch.zeros(1, stage[-1], 1, 1) for stage in _STAGES)
+        self.heads = nn.ParameterList(torch.zeros(1, width, 1, 1) for width in _WIDTHS)
         self.register_buffer("shift", torch.tensor(_SHIFT).view(3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(_SCALE).view(3, 1, 1), persistent=False)
         # Channels last: convolutions need no reordering of their input and output, pixels are compared in place.
@@ -73,18 +74,12 @@ class Lpips(nn.Module):
 
 
 def _vgg16_features() -> tuple[nn.Sequential, frozenset[int]]:
-    """VGG16's convolutions numbered as torchvision's ``features``, and the last ReLU of every stage."""
-    layers: list[nn.Module] = []
-    taps = []
-    before = 3
-    for stage, widths in enumerate(_STAGES):
-        if stage > 0:
-            layers.append(nn.MaxPool2d(2))
-        for width in widths:
-            layers += [nn.Conv2d(before, width, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
-            before = width
-        taps.append(len(layers) - 1)
-    return nn.Sequential(*layers), frozenset(taps)
+    """The convolutions of torchvision's VGG16, its ``features``, and the last ReLU of every stage."""
+    from torchvision.models.vgg import cfgs, make_layers
+
+    layers = make_layers(cfgs["D"])
+    pools = [index for index, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
+    return layers[: pools[-1]], frozenset(index - 1 for index in pools)
 
 
 def build_lpips(weights: str | Path = "hub", *, seed: int = 0, option: str = "perceptual.weights") -> Lpips:
@@ -138,5 +133,5 @@ def _load_heads(network: Lpips) -> None:
     if package is None or package.origin is None:
         raise WeightsError("LPIPS needs the learned heads of the lpips package: pip install lpips")
     state = load_tensors(Path(package.origin).parent / "weights" / "v0.1" / "vgg.pth")
-    heads = {str(i): state[f"lin{i}.model.1.weight"] for i in range(len(_STAGES))}
+    heads = {str(i): state[f"lin{i}.model.1.weight"] for i in range(len(_WIDTHS))}
     network.heads.load_state_dict(heads)

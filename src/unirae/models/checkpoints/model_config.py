@@ -18,8 +18,11 @@ _OF_ANY: dict[str, _Types] = {
     "commit": (str, NoneType),
     "step": (int, NoneType),
     "config": (dict,),
+    "origin": (dict, NoneType),
+    "exported_weights": (str,),
+    "weights_sha256": (str,),
 }
-_NEEDED: dict[str, dict[str, _Types]] = {
+_KEYS: dict[str, dict[str, _Types]] = {
     "stage1": _OF_ANY
     | {
         "rae": (dict,),
@@ -42,19 +45,12 @@ _NEEDED: dict[str, dict[str, _Types]] = {
         "class_names": (list,),
         "ema": (dict,),
         "ema.ema": (int, float, NoneType),
-    },
-}
-"""A dot is a step down; what is above comes first."""
-_MAY_BE: dict[str, dict[str, _Types]] = {
-    "stage1": {"origin": (dict, NoneType), "exported_weights": (str,), "weights_sha256": (str,)},
-    "stage2": {
-        "origin": (dict, NoneType),
-        "exported_weights": (str,),
-        "weights_sha256": (str,),
         "sampling": (dict, NoneType),
         "time_distribution": (str,),
     },
 }
+"""A dot is a step down; what is above comes first."""
+_MAY_BE_ABSENT = {"origin", "exported_weights", "weights_sha256", "sampling", "time_distribution"}
 _JSON = {
     str: "a text",
     int: "a whole number",
@@ -106,17 +102,16 @@ def check_config(about: dict[str, Any], file: Path) -> None:
         WeightsError: If a key is missing, unknown or of a wrong type; the message names the file and the key.
     """
     kind = about.get("kind")
-    if not isinstance(kind, str) or kind not in _NEEDED:
-        raise WeightsError(f"{file}: kind {kind!r} is unknown; expected one of {', '.join(_NEEDED)}")
-    for key, types in _NEEDED[kind].items():
+    if not isinstance(kind, str) or kind not in _KEYS:
+        raise WeightsError(f"{file}: kind {kind!r} is unknown; expected one of {', '.join(_KEYS)}")
+    for key, types in _KEYS[kind].items():
         above, _, name = key.rpartition(".")
         place = about[above] if above else about
-        if name not in place:
+        if name in place:
+            _check_type(file, key, place[name], types)
+        elif key not in _MAY_BE_ABSENT:
             raise WeightsError(f"{file} lacks {key}, which a {kind} model has. Export or copy it again")
-        _check_type(file, key, place[name], types)
-    for key in _MAY_BE[kind].keys() & about.keys():
-        _check_type(file, key, about[key], _MAY_BE[kind][key])
-    known = {key for key in _NEEDED[kind] if "." not in key} | _MAY_BE[kind].keys()
+    known = {key for key in _KEYS[kind] if "." not in key}
     if unknown := sorted(about.keys() - known):
         raise WeightsError(
             f"{file} has an unknown {', '.join(unknown)}; a {kind} model has {', '.join(sorted(known))}. Was it "

@@ -52,9 +52,7 @@ class Denoiser(nn.Module, ABC):
         **architecture: Any,
     ) -> None:
         super().__init__()
-        config = self.config_class.of(architecture)
-        self.architecture = config.to_dict()
-        """The arguments that build this network again; plain values."""
+        self.config = config = self.config_class.of(architecture)
         self.num_classes, self.patch_size = config.num_classes, config.patch_size
         self.latent_shape = (config.in_channels, *pair(config.input_size))
         self.grid = (self.latent_shape[1] // self.patch_size, self.latent_shape[2] // self.patch_size)
@@ -65,6 +63,11 @@ class Denoiser(nn.Module, ABC):
         self.prediction = Prediction.named(prediction)
         self.build(config)
         self.reset(label_init_std)
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The arguments that build this network again; plain values."""
+        return self.config.to_dict()
 
     @abstractmethod
     def build(self, config: Any) -> None:

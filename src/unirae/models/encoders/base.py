@@ -286,7 +286,6 @@ def plain_norm(norm: nn.Module, width: int) -> nn.LayerNorm:
     return nn.LayerNorm(width, eps=eps, elementwise_affine=False)
 
 
-def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+def as_size(size: int | tuple[int, int]) -> tuple[int, int]:
     """A side or (height, width) in pixels as (height, width)."""
-    height, width = (size, size) if isinstance(size, int) else size
-    return int(height), int(width)
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

@@ -18,7 +18,7 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.log import get_logger
 from unirae.core.strict import raise_on_differences
-from unirae.models.encoders.base import Backbone, Encoder, as_pair, plain_norm
+from unirae.models.encoders.base import Backbone, Encoder, as_size, plain_norm
 from unirae.models.encoders.hf_attention import use_our_attention
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
 
@@ -100,8 +100,8 @@ class HFEncoder(Encoder):
     @classmethod
     def without_weights(cls, source: str, *, name: str, local_only: bool = False) -> Backbone:
         """The backbone from the configuration alone."""
-        network = cls.skeleton_of(cls.published_config(source, local_only=local_only))
-        return Backbone(network, *cls.pixel_statistics(source, local_only=local_only))
+        config = _here_first(source, partial(cls._published, source), local_only=local_only)
+        return Backbone(cls.skeleton_of(config), *cls.pixel_statistics(source, local_only=local_only))
 
     @classmethod
     def hub_repository(cls, name: str) -> str | None:
@@ -112,24 +112,20 @@ class HFEncoder(Encoder):
     def usual_size(self) -> tuple[int, int]:
         """The (height, width) that the backbone's configuration names."""
         backbone: Any = self.backbone
-        return as_pair(backbone.config.image_size)
+        return as_size(backbone.config.image_size)
 
     @classmethod
-    def published_config(cls, source: str, *, local_only: bool = False) -> Any:
+    def _published(cls, source: str, *, local_files_only: bool) -> Any:
         """The configuration of a folder or a hub name, adjusted to what an encoder needs; no weights are read."""
         from transformers import AutoConfig
 
-        def load(*, local_files_only: bool) -> Any:
-            return cls.prepare_config(AutoConfig.from_pretrained(source, local_files_only=local_files_only))
-
-        return _here_first(source, load, local_only=local_only)
+        return cls.prepare_config(AutoConfig.from_pretrained(source, local_files_only=local_files_only))
 
     @classmethod
     def _load(cls, source: str, *, local_files_only: bool) -> Backbone:
         from safetensors import SafetensorError
-        from transformers import AutoConfig
 
-        config = cls.prepare_config(AutoConfig.from_pretrained(source, local_files_only=local_files_only))
+        config = cls._published(source, local_files_only=local_files_only)
         try:
             backbone, info = cls.model_class(config).from_pretrained(
                 source,

@@ -41,7 +41,10 @@ class EncoderShape:
         Raises:
             ConfigError: If the images do not split into patches.
         """
-        return latent_of(self.width, self.patch_size, size)
+        for side in size:
+            check_divisible("image_size", side, self.patch_size)
+        rows, columns = (side // self.patch_size for side in size)
+        return LatentShape(size=size, tokens=(self.width, rows, columns))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +70,6 @@ class LatentShape:
         return self.tokens[1] * decoder_patch_size, self.tokens[2] * decoder_patch_size
 
 
-def latent_of(width: int, patch_size: int, size: tuple[int, int]) -> LatentShape:
-    """Shape of the latents that an encoder of such tokens makes of images of (height, width) pixels.
-
-    Raises:
-        ConfigError: If the images do not split into patches.
-    """
-    for side in size:
-        check_divisible("image_size", side, patch_size)
-    return LatentShape(size=size, tokens=(width, size[0] // patch_size, size[1] // patch_size))
-
-
 def shape_of(encoder: Encoder) -> EncoderShape:
     """The numbers of an encoder, loaded or on the meta device."""
     identity = encoder.identity_without_hash
@@ -95,10 +87,11 @@ def shape_of(encoder: Encoder) -> EncoderShape:
 
 def in_words(encoder: Encoder, input_size: tuple[int, int], output_size: tuple[int, int]) -> str:
     """One line for a run's log."""
-    latent = latent_of(encoder.width, encoder.patch_size, input_size)
+    shape = shape_of(encoder)
+    latent = shape.latent(input_size)
     return (
-        f"encoder {encoder.identity_without_hash.name}: patch {encoder.patch_size}, width {encoder.width}, "
-        f"{encoder.num_prefix_tokens} prefix tokens; {'×'.join(map(str, input_size))} px → tokens "
+        f"encoder {shape.name}: patch {shape.patch_size}, width {shape.width}, "
+        f"{shape.num_prefix_tokens} prefix tokens; {'×'.join(map(str, input_size))} px → tokens "
         f"{'×'.join(map(str, latent.tokens))} → {'×'.join(map(str, output_size))} px; {latent.count:,} numbers, "
         f"time shift {latent.time_shift:.2f}"
     )

@@ -14,7 +14,7 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.io import load_safetensors, load_tensors, read_json
 from unirae.core.strict import load_strictly
-from unirae.models.encoders.base import Backbone, Encoder, as_pair, plain_norm
+from unirae.models.encoders.base import Backbone, Encoder, as_size, plain_norm
 from unirae.models.encoders.identity import EncoderIdentity
 
 _HEADS = ("head.", "fc_norm.", "attn_pool.", "head_drist.", "head_dist.")
@@ -73,7 +73,7 @@ class TimmEncoder(Encoder):
                     backbone = cls.skeleton(options, pretrained=True)
                 except (OSError, ConfigError) as error:
                     raise WeightsError(
-                        f"cannot load {name} from timm's hub: {hub_problem(error, repository(name) or name)}"
+                        f"cannot load {name} from timm's hub: {hub_problem(error, cls.hub_repository(name) or name)}"
                     ) from None
         else:
             backbone = cls.skeleton(options)
@@ -101,14 +101,28 @@ class TimmEncoder(Encoder):
 
     @classmethod
     def hub_repository(cls, name: str) -> str | None:
-        """Repository of a model's name on the Hugging Face hub; see :func:`repository`."""
-        return repository(name)
+        """Repository of a model on the Hugging Face hub; None for one that lies elsewhere or nowhere.
+
+        Raises:
+            WeightsError: If timm knows no such model.
+        """
+        import timm
+        from timm.models import parse_model_name
+
+        try:
+            place, identifier = parse_model_name(name)
+            if place == "hf-hub":
+                return identifier.split("@")[0]
+            published = timm.get_pretrained_cfg(name) if place is None and timm.is_model(identifier) else None
+        except (RuntimeError, ValueError) as error:
+            raise WeightsError(f"timm knows no {name}: {str(error).splitlines()[0]}") from None
+        return (published.hf_hub_id or None) if published is not None else None
 
     @property
     def usual_size(self) -> tuple[int, int]:
         """The (height, width) that the patch embedding was built for."""
         backbone: Any = self.backbone
-        return as_pair(backbone.patch_embed.img_size)
+        return as_size(backbone.patch_embed.img_size)
 
     @classmethod
     def _from_folder(cls, folder: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -171,25 +185,6 @@ def _check_plain(backbone: Any, name: str) -> None:
         f"{name}: the encoder gave {shape} for {size[0]}×{size[1]} px: it is not a plain ViT (one token per patch, all "
         "of one width, class and register tokens in front)"
     )
-
-
-def repository(name: str) -> str | None:
-    """The repository of a model of timm on the Hugging Face hub; None for one that lies elsewhere or nowhere.
-
-    Raises:
-        WeightsError: If timm knows no such model.
-    """
-    import timm
-    from timm.models import parse_model_name
-
-    try:
-        place, identifier = parse_model_name(name)
-        if place == "hf-hub":
-            return identifier.split("@")[0]
-        published = timm.get_pretrained_cfg(name) if place is None and timm.is_model(identifier) else None
-    except (RuntimeError, ValueError) as error:
-        raise WeightsError(f"timm knows no {name}: {str(error).splitlines()[0]}") from None
-    return published.hf_hub_id if published is not None and published.hf_hub_id else None
 
 
 def folder_settings(folder: Path) -> dict[str, Any]:

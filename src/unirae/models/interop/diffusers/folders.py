@@ -13,7 +13,7 @@ from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_from_chec
 from unirae.models.checkpoints.pairing import rae_reference
 from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.interop.diffusers.dit import dit_from_diffusers_pipeline, save_dit_pipeline
-from unirae.models.interop.diffusers.index import read_index
+from unirae.models.interop.diffusers.index import SETTINGS, read_index
 from unirae.models.interop.diffusers.rae import rae_from_diffusers
 from unirae.models.interop.diffusers.rae_export import save_rae_as_diffusers
 from unirae.models.interop.diffusers.stats import check_same_latents
@@ -108,22 +108,13 @@ def to_diffusers(
     )
 
 
-_NAMES = {
-    "num_inference_steps": "num_steps",
-    "guidance_scale": "cfg_scale",
-    "guidance_interval": "guidance_interval",
-    "time_grid": "time_grid",
-}
-"""Names of a call of the pipeline, and ours."""
-
-
 def _sampling(defaults: dict[str, Any]) -> dict[str, Any] | None:
-    said = {ours: defaults[theirs] for theirs, ours in _NAMES.items() if defaults.get(theirs) is not None}
+    said = {ours: defaults[theirs] for theirs, ours in SETTINGS.items() if defaults.get(theirs) is not None}
     return {"solver": "euler", **said} if said else None
 
 
 def _defaults(sampling: dict[str, Any]) -> dict[str, Any]:
-    return {theirs: sampling[ours] for theirs, ours in _NAMES.items() if ours in sampling}
+    return {theirs: sampling[ours] for theirs, ours in SETTINGS.items() if ours in sampling}
 
 
 def _files(folder: Path) -> dict[str, dict[str, str]]:

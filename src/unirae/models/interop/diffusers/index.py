@@ -11,7 +11,13 @@ from unirae.flow.guidance import ALWAYS
 from unirae.flow.times import TIME_GRIDS
 
 PIPELINE = "RAEDiTPipeline"
-_DEFAULTS = ("num_inference_steps", "guidance_scale", "guidance_interval", "time_grid")
+SETTINGS = {
+    "num_inference_steps": "num_steps",
+    "guidance_scale": "cfg_scale",
+    "guidance_interval": "guidance_interval",
+    "time_grid": "time_grid",
+}
+"""Arguments of a call of the pipeline, and our names for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +69,9 @@ def checked_defaults(defaults: Mapping[str, Any], *, where: str = "") -> dict[st
     Raises:
         ConfigError: If a default is unknown, or has a value that cannot be.
     """
-    if unknown := defaults.keys() - set(_DEFAULTS):
+    if unknown := defaults.keys() - SETTINGS.keys():
         raise ConfigError(
-            f"{where}defaults: unknown {', '.join(sorted(unknown))}; known: {', '.join(_DEFAULTS)}"
+            f"{where}defaults: unknown {', '.join(sorted(unknown))}; known: {', '.join(SETTINGS)}"
         )
     interval = defaults.get("guidance_interval", ALWAYS)
     if len(_numbers(interval)) != 2 or not 0 <= interval[0] <= interval[1] <= 1:

@@ -6,7 +6,6 @@ are those of whichever transformers wrote the file: version 4 says ``attention.a
 """
 
 import re
-from collections.abc import Iterable
 
 from torch import Tensor
 
@@ -42,11 +41,6 @@ def decoder_from_diffusers(state: dict[str, Tensor], *, positions: Tensor) -> di
     back = {theirs: ours for ours, theirs in _ATTENTION.items()}
     official = {_replaced(key, back): tensor for key, tensor in state.items()}
     return decoder_from_official(official | {POSITIONS: positions})
-
-
-def encoder_names(kind: str, own: Iterable[str]) -> dict[str, str]:
-    """Names of the installed transformers for those that transformers 4 gives to the tensors of such an encoder."""
-    return {old_encoder_name(kind, name): name for name in own}
 
 
 def old_encoder_name(kind: str, name: str) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from unirae.core.errors import WeightsError
 from unirae.core.log import get_logger
 from unirae.core.strict import load_strictly, raise_on_differences
+from unirae.models.checkpoints.model_folder import part
 from unirae.models.decoder import ViTDecoder
 from unirae.models.encoders.base import Encoder, check_divisible
 from unirae.models.encoders.build import build_encoder
@@ -22,10 +23,10 @@ from unirae.models.interop.diffusers.names import (
     POSITIONS,
     decoder_from_diffusers,
     decoder_to_diffusers,
-    encoder_names,
     old_encoder_name,
 )
 from unirae.models.interop.diffusers.stats import stats_from_diffusers
+from unirae.models.interop.official.names import DECODER_SIZES
 from unirae.models.rae import RAE
 
 log = get_logger(__name__)
@@ -56,17 +57,17 @@ def rae_from_diffusers(folder: str | Path, *, variant: str | None = None) -> RAE
     decoder = _random_decoder(config)
     _check_keys(tensors, encoder, decoder, trained_positions=class_name == WITH_POSITIONS)
 
-    names = encoder_names(config.encoder_type, encoder.backbone.state_dict())
-    inside = _below(tensors, "encoder.")
-    weights = {old_encoder_name(config.encoder_type, key): tensor for key, tensor in inside.items()}
-    load_strictly(encoder.backbone, {own: weights[old] for old, own in names.items()}, what="encoder")
+    kind = config.encoder_type
+    weights = {old_encoder_name(kind, key): tensor for key, tensor in part(tensors, "encoder").items()}
+    named = {own: weights[old_encoder_name(kind, own)] for own in encoder.backbone.state_dict()}
+    load_strictly(encoder.backbone, named, what="encoder")
     # with an identity of its own: these are no longer the random weights that it was built with
     encoder = type(encoder)(
         backbone=encoder.backbone,
         identity=replace(encoder.identity, weights="path", source=str(folder.resolve())),  # pyright: ignore[reportCallIssue]
     )
     positions = _positions(tensors, decoder, trained=class_name == WITH_POSITIONS)
-    inside = {key: tensor for key, tensor in _below(tensors, "decoder.").items() if key != POSITIONS}
+    inside = {key: tensor for key, tensor in part(tensors, "decoder").items() if key != POSITIONS}
     load_strictly(decoder, decoder_from_diffusers(inside, positions=positions), what="decoder")
     stats = stats_from_diffusers(
         tensors["_latents_mean"],
@@ -115,15 +116,9 @@ def _random_encoder(config: AutoencoderConfig, tensors: dict[str, Tensor], folde
 
 
 def _random_decoder(config: AutoencoderConfig) -> ViTDecoder:
-    return ViTDecoder(
-        token_dim=config.encoder_hidden_size,
-        width=config.decoder_hidden_size,
-        depth=config.decoder_num_hidden_layers,
-        num_heads=config.decoder_num_attention_heads,
-        mlp_width=config.decoder_intermediate_size,
-        patch_size=config.patch_size,
-        grid=(config.grid, config.grid),
-    )
+    sizes = {ours: getattr(config, theirs) for theirs, ours in DECODER_SIZES.items()}
+    grid = (config.grid, config.grid)
+    return ViTDecoder(**sizes, token_dim=config.encoder_hidden_size, patch_size=config.patch_size, grid=grid)
 
 
 def _check_keys(
@@ -134,8 +129,10 @@ def _check_keys(
     expected = {
         f"decoder.{key}": tensor for key, tensor in decoder_to_diffusers(decoder.state_dict()).items()
     }
-    own = encoder.backbone.state_dict()
-    expected |= {f"encoder.{old}": own[name] for old, name in encoder_names(kind, own).items()}
+    expected |= {
+        f"encoder.{old_encoder_name(kind, name)}": tensor
+        for name, tensor in encoder.backbone.state_dict().items()
+    }
     shapes = {key: tuple(tensor.shape) for key, tensor in expected.items()}
     shapes |= {"encoder_mean": (1, 3, 1, 1), "encoder_std": (1, 3, 1, 1)}
     if trained_positions:
@@ -182,7 +179,3 @@ def _positions(tensors: dict[str, Tensor], decoder: ViTDecoder, *, trained: bool
                 difference,
             )
     return table
-
-
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}

@@ -21,6 +21,7 @@ from unirae.models.interop.diffusers.files import write_config, write_weights
 from unirae.models.interop.diffusers.names import POSITIONS, decoder_to_diffusers, old_encoder_name
 from unirae.models.interop.diffusers.rae import diffusers_positions
 from unirae.models.interop.diffusers.stats import stats_to_diffusers
+from unirae.models.interop.official.names import DECODER_SIZES
 from unirae.models.rae import RAE
 from unirae.nn.positions import sincos_positions
 
@@ -117,10 +118,7 @@ def autoencoder_config(rae: RAE, *, own_encoder: bool = False) -> AutoencoderCon
         encoder_hidden_size=encoder.width,
         encoder_patch_size=encoder.patch_size,
         encoder_num_hidden_layers=encoder.identity.config["num_hidden_layers"],
-        decoder_hidden_size=decoder["width"],
-        decoder_num_hidden_layers=decoder["depth"],
-        decoder_num_attention_heads=decoder["num_heads"],
-        decoder_intermediate_size=decoder["mlp_width"],
+        **{theirs: decoder[ours] for theirs, ours in DECODER_SIZES.items()},
         patch_size=decoder["patch_size"],
         encoder_input_size=rae.encoder_input_size[0],
         image_size=rae.output_size[0],

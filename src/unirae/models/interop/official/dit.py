@@ -86,12 +86,12 @@ def dit_to_official(denoiser: Denoiser, *, has_null_label: bool = True) -> dict[
     rows, columns = denoiser.grid
     if rows != columns:
         raise WeightsError(f"the official code has square latents only, not {rows}×{columns} tokens")
-    trunk_depth = denoiser.architecture["depth"][0] if isinstance(denoiser, DiTDH) else None
+    trunk_depth = denoiser.config.depth[0] if isinstance(denoiser, DiTDH) else None
     official: dict[str, Tensor] = {}
     for name, tensor in denoiser.state_dict().items():
         if name.startswith("latent_stats."):
             continue
-        key = _to_official(name, trunk_depth, swiglu=denoiser.architecture.get("use_swiglu", True))
+        key = _to_official(name, trunk_depth, swiglu=denoiser.config.use_swiglu)
         if key.endswith("embedder.proj.weight"):
             patch = denoiser.patch_size
             tensor = tensor.unflatten(1, (-1, patch, patch))
@@ -102,16 +102,13 @@ def dit_to_official(denoiser: Denoiser, *, has_null_label: bool = True) -> dict[
 
 
 def _rotary_tables(denoiser: Denoiser) -> dict[str, Tensor]:
-    sizes = denoiser.architecture
-    if not sizes["use_rope"]:
+    if not denoiser.config.use_rope:
         return {}
-    if not isinstance(denoiser, DiTDH):
-        return _rotary_table("feat_rope", sizes["hidden_size"] // sizes["num_heads"], denoiser.grid[0])
-    trunk, head = (
-        width // heads for width, heads in zip(sizes["hidden_size"], sizes["num_heads"], strict=True)
-    )
-    side = denoiser.grid[0]
-    return _rotary_table("enc_feat_rope", trunk, side) | _rotary_table("dec_feat_rope", head, side)
+    names = ("enc_feat_rope", "dec_feat_rope") if isinstance(denoiser, DiTDH) else ("feat_rope",)
+    tables: dict[str, Tensor] = {}
+    for name, stack in zip(names, denoiser.config.stacks, strict=True):
+        tables |= _rotary_table(name, stack.width // stack.heads, denoiser.grid[0])
+    return tables
 
 
 def _rotary_table(name: str, head_width: int, side: int) -> dict[str, Tensor]:
