@@ -18,13 +18,19 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Float[Tensor, "n d"]:
     """
     if width % 4:
         raise ConfigError(f"width={width} must be divisible by 4 for 2-d sin-cos positions")
-    rows, columns = grid
-    # float64, as the reference: in float32 the angles of a large grid lose their last digits
-    frequency = _BASE ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
-    column_angle = (torch.arange(columns, dtype=torch.float64)[:, None] * frequency).repeat(rows, 1)
-    row_angle = (torch.arange(rows, dtype=torch.float64)[:, None] * frequency).repeat_interleave(columns, 0)
+    row_angle, column_angle = _angles(width // 4, grid)
     parts = (column_angle.sin(), column_angle.cos(), row_angle.sin(), row_angle.cos())
     return torch.cat(parts, dim=1).float()
+
+
+def _angles(count: int, grid: tuple[int, int]) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]:
+    """Angles of the rows and of the columns, token by token: index · 10000^(−k/count)."""
+    rows, columns = grid
+    # float64, as the reference: in float32 the angles of a large grid lose their last digits
+    frequency = _BASE ** -(torch.arange(count, dtype=torch.float64) / count)
+    row_angle = torch.arange(rows, dtype=torch.float64)[:, None] * frequency
+    column_angle = torch.arange(columns, dtype=torch.float64)[:, None] * frequency
+    return row_angle.repeat_interleave(columns, 0), column_angle.repeat(rows, 1)
 
 
 class RotaryPositions(nn.Module):
@@ -38,14 +44,7 @@ class RotaryPositions(nn.Module):
         super().__init__()
         if head_width % 4:
             raise ConfigError(f"head_width={head_width} must be divisible by 4 for 2-d rotary positions")
-        rows, columns = grid
-        pairs = head_width // 4
-        frequency = _BASE ** -(torch.arange(pairs, dtype=torch.float64) / pairs)
-        row_angle = (torch.arange(rows, dtype=torch.float64)[:, None] * frequency).repeat_interleave(
-            columns, 0
-        )
-        column_angle = (torch.arange(columns, dtype=torch.float64)[:, None] * frequency).repeat(rows, 1)
-        angle = torch.cat([row_angle, column_angle], dim=1).repeat_interleave(2, 1)
+        angle = torch.cat(_angles(head_width // 4, grid), dim=1).repeat_interleave(2, 1)
         sign = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(head_width // 2)
         self.cos: Tensor
         self.signed_sin: Tensor

@@ -7,6 +7,8 @@ update of the discriminator. So a forward pass is a pure function, however often
 ``weight_orig``, ``weight_u`` and ``weight_v`` carry the names of ``nn.utils.spectral_norm``.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -25,8 +27,9 @@ class _SpectralNormConv(nn.modules.conv._ConvNd):
     weight_u: Tensor
     weight_v: Tensor
 
-    def _normalise_weight(self) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Move W to ``weight_orig`` and start u and v."""
+        super().__init__(*args, **kwargs)
         weight = self._parameters.pop("weight")
         assert weight is not None
         self.register_parameter("weight_orig", weight)
@@ -43,6 +46,10 @@ class _SpectralNormConv(nn.modules.conv._ConvNd):
         self.weight_v.copy_(F.normalize(matrix.T @ self.weight_u, dim=0, eps=_EPS))
         self.weight_u.copy_(F.normalize(matrix @ self.weight_v, dim=0, eps=_EPS))
 
+    def forward(self, x: Float[Tensor, "b c ..."]) -> Float[Tensor, "b c2 ..."]:
+        """Convolve with W / σ; u and v stay."""
+        return self._conv_forward(x, self.normalised_weight(), self.bias)
+
     def normalised_weight(self) -> Float[Tensor, "o i ..."]:
         """W / σ, in full precision also under autocast: an error in σ scales the whole layer."""
         weight = full_precision(self.weight_orig)
@@ -56,25 +63,9 @@ class _SpectralNormConv(nn.modules.conv._ConvNd):
 class SpectralNormConv1d(_SpectralNormConv, nn.Conv1d):
     """``nn.Conv1d`` with spectral norm; arguments and initialisation are the same."""
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._normalise_weight()
-
-    def forward(self, x: Float[Tensor, "b c n"]) -> Float[Tensor, "b c2 n2"]:
-        """Convolve with W / σ; u and v stay."""
-        return self._conv_forward(x, self.normalised_weight(), self.bias)
-
 
 class SpectralNormConv2d(_SpectralNormConv, nn.Conv2d):
     """``nn.Conv2d`` with spectral norm; arguments and initialisation are the same."""
-
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._normalise_weight()
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
-        """Convolve with W / σ; u and v stay."""
-        return self._conv_forward(x, self.normalised_weight(), self.bias)
 
 
 def advance_spectral_norm(module: nn.Module) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unirae.core.io import write_json
 from unirae.core.keyed_random import Stream, uniform
-from unirae.models.encoders.hf_attention import use_our_attention
+from unirae.models.encoders.hf import use_our_attention
 from unirae.models.encoders.mae import fill_sincos_positions
 from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 from unirae.training.ema import Ema

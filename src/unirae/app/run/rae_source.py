@@ -11,11 +11,10 @@ from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
 from unirae.core.version import __version__
-from unirae.models.checkpoints.making import rae_content
+from unirae.models.checkpoints.making import rae_content, random_rae
 from unirae.models.checkpoints.model_folder import WEIGHTS, is_model_folder, write_model_folder
 from unirae.models.checkpoints.opening import rae_from_checkpoint
 from unirae.models.checkpoints.pairing import rae_reference
-from unirae.models.checkpoints.random_rae import random_rae
 from unirae.models.checkpoints.reading import Checkpoint, find_checkpoint, open_checkpoint
 from unirae.models.interop.decoder_weights import is_official
 from unirae.models.rae import RAE
@@ -33,7 +32,7 @@ class RaeSource:
 
     Attributes:
         checkpoint: a stage-1 checkpoint; None for a random autoencoder.
-        recipe: arguments of :func:`~unirae.models.checkpoints.random_rae.random_rae`, for a random autoencoder.
+        recipe: arguments of :func:`~unirae.models.checkpoints.making.random_rae`, for a random autoencoder.
         encoder_weights: the place of the encoder's weights, if it is not the one in the checkpoint.
     """
 

@@ -10,7 +10,7 @@ from unirae.core.weights import folder_name
 from unirae.evaluation.judges.dinov2_features import MODEL as FD_DINOV2
 from unirae.metrics.inception import URL as INCEPTION_URL
 from unirae.metrics.set_metrics import INCEPTION_METRICS
-from unirae.models.discriminators.dino_features import DINO_URL
+from unirae.models.discriminators.dino import DINO_URL
 from unirae.models.encoders.build import hub_repository
 from unirae.models.encoders.identity import EncoderIdentity
 from unirae.nn.lpips import VGG16_URL

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from unirae.core.arguments import argument
 from unirae.core.errors import WeightsError
+from unirae.models.checkpoints.making import random_rae
 from unirae.models.checkpoints.model_folder import part
 from unirae.models.checkpoints.pairing import autoencoder_differences
-from unirae.models.checkpoints.random_rae import random_rae
 from unirae.models.checkpoints.reading import Checkpoint, open_checkpoint
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.denoisers.build import denoiser_from_description

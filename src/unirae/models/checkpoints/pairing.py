@@ -14,7 +14,7 @@ def rae_reference(rae: RAE, *, path: str | None, recipe: dict[str, Any] | None =
 
     Args:
         path: of the autoencoder's checkpoint, relative to the stage-2 checkpoint; None for a random one.
-        recipe: arguments of :func:`~unirae.models.checkpoints.random_rae.random_rae`, for a random one.
+        recipe: arguments of :func:`~unirae.models.checkpoints.making.random_rae`, for a random one.
     """
     return {"path": path, "fingerprint": rae.fingerprint, "identity": rae.identity, "recipe": recipe}
 

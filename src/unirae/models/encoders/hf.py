@@ -19,8 +19,8 @@ from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.log import get_logger
 from unirae.core.strict import raise_on_differences
 from unirae.models.encoders.base import Backbone, Encoder, as_size, plain_norm
-from unirae.models.encoders.hf_attention import use_our_attention
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
+from unirae.nn.attention import attend
 
 log = get_logger(__name__)
 
@@ -205,6 +205,32 @@ class HFEncoder(Encoder):
 
     def block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
         return list(self._call(pixels, output_hidden_states=True).hidden_states[1:])  # [0]: the embeddings
+
+
+def use_our_attention(model: Any) -> None:
+    """Let a transformers model call :func:`~unirae.nn.attention.attend` where its attention is the plain one."""
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    def forward(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        dropout: float = 0.0,
+        scaling: float | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        plain = attention_mask is None and not dropout and scaling in (None, query.shape[-1] ** -0.5)
+        if not plain or options.get("is_causal") or getattr(module, "is_causal", False):
+            return sdpa_attention_forward(
+                module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+            )
+        return attend(query, key, value).transpose(1, 2).contiguous(), None
+
+    AttentionInterface.register("unirae", forward)
+    model.set_attn_implementation("unirae")
 
 
 def _here_first(source: str, load: Callable[..., T], *, local_only: bool = False) -> T:

@@ -12,8 +12,12 @@ from unirae.models.checkpoints.model_folder import write_model_folder
 from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_from_checkpoint, rae_of_dit
 from unirae.models.checkpoints.pairing import rae_reference
 from unirae.models.checkpoints.reading import Checkpoint
-from unirae.models.interop.diffusers.dit import dit_from_diffusers_pipeline, save_dit_pipeline
-from unirae.models.interop.diffusers.index import SETTINGS, read_index
+from unirae.models.interop.diffusers.dit import (
+    SETTINGS,
+    dit_from_diffusers_pipeline,
+    read_index,
+    save_dit_pipeline,
+)
 from unirae.models.interop.diffusers.rae import rae_from_diffusers
 from unirae.models.interop.diffusers.rae_export import save_rae_as_diffusers
 from unirae.models.interop.diffusers.stats import check_same_latents

@@ -16,6 +16,7 @@ from unirae.core.log import get_logger
 from unirae.models.encoders.absent import AbsentEncoder
 from unirae.models.encoders.build import KINDS
 from unirae.models.encoders.hf import HFEncoder
+from unirae.models.encoders.identity import architecture_read
 from unirae.models.interop.diffusers.config import CLASS, HEAD_DIM, WITH_POSITIONS, AutoencoderConfig
 from unirae.models.interop.diffusers.files import write_config, write_weights
 from unirae.models.interop.diffusers.names import POSITIONS, decoder_to_diffusers, old_encoder_name
@@ -32,14 +33,8 @@ EncoderNames = Literal["installed", "transformers4"]
 _ROUNDING = 1e-6
 """Positions that differ by no more are the same table, computed elsewhere."""
 
-_NO_EFFECT = {
-    "attention_probs_dropout_prob", "decoder_hidden_size", "decoder_intermediate_size", "decoder_num_attention_heads",
-    "decoder_num_hidden_layers", "drop_path_rate", "hidden_dropout_prob", "attention_dropout", "initializer_factor",
-    "initializer_range", "layerscale_value", "mask_ratio", "norm_pix_loss", "out_features", "out_indices",
-    "apply_layernorm", "reshape_hidden_states", "stage_names", "vision_use_head", "use_mask_token", "pooler_act",
-    "pooler_output_size", "encoder_stride",
-}  # fmt: skip
-"""Configuration of parts that an encoder does not have, of training and of first weights."""
+_NO_EFFECT = {"use_mask_token", "pooler_act", "pooler_output_size", "encoder_stride"}
+"""Configuration of parts that an encoder does not have, beside what no encoder reads (``architecture_read``)."""
 
 
 def save_rae_as_diffusers(rae: RAE, folder: str | Path, *, encoder_names: EncoderNames = "installed") -> Path:
@@ -192,7 +187,7 @@ def _with_encoder(encoder: HFEncoder, config: AutoencoderConfig, *, own_encoder:
     built = KINDS[kind].configure(theirs).to_dict()
     different = {
         key: (value, built.get(key))
-        for key, value in own.items()
+        for key, value in architecture_read(kind, own).items()
         if key not in _NO_EFFECT and value != built.get(key)
     }
     if not different:

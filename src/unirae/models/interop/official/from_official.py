@@ -101,6 +101,24 @@ class OfficialModel:
         known = [place / Path(path).expanduser() for place in places]
         return next((found for found in known if found.exists()), None)
 
+    def source(self, path: str | None, key: str, *, what: str, missing: str, trained: bool) -> Path:
+        """The file of weights that the configuration names, or the ``checkpoint`` of what it trains.
+
+        Raises:
+            ConfigError: If there are both, or neither; ``missing`` says what to do then.
+            WeightsError: If there is no such file.
+        """
+        checkpoint = self.checkpoint if trained else None
+        if checkpoint is not None and path is not None:
+            raise ConfigError(
+                f"two sources for {what}: {argument('checkpoint', checkpoint)} and {key}={path}; leave one out"
+            )
+        if checkpoint is not None:
+            return checkpoint
+        if path is None:
+            raise ConfigError(missing)
+        return self.find(path, key)
+
     def read(self, path: Path, key: str, *, trained: bool = False) -> dict[str, Tensor]:
         """The tensors of a file, which is recorded.
 
@@ -214,27 +232,15 @@ def _convert_rae(
 def _rae_weights(
     conversion: OfficialModel, official: OfficialRae, *, trained: bool
 ) -> tuple[dict[str, Tensor], Path]:
-    checkpoint = conversion.checkpoint if trained else None
-    named = {
-        "stage_1.ckpt": official.checkpoint,
-        "stage_1.params.pretrained_decoder_path": official.params["pretrained_decoder_path"],
-    }
-    given = {key: path for key, path in named.items() if path is not None}
-    if checkpoint is not None and given:
-        key, path = next(iter(given.items()))
-        raise ConfigError(
-            f"two sources for the autoencoder's weights: {argument('checkpoint', checkpoint)} and {key}={path}; "
-            "leave one out"
-        )
-    if checkpoint is not None:
-        return conversion.read(checkpoint, "stage_1", trained=True), checkpoint
-    if not given:
-        raise ConfigError(
-            f"{conversion.config} names no weights of the decoder: set stage_1.params.pretrained_decoder_path "
-            f"(or, for a configuration of stage 1, give {argument('checkpoint')})"
-        )
-    key, path = next(iter(given.items()))
-    file = conversion.find(str(path), key)
+    key, path = "stage_1.ckpt", official.checkpoint
+    if path is None:
+        key = "stage_1.params.pretrained_decoder_path"
+        path = official.params["pretrained_decoder_path"]
+    missing = (
+        f"{conversion.config} names no weights of the decoder: set stage_1.params.pretrained_decoder_path (or, for a "
+        f"configuration of stage 1, give {argument('checkpoint')})"
+    )
+    file = conversion.source(path, key, what="the autoencoder's weights", missing=missing, trained=trained)
     return conversion.read(file, "stage_1", trained=trained), file
 
 
@@ -289,18 +295,13 @@ def _convert_dit(
     key: str,
     trained: bool = False,
 ) -> tuple[Denoiser, dict[str, Any]]:
-    checkpoint = conversion.checkpoint if trained else None
-    if checkpoint is not None and official.checkpoint is not None:
-        raise ConfigError(
-            f"two sources for the weights of {key}: {argument('checkpoint', checkpoint)} and "
-            f"{key}.ckpt={official.checkpoint}; leave one out"
-        )
-    if checkpoint is None:
-        if official.checkpoint is None:
-            raise ConfigError(
-                f"{key} has no ckpt: give its weights with {argument('checkpoint', 'FILE')}, or set {key}.ckpt"
-            )
-        checkpoint = conversion.find(official.checkpoint, f"{key}.ckpt")
+    checkpoint = conversion.source(
+        official.checkpoint,
+        f"{key}.ckpt",
+        what=f"the weights of {key}",
+        missing=f"{key} has no ckpt: give its weights with {argument('checkpoint', 'FILE')}, or set {key}.ckpt",
+        trained=trained,
+    )
     state = conversion.read(checkpoint, key, trained=trained)
     denoiser = build_denoiser(
         official.kind, **official.arguments, time_shift=time_shift, latent_stats=rae.stats
