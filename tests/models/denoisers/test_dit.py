@@ -1,7 +1,9 @@
 """Plain DiT and DiT^DH against the recipe written out anew, image by image and head by head, in float64."""
 
+import json
 import math
 import re
+from dataclasses import fields
 
 import pytest
 import torch
@@ -314,6 +316,17 @@ def test_frozen_are_positions_and_frequencies():
 
 def test_equal_widths_need_no_projection():
     assert isinstance(tiny_dit("dit_dh", hidden_size=[24, 24]).to_head, nn.Identity)
+
+
+@KINDS
+def test_the_architecture_says_all_arguments_and_builds_the_same(kind):
+    network = tiny_dit(kind, input_size=4, use_qknorm=True)
+    architecture = describe_denoiser(network)["architecture"]
+    assert architecture.keys() == {field.name for field in fields(network.config)}
+    assert architecture["input_size"] == [4, 4]
+    assert architecture["use_qknorm"] is True
+    assert json.loads(json.dumps(architecture)) == architecture
+    assert build_denoiser(kind, **architecture).config == network.config
 
 
 REFUSED = [

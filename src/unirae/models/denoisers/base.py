@@ -12,7 +12,7 @@ from unirae.core.errors import InputError
 from unirae.flow.prediction import Prediction
 from unirae.flow.times import time_shift as derived_time_shift
 from unirae.models.denoisers.condition import Condition
-from unirae.models.denoisers.config import DiTConfig, Stack, pair
+from unirae.models.denoisers.config import DiTConfig, Stack
 from unirae.models.inputs import check_step, check_values
 from unirae.models.latent_stats import LatentStats
 from unirae.nn.embeddings import TimeEmbedding
@@ -54,7 +54,7 @@ class Denoiser(nn.Module, ABC):
         super().__init__()
         self.config = config = self.config_class.of(architecture)
         self.num_classes, self.patch_size = config.num_classes, config.patch_size
-        self.latent_shape = (config.in_channels, *pair(config.input_size))
+        self.latent_shape = config.latent_shape
         self.grid = (self.latent_shape[1] // self.patch_size, self.latent_shape[2] // self.patch_size)
         self.token_width = config.in_channels * self.patch_size**2
         self.time_shift = derived_time_shift(self.latent_shape) if time_shift is None else float(time_shift)
@@ -164,9 +164,9 @@ class Denoiser(nn.Module, ABC):
         """The trained parameters, matrices and others."""
 
     @property
-    @abstractmethod
     def narrowest_width(self) -> int:
-        """The width through which the prediction has to pass."""
+        """The width through which the prediction has to pass: that of the last blocks; a trunk only conditions."""
+        return self.config.stacks[-1].width
 
     def width_warning(self) -> str | None:
         """One line where the network is too narrow for its tokens (RAE paper, section 4.1, theorem 1)."""

@@ -83,6 +83,12 @@ class DiTConfig(BlockOptions):
         return {name: value for name, value in vars(self).items() if name not in block} | block
 
     @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """The (c, h, w) of the latents."""
+        height, width = self.input_size
+        return self.in_channels, height, width
+
+    @property
     def stacks(self) -> list[Stack]:
         """Sizes of the one stack, or of trunk and head."""
         return [Stack(self.hidden_size, self.depth, self.num_heads)]

@@ -50,11 +50,6 @@ class DiT(Denoiser):
         """Trained parameters in groups: matrices are those of blocks, time's embedding and output's modulation."""
         return group_parameters(self, edges=("patch_embed", "label_embed", "output.linear"))
 
-    @property
-    def narrowest_width(self) -> int:
-        """Least width of the network: that of the blocks."""
-        return self.patch_embed.out_features
-
     def predict(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
     ) -> Float[Tensor, "b c h w"]:

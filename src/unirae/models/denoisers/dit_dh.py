@@ -58,11 +58,6 @@ class DiTDH(Denoiser):
         """Trained parameters in groups: matrices lie in blocks, time's embedding, modulations, way to the head."""
         return group_parameters(self, edges=("trunk_embed", "head_embed", "label_embed", "output.linear"))
 
-    @property
-    def narrowest_width(self) -> int:
-        """The head's width: the trunk only conditions."""
-        return self.head_embed.out_features
-
     def predict(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
     ) -> Float[Tensor, "b c h w"]:

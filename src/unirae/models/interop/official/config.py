@@ -175,9 +175,8 @@ def read_dit(node: Node, where: str = "stage_2") -> OfficialDit:
     arguments = {k: v for k, v in params.items() if k not in ("wo_shift", "learn_sigma", "use_gembed")}
     if kind == "dit_dh":
         arguments["patch_size"] = 1
-        heads = arguments["num_heads"]
-        arguments["num_heads"] = [heads, heads] if isinstance(heads, int) else list(heads)
-        arguments |= {name: list(arguments[name]) for name in ("hidden_size", "depth")}
+        if isinstance(heads := arguments["num_heads"], int):
+            arguments["num_heads"] = [heads, heads]
     return OfficialDit(
         kind=kind, arguments=arguments, has_null_label=float(dropout) > 0, checkpoint=node.get("ckpt")
     )
