@@ -53,6 +53,8 @@ class Denoiser(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.config = config = self.config_class.of(architecture)
+        self.architecture = config.record(architecture)
+        """The arguments that build this network again; plain values."""
         self.num_classes, self.patch_size = config.num_classes, config.patch_size
         self.latent_shape = config.latent_shape
         self.grid = (self.latent_shape[1] // self.patch_size, self.latent_shape[2] // self.patch_size)
@@ -63,11 +65,6 @@ class Denoiser(nn.Module, ABC):
         self.prediction = Prediction.named(prediction)
         self.build(config)
         self.reset(label_init_std)
-
-    @property
-    def architecture(self) -> dict[str, Any]:
-        """The arguments that build this network again; plain values."""
-        return self.config.to_dict()
 
     @abstractmethod
     def build(self, config: Any) -> None:

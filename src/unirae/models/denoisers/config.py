@@ -77,10 +77,11 @@ class DiTConfig(BlockOptions):
             )
         return cls(**arguments)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The arguments, those of the blocks last."""
-        block = {field.name: getattr(self, field.name) for field in fields(BlockOptions)}
-        return {name: value for name, value in vars(self).items() if name not in block} | block
+    def record(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments as a checkpoint keeps them: of the blocks' options those that were ``given``, last."""
+        block = {field.name for field in fields(BlockOptions)}
+        own = {name: value for name, value in vars(self).items() if name not in block}
+        return own | {name: value for name, value in given.items() if name in block}
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
