@@ -60,42 +60,43 @@ def module_of(work: str) -> Any:
     """The training module, on random weights, the same in every process."""
     import torch
 
+    from unirae.training.manual import StepSettings
     from unirae.training.optimizers import AdamWSettings
     from unirae.training.schedule import Schedule
 
     torch.manual_seed(0)
-    common = {
-        "optimizer": AdamWSettings(lr=2e-4, betas=(0.9, 0.95), weight_decay=0.0),
-        "schedule": Schedule(kind="constant", base_lr=2e-4, final_lr=2e-4, warmup_steps=0, decay_end_steps=1),
-        "clip_grad": 1.0,
-        "ema_decay": 0.999,
-        "ema_warmup": True,
-        "seed": 0,
-        "micro_batches": 1,
-    }
+    settings = StepSettings(
+        optimizer=AdamWSettings(lr=2e-4, betas=(0.9, 0.95), weight_decay=0.0),
+        schedule=Schedule(kind="constant", base_lr=2e-4, final_lr=2e-4, warmup_steps=0, decay_end_steps=1),
+        clip_grad=1.0,
+        ema_decay=0.999,
+        ema_warmup=True,
+        seed=0,
+        micro_batches=1,
+    )
     build = {"mae": _mae, "linear_probe": _linear_probe}.get(work, _stage2)
-    module = build(work, common)
+    module = build(work, settings)
     module._trainer = SimpleNamespace(global_step=0, precision_plugin=None)
     return module.train()
 
 
-def _mae(work: str, common: dict[str, Any]) -> Any:
+def _mae(work: str, settings: Any) -> Any:
     from unirae.training.mae import MaePretraining
 
     colours = {"pixel_mean": (0.485, 0.456, 0.406), "pixel_std": (0.229, 0.224, 0.225)}
-    return MaePretraining(architecture=_MAE, visible_weight=2.0, **colours, **common)
+    return MaePretraining(architecture=_MAE, visible_weight=2.0, **colours, settings=settings)
 
 
-def _linear_probe(work: str, common: dict[str, Any]) -> Any:
+def _linear_probe(work: str, settings: Any) -> Any:
     from unirae.evaluation.probe.features import PooledEncoder
     from unirae.training.linear_probe import LinearProbe
 
     names = [str(number) for number in range(100)]
     network = PooledEncoder(_encoder(), "avg")
-    return LinearProbe(network=network, input_size=(64, 64), class_names=names, **common)
+    return LinearProbe(network=network, input_size=(64, 64), class_names=names, settings=settings)
 
 
-def _stage2(work: str, common: dict[str, Any]) -> Any:
+def _stage2(work: str, settings: Any) -> Any:
     from unirae.models.decoder import ViTDecoder
     from unirae.models.denoisers.build import build_denoiser
     from unirae.models.rae import RAE
@@ -112,7 +113,7 @@ def _stage2(work: str, common: dict[str, Any]) -> Any:
         time_distribution="logit_normal",
         label_dropout=0.1,
         ema_extra_decays=(),
-        **common,
+        settings=settings,
     )
 
 

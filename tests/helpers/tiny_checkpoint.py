@@ -73,6 +73,7 @@ def write_stage2_checkpoint(
     from unirae.models.checkpoints.reading import find_checkpoint
     from unirae.models.denoisers.dit_dh import DiTDH
     from unirae.models.latent_stats import LatentStats
+    from unirae.training.manual import StepSettings
     from unirae.training.optimizers import AdamWSettings
     from unirae.training.schedule import Schedule
     from unirae.training.stage2 import Stage2
@@ -94,21 +95,23 @@ def write_stage2_checkpoint(
         class_names=[f"shape {k}" for k in range(classes)],
         time_distribution="logit_normal",
         label_dropout=0.1,
-        ema_decay=0.999,
         ema_extra_decays=[0.9],
-        ema_warmup=True,
-        optimizer=AdamWSettings(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0),
-        schedule=Schedule(
-            kind="constant",
-            base_lr=1e-3,
-            final_lr=1e-3,
-            warmup_steps=0,
-            decay_end_steps=1,
-            warmup_from_zero=False,
+        settings=StepSettings(
+            optimizer=AdamWSettings(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0),
+            schedule=Schedule(
+                kind="constant",
+                base_lr=1e-3,
+                final_lr=1e-3,
+                warmup_steps=0,
+                decay_end_steps=1,
+                warmup_from_zero=False,
+            ),
+            clip_grad=1.0,
+            ema_decay=0.999,
+            ema_warmup=True,
+            seed=0,
+            micro_batches=1,
         ),
-        clip_grad=1.0,
-        seed=0,
-        micro_batches=1,
     )
     for offset, average in enumerate(module.averages, start=1):
         _shake(average.average, seed + 10 * offset)

@@ -9,6 +9,7 @@ from torch.amp import GradScaler
 from unirae.core.errors import ConfigError
 from unirae.nn.parameter_groups import group_parameters
 from unirae.training.mae import MaePretraining
+from unirae.training.manual import StepSettings
 from unirae.training.optimisation import Updater
 from unirae.training.optimizers import AdamWSettings, optimizer_settings
 from unirae.training.schedule import Schedule
@@ -213,13 +214,15 @@ def test_the_matrices_of_stage_0_lie_between_its_first_and_last_layer():
         visible_weight=0.0,
         pixel_mean=(0.5, 0.5, 0.5),
         pixel_std=(0.5, 0.5, 0.5),
-        optimizer=SETTINGS,
-        schedule=SCHEDULE,
-        ema_decay=0.9,
-        ema_warmup=True,
-        clip_grad=0.0,
-        seed=0,
-        micro_batches=1,
+        settings=StepSettings(
+            optimizer=SETTINGS,
+            schedule=SCHEDULE,
+            ema_decay=0.9,
+            ema_warmup=True,
+            clip_grad=0.0,
+            seed=0,
+            micro_batches=1,
+        ),
     )
     groups = module.parameter_groups()
     shapes = sorted(tuple(parameter.shape) for parameter in groups.matrices)

@@ -6,7 +6,7 @@ in showing the averaged head's accuracy, as every stage here does. ``src/eval_li
 augmentation, whose features are computed once.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,7 @@ from unirae.evaluation.probe.features import PooledEncoder
 from unirae.nn.norms import FeatureNorm
 from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 from unirae.training.ema import Ema
-from unirae.training.manual import MeanTerms
-from unirae.training.optimizers import OptimizerSettings
-from unirae.training.schedule import Schedule
+from unirae.training.manual import MeanTerms, StepSettings
 from unirae.training.single import SingleNetwork
 
 
@@ -66,25 +64,13 @@ class LinearProbe(SingleNetwork):
         network: PooledEncoder,
         input_size: tuple[int, int],
         class_names: Sequence[str],
-        optimizer: OptimizerSettings,
-        schedule: Schedule,
-        ema_decay: float,
-        ema_warmup: bool,
-        clip_grad: float,
-        seed: int,
-        micro_batches: int,
+        settings: StepSettings,
     ) -> None:
-        super().__init__(
-            optimizer=optimizer,
-            schedule=schedule,
-            clip_grad=clip_grad,
-            seed=seed,
-            micro_batches=micro_batches,
-        )
+        super().__init__(settings)
         self.network, self.input_size, self.class_names = network, input_size, tuple(class_names)
         self.encoder = network.encoder  # a submodule, so that Lightning moves it to the device
         self.head = ProbeHead(width=network.width, num_classes=len(self.class_names))
-        self.ema = Ema(self.head, decay=ema_decay, warmup=ema_warmup)
+        self.ema = Ema(self.head, decay=settings.ema_decay, warmup=settings.ema_warmup)
 
     def split(self, batch: dict[str, Tensor]) -> Iterator[LabelledBatch]:
         """Split a batch into micro-batches of tokens from the encoder."""
@@ -113,11 +99,6 @@ class LinearProbe(SingleNetwork):
     def computing(self) -> list[nn.Module]:
         """The encoder and the head."""
         return [self.encoder, self.head]
-
-    @property
-    def averages(self) -> Iterable[Ema]:
-        """The average of the head."""
-        return (self.ema,)
 
     def state_parts(self) -> dict[str, nn.Module]:
         """The head and its average, for a checkpoint; nothing of the encoder."""

@@ -4,7 +4,7 @@ Full-size runs start from a published encoder; this gives a machine without a mo
 network is transformers' ViTMAE, saved in its format, so that every tool that reads ViTMAE reads ours.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,7 @@ from unirae.models.encoders.hf import use_our_attention
 from unirae.models.encoders.mae import fill_sincos_positions
 from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 from unirae.training.ema import Ema
-from unirae.training.manual import MeanTerms, MicroBatch
-from unirae.training.optimizers import OptimizerSettings
-from unirae.training.schedule import Schedule
+from unirae.training.manual import MeanTerms, MicroBatch, StepSettings
 from unirae.training.single import SingleNetwork
 
 
@@ -43,28 +41,16 @@ class MaePretraining(SingleNetwork):
         visible_weight: float,
         pixel_mean: tuple[float, float, float],
         pixel_std: tuple[float, float, float],
-        optimizer: OptimizerSettings,
-        schedule: Schedule,
-        ema_decay: float,
-        ema_warmup: bool,
-        clip_grad: float,
-        seed: int,
-        micro_batches: int,
+        settings: StepSettings,
     ) -> None:
-        super().__init__(
-            optimizer=optimizer,
-            schedule=schedule,
-            clip_grad=clip_grad,
-            seed=seed,
-            micro_batches=micro_batches,
-        )
+        super().__init__(settings)
         from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
         self.architecture, self.visible_weight = architecture, visible_weight
         self.mae: Any = ViTMAEForPreTraining(ViTMAEConfig(**architecture))
         fill_sincos_positions(self.mae)
         use_our_attention(self.mae)
-        self.ema = Ema(self.mae, decay=ema_decay, warmup=ema_warmup)
+        self.ema = Ema(self.mae, decay=settings.ema_decay, warmup=settings.ema_warmup)
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(3, 1, 1))
@@ -103,11 +89,6 @@ class MaePretraining(SingleNetwork):
     def parameter_groups(self) -> ParameterGroups:
         """Trained parameters in groups: matrices are those of both networks' blocks, and of the layer between."""
         return group_parameters(self.mae, edges=("vit.embeddings", "decoder.decoder_pred"))
-
-    @property
-    def averages(self) -> Iterable[Ema]:
-        """The average of the autoencoder."""
-        return (self.ema,)
 
     def split(self, batch: dict[str, Tensor]) -> Iterator[MicroBatch]:
         """Split a batch into micro-batches of images and keys."""

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
 
 from unirae.core.distributed import all_mean_, rank
 from unirae.core.errors import ConfigError, WeightsError
@@ -17,6 +18,29 @@ from unirae.core.keyed_random import sample_keys
 from unirae.core.strict import load_strictly
 from unirae.training.events import logs_now
 from unirae.training.guard import NonFiniteGuard
+from unirae.training.optimisation import Updater
+from unirae.training.optimizers import OptimizerSettings
+from unirae.training.schedule import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """The settings of a step that every training module takes, whatever it trains.
+
+    Attributes:
+        optimizer, schedule, clip_grad: of the network whose updates are counted.
+        ema_decay, ema_warmup: of its average.
+        seed: of every random draw.
+        micro_batches: parts that a batch goes through the networks in.
+    """
+
+    optimizer: OptimizerSettings
+    schedule: Schedule
+    clip_grad: float
+    ema_decay: float
+    ema_warmup: bool
+    seed: int
+    micro_batches: int
 
 
 @dataclass(frozen=True)
@@ -42,10 +66,11 @@ class ManualModule(pl.LightningModule):
     scaled_terms: ClassVar[tuple[str, ...]] = ("grad_norm",)
     """Logged terms that fp16's scaled gradients enter."""
 
-    def __init__(self, *, seed: int, micro_batches: int) -> None:
+    def __init__(self, settings: StepSettings) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.seed, self.micro_batches = seed, micro_batches
+        self.settings, self.schedule = settings, settings.schedule
+        self.seed, self.micro_batches = settings.seed, settings.micro_batches
         self.guard = NonFiniteGuard()
         self.last_terms: dict[str, float] = {}
         self.last_checkpoint: str | None = None
@@ -133,6 +158,16 @@ class ManualModule(pl.LightningModule):
             prefix = f"{part}."
             own = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
             load_strictly(module, own, what=f"{part} of this configuration")
+
+    def updater_of(self, optimizer: Optimizer, schedule: Schedule, clip_grad: float) -> Updater:
+        """The updater of one of the networks, on the run's precision and micro-batches."""
+        return Updater(
+            optimizer,
+            schedule=schedule,
+            clip_grad=clip_grad,
+            scaler=self.scaler,
+            micro_batches=self.micro_batches,
+        )
 
     def step_optimizer(self) -> Callable[[], Any]:
         """The step of the first optimizer, by which Lightning counts ``global_step``."""

@@ -12,24 +12,14 @@ from unirae.nn.parameter_groups import ParameterGroups
 from unirae.training.ema import Ema
 from unirae.training.manual import ManualModule, MeanTerms
 from unirae.training.optimisation import Updater
-from unirae.training.optimizers import OptimizerSettings
-from unirae.training.schedule import Schedule
 
 
 class SingleNetwork(ManualModule):
     """Base of the modules that train one network: micro-batches add up; then clip, step, average the weights, log."""
 
-    def __init__(
-        self,
-        *,
-        optimizer: OptimizerSettings,
-        schedule: Schedule,
-        clip_grad: float,
-        seed: int,
-        micro_batches: int,
-    ) -> None:
-        super().__init__(seed=seed, micro_batches=micro_batches)
-        self.optimizer_settings, self.schedule, self.clip_grad = optimizer, schedule, clip_grad
+    ema: Ema
+    """The average that is evaluated and shown."""
+    updater: Updater
 
     @property
     @abstractmethod
@@ -46,9 +36,9 @@ class SingleNetwork(ManualModule):
         return [self.trained, *self.frozen]
 
     @property
-    @abstractmethod
     def averages(self) -> Iterable[Ema]:
         """Running averages of :attr:`trained`."""
+        return (self.ema,)
 
     @abstractmethod
     def split(self, batch: dict[str, Tensor]) -> Iterator[Any]:
@@ -74,12 +64,6 @@ class SingleNetwork(ManualModule):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Build one optimizer over everything that is trained: Lightning counts its steps."""
-        optimizer = self.optimizer_settings.build(self.parameter_groups())
-        self.updater = Updater(
-            optimizer,
-            schedule=self.schedule,
-            clip_grad=self.clip_grad,
-            scaler=self.scaler,
-            micro_batches=self.micro_batches,
-        )
+        optimizer = self.settings.optimizer.build(self.parameter_groups())
+        self.updater = self.updater_of(optimizer, self.schedule, self.settings.clip_grad)
         return [optimizer]

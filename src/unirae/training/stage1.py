@@ -24,10 +24,7 @@ from unirae.models.encoders.shape import in_words
 from unirae.models.rae import RAE
 from unirae.training.adversary import Adversary
 from unirae.training.ema import Ema
-from unirae.training.manual import ManualModule, MeanTerms, MicroBatch
-from unirae.training.optimisation import Updater
-from unirae.training.optimizers import OptimizerSettings
-from unirae.training.schedule import Schedule
+from unirae.training.manual import ManualModule, MeanTerms, MicroBatch, StepSettings
 
 
 class Stage1(ManualModule):
@@ -44,19 +41,12 @@ class Stage1(ManualModule):
         perceptual: nn.Module | None,
         perceptual_weight: float,
         adversary: Adversary | None,
-        optimizer: OptimizerSettings,
-        schedule: Schedule,
-        ema_decay: float,
-        ema_warmup: bool,
-        clip_grad: float,
-        seed: int,
-        micro_batches: int,
+        settings: StepSettings,
     ) -> None:
-        super().__init__(seed=seed, micro_batches=micro_batches)
+        super().__init__(settings)
         self.rae, self.perceptual, self.perceptual_weight = rae, perceptual, perceptual_weight
-        self.ema = Ema(rae.decoder, decay=ema_decay, warmup=ema_warmup)
+        self.ema = Ema(rae.decoder, decay=settings.ema_decay, warmup=settings.ema_warmup)
         self.adversary = adversary
-        self.optimizer_settings, self.schedule, self.clip_grad = optimizer, schedule, clip_grad
 
     # ------------------------------------------------------------------ the step
 
@@ -141,24 +131,12 @@ class Stage1(ManualModule):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Build an optimizer for the decoder, whose steps Lightning counts, and one for the discriminator's part."""
-        decoder = self.optimizer_settings.build(self.rae.decoder.parameter_groups())
-        self.decoder_updater = Updater(
-            decoder,
-            schedule=self.schedule,
-            clip_grad=self.clip_grad,
-            scaler=self.scaler,
-            micro_batches=self.micro_batches,
-        )
-        if not self.adversary:
+        decoder = self.settings.optimizer.build(self.rae.decoder.parameter_groups())
+        self.decoder_updater = self.updater_of(decoder, self.schedule, self.settings.clip_grad)
+        if not (judge := self.adversary):
             return [decoder]
-        discriminator = self.adversary.optimizer.build(self.adversary.discriminator.parameter_groups())
-        self.discriminator_updater = Updater(
-            discriminator,
-            schedule=self.adversary.schedule,
-            clip_grad=self.adversary.clip_grad,
-            scaler=self.scaler,
-            micro_batches=self.micro_batches,
-        )
+        discriminator = judge.optimizer.build(judge.discriminator.parameter_groups())
+        self.discriminator_updater = self.updater_of(discriminator, judge.schedule, judge.clip_grad)
         return [decoder, discriminator]
 
     def state_parts(self) -> dict[str, nn.Module]:

@@ -30,9 +30,7 @@ from unirae.models.denoisers.condition import Condition
 from unirae.models.rae import RAE
 from unirae.nn.parameter_groups import ParameterGroups
 from unirae.training.ema import Ema
-from unirae.training.manual import MeanTerms
-from unirae.training.optimizers import OptimizerSettings
-from unirae.training.schedule import Schedule
+from unirae.training.manual import MeanTerms, StepSettings
 from unirae.training.single import SingleNetwork
 
 
@@ -55,8 +53,7 @@ class Stage2(SingleNetwork):
         rae_reference: how a checkpoint names the autoencoder (its path, fingerprint, or seed).
         time_distribution: ``logit_normal`` or ``uniform``, before the shift by ``denoiser.time_shift``.
         label_dropout: probability that a label becomes the null label.
-        ema_decay: of the average that is evaluated and shown.
-        ema_extra_decays: of further averages, kept beside it.
+        ema_extra_decays: of further averages, kept beside the one that is evaluated and shown.
     """
 
     kind = "stage2"
@@ -70,28 +67,17 @@ class Stage2(SingleNetwork):
         class_names: Sequence[str],
         time_distribution: str,
         label_dropout: float,
-        ema_decay: float,
         ema_extra_decays: Sequence[float],
-        ema_warmup: bool,
-        optimizer: OptimizerSettings,
-        schedule: Schedule,
-        clip_grad: float,
-        seed: int,
-        micro_batches: int,
+        settings: StepSettings,
     ) -> None:
-        super().__init__(
-            optimizer=optimizer,
-            schedule=schedule,
-            clip_grad=clip_grad,
-            seed=seed,
-            micro_batches=micro_batches,
-        )
+        super().__init__(settings)
         self.rae = rae.eval().requires_grad_(False)
         self.denoiser = denoiser
+        main, warmup = settings.ema_decay, settings.ema_warmup
         self.emas = nn.ModuleDict(
             {
-                ema_part(decay, first=decay == ema_decay): Ema(denoiser, decay=decay, warmup=ema_warmup)
-                for decay in dict.fromkeys([ema_decay, *ema_extra_decays])
+                ema_part(decay, first=decay == main): Ema(denoiser, decay=decay, warmup=warmup)
+                for decay in dict.fromkeys([main, *ema_extra_decays])
             }
         )
         self.time_distribution, self.label_dropout = time_distribution, label_dropout

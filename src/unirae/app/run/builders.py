@@ -15,7 +15,7 @@ from unirae.models.encoders.build import build_encoder
 from unirae.models.interop.decoder_weights import initialise_decoder
 from unirae.models.rae import RAE, token_grid
 from unirae.training.datamodule import TrainingData, TrainingSet
-from unirae.training.manual import ManualModule
+from unirae.training.manual import ManualModule, StepSettings
 from unirae.training.optimizers import OptimizerSettings, optimizer_settings
 from unirae.training.schedule import Schedule, resolve_steps
 
@@ -147,18 +147,16 @@ def build_rae(model: Config, *, seed: int, encoder: Encoder | None = None) -> RA
     )
 
 
-def common_parts(cfg: Config, *, steps_per_epoch: int) -> dict[str, Any]:
-    """The arguments that every training module takes."""
+def step_settings(cfg: Config, *, steps_per_epoch: int) -> StepSettings:
+    """The settings that every training module takes."""
     model = cfg["model"]
-    return {
-        "optimizer": build_optimizer(model, "optimizer"),
-        "schedule": build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
-        "ema_decay": model["ema_decay"],
-        "ema_warmup": model["ema_warmup"],
-        "clip_grad": model["clip_grad"],
-        "seed": cfg["seed"],
-        "micro_batches": cfg["trainer"]["accumulate_grad_batches"],
-    }
+    return StepSettings(
+        optimizer=build_optimizer(model, "optimizer"),
+        schedule=build_schedule(model, "scheduler", "optimizer", steps_per_epoch=steps_per_epoch),
+        **{name: model[name] for name in ("clip_grad", "ema_decay", "ema_warmup")},
+        seed=cfg["seed"],
+        micro_batches=cfg["trainer"]["accumulate_grad_batches"],
+    )
 
 
 def build_optimizer(model: Config, optimizer: str) -> OptimizerSettings:

@@ -75,5 +75,5 @@ def build_linear_probe(cfg: Config, data: TrainingData, *, encoder: Encoder | No
         network=network,
         input_size=as_size(model["image_size"]),
         class_names=data.eval_dataset.source.class_names,
-        **builders.common_parts(cfg, steps_per_epoch=data.steps_per_epoch),
+        settings=builders.step_settings(cfg, steps_per_epoch=data.steps_per_epoch),
     )

@@ -50,5 +50,5 @@ def build_mae(cfg: Config, *, steps_per_epoch: int) -> MaePretraining:
         visible_weight=model["visible_weight"],
         pixel_mean=tuple(model["pixel_mean"]),
         pixel_std=tuple(model["pixel_std"]),
-        **builders.common_parts(cfg, steps_per_epoch=steps_per_epoch),
+        settings=builders.step_settings(cfg, steps_per_epoch=steps_per_epoch),
     )

@@ -104,7 +104,7 @@ def build_stage1(
         perceptual=perceptual,
         perceptual_weight=model["perceptual_weight"],
         adversary=build_adversary(model, steps_per_epoch=steps_per_epoch) if model["disc_weight"] else None,
-        **builders.common_parts(cfg, steps_per_epoch=steps_per_epoch),
+        settings=builders.step_settings(cfg, steps_per_epoch=steps_per_epoch),
     )
 
 

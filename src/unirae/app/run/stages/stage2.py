@@ -122,7 +122,7 @@ def build_stage2(
         time_distribution=cfg["flow"]["time_distribution"],
         label_dropout=model["label_dropout"],
         ema_extra_decays=model["ema_extra_decays"],
-        **builders.common_parts(cfg, steps_per_epoch=steps_per_epoch),
+        settings=builders.step_settings(cfg, steps_per_epoch=steps_per_epoch),
     )
 
 
