@@ -16,7 +16,7 @@ from unirae.app.run.assembly import assemble
 from unirae.core.errors import ConfigError
 from unirae.core.io import load_tensors, save_tensors
 from unirae.evaluation.sampling.image_sampler import spread_labels
-from unirae.training.callbacks import generation_metrics
+from unirae.training.callbacks import scoring
 from unirae.training.csv_logger import read_metrics
 
 
@@ -39,13 +39,13 @@ def picture(file):
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     calls = []
-    original = generation_metrics.reference_from_data
+    original = scoring.reference_from_data
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(
             "UNIRAE_CACHE_DIR", str(folder / "cache")
         )  # another test may have kept the same reference
         patch.setattr(
-            generation_metrics,
+            scoring,
             "reference_from_data",
             lambda *args, **kwargs: calls.append(1) or original(*args, **kwargs),
         )

@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 
 from unirae.training.callbacks.after_step import AfterStep
-from unirae.training.callbacks.generation_metrics import GenerationMetrics
 from unirae.training.callbacks.graceful_stop import GracefulStop
-from unirae.training.callbacks.probe_accuracy import ProbeAccuracy
-from unirae.training.callbacks.reconstruction_metrics import ReconstructionMetrics
-from unirae.training.callbacks.scoring import Evaluator, Scoring
+from unirae.training.callbacks.scoring import (
+    Evaluator,
+    GenerationMetrics,
+    ProbeAccuracy,
+    ReconstructionMetrics,
+    Scoring,
+)
 
 NONE: Any = None
 EVALUATORS: dict[str, Evaluator] = {

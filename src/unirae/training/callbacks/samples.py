@@ -1,6 +1,7 @@
-"""Pictures while training: fixed validation images beside their reconstructions."""
+"""Pictures while training: originals beside their reconstructions, or samples of the same noise and labels."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -10,21 +11,31 @@ from torch import Tensor
 
 from unirae.core.distributed import is_main
 from unirae.core.images import image_grid, save_png, to_float, to_uint8
+from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule, spread_labels
+from unirae.evaluation.sampling.sampler import SamplerSettings
+from unirae.models.denoisers.base import Denoiser
 from unirae.training.callbacks.after_step import AfterStep
 from unirae.training.events import evaluation_data, is_due
 from unirae.training.stage1 import Stage1
+from unirae.training.stage2 import Stage2
+
+_MOST_AT_ONCE = 16
+_COLUMNS = 8
 
 
-class ReconstructionSamples(AfterStep):
-    """Every ``sample_every`` steps, and after the first and the last: originals above their EMA reconstructions.
+class _Pictures(AfterStep):
+    """Base of the callbacks that draw a grid every ``sample_every`` steps, and after the first and the last.
 
     Args:
         folder: where ``step-NNNNNNN.png`` goes (``samples/`` of the run).
         sample_every: interval in steps.
-        count: number of images, spread over the validation split.
+        count: number of images.
     """
 
-    def __init__(self, *, folder: str | Path, sample_every: int, count: int = 8) -> None:
+    name: str
+    """Name of the pictures in TensorBoard."""
+
+    def __init__(self, *, folder: str | Path, sample_every: int, count: int) -> None:
         self.folder, self.sample_every, self.count = Path(folder), sample_every, count
 
     def is_due_now(self, trainer: pl.Trainer) -> bool:
@@ -32,15 +43,24 @@ class ReconstructionSamples(AfterStep):
         step = trainer.global_step
         return is_due(step, self.sample_every) or step in (1, trainer.max_steps)
 
+    def write(self, trainer: pl.Trainer, grid: UInt8[Tensor, "3 h w"]) -> None:
+        """Write the grid of this step into the folder, and show it to TensorBoard."""
+        step = trainer.global_step
+        save_png(self.folder / f"step-{step:07d}.png", grid)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image(self.name, grid.numpy(), step)
+
+
+class ReconstructionSamples(_Pictures):
+    """Pictures of stage 1: originals, spread over the validation split, above their EMA reconstructions."""
+
+    name = "val/reconstructions"
+
     def work(self, trainer: pl.Trainer, module: Stage1) -> None:
         """Draw, in the first process."""
-        step = trainer.global_step
         if is_main():
-            grid = self.draw(trainer, module)
-            save_png(self.folder / f"step-{step:07d}.png", grid)
-            for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_image("val/reconstructions", grid.numpy(), step)
+            self.write(trainer, self.draw(trainer, module))
 
     @torch.no_grad()
     def draw(self, trainer: pl.Trainer, module: Stage1) -> UInt8[Tensor, "3 h w"]:
@@ -50,3 +70,40 @@ class ReconstructionSamples(AfterStep):
         originals = torch.stack([data[i * len(data) // count]["image"] for i in range(count)])
         reconstructed = to_uint8(module.ema_rae()(to_float(originals.to(module.device)))).cpu()
         return image_grid(torch.cat([originals, reconstructed]), columns=count)
+
+
+class GenerationSamples(_Pictures):
+    """Pictures of stage 2: samples of the EMA weights, whose labels go round the classes or are spread over them.
+
+    Args:
+        num_steps: points of the sampler's time grid.
+        cfg_scale: strength of classifier-free guidance; 1 is without.
+        pictures: arguments of every callback that draws.
+    """
+
+    name = "val/samples"
+
+    def __init__(self, *, num_steps: int, cfg_scale: float, **pictures: Any) -> None:
+        super().__init__(**pictures)
+        self.settings = SamplerSettings(num_steps=num_steps, cfg_scale=cfg_scale)
+
+    def work(self, trainer: pl.Trainer, module: Stage2) -> None:
+        """Draw, in the first process."""
+        module.guard.check(module.last_checkpoint)  # its message names the step and the terms
+        with module.whole_average() as average:
+            if is_main():
+                self.write(trainer, self.draw(module, average))
+
+    def draw(self, module: Stage2, average: Denoiser) -> UInt8[Tensor, "3 h w"]:
+        """The grid, in rows of at most 8."""
+        classes = module.denoiser.num_classes
+        sampler = ImageSampler(
+            dit=average,
+            rae=module.rae,
+            settings=self.settings,
+            labels=LabelRule(num_classes=classes, given=spread_labels(self.count, classes)),
+            seed=module.seed,
+            batch_size=min(self.count, _MOST_AT_ONCE),
+        )
+        images = sampler(torch.arange(self.count, device=module.device)).cpu()
+        return image_grid(images, columns=min(self.count, _COLUMNS))

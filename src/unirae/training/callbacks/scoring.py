@@ -1,17 +1,37 @@
 """Scores while training: one callback, and for each stage an evaluator."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import lightning.pytorch as pl
+import torch
 
+from unirae.core.arguments import argument
+from unirae.core.cache import cache_dir
 from unirae.core.distributed import is_main
 from unirae.core.io import write_json
 from unirae.core.log import get_logger
-from unirae.evaluation.passes.reading import Progress
+from unirae.core.version import __version__
+from unirae.data.dataset import ImageDataset
+from unirae.data.source_content import recorded
+from unirae.evaluation.passes.reading import Progress, describe_data
+from unirae.evaluation.probe.features import Features, extract_features
+from unirae.evaluation.probe.linear_probe import accuracies
+from unirae.evaluation.references.reference import Reference, reference_from_data
+from unirae.evaluation.references.reference_cache import cached_reference
+from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule
+from unirae.evaluation.sampling.sampler import SamplerSettings
+from unirae.evaluation.scores.generation import evaluate_generation
+from unirae.evaluation.scores.reconstruction import evaluate_reconstruction
+from unirae.metrics.set_metrics import needs
 from unirae.training.callbacks.after_step import AfterStep
-from unirae.training.events import is_due, publish_scores
+from unirae.training.events import count_within_split, evaluation_data, is_due, publish_scores
+from unirae.training.linear_probe import LinearProbe
 from unirae.training.manual import ManualModule
+from unirae.training.stage1 import Stage1
+from unirae.training.stage2 import Stage2
 
 log = get_logger(__name__)
 
@@ -72,3 +92,184 @@ class Scoring(AfterStep):
             log.info("step %d: %s", step, scores)
             write_json(self.folder / f"step-{step:07d}.json", content)
         publish_scores(trainer, module, {f"val/{name}": v for name, v in content["metrics"].items()})
+
+
+@dataclass(kw_only=True)
+class _WithMetrics:
+    """Base of the evaluators whose metrics have networks of their own.
+
+    Attributes:
+        build_metrics: makes fresh metrics for the module (they may need its encoder).
+        num_samples: how many images; null or more than the validation split has means so many as it has.
+        batch_size: images at a time.
+    """
+
+    build_metrics: Callable[[Any], Any]
+    num_samples: int | None
+    batch_size: int
+    metrics: Any = field(default=None, init=False)
+    key: ClassVar[str]
+    what: ClassVar[str]
+
+    def prepare(self, trainer: pl.Trainer, module: ManualModule) -> str:
+        """Load the networks of the metrics."""
+        self.num_samples = count_within_split(trainer, self.num_samples, key=argument(self.key))
+        self.metrics = self.build_metrics(module)
+        return f"{self.num_samples} {self.what}"
+
+
+class ReconstructionMetrics(_WithMetrics):
+    """Scores of the validation split's reconstructions by the EMA decoder, of a seeded random subset of the split."""
+
+    key, what = "reconstruction_metrics.num_samples", "reconstructions"
+
+    def score(self, trainer: pl.Trainer, module: Stage1, progress: Progress) -> dict[str, Any]:
+        """Reconstruct the split and compare."""
+        data = evaluation_data(trainer)
+        result = evaluate_reconstruction(
+            module.ema_rae(),
+            data,
+            metrics=self.metrics,
+            batch_size=self.batch_size,
+            num_samples=self.num_samples,
+            device=module.device,
+            num_workers=_workers(trainer),
+            about={
+                "step": trainer.global_step,
+                "weights": "EMA",
+                "crop": type(data.transform).__name__,
+                **describe_data(data),
+            },
+            progress=progress,
+        )
+        return result.content()
+
+
+@dataclass(kw_only=True)
+class GenerationMetrics(_WithMetrics):
+    """Scores of samples of the EMA weights, against the validation split.
+
+    The samples' noise and labels are the same every time, so that scores of one run differ by its weights alone; labels
+    go round the classes. There are never more samples than the split has images: a Fréchet distance says most at equal
+    counts. The reference is computed once.
+
+    Attributes:
+        num_steps: points of the sampler's time grid.
+        cfg_scale: strength of classifier-free guidance; 1 is without.
+    """
+
+    num_samples: int
+    num_steps: int
+    cfg_scale: float
+    _reference: Reference | None = field(default=None, init=False)
+    key, what = "generation_metrics.num_samples", "samples"
+
+    def score(self, trainer: pl.Trainer, module: Stage2, progress: Progress) -> dict[str, Any]:
+        """Sample images and score them."""
+        if self._reference is None:
+            self._reference = self._compute_reference(trainer, module, progress)
+        with module.whole_average() as average:
+            sampler = ImageSampler(
+                dit=average,
+                rae=module.rae,
+                settings=SamplerSettings(num_steps=self.num_steps, cfg_scale=self.cfg_scale),
+                labels=LabelRule(num_classes=module.denoiser.num_classes, seed=module.seed),
+                seed=module.seed,
+                batch_size=min(self.batch_size, self.num_samples),
+            )
+            result = evaluate_generation(
+                sampler,
+                self.num_samples,
+                metrics=self.metrics,
+                reference=self._reference,
+                batch_size=sampler.batch_size,
+                device=module.device,
+                about={"step": trainer.global_step, "weights": "EMA", "sampler": sampler.describe()},
+                progress=progress,
+            )
+        return result.content()
+
+    def _compute_reference(self, trainer: pl.Trainer, module: Stage2, progress: Progress) -> Reference:
+        data, wanted = evaluation_data(trainer), needs(self.metrics, of_reference=True)
+
+        def compute() -> Reference:
+            return reference_from_data(
+                data,
+                wanted,
+                purpose="generation",
+                batch_size=self.batch_size,
+                device=module.device,
+                num_workers=_workers(trainer),
+                progress=progress,
+            )
+
+        return cached_reference(
+            cache_dir() / "references",
+            data,
+            wanted,
+            purpose="generation",
+            indices=list(range(len(data))),
+            seed=0,
+            compute=compute,
+        )
+
+
+@dataclass(kw_only=True)
+class ProbeAccuracy:
+    """Accuracy of the averaged head on the validation split.
+
+    The encoder is frozen and validation images are not augmented, so their features are computed once.
+
+    Attributes:
+        batch_size: images read at once; no score depends on it.
+    """
+
+    batch_size: int
+    _features: Features | None = field(default=None, init=False)
+
+    def prepare(self, trainer: pl.Trainer, module: LinearProbe) -> str:
+        """Nothing is loaded: the encoder is the module's."""
+        return f"{len(evaluation_data(trainer))} images"
+
+    @torch.no_grad()
+    def score(self, trainer: pl.Trainer, module: LinearProbe, progress: Progress) -> dict[str, Any]:
+        """Classify the validation split."""
+        data = evaluation_data(trainer)
+        if self._features is None:
+            self._features = extract_features(
+                module.network,
+                data,
+                batch_size=self.batch_size,
+                device=module.device,
+                num_workers=_workers(trainer),
+                progress=progress,
+            )
+        values = self._features.values.to(module.head.linear.weight)
+        logits = module.ema.average(values).float().cpu()
+        metrics, uncertainty = accuracies(logits, self._features.labels)
+        about = {"step": trainer.global_step, "weights": "EMA", **describe_probe(trainer, module)}
+        return {"metrics": metrics, "uncertainty": uncertainty, "count": len(data), "settings": about}
+
+
+def describe_probe(trainer: pl.Trainer, module: LinearProbe) -> dict[str, Any]:
+    """Encoder and data, as ``eval_linear_probe.py`` records them; so the two can be compared."""
+    training, validation = trainer.datamodule.train_dataset, evaluation_data(trainer)  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(training, ImageDataset)
+    crop = type(validation.transform)
+    return {
+        "input_size_px": module.input_size[0],
+        "crop": f"{crop.__module__}.{crop.__qualname__}",
+        "data": validation.source.name,
+        "fingerprints": {"train": recorded(training.source), "val": recorded(validation.source)},
+        "training_images": len(training),
+        "num_classes": len(module.class_names),
+        "feature_width": module.network.width,
+        "features": module.network.identity,
+        "device": module.device.type,
+        "versions": {"unirae": __version__, "torch": str(torch.__version__)},
+    }
+
+
+def _workers(trainer: pl.Trainer) -> int:
+    """Loader processes of the run's data module."""
+    return trainer.datamodule.num_workers  # pyright: ignore[reportAttributeAccessIssue]

@@ -14,7 +14,7 @@ from unirae.evaluation.probe.features import PooledEncoder, check_classes
 from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.encoders.base import Encoder
 from unirae.models.rae import as_size, token_grid
-from unirae.training.callbacks.probe_accuracy import ProbeAccuracy
+from unirae.training.callbacks.scoring import ProbeAccuracy
 from unirae.training.datamodule import TrainingData
 from unirae.training.linear_probe import LinearProbe
 from unirae.training.manual import ManualModule

@@ -23,8 +23,8 @@ from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.encoders.base import Encoder
 from unirae.models.rae import RAE
 from unirae.training.adversary import Adversary
-from unirae.training.callbacks.reconstruction_metrics import ReconstructionMetrics
 from unirae.training.callbacks.samples import ReconstructionSamples
+from unirae.training.callbacks.scoring import ReconstructionMetrics
 from unirae.training.datamodule import TrainingData
 from unirae.training.manual import ManualModule
 from unirae.training.schedule import resolve_steps

@@ -25,8 +25,8 @@ from unirae.models.denoisers.build import build_denoiser
 from unirae.models.denoisers.config import pair
 from unirae.models.encoders.absent import AbsentEncoder
 from unirae.models.rae import RAE
-from unirae.training.callbacks.generation_metrics import GenerationMetrics
-from unirae.training.callbacks.generation_samples import GenerationSamples
+from unirae.training.callbacks.samples import GenerationSamples
+from unirae.training.callbacks.scoring import GenerationMetrics
 from unirae.training.datamodule import TrainingData
 from unirae.training.manual import ManualModule
 from unirae.training.stage2 import Stage2
