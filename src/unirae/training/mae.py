@@ -8,18 +8,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unirae.core.distributed import is_main
 from unirae.core.io import write_json
 from unirae.core.keyed_random import Stream, uniform
+from unirae.core.log import get_logger
+from unirae.core.version import __version__
 from unirae.models.encoders.hf import use_our_attention
 from unirae.models.encoders.mae import fill_sincos_positions
 from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 from unirae.training.ema import Ema
 from unirae.training.manual import MeanTerms, MicroBatch, StepSettings
 from unirae.training.single import SingleNetwork
+
+log = get_logger(__name__)
 
 
 class MaePretraining(SingleNetwork):
@@ -131,3 +137,23 @@ class MaePretraining(SingleNetwork):
             },
         )
         write_json(folder / "unirae.json", provenance)
+
+
+class EncoderExport(pl.Callback):
+    """Callback that exports the encoder into ``folder``, where stage 1 finds it, when training has ended."""
+
+    def __init__(self, *, folder: str | Path, data: str, seed: int) -> None:
+        self.folder, self.data, self.seed = Path(folder), data, seed
+
+    def on_train_end(self, trainer: pl.Trainer, module: MaePretraining) -> None:
+        """Export the EMA weights, with a record of where they come from."""
+        if is_main():
+            provenance = {
+                "unirae": __version__,
+                "trained_by": "MAE pretraining",
+                "data": self.data,
+                "steps": trainer.global_step,
+                "seed": self.seed,
+            }
+            module.export(self.folder, provenance)
+            log.info("encoder written to %s", self.folder)

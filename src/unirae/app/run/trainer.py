@@ -23,16 +23,15 @@ from unirae.evaluation.health.check import differences
 from unirae.evaluation.health.curve_files import read_curves
 from unirae.models.checkpoints.reading import Checkpoint
 from unirae.training.callbacks.compiled_blocks import CompiledBlocks
-from unirae.training.callbacks.data_wait import DataWait
 from unirae.training.callbacks.graceful_stop import GracefulStop
 from unirae.training.callbacks.health import HealthCheck
 from unirae.training.callbacks.kept_memory import KeptMemory
 from unirae.training.callbacks.memory_estimate import MemoryEstimate
-from unirae.training.callbacks.model_checkpoint import ModelCheckpoint
+from unirae.training.callbacks.model_checkpoint import ModelCheckpoint, SelfDescription
 from unirae.training.callbacks.progress import RunProgress
-from unirae.training.callbacks.self_description import SelfDescription
 from unirae.training.checkpoint_io import SafeCheckpointIO
 from unirae.training.csv_logger import MetricsCsv
+from unirae.training.data_wait import DataWait
 from unirae.training.datamodule import TrainingData
 from unirae.training.precision import ManualMixedPrecision
 from unirae.training.strategy import GradientAveraging, Sharding

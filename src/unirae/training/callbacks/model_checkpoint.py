@@ -1,4 +1,4 @@
-"""Checkpoints of a run: ``last.ckpt`` always, the best by a score, and numbered ones if wanted."""
+"""Checkpoints of a run: ``last.ckpt`` always, the best by a score, numbered ones if wanted; each describes itself."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
 from unirae.core.log import get_logger
+from unirae.core.version import __version__
 from unirae.training.events import is_due
 from unirae.training.manual import ManualModule
 
@@ -87,3 +88,31 @@ class ModelCheckpoint(Checkpoint):
     def state_key(self) -> str:
         """One key, whatever the intervals are: they may change between the parts of a run."""
         return "model_checkpoint"
+
+
+class SelfDescription(pl.Callback):
+    """Adds ``checkpoint["unirae"]``, which is all that sampling and evaluation need beside the weights.
+
+    Loggers that show settings (TensorBoard, W&B) get the configuration.
+    """
+
+    def __init__(self, *, config: dict[str, Any], commit: str | None) -> None:
+        self.config, self.commit = config, commit
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Hand the configuration to the loggers."""
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.config)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, module: ManualModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Tensors and plain values only: the file loads with ``weights_only=True``."""
+        checkpoint["unirae"] = {
+            "kind": module.kind,
+            "version": __version__,
+            "commit": self.commit,
+            "step": trainer.global_step,
+            "config": self.config,
+            **module.describe(),
+        }

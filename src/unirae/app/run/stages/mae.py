@@ -11,9 +11,8 @@ from unirae.app.run.stages.base import Stage
 from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.encoders.base import check_divisible
 from unirae.models.encoders.hf import refuse_unknown
-from unirae.training.callbacks.encoder_export import EncoderExport
 from unirae.training.datamodule import TrainingData
-from unirae.training.mae import MaePretraining
+from unirae.training.mae import EncoderExport, MaePretraining
 from unirae.training.manual import ManualModule
 
 
