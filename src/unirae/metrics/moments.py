@@ -34,10 +34,6 @@ class ElementMoments:
     variance: Float64[Tensor, "..."]
 
 
-def _as_it_is(tensor: Tensor) -> Tensor:
-    return tensor
-
-
 class _Accumulator(ABC):
     """Streaming count, mean and scatter Σ f(x − mean), where f is what :meth:`spread` adds up."""
 
@@ -49,7 +45,7 @@ class _Accumulator(ABC):
         device: torch.device | str,
         shared: bool = True,
     ) -> None:
-        self._sum = all_sum if shared else _as_it_is
+        self._shared = shared
         device = torch.device(device)
         if device.type == "mps":  # Metal has no float64
             device = torch.device("cpu")
@@ -81,11 +77,11 @@ class _Accumulator(ABC):
 
     def merged(self) -> tuple[float, Tensor, Tensor]:
         """Count, mean and scatter over all processes; the state stays as it is, so more updates may follow."""
-        if self._sum is _as_it_is or world_size() == 1:
+        if not self._shared or world_size() == 1:
             return float(self.count), self.mean, self.scatter
-        count = self._sum(self.count)
-        mean = self._sum(self.mean * self.count) / count
-        scatter = self._sum(self.scatter + self.spread((self.mean - mean)[None]) * self.count)
+        count = all_sum(self.count)
+        mean = all_sum(self.mean * self.count) / count
+        scatter = all_sum(self.scatter + self.spread((self.mean - mean)[None]) * self.count)
         return float(count), mean, scatter
 
 

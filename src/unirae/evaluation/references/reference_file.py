@@ -69,19 +69,21 @@ def read_reference(path: str | Path) -> Reference:
 
 def holds_statistics(path: str | Path) -> bool:
     """Say whether an npz holds a mean and a covariance, or is one of our references; False for other files."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        names = set(archive.namelist())
+    names = _arrays(path)
     return {"mu.npy", "sigma.npy"} <= names or "about.npy" in names
 
 
 def holds_images(path: str | Path) -> bool:
     """Say whether an npz holds images as ADM lays them out, ``arr_0``."""
+    return "arr_0.npy" in _arrays(path)
+
+
+def _arrays(path: str | Path) -> set[str]:
+    """Names of the members of an npz; none of other files."""
     if not zipfile.is_zipfile(path):
-        return False
+        return set()
     with zipfile.ZipFile(path) as archive:
-        return "arr_0.npy" in archive.namelist()
+        return set(archive.namelist())
 
 
 def _ours(path: Path, content: Any) -> Reference:

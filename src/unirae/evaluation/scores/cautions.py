@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from unirae.core.errors import DataError
-from unirae.evaluation.passes.image_hashes import Hashes, count_shared
+from unirae.evaluation.passes.image_hashes import count_shared
 from unirae.evaluation.passes.scoring import Collected
 from unirae.evaluation.references.reference import Reference
 from unirae.evaluation.scores.record import FRECHET_SAMPLES, is_frechet, warn_once
@@ -44,16 +44,24 @@ def cautions(
         what: the images, such as "the samples".
         replaced: how many of them could not be read.
     """
-    said = [
-        *_bias(names, found.count),
-        *_few_images(metrics, found.count, what),
-        *_duplicates(found.describe()["duplicates"], what),
-        *_replaced(replaced, what),
-    ]
+    said = []
+    if found.count < FRECHET_SAMPLES and any(map(is_frechet, names)):  # recipe, trap 13
+        said.append(
+            f"Fréchet scores of {found.count} images are biased upward: quote them as @{found.count} and compare only "
+            "equal counts (published ones rest on 50,000)"
+        )
+    of_images = {**found.describe(), "unreadable_images_replaced": replaced}
+    said += _of_either_side(metrics, of_images, what)
     if reference is not None:
         said += cautions_of_reference(metrics, reference.identity, known=set(reference.extractors))
-        said += _shared(found.hashes, reference.hashes)
-    return _logged(said)
+        if reference.hashes is not None and (shared := count_shared(found.hashes, reference.hashes)):
+            said.append(
+                f"{shared} of the {found.count} images stand in the reference, too, pixel by pixel: they were copied, "
+                "or both sides are the same images"
+            )
+    for caution in said:
+        warn_once(caution)
+    return said
 
 
 def cautions_of_reference(
@@ -64,11 +72,7 @@ def cautions_of_reference(
     Args:
         known: the extractors whose weights it records.
     """
-    said = []
-    if identity.get("count") is not None:
-        said += _few_images(metrics, identity["count"], "the reference")
-    said += _duplicates(identity.get("duplicates", 0), "the reference")
-    said += _replaced(identity.get("unreadable_images_replaced", 0), "the reference")
+    said = _of_either_side(metrics, identity, "the reference")
     if identity.get("size_px") is None:
         said.append("the reference does not say of which size its images were; see that it is that of yours")
     foreign = {m.extractor.name for m in metrics if m.reference is not None} - known
@@ -86,51 +90,21 @@ def _published(metrics: Sequence[SetMetric], extractor: str) -> bool:
     return all(identity.get("published_weights", True) for identity in identities)
 
 
-def _bias(names: Iterable[str], count: int) -> list[str]:
-    """Fréchet scores of few images are biased upward (recipe, trap 13)."""
-    if count >= FRECHET_SAMPLES or not any(map(is_frechet, names)):
-        return []
-    return [
-        f"Fréchet scores of {count} images are biased upward: quote them as @{count} and compare only equal counts "
-        "(published ones rest on 50,000)"
-    ]
-
-
-def _few_images(metrics: Sequence[SetMetric], count: int, what: str) -> list[str]:
-    """A covariance of fewer images than features is singular."""
-    widths = [metric.extractor.widths[metric.output] for metric in metrics if metric.fits_gaussian]
-    if count > max(widths, default=0):
-        return []
-    return [
-        f"{what}: {count} images are fewer than the {max(widths)} features that a Fréchet score fits a Gaussian to; "
-        "its covariance is singular, and the score rests on few directions"
-    ]
-
-
-def _duplicates(found: int, what: str) -> list[str]:
-    return [f"{what}: {found} images stand there more than once"] if found else []
-
-
-def _replaced(found: int, what: str) -> list[str]:
-    if not found:
-        return []
-    return [
-        f"{what}: {found} images could not be read, and others stand in their places, so that these count twice; mend "
-        "or remove them and repeat the evaluation"
-    ]
-
-
-def _shared(hashes: Hashes, others: Hashes | None) -> list[str]:
-    found = 0 if others is None else count_shared(hashes, others)
-    if not found:
-        return []
-    return [
-        f"{found} of the {len(hashes)} images stand in the reference, too, pixel by pixel: they were copied, or both "
-        "sides are the same images"
-    ]
-
-
-def _logged(said: list[str]) -> list[str]:
-    for caution in said:
-        warn_once(caution)
-    return said
+def _of_either_side(metrics: Sequence[SetMetric], record: dict[str, Any], what: str) -> list[str]:
+    """Cautions that hold of images and of references alike, from the record of a set."""
+    widest = max((m.extractor.widths[m.output] for m in metrics if m.fits_gaussian), default=0)
+    count, duplicates = record.get("count"), record.get("duplicates", 0)
+    said = []
+    if count is not None and count <= widest:
+        said.append(
+            f"{count} images are fewer than the {widest} features that a Fréchet score fits a Gaussian to; its "
+            "covariance is singular, and the score rests on few directions"
+        )
+    if duplicates:
+        said.append(f"{duplicates} images stand there more than once")
+    if replaced := record.get("unreadable_images_replaced", 0):
+        said.append(
+            f"{replaced} images could not be read, and others stand in their places, so that these count twice; mend "
+            "or remove them and repeat the evaluation"
+        )
+    return [f"{what}: {caution}" for caution in said]

@@ -20,12 +20,7 @@ from torch import Tensor
 from unirae.core.distributed import own_batches
 from unirae.core.errors import DataError
 from unirae.evaluation.passes.reading import Chunk, Progress
-from unirae.evaluation.passes.scoring import (
-    collect,
-    compute_scores,
-    program,
-    settings_of,
-)
+from unirae.evaluation.passes.scoring import Collected, collect, compute_scores, program, settings_of
 from unirae.evaluation.references.reference import Reference, check_fits, check_purpose, of_same_size
 from unirae.evaluation.scores.cautions import cautions, check_counts
 from unirae.evaluation.scores.record import Scores
@@ -75,19 +70,37 @@ def evaluate_generation(
         count=count,
         device=device,
     )
+    images = {"kind": "generation", **(about or {}), **found.describe(), "batch_size": batch_size}
+    settings = {"images": images, "conversion": "clamp to [0, 1], round to 8 bits"}
+    return scored(found, reference, metrics=metrics, settings=settings, device=device, what="the samples")
+
+
+def scored(
+    found: Collected,
+    reference: Reference | None,
+    *,
+    metrics: Sequence[SetMetric],
+    settings: Mapping[str, Any],
+    device: torch.device | str,
+    what: str,
+) -> Scores:
+    """Compute the scores of images that were seen, and record them.
+
+    Args:
+        settings: of the images.
+        what: the images, for the cautions.
+    """
     estimates = compute_scores(metrics, found.statistics, {} if reference is None else reference.statistics)
-    settings = {
-        "images": {"kind": "generation", **(about or {}), **found.describe(), "batch_size": batch_size},
-        "conversion": "clamp to [0, 1], round to 8 bits",
-        "metrics": settings_of(metrics),
-        "reference": None if reference is None else reference.identity,
-        **program(device),
-    }
     return Scores(
         estimates=estimates,
-        count=count,
-        settings=settings,
-        warnings=cautions(metrics, found, reference, names=estimates, what="the samples"),
+        count=found.count,
+        settings={
+            **settings,
+            "metrics": settings_of(metrics),
+            "reference": None if reference is None else reference.identity,
+            **program(device),
+        },
+        warnings=cautions(metrics, found, reference, names=estimates, what=what),
     )
 
 

@@ -12,13 +12,7 @@ from unirae.core.exact import FEATURE_CHUNK
 from unirae.data.stored import StoredImages
 from unirae.evaluation.passes.image_pairs import find_pairs
 from unirae.evaluation.passes.reading import Chunk, Progress, choose_indices, read_chunks
-from unirae.evaluation.passes.scoring import (
-    Collected,
-    SetCollector,
-    compute_scores,
-    program,
-    settings_of,
-)
+from unirae.evaluation.passes.scoring import Collected, SetCollector, collect
 from unirae.evaluation.references.reference import (
     Reference,
     check_fits,
@@ -27,7 +21,8 @@ from unirae.evaluation.references.reference import (
     reference_of,
     selection,
 )
-from unirae.evaluation.scores.cautions import cautions, check_counts
+from unirae.evaluation.scores.cautions import check_counts
+from unirae.evaluation.scores.generation import scored
 from unirae.evaluation.scores.record import Scores
 from unirae.metrics.base import PairMetric
 from unirae.metrics.set_metrics import SetMetric, needs
@@ -94,12 +89,16 @@ def score_images(
         check_fits(reference, metrics)
     check_counts(metrics, len(reading.indices(images)), "the images")
     chunks = reading.chunks(images, progress=reading.progress)
-    collector = SetCollector(
-        needs(metrics, of_reference=False), count=len(reading.indices(images)), device=reading.device
+    found = collect(
+        chunks if reference is None else of_same_size(chunks, reference),
+        needs(metrics, of_reference=False),
+        count=len(reading.indices(images)),
+        device=reading.device,
     )
-    for chunk in chunks if reference is None else of_same_size(chunks, reference):
-        collector.update(chunk)
-    return _result(images, collector.compute(), reference, metrics=metrics, reading=reading, about=about)
+    settings = {"images": _record(images, found, reading, about)}
+    return scored(
+        found, reference, metrics=metrics, settings=settings, device=reading.device, what="the images"
+    )
 
 
 def score_pairs(
@@ -143,38 +142,22 @@ def score_pairs(
         "purpose": "generation",
     }
     reference = reference_of(real.compute(), of_originals, identity=identity)
-    about = {**(about or {}), "paired_by": pairs.by}
-    result = _result(images, made.compute(), reference, metrics=metrics, reading=reading, about=about)
+    found = made.compute()
+    settings = {"images": _record(images, found, reading, {**(about or {}), "paired_by": pairs.by})}
+    result = scored(
+        found, reference, metrics=metrics, settings=settings, device=reading.device, what="the images"
+    )
     result.estimates.update({metric.name: metric.compute() for metric in of_pairs})
     result.settings["metrics"].update({metric.name: metric.settings for metric in of_pairs})
     return result
 
 
-def _result(
-    images: StoredImages,
-    found: Collected,
-    reference: Reference | None,
-    *,
-    metrics: Sequence[SetMetric],
-    reading: Reading,
-    about: Mapping[str, Any] | None,
-) -> Scores:
-    estimates = compute_scores(metrics, found.statistics, {} if reference is None else reference.statistics)
-    return Scores(
-        estimates=estimates,
-        count=found.count,
-        warnings=cautions(metrics, found, reference, names=estimates, what="the images"),
-        settings={
-            "images": {
-                **(about or {}),
-                **selection(images, reading.indices(images), seed=reading.seed),
-                **found.describe(),
-            },
-            "metrics": settings_of(metrics),
-            "reference": None if reference is None else reference.identity,
-            **program(reading.device),
-        },
-    )
+def _record(
+    images: StoredImages, found: Collected, reading: Reading, about: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Record of the images that were read."""
+    chosen = selection(images, reading.indices(images), seed=reading.seed)
+    return {**(about or {}), **chosen, **found.describe()}
 
 
 def _check_sizes(original: Chunk, image: Chunk) -> None:
