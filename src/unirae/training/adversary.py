@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from unirae.core.images import to_signed
 from unirae.core.keyed_random import Stream
-from unirae.losses.adaptive_weight import Balanced, balance
 from unirae.losses.adversarial import DiscriminatorLoss, generator_loss
 from unirae.losses.diffaug import diff_augment
 from unirae.models.discriminators.base import Discriminator
@@ -51,12 +50,8 @@ class Adversary(nn.Module):
         augment: dict[str, Any],
     ) -> None:
         super().__init__()
-        self.discriminator, self.optimizer, self.schedule, self.loss = (
-            discriminator,
-            optimizer,
-            schedule,
-            loss,
-        )
+        self.discriminator, self.loss = discriminator, loss
+        self.optimizer, self.schedule = optimizer, schedule
         self.disc_weight, self.clip_grad = disc_weight, clip_grad
         self.update_start_step, self.gan_start_step = update_start_step, gan_start_step
         self.max_adaptive_weight, self.fixed_adaptive_weight = max_adaptive_weight, fixed_adaptive_weight
@@ -68,27 +63,6 @@ class Adversary(nn.Module):
         with constant(self.discriminator.trained):
             fakes = self.augment(image, part, Stream.AUGMENT_GENERATOR_FAKE)
             return generator_loss(self.discriminator(fakes))
-
-    def balance(
-        self,
-        reconstruction: Float[Tensor, "b 3 H W"],
-        reconstruction_gradient: Float[Tensor, "b 3 H W"],
-        gan_gradient: Float[Tensor, "b 3 H W"],
-        *,
-        last_layer: nn.Parameter,
-        loss_scale: float | Tensor,
-    ) -> Balanced:
-        """Join both image gradients by disc_weight·λ (:func:`unirae.losses.adaptive_weight.balance`)."""
-        return balance(
-            reconstruction,
-            reconstruction_gradient,
-            gan_gradient,
-            last_layer,
-            disc_weight=self.disc_weight,
-            max_weight=self.max_adaptive_weight,
-            fixed_weight=self.fixed_adaptive_weight,
-            loss_scale=loss_scale,
-        )
 
     def learn(
         self,

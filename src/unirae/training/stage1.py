@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unirae.core.arguments import argument
 from unirae.core.images import quantise
-from unirae.losses.adaptive_weight import detached_leaf, image_gradient
+from unirae.losses.adaptive_weight import balance, detached_leaf, image_gradient
 from unirae.models.checkpoints.making import describe_rae
 from unirae.models.decoder import ViTDecoder
 from unirae.models.encoders.shape import in_words
@@ -94,11 +94,14 @@ class Stage1(ManualModule):
         gradient = image_gradient(loss, image, scale)
         if self.adversary and step >= self.adversary.gan_start_step:
             gan = self.adversary.generator_loss(image, part)
-            balanced = self.adversary.balance(
+            balanced = balance(
                 reconstruction,
                 gradient,
                 image_gradient(gan, image, scale),
-                last_layer=self.rae.decoder.last_layer,
+                self.rae.decoder.last_layer,
+                disc_weight=self.adversary.disc_weight,
+                max_weight=self.adversary.max_adaptive_weight,
+                fixed_weight=self.adversary.fixed_adaptive_weight,
                 loss_scale=scale,
             )
             gradient = balanced.image_gradient

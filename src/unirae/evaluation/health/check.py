@@ -119,11 +119,6 @@ def judge(rows: Iterable[Mapping[str, Any]], curves: Curves) -> list[ColumnHealt
     return result
 
 
-def check(rows: Iterable[Mapping[str, Any]], curves: Curves) -> list[Judgement]:
-    """The first value outside of the band, of each column that left it."""
-    return [health.left for health in judge(rows, curves) if health.left]
-
-
 def read_series(rows: Iterable[Mapping[str, Any]]) -> Series:
     """Series of a metrics file's rows, by column; an empty text or None stands for what was not logged.
 

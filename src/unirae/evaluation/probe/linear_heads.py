@@ -58,7 +58,6 @@ def fit_lbfgs(
     *,
     num_classes: int,
     weight_decay: float,
-    max_iterations: int = 500,
     tolerance: float = 1e-5,
 ) -> LinearHead:
     """The minimum, from zero weights, in float64; done where no gradient is larger than ``tolerance``.
@@ -71,7 +70,7 @@ def fit_lbfgs(
     bias = x.new_zeros(num_classes, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [weight, bias],
-        max_iter=max_iterations,
+        max_iter=500,
         history_size=20,
         tolerance_grad=tolerance,
         tolerance_change=1e-12,

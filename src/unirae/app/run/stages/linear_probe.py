@@ -11,6 +11,7 @@ from unirae.app.run.builders import Config, keys_for
 from unirae.app.run.stages.base import Stage, scoring
 from unirae.data.dataset import ImageDataset
 from unirae.evaluation.probe.features import PooledEncoder, check_classes
+from unirae.evaluation.probe.linear_probe import TOP5_CLASSES
 from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.encoders.base import Encoder
 from unirae.models.rae import as_size, token_grid
@@ -18,8 +19,6 @@ from unirae.training.callbacks.scoring import ProbeAccuracy
 from unirae.training.datamodule import TrainingData
 from unirae.training.linear_probe import LinearProbe
 from unirae.training.manual import ManualModule
-
-_FEWEST_CLASSES_FOR_TOP5 = 6
 
 
 class LinearProbeStage(Stage):
@@ -51,7 +50,7 @@ class LinearProbeStage(Stage):
 
     def score_names(self, cfg: Config, module: ManualModule | None = None) -> list[str]:
         """See :meth:`.base.Stage.score_names`."""
-        few = isinstance(module, LinearProbe) and len(module.class_names) < _FEWEST_CLASSES_FOR_TOP5
+        few = isinstance(module, LinearProbe) and len(module.class_names) < TOP5_CLASSES
         return ["val/top1"] if few else ["val/top1", "val/top5"]
 
 
