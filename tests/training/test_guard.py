@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from unirae.core.errors import NonFiniteError
-from unirae.training.guard import NonFiniteGuard
+from unirae.training.manual import NonFiniteGuard
 from unirae.training.stage1 import Stage1
 from unirae.training.stage2 import Stage2
 

@@ -14,9 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from tiny_training import fit, rehearsed, tiny_config
 from unirae.app.run.builders import build_rae
 from unirae.app.run.stages.stage1 import build_stage1
-from unirae.training.callbacks.memory_estimate import MemoryEstimate
 from unirae.training.precision import ManualMixedPrecision
-from unirae.training.rehearsal import rehearse
+from unirae.training.rehearsal import MemoryEstimate, rehearse
 
 TOLERANCE = 0.1
 STEP = 3

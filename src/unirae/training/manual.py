@@ -1,4 +1,7 @@
-"""Base of the training modules: steps that are a function of (seed, step), and manual optimisation."""
+"""Base of the training modules: steps that are a function of (seed, step), and manual optimisation.
+
+The non-finite guard stops a run by a NaN before it reaches a checkpoint (recipe, trap 5).
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,13 +14,13 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
+from unirae.core.arguments import argument
 from unirae.core.distributed import all_mean_, rank
-from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.errors import ConfigError, NonFiniteError, WeightsError
 from unirae.core.images import to_float
 from unirae.core.keyed_random import sample_keys
 from unirae.core.strict import load_strictly
 from unirae.training.events import logs_now
-from unirae.training.guard import NonFiniteGuard
 from unirae.training.optimisation import Updater
 from unirae.training.optimizers import OptimizerSettings
 from unirae.training.schedule import Schedule
@@ -218,3 +221,49 @@ class MeanTerms:
     def means(self) -> dict[str, Tensor]:
         """The mean of each term by name, over the micro-batches that had the term."""
         return {name: total / self._counts[name] for name, total in self._sums.items()}
+
+
+class NonFiniteGuard:
+    """Remembers, on the device, the first step whose terms were not all finite; the host asks when it must.
+
+    Watching costs a few tiny kernels and no synchronisation. ``check`` synchronises: it is called where the
+    host waits anyway (logging) and before every checkpoint, so that no bad weights are ever written.
+    """
+
+    def __init__(self) -> None:
+        # A step's terms change when the GAN starts: one record (first bad step or −1, its values) per set of names.
+        self._records: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
+
+    def watch(self, step: int, terms: dict[str, Tensor]) -> None:
+        """Look at the terms (scalars) of a step."""
+        if not terms:
+            return
+        names, values = tuple(terms), torch.stack([value.detach().float() for value in terms.values()])
+        never = torch.full((), -1.0, device=values.device)
+        bad_step, bad_values = self._records.get(names, (never, values))
+        bad_now = ~torch.isfinite(values).all() & (bad_step < 0)
+        self._records[names] = (
+            torch.where(bad_now, float(step), bad_step),
+            torch.where(bad_now, values, bad_values),
+        )
+
+    def check(self, last_good_checkpoint: str | None) -> None:
+        """Stop if a watched step was not finite.
+
+        Raises:
+            NonFiniteError: If a term of a step was not finite; names the first such step, its terms, and the
+                checkpoint to continue from.
+        """
+        bad = [(int(step), names, values) for names, (step, values) in self._records.items() if step >= 0]
+        if not bad:
+            return
+        step, names, values = min(bad, key=lambda record: record[0])
+        terms = ", ".join(f"{n}={v:.4g}" for n, v in zip(names, values.tolist(), strict=True))
+        where = (
+            f"continue from {last_good_checkpoint}" if last_good_checkpoint else "no checkpoint was saved yet"
+        )
+        raise NonFiniteError(
+            f"step {step} was not finite ({terms}). The last good state: {where}. Lower "
+            f"{argument('stage.optimizer.lr')}, set {argument('stage.clip_grad', 1.0)}, or train with "
+            f"{argument('training.precision', '32-true')}."
+        )

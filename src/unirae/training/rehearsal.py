@@ -1,4 +1,4 @@
-"""A training step without numbers, which tells how much memory the real one takes.
+"""A training step without numbers, which tells how much memory the real one takes; and the callback that says so.
 
 The step itself runs, with its optimizers and averages, on tensors that have a shape and a device but no storage
 (PyTorch's fake tensors). So nothing of the memory is modelled: a tensor counts from the operation that makes it until
@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -19,9 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from unirae.core.distributed import alone
+from unirae.core.log import get_logger
+from unirae.core.sharding import is_sharded, own_part
 from unirae.nn.kernels.narrow_weights import NarrowWeights
 from unirae.training.manual import ManualModule
 from unirae.training.precision import ManualMixedPrecision
+
+log = get_logger(__name__)
 
 _LATE = 10**9
 """A step at which everything of a schedule has begun."""
@@ -158,3 +163,48 @@ def _fake(tensor: Tensor, fake: FakeTensorMode) -> Tensor:
 
 def _bytes(tensors: Iterable[Any]) -> int:
     return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
+
+
+class MemoryEstimate(pl.Callback):
+    """Logs an estimate of the memory per device: the tensors of a step, found by rehearsing it.
+
+    Not counted: the libraries themselves, work space of kernels, what an allocator keeps in reserve, the data loader,
+    what torch.compile changes; where FSDP shards a network, activations.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, module: ManualModule) -> None:
+        """Rehearse a step and log its memory."""
+        if any(map(is_sharded, module.parameters())):
+            _log_parts(module)
+            return
+        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        batch = next(iter(data.batches(rank=trainer.global_rank, start_step=0)))
+        sample = {name: torch.as_tensor(value) for name, value in data.train_dataset[batch[0]].items()}
+        try:
+            step = rehearse(module, trainer.precision_plugin, sample, len(batch))
+        except RuntimeError as error:  # all that tensors without numbers refuse; it can still be trained
+            log.warning(
+                "memory per device: no estimate, the step cannot be rehearsed (%s)", str(error).split("\n")[0]
+            )
+            return
+        log.info(
+            "memory per device, estimated: %s = weights %s + gradients %s + AdamW %s + activations %s (%d images)",
+            *map(readable_bytes, (step.peak, step.weights, step.gradients, step.optimizer, step.activations)),
+            data.images_per_micro_batch,
+        )
+
+
+def _log_parts(module: ManualModule) -> None:
+    """Log the bytes that this process holds of each tensor between two steps."""
+    parameters = {id(p): p for p in module.parameters()}.values()
+    weights = sum(own_part(p.detach()).nbytes for p in parameters)
+    trained = sum(own_part(p.detach()).nbytes for p in parameters if p.requires_grad)
+    log.info(
+        "memory per device, sharded: weights %s + gradients %s + AdamW %s, and activations, which are not estimated",
+        *map(readable_bytes, (weights, trained, 2 * trained)),
+    )
+
+
+def readable_bytes(count: float) -> str:
+    """Bytes as text: ``1.2 GB``, ``340 MB``."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -26,7 +26,6 @@ from unirae.training.callbacks.compiled_blocks import CompiledBlocks
 from unirae.training.callbacks.graceful_stop import GracefulStop
 from unirae.training.callbacks.health import HealthCheck
 from unirae.training.callbacks.kept_memory import KeptMemory
-from unirae.training.callbacks.memory_estimate import MemoryEstimate
 from unirae.training.callbacks.model_checkpoint import ModelCheckpoint, SelfDescription
 from unirae.training.callbacks.progress import RunProgress
 from unirae.training.checkpoint_io import SafeCheckpointIO
@@ -34,6 +33,7 @@ from unirae.training.csv_logger import MetricsCsv
 from unirae.training.data_wait import DataWait
 from unirae.training.datamodule import TrainingData
 from unirae.training.precision import ManualMixedPrecision
+from unirae.training.rehearsal import MemoryEstimate
 from unirae.training.strategy import GradientAveraging, Sharding
 from unirae.training.tensorboard import TensorBoard
 

@@ -1,7 +1,7 @@
 """A grid of samplers, the scores at its points, and remarks on the best one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
 
@@ -71,14 +71,8 @@ def grid(
 
 def point_of(sampler: dict[str, Any]) -> Point:
     """The point of the grid in the sampler's record of a result."""
-    low, high = sampler["guidance_interval"]
-    return Point(
-        weights=sampler["weights"],
-        solver=sampler["solver"],
-        num_steps=sampler["num_steps"],
-        guidance_interval=(low, high),
-        cfg_scale=sampler["cfg_scale"],
-    )
+    plain = {field.name: sampler[field.name] for field in fields(Point)}
+    return Point(**{**plain, "guidance_interval": tuple(sampler["guidance_interval"])})
 
 
 def best(scored: Sequence[Scored], name: str) -> Scored:
