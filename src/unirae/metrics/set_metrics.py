@@ -44,10 +44,10 @@ class SetMetric:
 
     labels: Mapping[str, str]
     extractor: FeatureExtractor
-    output: str
-    images: Keep
-    reference: Keep | None
     compute: Compute
+    output: str = POOLED
+    images: Keep = _FEATURES
+    reference: Keep | None = _FEATURES
     parameters: dict[str, Any] = field(default_factory=dict)
     least_images: int = 2
 
@@ -161,7 +161,6 @@ def _inception_score(extractor: FeatureExtractor, order: Order) -> SetMetric:
         labels={"is": _label("is", extractor)},
         extractor=extractor,
         output=LOGITS,
-        images=_FEATURES,
         reference=None,
         compute=compute,
         parameters={"splits": SPLITS, "order": order, "seed": seed},
@@ -176,9 +175,6 @@ def _kernel(extractor: FeatureExtractor) -> SetMetric:
     return SetMetric(
         labels={"kid": _label("kid", extractor)},
         extractor=extractor,
-        output=POOLED,
-        images=_FEATURES,
-        reference=_FEATURES,
         compute=compute,
         parameters={
             "subsets": SUBSETS,
@@ -197,9 +193,6 @@ def _manifold(names: Sequence[str], extractor: FeatureExtractor) -> SetMetric:
     return SetMetric(
         labels={name: _label(name, extractor) for name in names},
         extractor=extractor,
-        output=POOLED,
-        images=_FEATURES,
-        reference=_FEATURES,
         compute=compute,
         parameters={
             "neighbours": PRECISION_RECALL_NEIGHBOURS,

@@ -4,10 +4,10 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from unirae.core.errors import ConfigError
+from unirae.evaluation.results.score_families import family
 
 Mode = Literal["max", "min"]
 
-_HIGHER_IS_BETTER = ("psnr", "ssim", "is", "precision", "recall", "density", "coverage", "top1", "top5")
 _OF_PAIRS = ("psnr", "ssim")
 
 
@@ -82,5 +82,4 @@ def check_scores(config: dict[str, Any], scores: list[str], *, default: str | No
 
 
 def _better(score: str) -> Mode:
-    plain = score.removeprefix("val/").removesuffix("_random_inception")
-    return "max" if plain in _HIGHER_IS_BETTER else "min"
+    return "max" if family(score.removeprefix("val/")).better == "higher" else "min"

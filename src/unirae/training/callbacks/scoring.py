@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -191,18 +192,16 @@ class GenerationMetrics(_WithMetrics):
 
     def _compute_reference(self, trainer: pl.Trainer, module: Stage2, progress: Progress) -> Reference:
         data, wanted = evaluation_data(trainer), needs(self.metrics, of_reference=True)
-
-        def compute() -> Reference:
-            return reference_from_data(
-                data,
-                wanted,
-                purpose="generation",
-                batch_size=self.batch_size,
-                device=module.device,
-                num_workers=_workers(trainer),
-                progress=progress,
-            )
-
+        compute = partial(
+            reference_from_data,
+            data,
+            wanted,
+            purpose="generation",
+            batch_size=self.batch_size,
+            device=module.device,
+            num_workers=_workers(trainer),
+            progress=progress,
+        )
         return cached_reference(
             cache_dir() / "references",
             data,
