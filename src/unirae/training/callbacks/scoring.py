@@ -159,7 +159,6 @@ class GenerationMetrics(_WithMetrics):
         cfg_scale: strength of classifier-free guidance; 1 is without.
     """
 
-    num_samples: int
     num_steps: int
     cfg_scale: float
     _reference: Reference | None = field(default=None, init=False)
@@ -167,6 +166,8 @@ class GenerationMetrics(_WithMetrics):
 
     def score(self, trainer: pl.Trainer, module: Stage2, progress: Progress) -> dict[str, Any]:
         """Sample images and score them."""
+        count = self.num_samples
+        assert count is not None, "the preparation says how many"
         if self._reference is None:
             self._reference = self._compute_reference(trainer, module, progress)
         with module.whole_average() as average:
@@ -176,11 +177,11 @@ class GenerationMetrics(_WithMetrics):
                 settings=SamplerSettings(num_steps=self.num_steps, cfg_scale=self.cfg_scale),
                 labels=LabelRule(num_classes=module.denoiser.num_classes, seed=module.seed),
                 seed=module.seed,
-                batch_size=min(self.batch_size, self.num_samples),
+                batch_size=min(self.batch_size, count),
             )
             result = evaluate_generation(
                 sampler,
-                self.num_samples,
+                count,
                 metrics=self.metrics,
                 reference=self._reference,
                 batch_size=sampler.batch_size,
