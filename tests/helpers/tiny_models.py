@@ -16,6 +16,7 @@ _TINY = {
 }
 TINY_ARCHITECTURES = {
     "dinov2": _TINY | {"model_type": "dinov2_with_registers", "mlp_ratio": 2, "num_register_tokens": 4},
+    "dinov3": _TINY | {"model_type": "dinov3_vit", "intermediate_size": 32, "num_register_tokens": 4},
     "siglip2": _TINY | {"intermediate_size": 32},
     "mae": _TINY | {"intermediate_size": 32},
     "generic_hf": _TINY | {"model_type": "vit", "intermediate_size": 32},

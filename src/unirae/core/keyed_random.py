@@ -35,6 +35,8 @@ class Stream(IntEnum):
     SAMPLE_NOISE = 10
     SAMPLE_LABEL = 11
     SAMPLE_STEP_NOISE = 12
+    BLOCK_DROPOUT = 13
+    BLOCK_KEPT = 14
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:

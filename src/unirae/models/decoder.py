@@ -5,7 +5,7 @@ code: the class token in front is the decoder's own, and the positions, sin-cos 
 Linear layers start from PyTorch's default, as there.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,20 +13,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from unirae.core.arguments import argument
+from unirae.core.errors import ConfigError
 from unirae.nn.block import Block
 from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 from unirae.nn.positions import sincos_positions
 
+DecoderOutput = Literal["encoder_pixels", "unit"]
 _NORM_EPS = 1e-12  # MAE's
 
 
 class ViTDecoder(nn.Module):
-    """Tokens of a frozen encoder to an image in that encoder's normalised pixel space.
+    """Tokens of a frozen encoder to an image in that encoder's normalised pixel space, or in RGB.
 
     Args:
         token_dim: width of the encoder's tokens.
         grid: (rows, columns) of tokens it decodes; tokens of another grid are interpolated to it.
         patch_size: side of the square of pixels that one token becomes.
+        output: the space of the pixels: "encoder_pixels", the encoder's normalised ones (RAE), or "unit", RGB in
+            [0, 1] (RAEv2).
         gradient_checkpointing: recompute each block in the backward pass: less memory, about a third slower.
     """
 
@@ -40,6 +45,7 @@ class ViTDecoder(nn.Module):
         mlp_width: int,
         patch_size: int,
         grid: tuple[int, int],
+        output: DecoderOutput = "encoder_pixels",
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -51,8 +57,13 @@ class ViTDecoder(nn.Module):
             "mlp_width": mlp_width,
             "patch_size": patch_size,
             "grid": tuple(grid),
+            "output": output,
         }
-        self.token_dim, self.patch_size = token_dim, patch_size
+        if output not in ("encoder_pixels", "unit"):
+            raise ConfigError(
+                f"{argument('decoder.output', output)} is unknown; choose encoder_pixels (RAE) or unit (RAEv2)"
+            )
+        self.token_dim, self.patch_size, self.output = token_dim, patch_size, output
         self.grid: tuple[int, int] = (int(grid[0]), int(grid[1]))
         self.gradient_checkpointing = gradient_checkpointing
         self.embed = nn.Linear(token_dim, width)
@@ -83,7 +94,7 @@ class ViTDecoder(nn.Module):
         return group_parameters(self, edges=("embed", "to_pixels"))
 
     def forward(self, tokens: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        """Un-normalised encoder tokens to pixels in the encoder's normalised space."""
+        """Un-normalised encoder tokens to pixels in the space that ``output`` names, not clamped."""
         if tokens.shape[-2:] != self.grid:
             tokens = F.interpolate(tokens, size=self.grid, mode="bilinear", align_corners=False)
         x = self.embed(tokens.flatten(2).transpose(1, 2))

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
 from unirae.core.io import module_sha256, sha256_of_text
 from unirae.core.keyed_random import Stream, normal, uniform
@@ -35,6 +36,8 @@ class RAE(nn.Module):
     Args:
         encoder_input_size: pixels, an int or (height, width); images of another size are resized to it.
         noise_tau: τ of the noise augmentation that the decoder is trained with; 0 turns it off.
+        layer_dropout: probability p with which each chosen block of a fused encoder is dropped where the decoder is
+            trained (FuseReg, arXiv 2609.31620); 0 turns it off.
         noise_kind: σ = τ·U(0, 1) ("uniform", the official code) or |N(0, τ²)| ("half_normal", the paper).
         stats: of the latents; None means un-normalised latents.
     """
@@ -47,6 +50,7 @@ class RAE(nn.Module):
         encoder_input_size: int | tuple[int, int],
         noise_tau: float = 0.8,
         noise_kind: NoiseKind = "uniform",
+        layer_dropout: float = 0.0,
         stats: LatentStats | None = None,
     ) -> None:
         super().__init__()
@@ -54,6 +58,15 @@ class RAE(nn.Module):
             raise ConfigError(f"noise_kind={noise_kind!r} is unknown; choose uniform or half_normal")
         if noise_tau < 0:
             raise ConfigError(f"noise_tau={noise_tau} must not be negative; 0 turns the noise off")
+        layers = encoder.identity_without_hash.layers
+        if not 0 <= layer_dropout < 1:
+            raise ConfigError(f"layer_dropout={layer_dropout} must be at least 0 and below 1")
+        if layer_dropout > 0 and (layers is None or len(layers) < 2):
+            raise ConfigError(
+                f"layer_dropout={layer_dropout} drops blocks of a fused encoder, and this one has "
+                f"{'its last block' if layers is None else 'one block'} alone: choose several with "
+                f"{argument('encoder.layers')}, or set it to 0"
+            )
         if decoder.token_dim != encoder.width:
             raise ConfigError(
                 f"the decoder reads tokens of width {decoder.token_dim}, the encoder's have {encoder.width}: "
@@ -61,7 +74,7 @@ class RAE(nn.Module):
             )
         self.encoder_input_size = as_size(encoder_input_size)
         self.latent_shape = (encoder.width, *token_grid(encoder_input_size, encoder.patch_size))
-        self.noise_tau, self.noise_kind = noise_tau, noise_kind
+        self.noise_tau, self.noise_kind, self.layer_dropout = noise_tau, noise_kind, layer_dropout
         self._has_warned = False
         self.encoder, self.decoder = encoder, decoder
         self.stats = LatentStats() if stats is None else stats
@@ -85,11 +98,43 @@ class RAE(nn.Module):
         Raises:
             InputError: If ``images`` is no floating-point tensor of shape [b, 3, height, width].
         """
+        return self.encoder(self._input(images))
+
+    @torch.no_grad()
+    def training_tokens(
+        self, images: Float[Tensor, "b 3 H W"], keys: Int64[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+        """The tokens, and what the decoder is trained on: blocks dropped, then noised; ``keys`` address the draws.
+
+        Raises:
+            InputError: If ``images`` is no floating-point tensor of shape [b, 3, height, width].
+        """
+        if self.layer_dropout == 0:
+            clean = self.tokens(images)
+            return clean, self.add_noise(clean, keys)
+        clean, kept = self.encoder.with_dropped_blocks(self._input(images), self.kept_blocks(keys))
+        return clean, self.add_noise(kept, keys)
+
+    def kept_blocks(self, keys: Int64[Tensor, " b"]) -> Bool[Tensor, "b k"]:
+        """The blocks that each sample keeps, of which each is dropped with probability p; if none is left, one stays.
+
+        After FuseReg (arXiv 2609.31620). A sample's draw does not depend on the batch it comes in.
+        """
+        layers = self.encoder.identity_without_hash.layers
+        assert layers is not None
+        count = len(layers)
+        keep = uniform(keys, (count,), Stream.BLOCK_DROPOUT) >= self.layer_dropout
+        spared = (uniform(keys, (1,), Stream.BLOCK_KEPT) * count).long().clamp_max(count - 1)
+        alone = torch.arange(count, device=keys.device) == spared
+        return torch.where(keep.any(dim=1, keepdim=True), keep, alone)
+
+    def _input(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        """The encoder's input: RGB in [0, 1] of any size, resized without antialiasing as the official code does."""
         check_images(images)
         images = images.to(self.encoder.mean.dtype)
         if images.shape[-2:] != self.encoder_input_size:
             images = F.interpolate(images, self.encoder_input_size, mode="bicubic", align_corners=False)
-        return self.encoder(images)
+        return images
 
     def add_noise(
         self, tokens: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
@@ -106,7 +151,8 @@ class RAE(nn.Module):
 
     def decode_tokens(self, tokens: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Un-normalised tokens to RGB in [0, 1], at least float32, not clamped."""
-        return full_precision(self.decoder(tokens)) * self.encoder.std + self.encoder.mean
+        pixels = full_precision(self.decoder(tokens))
+        return pixels if self.decoder.output == "unit" else pixels * self.encoder.std + self.encoder.mean
 
     def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """RGB in [0, 1] of any size to normalised latents, float32.
@@ -178,7 +224,10 @@ class RAE(nn.Module):
 
         The weights are read once, for a frozen RAE's never change; on the meta device their hash is empty.
         """
-        return {"decoder": {"sha256": module_sha256(self.decoder)}, "encoder": self.token_identity}
+        decoder = {"sha256": module_sha256(self.decoder)}
+        if self.decoder.output != "encoder_pixels":  # what decoders before RAEv2 all have
+            decoder["output"] = self.decoder.output
+        return {"decoder": decoder, "encoder": self.token_identity}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -195,6 +244,7 @@ class RAE(nn.Module):
             "encoder_input_size": self.encoder_input_size,
             "noise_tau": self.noise_tau,
             "noise_kind": self.noise_kind,
+            "layer_dropout": self.layer_dropout,
         }
 
     def spec(self) -> dict[str, Any]:

@@ -56,8 +56,8 @@ class Stage1(ManualModule):
         terms, seen = MeanTerms(), []
         self.decoder_updater.zero_grad()
         for part in self.images(batch):
-            clean = self.rae.tokens(part.images)
-            reconstruction = self.rae.decode_tokens(self.rae.add_noise(clean, part.keys))
+            clean, tokens = self.rae.training_tokens(part.images, part.keys)
+            reconstruction = self.rae.decode_tokens(tokens)
             self.backward_generator(reconstruction, part, step, terms)
             seen.append((part, clean))
         terms.add(grad_norm=self.decoder_updater.step(step, self.step_optimizer()))

@@ -37,6 +37,11 @@ def heads(count: int, **options) -> dict[str, int | str]:
         ("pixel_mean", (0.5, 0.5, 0.4)),
         ("pixel_std", (0.3, 0.2, 0.2)),
         ("sha256", "cd"),
+        ("layers", (1, 3)),
+        ("combine", "sum"),
+        ("add_token_mean", True),
+        ("norm_affine", True),
+        ("rope_periods", "bf16"),
     ],
 )
 def test_each_of_these_decides(field, value):
@@ -54,6 +59,7 @@ def test_every_field_was_looked_at():
     """One that is added decides, unless it is named as one that does not: then it belongs in the tests above."""
     assert {field.name for field in fields(EncoderIdentity)} == {
         *("kind", "config", "pixel_mean", "pixel_std", "sha256"),
+        *("layers", "combine", "add_token_mean", "norm_affine", "rope_periods"),
         *("name", "source", "weights", "embedded"),
     }
 

@@ -144,6 +144,7 @@ def build_rae(model: Config, *, seed: int, encoder: Encoder | None = None) -> RA
         encoder_input_size=model["image_size"],
         noise_tau=model["noise_tau"],
         noise_kind=model["noise_kind"],
+        layer_dropout=model["layer_dropout"],
     )
 
 

@@ -5,14 +5,14 @@ a module of torch whose weights lie in a folder (docs/encoders.md).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from unirae.core.arguments import argument
@@ -20,6 +20,7 @@ from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import load_safetensors, module_sha256, read_json
 from unirae.core.strict import load_strictly
+from unirae.models.encoders.fusion import Fusion, Visitor, check_layers
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
 
 _USUAL_GRID = 16
@@ -56,6 +57,9 @@ class Backbone(NamedTuple):
 class Encoder(nn.Module, ABC):
     """A frozen ViT: patch tokens after its final LayerNorm without affine, prefix tokens dropped.
 
+    The identity may choose several blocks instead of the last one: each one's tokens go through the final norm, and
+    their mean or sum is the result (RAEv2, section 3; :class:`~unirae.models.encoders.fusion.Fusion`).
+
     It owns its pixel mean and std, stays in eval mode whatever its parent does, and has no trainable
     parameters. Gradients still flow through it to the images, which a perceptual loss needs.
 
@@ -89,6 +93,8 @@ class Encoder(nn.Module, ABC):
         self.width = _size("width", width, backbone)
         self.patch_size = _size("patch_size", patch_size, backbone)
         self.backbone = backbone.requires_grad_(False)
+        if identity.layers is not None:
+            check_layers(identity.layers, self.num_blocks)
         self._identity = identity
         # not persistent: the identity carries them
         self.register_buffer("mean", torch.tensor(identity.pixel_mean).view(3, 1, 1), persistent=False)
@@ -209,8 +215,40 @@ class Encoder(nn.Module, ABC):
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """RGB in [0, 1] to tokens: neither noised nor normalised by latent statistics."""
-        grid = self.grid(images)
-        return _to_grid(self.last_tokens(self._pixels(images)), grid)
+        return _to_grid(self._tokens(images), self.grid(images))
+
+    def with_dropped_blocks(
+        self, images: Float[Tensor, "b 3 H W"], keep: Bool[Tensor, "b k"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+        """The tokens of :meth:`forward`, and those of the kept blocks, from one pass.
+
+        Args:
+            keep: for each image the chosen blocks that count, at least one of the k that the identity names.
+        """
+        fusion, grid = self._fused(images, keep), self.grid(images)
+        return _to_grid(fusion.result(), grid), _to_grid(fusion.kept(), grid)
+
+    def _tokens(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
+        """The tokens of :meth:`forward`, with those in front of the patches."""
+        if self._identity.layers is None:
+            self.grid(images)
+            return self.last_tokens(self._pixels(images))
+        return self._fused(images).result()
+
+    def _fused(self, images: Float[Tensor, "b 3 H W"], keep: Bool[Tensor, "b k"] | None = None) -> Fusion:
+        """One pass through the blocks down to the deepest chosen one."""
+        rows, columns = self.grid(images)
+        assert self._identity.layers is not None
+        fusion = Fusion(
+            layers=self._identity.layers,
+            combine=self._identity.combine,
+            add_token_mean=self._identity.add_token_mean,
+            norm=self.final_norm,
+            patches=rows * columns,
+            keep=keep,
+        )
+        self.visit_blocks(self._pixels(images), self._identity.layers, fusion)
+        return fusion
 
     @property
     def has_class_token(self) -> bool:
@@ -226,7 +264,7 @@ class Encoder(nn.Module, ABC):
             ConfigError: If this encoder has no class token.
         """
         grid = self.grid(images)
-        tokens = self.last_tokens(self._pixels(images))
+        tokens = self._tokens(images)
         patches = _to_grid(tokens, grid)
         if not self.has_class_token or tokens.shape[1] == grid[0] * grid[1]:
             raise ConfigError(
@@ -257,6 +295,37 @@ class Encoder(nn.Module, ABC):
         """
         return self.backbone(pixels)
 
+    @property
+    def num_blocks(self) -> int | None:
+        """Number of blocks that :meth:`visit_blocks` goes through; None where only a pass tells."""
+        return None
+
+    def final_norm(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        """The backbone's final norm, which the tokens of chosen blocks go through: by default the backbone's ``norm``.
+
+        Raises:
+            ConfigError: If the backbone has none of that name.
+        """
+        norm = getattr(self.backbone, "norm", None)
+        if not isinstance(norm, nn.Module):
+            raise ConfigError(
+                f"{argument('encoder.layers')}: {type(self.backbone).__name__} has no norm; name its final norm so, or "
+                f"override {type(self).__name__}.final_norm"
+            )
+        return norm(tokens)
+
+    def visit_blocks(self, pixels: Float[Tensor, "b 3 H W"], layers: Sequence[int], visitor: Visitor) -> None:
+        """Call ``visitor`` with each of these blocks, in rising order, and its tokens before the final norm.
+
+        By default it takes them from :meth:`block_tokens`, which computes and holds those of every block.
+
+        Raises:
+            ConfigError: If this encoder does not give the tokens of its blocks, or has fewer.
+        """
+        tokens = self.block_tokens(pixels)
+        for layer in check_layers(layers, len(tokens)):
+            visitor(layer, tokens[layer])
+
     def block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
         """Normalised pixels to the tokens after each block; for :meth:`feature_maps`, which a perceptual loss may use.
 
@@ -265,7 +334,8 @@ class Encoder(nn.Module, ABC):
         """
         raise ConfigError(
             f"the encoder {self._identity.name} ({self._identity.kind}) does not give its blocks' tokens "
-            f"(block_tokens), so no loss can look through them: choose {argument('perceptual', 'lpips')} or none"
+            f"(block_tokens): {argument('encoder.layers')} cannot choose among them, no loss can look through them; "
+            f"choose {argument('perceptual', 'lpips')} or none"
         )
 
 

@@ -17,9 +17,11 @@ from unirae.core.strict import load_strictly
 from unirae.core.weights import carried_folder, command
 from unirae.models.encoders.base import Backbone, Encoder
 from unirae.models.encoders.dinov2 import Dinov2Encoder
+from unirae.models.encoders.dinov3 import Dinov3Encoder
+from unirae.models.encoders.fusion import Combine, check_layers
 from unirae.models.encoders.generic_hf import GenericHFEncoder
 from unirae.models.encoders.hf import HFEncoder
-from unirae.models.encoders.identity import EncoderIdentity, architecture_read
+from unirae.models.encoders.identity import EncoderIdentity, RopePeriods, architecture_read
 from unirae.models.encoders.mae import MaeEncoder
 from unirae.models.encoders.siglip2 import Siglip2Encoder
 from unirae.models.encoders.timm import TimmEncoder
@@ -28,6 +30,7 @@ log = get_logger(__name__)
 
 KINDS: dict[str, type[Any]] = {
     "dinov2": Dinov2Encoder,
+    "dinov3": Dinov3Encoder,
     "siglip2": Siglip2Encoder,
     "mae": MaeEncoder,
     "generic_hf": GenericHFEncoder,
@@ -49,6 +52,11 @@ def build_encoder(
     seed: int = 0,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    layers: Sequence[int] | None = None,
+    combine: Combine = "mean",
+    add_token_mean: bool = False,
+    norm_affine: bool | None = None,
+    rope_periods: RopePeriods = "exact",
     remedy: str | None = None,
 ) -> Encoder:
     """Build a frozen encoder.
@@ -62,12 +70,24 @@ def build_encoder(
             (timm: arguments of ``create_model``; with a path, too).
         seed: of the random weights.
         mean, std: of RGB in [0, 1]; default: the model's own.
+        layers: the blocks whose normed tokens are combined, from 0; None: the last one alone.
+        combine: the way in which several blocks are combined.
+        add_token_mean: add the mean over the patch tokens of the deepest chosen block to every patch token.
+        norm_affine: keep the affine part of the final norm; None: as the kind does, which is without.
+        rope_periods: rotary periods as computed, or rounded to bf16 as DINOv3 was released with.
         remedy: how to get missing weights, where there is a better way than the usual.
 
     Raises:
         WeightsError: If the weights are missing, damaged, or of another model.
     """
     cls = adapter(kind)
+    if layers is None and (combine != "mean" or add_token_mean):
+        raise ConfigError(
+            f"{argument('encoder.combine', combine)} and {argument('encoder.add_token_mean', add_token_mean)} say how "
+            f"chosen blocks are combined; choose them with {argument('encoder.layers')}"
+        )
+    if rope_periods != "exact" and not issubclass(cls, Dinov3Encoder):
+        raise ConfigError(f"{argument('encoder.rope_periods', rope_periods)} is for kind=dinov3, not {kind}")
     if weights == "random":
         if not architecture:
             raise ConfigError(
@@ -92,6 +112,11 @@ def build_encoder(
         pixel_mean=_rgb("mean", mean or backbone.mean),
         pixel_std=_rgb("std", std or backbone.std),
         embedded=origin == "random" or (Path(source) / TRAINED_HERE).is_file(),
+        layers=None if layers is None else check_layers(layers, None),
+        combine=combine,
+        add_token_mean=add_token_mean,
+        norm_affine=bool(norm_affine),
+        rope_periods=rope_periods,
     )
     return cls(backbone=backbone.network, identity=identity)
 

@@ -45,5 +45,14 @@ class GenericHFEncoder(HFEncoder):
             options["interpolate_pos_encoding"] = True
         return self.backbone(pixels, **options)
 
+    def final_norm(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        normed = super().final_norm(tokens)
+        if self.identity_without_hash.norm_affine:
+            return normed
+        return F.layer_norm(normed, (self.width,), eps=1e-6)
+
     def last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
-        return F.layer_norm(super().last_tokens(pixels), (self.width,), eps=1e-6)
+        tokens = super().last_tokens(pixels)
+        if self.identity_without_hash.norm_affine:
+            return tokens
+        return F.layer_norm(tokens, (self.width,), eps=1e-6)

@@ -1,7 +1,7 @@
 """Encoders of Hugging Face transformers: loading them strictly, quietly and offline."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from functools import partial
@@ -10,6 +10,7 @@ from pickle import UnpicklingError
 from typing import Any, ClassVar, TypeVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,10 +20,14 @@ from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.log import get_logger
 from unirae.core.strict import raise_on_differences
 from unirae.models.encoders.base import Backbone, Encoder, as_size, plain_norm
+from unirae.models.encoders.fusion import Visitor, let_visit
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
 from unirae.nn.attention import attend
 
 log = get_logger(__name__)
+
+_LACKS_NORM = "unirae_lacks_norm"
+"""Attribute of a backbone whose weights came without the affine part of the final norm."""
 
 T = TypeVar("T")
 
@@ -38,15 +43,23 @@ class HFEncoder(Encoder):
     def __init__(self, *, backbone: Any, identity: EncoderIdentity) -> None:
         config = backbone.config
         use_our_attention(backbone)
-        for name in self.norm_names:
-            if isinstance(getattr(backbone, name, None), nn.Module):
-                setattr(backbone, name, plain_norm(getattr(backbone, name), config.hidden_size))
+        norms = [name for name in self.norm_names if isinstance(getattr(backbone, name, None), nn.Module)]
+        if identity.norm_affine and (not norms or getattr(backbone, _LACKS_NORM, False)):
+            raise WeightsError(
+                f"{argument('encoder.norm_affine', True)}: the weights of {identity.name} have no affine part of the "
+                "final norm; leave the key out"
+            )
+        for name in norms if not identity.norm_affine else ():
+            setattr(backbone, name, plain_norm(getattr(backbone, name), config.hidden_size))
         super().__init__(
             backbone=backbone,
             width=config.hidden_size,
             patch_size=_side(config.patch_size),
             identity=identity,
         )
+        self._norm_name = norms[0] if norms else None
+        # in a tuple, so that they are no second submodule
+        self._blocks = () if identity.layers is None else (let_visit(backbone, config.num_hidden_layers),)
 
     @classmethod
     def model_class(cls, config: Any) -> Any:
@@ -140,13 +153,13 @@ class HFEncoder(Encoder):
             raise WeightsError(
                 f"{source}: the weight file is truncated, damaged, or holds more than tensors ({reason})"
             ) from None
+        norms = tuple(f"{name}." for name in cls.norm_names)
+        setattr(backbone, _LACKS_NORM, any(key.startswith(norms) for key in info["missing_keys"]))
         raise_on_differences(
             f"encoder ({source})",
             # the affine part of the last norm is left out (RAE paper, section 3), here and where it was saved from
             missing={
-                key
-                for key in info["missing_keys"]
-                if not key.startswith((*cls.ignored_prefixes, *(f"{name}." for name in cls.norm_names)))
+                key for key in info["missing_keys"] if not key.startswith((*cls.ignored_prefixes, *norms))
             },
             unexpected={key for key in info["unexpected_keys"] if not key.startswith(cls.ignored_prefixes)},
             mismatched={str(key) for key in info["mismatched_keys"]},
@@ -202,6 +215,27 @@ class HFEncoder(Encoder):
 
     def last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
         return self._call(pixels).last_hidden_state
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks, as the configuration says."""
+        backbone: Any = self.backbone
+        return backbone.config.num_hidden_layers
+
+    def final_norm(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        if self._norm_name is None:
+            return F.layer_norm(tokens, (self.width,), eps=1e-6)
+        return getattr(self.backbone, self._norm_name)(tokens)
+
+    def visit_blocks(self, pixels: Float[Tensor, "b 3 H W"], layers: Sequence[int], visitor: Visitor) -> None:
+        """One pass that ends after the deepest of the blocks."""
+        (blocks,) = self._blocks or (None,)
+        if blocks is None:
+            raise ConfigError(
+                f"{argument('encoder.layers')}: {type(self.backbone).__name__} has no list of its blocks; leave it out"
+            )
+        with blocks.visited(layers, visitor):
+            self._call(pixels)
 
     def block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
         return list(self._call(pixels, output_hidden_states=True).hidden_states[1:])  # [0]: the embeddings

@@ -10,10 +10,11 @@ import numpy as np
 from unirae.core.errors import WeightsError
 
 Rgb = tuple[float, float, float]
+RopePeriods = Literal["exact", "bf16"]
 
 _NAMES_AND_PLACES = frozenset({"name", "source", "weights", "embedded"})
 """The fields that no token depends on."""
-_OF_TRANSFORMERS = frozenset({"dinov2", "siglip2", "mae", "generic_hf"})
+_OF_TRANSFORMERS = frozenset({"dinov2", "dinov3", "siglip2", "mae", "generic_hf"})
 _UNREAD = (
     "*dropout*",
     "*drop_path*",
@@ -40,7 +41,7 @@ class EncoderIdentity:
     encoders had before.
 
     Attributes:
-        kind: which adapter ("dinov2", "siglip2", "mae", "generic_hf", "timm").
+        kind: which adapter ("dinov2", "dinov3", "siglip2", "mae", "generic_hf", "timm").
         name: the model's name on its hub.
         source: what the weights came from: the hub name, or an absolute path.
         weights: where they came from: "hub", "random" or "path".
@@ -48,6 +49,11 @@ class EncoderIdentity:
         pixel_mean, pixel_std: of RGB in [0, 1].
         sha256: of the backbone's tensors; empty on the meta device.
         embedded: the weights are nowhere else (random, or trained here), so they travel inside checkpoints.
+        layers: the blocks whose normed tokens are combined, from 0, in rising order; None: the last one alone.
+        combine: the way in which they are combined.
+        add_token_mean: add the mean over the patch tokens of the deepest chosen block to every patch token.
+        norm_affine: keep the affine part of the final norm.
+        rope_periods: rotary periods as computed, or rounded to bf16 as DINOv3 was released with.
     """
 
     kind: str
@@ -59,6 +65,11 @@ class EncoderIdentity:
     pixel_std: Rgb
     embedded: bool
     sha256: str = ""
+    layers: tuple[int, ...] | None = None
+    combine: Literal["mean", "sum"] = "mean"
+    add_token_mean: bool = False
+    norm_affine: bool = False
+    rope_periods: RopePeriods = "exact"
 
     def decisive(self, *, input_size: tuple[int, int] | None = None) -> dict[str, Any]:
         """The decisive part, on which the tokens of an image depend; caches, records and fingerprints compare it.
@@ -91,8 +102,10 @@ class EncoderIdentity:
     def from_dict(cls, content: dict[str, Any]) -> "EncoderIdentity":
         """Build an identity from the dictionary of :meth:`to_dict`."""
         try:
-            mean, std = tuple(content["pixel_mean"]), tuple(content["pixel_std"])
-            return cls(**{**content, "pixel_mean": mean, "pixel_std": std})
+            tuples = {key: tuple(content[key]) for key in ("pixel_mean", "pixel_std")}
+            if content.get("layers") is not None:
+                tuples["layers"] = tuple(content["layers"])
+            return cls(**{**content, **tuples})
         except (TypeError, KeyError) as error:
             raise WeightsError(f"this is no encoder identity of unirae: {error}") from None
 

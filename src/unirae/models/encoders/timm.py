@@ -1,6 +1,7 @@
 """Any plain ViT of timm (VisionTransformer, Eva and their kin), at any image size that divides."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.io import load_safetensors, load_tensors, read_json
 from unirae.core.strict import load_strictly
 from unirae.models.encoders.base import Backbone, Encoder, as_size, plain_norm
+from unirae.models.encoders.fusion import Visitor
 from unirae.models.encoders.identity import EncoderIdentity
 
 _HEADS = ("head.", "fc_norm.", "attn_pool.", "head_drist.", "head_dist.")
@@ -25,7 +27,8 @@ class TimmEncoder(Encoder):
 
     def __init__(self, *, backbone: Any, identity: EncoderIdentity) -> None:
         _check_plain(backbone, identity.name)
-        backbone.norm = plain_norm(backbone.norm, backbone.embed_dim)
+        if not identity.norm_affine:
+            backbone.norm = plain_norm(backbone.norm, backbone.embed_dim)
         sides = set(backbone.patch_embed.patch_size)
         if len(sides) != 1:
             raise ConfigError(f"patches must be square; this encoder's are {tuple(sides)}")
@@ -162,7 +165,29 @@ class TimmEncoder(Encoder):
     def last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
         backbone: Any = self.backbone
         tokens = backbone.forward_features(pixels)
+        if self.identity_without_hash.norm_affine:
+            return tokens
         return F.layer_norm(tokens, (self.width,), eps=backbone.norm.eps)  # for models without a final norm
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks."""
+        backbone: Any = self.backbone
+        return len(backbone.blocks)
+
+    def visit_blocks(self, pixels: Float[Tensor, "b 3 H W"], layers: Sequence[int], visitor: Visitor) -> None:
+        """One pass that ends after the deepest of the blocks."""
+        backbone: Any = self.backbone
+        tokens = backbone.forward_intermediates(
+            pixels,
+            indices=list(layers),
+            stop_early=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+            return_prefix_tokens=True,
+        )
+        for layer, (patches, prefix) in zip(layers, tokens, strict=True):
+            visitor(layer, torch.cat([prefix, patches], dim=1))
 
     def block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
         backbone: Any = self.backbone

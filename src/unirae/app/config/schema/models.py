@@ -1,12 +1,13 @@
 """The keys below ``model``: one class for each stage, and for each kind of encoder, decoder, loss and network."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from unirae.app.config.schema.kinds import (
     LEFT_OUT,
     Count,
     CountOrZero,
     Decay,
+    Distinct,
     Keys,
     NotNegative,
     PathText,
@@ -50,12 +51,17 @@ class Architecture(Keys):
 class Encoder(Keys):
     """A frozen encoder (configs/model/encoder)."""
 
-    kind: Literal["dinov2", "siglip2", "mae", "generic_hf", "timm"]
+    kind: Literal["dinov2", "dinov3", "siglip2", "mae", "generic_hf", "timm"]
     name: str
     weights: PathText
     architecture: Architecture
     mean: Rgb | None
     std: Deviation | None
+    layers: Annotated[tuple[CountOrZero, ...], Distinct()] | None
+    combine: Literal["mean", "sum"]
+    add_token_mean: bool
+    norm_affine: bool | None
+    rope_periods: Literal["exact", "bf16"]
     remedy: str | None
 
 
@@ -68,6 +74,7 @@ class ViTDecoder(Keys):
     num_heads: Count
     mlp_width: Count
     patch_size: Pixels
+    output: Literal["encoder_pixels", "unit"]
     gradient_checkpointing: bool
 
 
@@ -165,6 +172,7 @@ class Stage1(_Trained):
     image_size: Size
     noise_tau: NotNegative
     noise_kind: Literal["uniform", "half_normal"]
+    layer_dropout: Decay
     perceptual_weight: NotNegative
     disc_weight: NotNegative
     disc_start_epoch: NotNegative | None
