@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tiny_models import TINY_ARCHITECTURES, relative_l2, tiny_encoder
+from unirae.app.config.composition import compose
 from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.models.encoders.base import Encoder
@@ -292,3 +293,26 @@ def test_a_published_file_of_another_network_is_refused(tmp_path):
     torch.save({"cls_token": torch.zeros(1, 1, 8)}, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match=r"x\.pth does not hold the tensors of a DINOv3"):
         build_encoder(kind="dinov3", name="x", weights=str(tmp_path / "x.pth"))
+
+
+# ---------------------------------------------------------------- DINOv3's sizes
+
+
+@pytest.mark.parametrize(
+    ("file", "parameters"),  # without the final norm's affine part
+    [
+        ("dinov3_s", 21_595_776),
+        ("dinov3_splus", 28_692_096),
+        ("dinov3", 85_658_880),
+        ("dinov3_l", 303_127_552),
+        ("dinov3_hplus", 840_590_080),
+        ("dinov3_7b", 6_716_026_880),
+    ],
+)
+def test_the_files_of_dinov3_have_its_sizes(file, parameters):
+    node = compose(["experiment=rae_dinov3_k7", f"model/encoder={file}"])["model"]["encoder"]
+    assert (node["kind"], node["rope_periods"]) == ("dinov3", "bf16")
+    with torch.device("meta"):
+        encoder = build_encoder(**node | {"weights": "random", "layers": [1, 3]})
+        assert encoder(torch.zeros(1, 3, 64, 48)).shape == (1, encoder.width, 4, 3)
+    assert sum(p.numel() for p in encoder.parameters()) == parameters

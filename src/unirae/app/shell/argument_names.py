@@ -16,6 +16,7 @@ NAMES = {
     "latent_cache.dtype": "data.latent_cache_dtype",
     "stage.": "model.",
     "decoder": "model/decoder",
+    "decoder.": "model.decoder.",
     "denoiser": "model.dit",
     "denoiser.": "model.dit.",
     "discriminator.": "model.discriminator.",

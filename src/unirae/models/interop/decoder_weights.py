@@ -29,6 +29,8 @@ def initialise_decoder(decoder: ViTDecoder, path: str | Path) -> None:
     Raises:
         WeightsError: If the file is missing, damaged or of another kind, or if its decoder has other sizes.
     """
+    if not is_official(path):
+        _check_output(decoder, path)
     state = read_decoder(path)
     expected = decoder.positions.shape
     if "positions" in state and state["positions"].shape[1] != expected[1]:
@@ -45,6 +47,20 @@ def initialise_decoder(decoder: ViTDecoder, path: str | Path) -> None:
             "encoder"
         ) from None
     log.info("the decoder starts from %s", path)
+
+
+def _check_output(decoder: ViTDecoder, path: str | Path) -> None:
+    """Refuse a decoder that was trained to give pixels of another space: its colours would be wrong.
+
+    Raises:
+        WeightsError: If the checkpoint's decoder has another ``output``.
+    """
+    trained = open_checkpoint(path, kind="stage1").about["rae"]["decoder"].get("output", "encoder_pixels")
+    if trained != decoder.output:
+        raise WeightsError(
+            f"{path}: its decoder was trained with {argument('decoder.output', trained)}, this one has "
+            f"{argument('decoder.output', decoder.output)}; give it the same"
+        )
 
 
 def read_decoder(path: str | Path) -> dict[str, Tensor]:

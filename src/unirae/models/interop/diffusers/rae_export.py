@@ -23,6 +23,7 @@ from unirae.models.interop.diffusers.names import POSITIONS, decoder_to_diffuser
 from unirae.models.interop.diffusers.rae import diffusers_positions
 from unirae.models.interop.diffusers.stats import stats_to_diffusers
 from unirae.models.interop.official.names import DECODER_SIZES
+from unirae.models.interop.rae_v1 import check_fits_rae_v1
 from unirae.models.rae import RAE
 from unirae.nn.positions import sincos_positions
 
@@ -107,6 +108,7 @@ def autoencoder_config(rae: RAE, *, own_encoder: bool = False) -> AutoencoderCon
         )
     if kind not in ("dinov2", "siglip2", "mae") or not isinstance(encoder, HFEncoder):
         raise ConfigError(f"diffusers has the encoders dinov2, siglip2 and mae; this one is of kind {kind}")
+    check_fits_rae_v1(rae, "diffusers' AutoencoderRAE")
     mean, std = stats_to_diffusers(rae.stats)
     config = AutoencoderConfig(
         encoder_type=kind,

@@ -21,6 +21,7 @@ from unirae.models.encoders.hf import HFEncoder, quiet_transformers
 from unirae.models.interop.official.config import DIT_TARGETS, ENCODERS
 from unirae.models.interop.official.dit import dit_to_official, official_prediction
 from unirae.models.interop.official.names import DECODER_CONSTANTS, DECODER_SIZES, decoder_to_official
+from unirae.models.interop.rae_v1 import check_fits_rae_v1
 from unirae.models.rae import RAE
 
 log = get_logger(__name__)
@@ -84,6 +85,7 @@ def check_rae(rae: RAE, *, inside: bool) -> None:
     Raises:
         ConfigError: If the encoder is another, or sizes are not square.
     """
+    check_fits_rae_v1(rae, "the official code of RAE")
     identity = rae.encoder.identity
     if identity.kind not in _ENCODERS:
         raise ConfigError(
