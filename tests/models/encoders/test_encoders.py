@@ -147,7 +147,7 @@ def test_meta_device_builds_nothing():
 
 
 def test_bad_configuration_is_explained():
-    with pytest.raises(ConfigError, match="choose one of dinov2, siglip2"):
+    with pytest.raises(ConfigError, match="choose one of dinov2, dinov3, siglip2"):
         build_encoder(kind="resnet", name="x")
     with pytest.raises(ConfigError, match=r"needs architecture"):
         build_encoder(kind="mae", name="x", weights="random")

@@ -1,9 +1,12 @@
 """DINOv3 (Siméoni et al. 2025) and what has its architecture, such as EUPE: the encoders of RAEv2."""
 
+import math
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from unirae.core.errors import WeightsError
 from unirae.core.io import load_tensors
@@ -29,7 +32,13 @@ class Dinov3Encoder(HFEncoder):
 
     def __init__(self, *, backbone: Any, identity: EncoderIdentity) -> None:
         super().__init__(backbone=backbone, identity=identity)
-        set_rope_periods(backbone, rounded=identity.rope_periods == "bf16")
+        config = backbone.config
+        backbone.rope_embeddings = Rotation(
+            width=config.hidden_size // config.num_attention_heads,
+            base=config.rope_theta,
+            patch_size=self.patch_size,
+            rounded=identity.rope_periods == "bf16",
+        )
 
     @classmethod
     def prepare_config(cls, config: Any) -> Any:
@@ -56,16 +65,36 @@ class Dinov3Encoder(HFEncoder):
         return _USUAL_SIZE, _USUAL_SIZE
 
 
-@torch.no_grad()
-def set_rope_periods(backbone: Any, *, rounded: bool) -> None:
-    """Set the rotary frequencies to 1/period, period_j = θ^(2j/(d/2)) for j < d/4, rounded to bf16 or as computed.
+class Rotation(nn.Module):
+    """Angles of DINOv3's rotary positions, in place of transformers' module: always in float32.
 
-    The published files hold periods in bf16, which changes tokens by 3e-4; transformers computes them anew.
+    The coordinates (i + ½)/H·2 − 1 of a patch's row, and likewise of its column, give the angles 2π·coordinate/period
+    with period_j = θ^(2j/(d/2)), j < d/4, for heads of width d; rows first, then columns, and all of it twice.
+
+    Args:
+        width: d, the width of a head.
+        base: θ.
+        patch_size: side of a patch in pixels.
+        rounded: round the periods to bf16, as the published files hold them: tokens change by 3e-4.
     """
-    rope = backbone.rope_embeddings
-    if rope.inv_freq.is_meta:
-        return
-    exponents = torch.arange(0, 1, 4 / rope.head_dim, dtype=torch.float32)
-    periods = rope.base**exponents
-    frequencies = 1 / periods.bfloat16().float() if rounded else 1 / periods
-    rope.inv_freq.copy_(frequencies)
+
+    frequencies: Tensor
+
+    def __init__(self, *, width: int, base: float, patch_size: int, rounded: bool) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        periods = base ** torch.arange(0, 1, 4 / width, dtype=torch.float32)
+        self.register_buffer(
+            "frequencies", 1 / (periods.bfloat16().float() if rounded else periods), persistent=False
+        )
+
+    def forward(self, pixels: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+        """Cosines and sines of the angles of every patch, row by row."""
+        rows, columns = (
+            (torch.arange(0.5, side // self.patch_size, device=pixels.device) / (side // self.patch_size)) * 2
+            - 1
+            for side in pixels.shape[-2:]
+        )
+        places = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(0, 1)
+        angles = (2 * math.pi * places[:, :, None] * self.frequencies).flatten(1, 2).tile(2)
+        return angles.cos(), angles.sin()
