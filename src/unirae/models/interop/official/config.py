@@ -6,11 +6,12 @@ official code itself cannot run is refused with the reason.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from unirae.core.conventions import LATENT_EPS
 from unirae.core.errors import ConfigError
 from unirae.core.log import get_logger
+from unirae.models.interop.official.raev2 import named_encoder
 
 log = get_logger(__name__)
 
@@ -31,6 +32,16 @@ _RAE = {
     "pretrained_decoder_path": None,
     "noise_tau": 0.8,
     "reshape_to_2d": True,
+    "normalization_stat_path": None,
+    "eps": LATENT_EPS,
+}
+_RAE_V2 = {
+    "encoder_name": "dinov3-vit-l16",
+    "resolution": 256,
+    "decoder_config_path": "vit_mae-base",
+    "decoder_patch_size": 16,
+    "pretrained_decoder_path": None,
+    "noise_tau": 0.8,
     "normalization_stat_path": None,
     "eps": LATENT_EPS,
 }
@@ -68,6 +79,7 @@ DIT_TARGETS = {
     "stage2.models.lightningDiT.LightningDiT": "dit",
 }
 _SECTIONS = ("stage_1", "stage_2", "transport", "sampler", "guidance", "misc", "training", "eval", "gan")
+_SECTIONS_V2 = (*_SECTIONS, "conditioning", "internal_guidance", "repa", "dataset")
 _OF_A_RUN = ("cmd_args", "experiment_dir", "checkpoint_dir")
 """Sections that the trainers add to the configuration that they save; nothing of them describes a model."""
 
@@ -77,14 +89,20 @@ class OfficialRae:
     """The autoencoder of ``stage_1``.
 
     Attributes:
+        version: 1 (bytetriper/RAE) or 2 (nanovisionx/RAEv2).
         encoder_kind: ours.
         encoder_source: folder or hub name of the encoder's weights.
+        reading: how tokens are read: further arguments of :func:`~unirae.models.encoders.build.build_encoder`.
+        input_size: the side in pixels of the encoder's images.
         checkpoint: a file with the weights of all; None where the configuration names none.
         params: all of ``stage_1.params`` under their own names, with the official defaults.
     """
 
+    version: Literal[1, 2]
     encoder_kind: str
     encoder_source: str
+    reading: dict[str, Any]
+    input_size: int
     checkpoint: str | None
     params: dict[str, Any]
 
@@ -119,17 +137,50 @@ def check_sections(document: Node) -> None:
     """
     if not isinstance(document, Mapping) or "stage_1" not in document:
         raise ConfigError("this is no configuration of the official RAE code: it has no stage_1")
-    known(document, (*_SECTIONS, *_OF_A_RUN), "the top level")
+    sections = _SECTIONS_V2 if is_version_2(document) else _SECTIONS
+    known(document, (*sections, *_OF_A_RUN), "the top level")
+
+
+def is_version_2(document: Node) -> bool:
+    """Say whether a configuration is one of RAEv2: its autoencoder names the encoder in one word, ``encoder_name``."""
+    node = document["stage_1"]
+    params = node.get("params") if isinstance(node, Mapping) else None
+    return isinstance(params, Mapping) and "encoder_name" in params
 
 
 def read_rae(document: Node) -> OfficialRae:
-    """Read the description of the autoencoder.
+    """Read the description of the autoencoder, of either version.
 
     Raises:
         ConfigError: If a target or key is unknown, or something cannot be converted.
     """
     node = document["stage_1"]
     _target(node, RAE_TARGETS, "stage_1")
+    read = _read_rae_v2 if is_version_2(document) else _read_rae_v1
+    official = read(node)
+    if official.checkpoint is not None and official.params["pretrained_decoder_path"] is not None:
+        raise ConfigError(
+            f"two sources for the decoder's weights: stage_1.ckpt={official.checkpoint} and "
+            f"stage_1.params.pretrained_decoder_path={official.params['pretrained_decoder_path']}; leave one out"
+        )
+    return official
+
+
+def _read_rae_v2(node: Node) -> OfficialRae:
+    params = _params(node, _RAE_V2, "stage_1")
+    named = named_encoder(params["encoder_name"], params["resolution"], where="stage_1.params.encoder_name")
+    return OfficialRae(
+        version=2,
+        encoder_kind=named.kind,
+        encoder_source=named.source,
+        reading=named.reading,
+        input_size=named.input_size,
+        checkpoint=node.get("ckpt"),
+        params=params,
+    )
+
+
+def _read_rae_v1(node: Node) -> OfficialRae:
     params = _params(node, _RAE, "stage_1")
     if params["encoder_cls"] not in ENCODERS:
         raise ConfigError(
@@ -151,13 +202,14 @@ def read_rae(document: Node) -> OfficialRae:
         raise ConfigError(
             "stage_1.params.reshape_to_2d=false makes latents that no diffusion model here reads"
         )
-    if node.get("ckpt") is not None and params["pretrained_decoder_path"] is not None:
-        raise ConfigError(
-            f"two sources for the decoder's weights: stage_1.ckpt={node['ckpt']} and "
-            f"stage_1.params.pretrained_decoder_path={params['pretrained_decoder_path']}; leave one out"
-        )
     return OfficialRae(
-        encoder_kind=kind, encoder_source=encoder[where], checkpoint=node.get("ckpt"), params=params
+        version=1,
+        encoder_kind=kind,
+        encoder_source=encoder[where],
+        reading={},
+        input_size=params["encoder_input_size"],
+        checkpoint=node.get("ckpt"),
+        params=params,
     )
 
 

@@ -30,6 +30,7 @@ from unirae.models.interop.official.config import (
     OfficialDit,
     OfficialRae,
     check_sections,
+    is_version_2,
     read_dit,
     read_rae,
     section,
@@ -56,6 +57,7 @@ from unirae.models.rae import RAE, token_grid
 log = get_logger(__name__)
 
 _PROGRAM = {"program": "bytetriper/RAE", "version": __version__}
+_PROGRAM_V2 = {"program": "nanovisionx/RAEv2", "version": __version__}
 _REGISTERS = 4
 """The official code drops five tokens of any DINOv2: the class token and four registers."""
 
@@ -147,6 +149,12 @@ def from_official(conversion: OfficialModel, document: Any, output: Path, *, dat
         ConfigError, WeightsError: If something is missing, damaged, unknown or does not fit; nothing is written then.
     """
     check_sections(document)
+    version = 2 if is_version_2(document) else 1
+    log.info("%s is a configuration of RAE%s", conversion.config, "v2" if version == 2 else "")
+    if version == 2 and document.get("stage_2"):
+        raise ConfigError(
+            "stage_2: generators of RAEv2 are not converted yet; without the section stage_2 the autoencoder is"
+        )
     dit = read_dit(document["stage_2"]) if document.get("stage_2") else None
     rae, rae_origin = _convert_rae(conversion, document, trained=dit is None)
     recorded = {"model": model_config(rae), "data": data}
@@ -221,12 +229,19 @@ def _convert_rae(
     rae = RAE(
         encoder=encoder,
         decoder=decoder,
-        encoder_input_size=official.params["encoder_input_size"],
+        encoder_input_size=official.input_size,
         noise_tau=float(official.params["noise_tau"]),
         stats=stats,
     )
-    origin = {**_PROGRAM, "files": dict(conversion.files), **stored_types(own)}
+    origin = {**_program(official), "files": dict(conversion.files), **stored_types(own)}
     return rae.eval().requires_grad_(False), origin
+
+
+def _program(official: OfficialRae) -> dict[str, str]:
+    """The program that a model comes from, and the name that RAEv2 has for its encoder."""
+    if official.version == 1:
+        return _PROGRAM
+    return {**_PROGRAM_V2, "encoder_name": official.params["encoder_name"]}
 
 
 def _rae_weights(
@@ -247,13 +262,16 @@ def _rae_weights(
 def _build_encoder(conversion: OfficialModel, official: OfficialRae) -> Encoder:
     local = conversion.find_local(official.encoder_source)
     source = conversion.encoder_weights or (str(local) if local else "hub")
-    mean = std = None  # the encoder's own, which are beside its weights
-    if (named := official.params["encoder_config_path"]) != official.encoder_source:
+    reading = dict(official.reading)
+    named = official.params.get("encoder_config_path", official.encoder_source)
+    if (
+        named != official.encoder_source
+    ):  # else mean and std are the encoder's own, which are beside its weights
         pixels = conversion.find_local(named) or carried_folder(named)
-        mean, std = HFEncoder.pixel_statistics(str(pixels or named), required=True)
+        reading["mean"], reading["std"] = HFEncoder.pixel_statistics(str(pixels or named), required=True)
     name = Path(official.encoder_source).name if local else official.encoder_source
     encoder = build_encoder(
-        kind=official.encoder_kind, name=name, weights=source, mean=mean, std=std,
+        kind=official.encoder_kind, name=name, weights=source, **reading,
         remedy=f"It is the encoder of {conversion.config}: give its folder with "
         f"{argument('encoder_weights', 'DIR')} (fetched where there is a network "
         f"with `hf download {official.encoder_source} --local-dir DIR`)",
@@ -282,8 +300,13 @@ def _build_decoder(conversion: OfficialModel, official: OfficialRae, encoder: En
             raise ConfigError(
                 f"{file}: {key}={sizes[key]}; decoders here have {needed}, as all published ones"
             )
-    grid = token_grid(params["encoder_input_size"], encoder.patch_size)
-    return ViTDecoder(**ours, token_dim=encoder.width, patch_size=params["decoder_patch_size"], grid=grid)
+    return ViTDecoder(
+        **ours,
+        token_dim=encoder.width,
+        patch_size=params["decoder_patch_size"],
+        grid=token_grid(official.input_size, encoder.patch_size),
+        output="encoder_pixels" if official.version == 1 else "unit",
+    )
 
 
 def _convert_dit(
