@@ -110,7 +110,13 @@ def _converted(decoder: Path, config: Config) -> Path:
     record = {"file": decoder.name, "sha256": file_sha256(decoder)}
     origin = {"program": "bytetriper/RAE", "version": __version__, "files": {"decoder": record}}
     if not is_model_folder(folder):
-        model = {**node, "noise_tau": 0.0, "noise_kind": "uniform", "pretrained_decoder_path": str(decoder)}
+        model = {
+            **node,
+            "noise_tau": 0.0,
+            "noise_kind": "uniform",
+            "layer_dropout": 0.0,
+            "pretrained_decoder_path": str(decoder),
+        }
         rae = build_rae(model, seed=config["seed"])
         recorded = {"model": {key: node[key] for key in _FROM_CHECKPOINT}, "data": config["data"]}
         content = rae_content(rae, config=recorded, origin=origin)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unirae.core.arguments import argument
+from unirae.core.arguments import argument, called
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import file_sha256, write_folder
 from unirae.core.log import get_logger
@@ -24,6 +24,7 @@ from unirae.models.denoisers.base import Denoiser
 from unirae.models.denoisers.build import build_denoiser
 from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder, embedded
+from unirae.models.encoders.dinov3_hub import from_hub_names
 from unirae.models.encoders.discover import config_file
 from unirae.models.encoders.hf import HFEncoder
 from unirae.models.interop.official.config import (
@@ -220,12 +221,16 @@ def _convert_rae(
         decoder_to_official(decoder.state_dict()),
         what=f"decoder of {conversion.config} ({source})",
     )
-    check_encoder(encoder, inside, source, official.encoder_source)
+    check_encoder(encoder, _inside(official, inside), source, official.encoder_source)
     load_strictly(decoder, decoder_from_official(own), what=f"decoder ({source})")
     stats = None
     if stats_file is not None:
         conversion.files["statistics"] = {"file": stats_file.name, "sha256": file_sha256(stats_file)}
         stats = read_stats(stats_file, eps=float(official.params["eps"]))
+        if official.version == 2:
+            log.info(
+                "%s does not say of which encoder and blocks it is: it must be those of the YAML", stats_file
+            )
     rae = RAE(
         encoder=encoder,
         decoder=decoder,
@@ -235,6 +240,21 @@ def _convert_rae(
     )
     origin = {**_program(official), "files": dict(conversion.files), **stored_types(own)}
     return rae.eval().requires_grad_(False), origin
+
+
+def _inside(official: OfficialRae, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's tensors that a whole autoencoder carries, under names that can be compared; empty where none can.
+
+    RAEv2 holds DINOv3 in its hub's names and with the affine part of its norm, which may not be used; of other families
+    it holds names that are not known here.
+    """
+    if official.version == 1 or not state:
+        return state
+    if official.encoder_kind != "dinov3":
+        log.warning("the encoder inside the checkpoint is not compared with the one that is loaded")
+        return {}
+    kept = official.reading.get("norm_affine", False)
+    return {key: t for key, t in from_hub_names(state).items() if kept or not key.startswith("norm.")}
 
 
 def _program(official: OfficialRae) -> dict[str, str]:
@@ -270,12 +290,16 @@ def _build_encoder(conversion: OfficialModel, official: OfficialRae) -> Encoder:
         pixels = conversion.find_local(named) or carried_folder(named)
         reading["mean"], reading["std"] = HFEncoder.pixel_statistics(str(pixels or named), required=True)
     name = Path(official.encoder_source).name if local else official.encoder_source
-    encoder = build_encoder(
-        kind=official.encoder_kind, name=name, weights=source, **reading,
-        remedy=f"It is the encoder of {conversion.config}: give its folder with "
-        f"{argument('encoder_weights', 'DIR')} (fetched where there is a network "
-        f"with `hf download {official.encoder_source} --local-dir DIR`)",
-    )  # fmt: skip
+    with called({"encoder.layers": "stage_1.params.encoder_name: layers"}):
+        encoder = build_encoder(
+            kind=official.encoder_kind,
+            name=name,
+            weights=source,
+            **reading,
+            remedy=f"It is the encoder of {conversion.config}: give its folder with "
+            f"{argument('encoder_weights', 'DIR')} (fetched where there is a network "
+            f"with `hf download {official.encoder_source} --local-dir DIR`)",
+        )
     sizes = encoder.identity.config
     registers = sizes.get("num_register_tokens", _REGISTERS)
     plain = sizes.get("model_type") == "dinov2"

@@ -1,6 +1,6 @@
 """Encoders of RAEv2 by the names of its YAML, such as ``dinov3mls-vit-l16[layers=11.13.15.17.19.21.23]``.
 
-A name has three parts between dashes, the family, ``vit`` and a size, and flags in brackets behind it. A family says how
+A name has three parts between dashes, the family, ``vit`` and a size, and perhaps flags in brackets. A family says how
 tokens are read: from the last block, or as a combination of blocks (``…mls``), with a norm of its own.
 """
 
@@ -182,11 +182,14 @@ def name_of(identity: EncoderIdentity, converted_from: str | None, input_size: i
     )
 
 
+def resolution_of(name: str, input_size: int) -> int:
+    """The ``resolution`` of the images whose encoder of that name works at ``input_size`` pixels."""
+    return input_size if _FAMILIES[name.split("-")[0]].patch_size == 16 else input_size // 224 * 256
+
+
 def _is_read_so(name: str, identity: EncoderIdentity, input_size: int) -> bool:
-    family = name.split("-")[0]
-    resolution = input_size if _FAMILIES[family].patch_size == 16 else input_size // 224 * 256
     try:
-        named = named_encoder(name, resolution, where="encoder_name")
+        named = named_encoder(name, resolution_of(name, input_size), where="encoder_name")
     except ConfigError:
         return False
     reading = named.reading

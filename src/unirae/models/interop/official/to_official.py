@@ -21,6 +21,7 @@ from unirae.models.encoders.hf import HFEncoder, quiet_transformers
 from unirae.models.interop.official.config import DIT_TARGETS, ENCODERS
 from unirae.models.interop.official.dit import dit_to_official, official_prediction
 from unirae.models.interop.official.names import DECODER_CONSTANTS, DECODER_SIZES, decoder_to_official
+from unirae.models.interop.official.raev2 import name_of, resolution_of
 from unirae.models.interop.rae_v1 import check_fits_rae_v1
 from unirae.models.rae import RAE
 
@@ -63,11 +64,25 @@ def to_official(
         autoencoder = rae_of_dit(checkpoint, rae=rae, encoder_weights=encoder_weights)
         rae_about = _about_rae(checkpoint.file, about, rae)
     source = None if encoder_weights is None else str(Path(encoder_weights).expanduser().resolve())
-    check_rae(autoencoder, inside=autoencoder.encoder.identity.embedded and source is None)
+    version = 2 if autoencoder.decoder.output == "unit" else 1
+    if version == 2 and dit is not None:
+        raise ConfigError(
+            "generators on autoencoders of RAEv2 cannot be written for it yet; convert the autoencoder"
+        )
+    if version == 1:
+        check_rae(autoencoder, inside=autoencoder.encoder.identity.embedded and source is None)
+    else:
+        _check_square(autoencoder)
+        named = (rae_about.get("origin") or {}).get("encoder_name")
+        name = name_of(autoencoder.encoder.identity, named, autoencoder.encoder_input_size[0])
     final = output.resolve()
 
     def fill(folder: Path) -> None:
-        config: dict[str, Any] = {"stage_1": _write_rae(folder, final, autoencoder, rae_about, source)}
+        if version == 2:
+            stage_1 = _write_rae_v2(folder, final, autoencoder, rae_about, name)
+        else:
+            stage_1 = _write_rae(folder, final, autoencoder, rae_about, source)
+        config: dict[str, Any] = {"stage_1": stage_1}
         if dit is not None:
             config |= _write_dit(folder, final, checkpoint.file, dit, about)
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
@@ -99,6 +114,10 @@ def check_rae(rae: RAE, *, inside: bool) -> None:
             "the official code loads SigLIP with its text half, which an encoder inside a checkpoint lacks; give the "
             f"published model's folder with {argument('encoder_weights')}"
         )
+    _check_square(rae)
+
+
+def _check_square(rae: RAE) -> None:
     height, width = rae.encoder_input_size
     if height != width or rae.decoder.grid != rae.latent_shape[1:]:
         raise ConfigError(
@@ -115,9 +134,36 @@ def _about_rae(file: Path, about: dict[str, Any], given: Path | None) -> dict[st
     return open_checkpoint(given or file.parent / path, kind="stage1").about
 
 
+def _write_rae_v2(folder: Path, final: Path, rae: RAE, about: dict[str, Any], name: str) -> dict[str, Any]:
+    """Decoder and statistics for RAEv2, which loads its encoders itself, by their names."""
+    log.warning("RAEv2 loads the encoder %s itself: no weights of it are written", name)
+    params = {
+        "encoder_name": name,
+        "resolution": resolution_of(name, rae.encoder_input_size[0]),
+        **_write_decoder(folder, final, rae, about),
+    }
+    return {"target": "stage1.RAE", "params": params | _write_stats(folder, final, rae, "stats.pt")}
+
+
 def _write_rae(
     folder: Path, final: Path, rae: RAE, about: dict[str, Any], encoder: str | None
 ) -> dict[str, Any]:
+    written = _write_decoder(folder, final, rae, about)
+    source = _write_encoder(folder, final, rae, encoder)
+    kind, where = _ENCODERS[rae.encoder.identity.kind]
+    params = {
+        "encoder_cls": kind,
+        "encoder_config_path": str(final / "encoder"),
+        "encoder_input_size": rae.encoder_input_size[0],
+        "encoder_params": {where: source},
+        **written,
+        "reshape_to_2d": True,
+    }
+    return {"target": "stage1.RAE", "params": params | _write_stats(folder, final, rae, "stat.pt")}
+
+
+def _write_decoder(folder: Path, final: Path, rae: RAE, about: dict[str, Any]) -> dict[str, Any]:
+    """Write the decoder's weights and configuration; returns the parameters that name them."""
     decoder = rae.decoder.architecture
     sizes = {theirs: decoder[ours] for theirs, ours in DECODER_SIZES.items()}
     vit_mae = {
@@ -129,25 +175,23 @@ def _write_rae(
     (folder / "decoder").mkdir()
     write_json(folder / "decoder/config.json", vit_mae)
     _save(folder / "decoder.pt", decoder_to_official(rae.decoder.state_dict()), about)
-    source = _write_encoder(folder, final, rae, encoder)
-    kind, where = _ENCODERS[rae.encoder.identity.kind]
-    params = {
-        "encoder_cls": kind,
-        "encoder_config_path": str(final / "encoder"),
-        "encoder_input_size": rae.encoder_input_size[0],
-        "encoder_params": {where: source},
+    return {
         "decoder_config_path": str(final / "decoder"),
         "decoder_patch_size": rae.decoder.patch_size,
         "pretrained_decoder_path": str(final / "decoder.pt"),
         "noise_tau": rae.noise_tau,
-        "reshape_to_2d": True,
     }
+
+
+def _write_stats(folder: Path, final: Path, rae: RAE, name: str) -> dict[str, Any]:
+    """Write the statistics of latents, if there are any; returns the parameters that name them."""
+    params: dict[str, Any] = {}
     if rae.stats.shape is not None:
-        save_tensors(folder / "stat.pt", {"mean": rae.stats.mean, "var": rae.stats.var})
-        params["normalization_stat_path"] = str(final / "stat.pt")
+        save_tensors(folder / name, {"mean": rae.stats.mean, "var": rae.stats.var})
+        params["normalization_stat_path"] = str(final / name)
     if rae.stats.eps != LATENT_EPS:
         params["eps"] = rae.stats.eps
-    return {"target": "stage1.RAE", "params": params}
+    return params
 
 
 def _write_encoder(folder: Path, final: Path, rae: RAE, given: str | None) -> str:
