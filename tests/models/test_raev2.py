@@ -10,6 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from tiny_models import relative_l2, tiny_decoder, tiny_encoder, tiny_rae
+from unirae.app.run.builders import check_decoder
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import save_tensors
 from unirae.core.strict import load_strictly
@@ -18,7 +19,7 @@ from unirae.models.decoder import ViTDecoder
 from unirae.models.encoders.build import build_encoder
 from unirae.models.interop.decoder_weights import initialise_decoder
 from unirae.models.interop.diffusers.rae_export import save_rae_as_diffusers
-from unirae.models.interop.official.names import decoder_from_official
+from unirae.models.interop.official.names import decoder_from_official, decoder_to_official
 from unirae.models.interop.official.to_official import check_rae
 from unirae.models.latent_stats import LatentStats
 from unirae.models.rae import RAE
@@ -231,3 +232,38 @@ def test_dropout_needs_several_blocks_and_a_probability(p, layers, message):
 def test_dropout_of_the_last_block_alone_is_refused():
     with pytest.raises(ConfigError, match="has its last block alone: choose several with layers"):
         tiny_rae(layer_dropout=0.1)
+
+
+# ---------------------------------------------------------------- a bare official decoder, read the wrong way
+
+
+def seeing(rae: RAE, monkeypatch, images: Tensor, space: str) -> RAE:
+    """The same RAE, whose decoder gives these images with a little noise, as pixels of that space."""
+    pixels = images + 0.05 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    given = pixels if space == "unit" else (pixels - rae.encoder.mean) / rae.encoder.std
+    monkeypatch.setattr(rae.decoder, "forward", lambda tokens: given)
+    return rae
+
+
+@pytest.mark.parametrize("space", ["unit", "encoder_pixels"])
+@pytest.mark.parametrize("said", ["unit", "encoder_pixels"])
+def test_a_few_pictures_tell_the_space_of_a_bare_decoder(space, said, monkeypatch, tmp_path):
+    rae = RAE(encoder=tiny_encoder(), decoder=tiny_decoder(output=said), encoder_input_size=32)
+    save_tensors(tmp_path / "decoder.pt", decoder_to_official(rae.decoder.state_dict()))
+    data = [{"image": torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)} for _ in range(10)]
+    seeing(rae, monkeypatch, torch.stack([sample["image"] for sample in data[:8]]) / 255, space)
+    if said == space:
+        check_decoder(rae, data, str(tmp_path / "decoder.pt"))
+        return
+    with pytest.raises(
+        WeightsError, match=rf"read with output={said}, .* off by .* with output={space}; set that"
+    ):
+        check_decoder(rae, data, str(tmp_path / "decoder.pt"))
+
+
+def test_an_untrained_decoder_is_not_judged(tmp_path):
+    rae = tiny_rae()
+    save_tensors(tmp_path / "decoder.pt", decoder_to_official(rae.decoder.state_dict()))
+    data = [{"image": torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)} for _ in range(3)]
+    check_decoder(rae, data, str(tmp_path / "decoder.pt"))
+    check_decoder(rae, [], None)

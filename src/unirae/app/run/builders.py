@@ -5,14 +5,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
 from unirae.app.config.targets import build
 from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.images import to_float
 from unirae.data.dataset import ImageDataset
 from unirae.data.source import Source
 from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder
-from unirae.models.interop.decoder_weights import initialise_decoder
+from unirae.models.interop.decoder_weights import check_colours, initialise_decoder, is_official
 from unirae.models.rae import RAE, token_grid
 from unirae.training.datamodule import TrainingData, TrainingSet
 from unirae.training.manual import ManualModule, StepSettings
@@ -146,6 +148,18 @@ def build_rae(model: Config, *, seed: int, encoder: Encoder | None = None) -> RA
         noise_kind=model["noise_kind"],
         layer_dropout=model["layer_dropout"],
     )
+
+
+def check_decoder(rae: RAE, images: TrainingSet, path: str | None) -> None:
+    """Refuse an official decoder's file whose output is plainly of another space than configured, by a few pictures.
+
+    Args:
+        path: the file that the decoder comes from; others than the official code's say what they are.
+    """
+    if path is None or not is_official(path):
+        return
+    pictures = [images[index]["image"] for index in range(min(8, len(images)))]
+    check_colours(rae, to_float(torch.stack(pictures)), path)
 
 
 def step_settings(cfg: Config, *, steps_per_epoch: int) -> StepSettings:

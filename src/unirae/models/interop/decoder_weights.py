@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from unirae.core.arguments import argument
@@ -17,8 +18,12 @@ from unirae.models.checkpoints.reading import find_checkpoint, open_checkpoint
 from unirae.models.decoder import ViTDecoder
 from unirae.models.interop.official.files import read_weights
 from unirae.models.interop.official.names import decoder_from_official, split_rae
+from unirae.models.rae import RAE
 
 log = get_logger(__name__)
+
+_PLAINLY = 1.5
+"""Errors of reconstructions that differ by this factor differ plainly; a trained decoder's by two and more."""
 
 
 def initialise_decoder(decoder: ViTDecoder, path: str | Path) -> None:
@@ -60,6 +65,34 @@ def _check_output(decoder: ViTDecoder, path: str | Path) -> None:
         raise WeightsError(
             f"{path}: its decoder was trained with {argument('decoder.output', trained)}, this one has "
             f"{argument('decoder.output', decoder.output)}; give it the same"
+        )
+
+
+@torch.no_grad()
+def check_colours(rae: RAE, images: Float[Tensor, "b 3 H W"], path: str | Path) -> None:
+    """Refuse an autoencoder whose decoder plainly gives pixels of the other space than its ``output`` says.
+
+    A bare file of the official code does not say whether it is RAE's or RAEv2's; their keys are equal. So pictures are
+    reconstructed once, and the result is read both ways.
+
+    Args:
+        images: pictures in [0, 1] of the decoder's size.
+        path: the file that the decoder comes from.
+
+    Raises:
+        WeightsError: If the mean absolute error is plainly smaller the other way.
+    """
+    pixels, target = rae.decoder(rae.tokens(images)).float(), images.float()
+    errors = {
+        "encoder_pixels": float((pixels * rae.encoder.std + rae.encoder.mean - target).abs().mean()),
+        "unit": float((pixels - target).abs().mean()),
+    }
+    other = "unit" if rae.decoder.output == "encoder_pixels" else "encoder_pixels"
+    if errors[rae.decoder.output] > _PLAINLY * errors[other]:
+        raise WeightsError(
+            f"{path}: read with {argument('decoder.output', rae.decoder.output)}, its reconstructions of {len(images)} "
+            f"training pictures are off by {errors[rae.decoder.output]:.3f} on average, by {errors[other]:.3f} with "
+            f"{argument('decoder.output', other)}; set that"
         )
 
 

@@ -56,6 +56,7 @@ class Stage1Stage(Stage):
             model = {**model, "pretrained_decoder_path": None}
         rae = builders.build_rae(model, seed=cfg["seed"], encoder=encoder)
         data = builders.build_data(cfg, size=rae.output_size, trainer=trainer)
+        builders.check_decoder(rae, data.train_dataset, model["pretrained_decoder_path"])
         return build_stage1(cfg, rae, steps_per_epoch=data.steps_per_epoch, perceptual=perceptual), data
 
     def callbacks(self, cfg: Config, *, output_dir: Path, data: TrainingData) -> list[pl.Callback]:

@@ -59,6 +59,8 @@ class Stage2Stage(Stage):
         check_labels(checkpoint, images.source.class_names, accept=cfg["ckpt_other_labels"])
         if cache is not None:
             check_cached_images(cache, images, trust=cfg["data"]["latent_cache_trust"])
+        elif checkpoint is None:
+            builders.check_decoder(rae, images, cfg["model"]["rae"]["pretrained_decoder_path"])
         if checkpoint is not None:
             rae = rae.with_stats(statistics_of_run(checkpoint, rae))
         elif rae.stats.shape is None:
