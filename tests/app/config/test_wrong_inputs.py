@@ -55,7 +55,7 @@ VALUES = [
     ("model.augment.translation=2", "from 0 to 1"),
     ("model.perceptual.layers=3", "a list"),
     ("model.encoder.architecture.hidden_size=wide", "a whole number from 1"),
-    ("model.encoder.kind=vit", "dinov2, siglip2, mae"),
+    ("model.encoder.kind=vit", "dinov2, dinov3, siglip2, mae"),
     ("model.encoder=mae", r"model/encoder=NAME"),
     ("model.stage=3", "stage1, mae, linear_probe, stage2"),
     ("data.global_batch_size=0", "a whole number from 1"),

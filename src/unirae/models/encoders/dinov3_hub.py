@@ -19,9 +19,11 @@ _NAMES = (
     (".mlp.w1.", ".mlp.gate_proj."),
     (".mlp.w2.", ".mlp.up_proj."),
     (".mlp.w3.", ".mlp.down_proj."),
-    ("blocks.", "model.layer."),
+    ("blocks.", "layer."),
 )
 """Pieces of names, the hub's and transformers'."""
+_BLOCKS_IN = "model."
+"""The module of transformers that holds the blocks."""
 _LEFT_OUT = ("rope_embed.periods", "local_cls_norm.", "head.")
 """What no token depends on; periods are computed."""
 _NOT_MASKED = "qkv.bias_mask"
@@ -43,7 +45,7 @@ def from_hub_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
                     found[new.replace(f".attn.qkv.{kind}", f".attention.{part}_proj.{kind}")] = piece
         else:
             found[new] = tensor[None] if name == "mask_token" and tensor.ndim == 2 else tensor
-    return found
+    return {f"{_BLOCKS_IN if name.startswith('layer.') else ''}{name}": t for name, t in found.items()}
 
 
 def architecture_of(state: dict[str, Tensor], source: str) -> dict[str, Any]:
