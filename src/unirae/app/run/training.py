@@ -51,7 +51,8 @@ def train_composed(
     checkpoint, output_dir = resolve_resume(
         config["ckpt_path"],
         output_dir=folder or Path(config["paths"]["output_dir"]),
-        output_dir_given=_names_output_dir(config, composition.overrides),
+        # by the command line or by the experiment; else it is a new default folder
+        output_dir_given=_given(composition.overrides) or Path(config["paths"]["output_dir"]).parent != RUNS,
         experiment=composition.experiment,
     )
     chosen = checkpoint is not None or (folder is None and _given(composition.overrides))
@@ -127,11 +128,6 @@ def _train(
         "finished after step %d: %s", run.trainer.global_step, config["paths"]["output_dir"]
     )
     return run.scores
-
-
-def _names_output_dir(config: dict[str, Any], overrides: Sequence[str]) -> bool:
-    """True where the command line or the experiment names the run's folder; else the run gets a new default one."""
-    return _given(overrides) or Path(config["paths"]["output_dir"]).parent != RUNS
 
 
 def _given(overrides: Sequence[str]) -> bool:

@@ -18,34 +18,24 @@ class Mismatch(Exception):
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from ``low`` to ``high``, both included unless open; None: without end."""
+    """The finite numbers from ``low`` to ``high``, both included unless open."""
 
-    low: float | None = None
-    high: float | None = None
+    low: float
+    high: float = math.inf
     open_low: bool = False
     open_high: bool = False
 
     def __contains__(self, value: float) -> bool:
-        if not math.isfinite(value):
-            return False
-        above = self.low is None or (value > self.low if self.open_low else value >= self.low)
-        below = self.high is None or (value < self.high if self.open_high else value <= self.high)
-        return above and below
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below and math.isfinite(value)
 
     def __str__(self) -> str:
-        low = (
-            None
-            if self.low is None
-            else f"above {self.low:.12g}"
-            if self.open_low
-            else f"from {self.low:.12g}"
-        )
-        if self.high is None:
-            return f"{low} up" if low and not self.open_low else low or ""
-        high = f"below {self.high:.12g}" if self.open_high else f"{self.high:.12g}"
-        if low is None:
-            return high if self.open_high else f"up to {high}"
-        return f"{low} and {high}" if self.open_low and self.open_high else f"{low} to {high}"
+        low = f"{'above' if self.open_low else 'from'} {self.low:.12g}"
+        if self.high == math.inf:
+            return low if self.open_low else f"{low} up"
+        high = f"{'below ' if self.open_high else ''}{self.high:.12g}"
+        return f"{low} {'and' if self.open_low and self.open_high else 'to'} {high}"
 
 
 class Distinct:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median_high
 from typing import Any
 
 from unirae.app.demo.report.scores import ScoredModel
@@ -43,8 +44,8 @@ class Run:
 
     def typical(self, column: str) -> float | None:
         """The median of a logged column, which other programs on the machine hardly move."""
-        values = sorted(float(row[column]) for row in self.rows if row.get(column))
-        return values[len(values) // 2] if values else None
+        values = [float(row[column]) for row in self.rows if row.get(column)]
+        return median_high(values) if values else None
 
 
 @dataclass(frozen=True, kw_only=True)
