@@ -185,9 +185,8 @@ def _write_shard(
 ) -> None:
     """Read, check and store a shard's files; the record comes last."""
     shard.record.unlink(missing_ok=True)
-    stamps = [
-        files.stamp(entry.path) for entry in shard.entries
-    ]  # before reading: a change meanwhile will show
+    # before reading: a change meanwhile will show
+    stamps = [files.stamp(entry.path) for entry in shard.entries]
     contents = [_read(files, entry.path) for entry in shard.entries]
     record = ShardRecord(list(class_names), [])
     for entry, stamp, (sha256, problem) in zip(

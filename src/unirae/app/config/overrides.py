@@ -67,9 +67,8 @@ def _override(word: str, *, multirun: bool) -> str:
         return word
     if value.strip() == "{}":
         raise ConfigError(f"{word}: sets nothing; give single keys below it, as in {key}.KEY=VALUE")
-    text = takes_text(key) or _NOT_OF_HYDRA.search(
-        value
-    )  # the latter for the table, which says what is meant
+    # what Hydra cannot read is left to the table, which says what is meant
+    text = takes_text(key) or _NOT_OF_HYDRA.search(value)
     return f"++{key}={_quoted(value, multirun=multirun) if text else value}"
 
 

@@ -1,14 +1,10 @@
 """The names of a run's scores, and the keys of the configuration that choose one of them."""
 
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
 from unirae.core.errors import ConfigError
 from unirae.evaluation.results.score_families import family
-
-Mode = Literal["max", "min"]
-
-_OF_PAIRS = ("psnr", "ssim")
 
 
 def recorded_names(settings: dict[str, Any], *, encoder: str = "*") -> list[str]:
@@ -27,7 +23,7 @@ def _recorded(name: str, settings: dict[str, Any], encoder: str) -> str:
         return f"{name}_{encoder}"
     if name == "lpips":
         return "lpips_random" if settings["lpips_weights"] == "random" else name
-    random = name not in _OF_PAIRS and settings["inception_weights"] == "random"
+    random = family(name).of != "pairs" and settings["inception_weights"] == "random"
     return f"{name}_random_inception" if random else name
 
 
@@ -45,11 +41,12 @@ def resolve_monitor(config: dict[str, Any], scores: list[str], *, default: str |
         monitor = default if default in scores else None
     elif monitor is not None:
         check_score("callbacks.model_checkpoint.monitor", monitor, scores)
-    better = "max" if monitor is None else _better(monitor)
+    lower = monitor is not None and family(monitor.removeprefix("val/")).better == "lower"
+    better = "min" if lower else "max"
     if monitor is not None and mode not in ("auto", better):
         raise ConfigError(
             f"callbacks.model_checkpoint.mode={mode} would keep the worst state: of {monitor} the "
-            f"{'higher' if better == 'max' else 'lower'} is the better; leave it out, or set {better}"
+            f"{'lower' if lower else 'higher'} is the better; leave it out, or set {better}"
         )
     return {"monitor": monitor, "mode": better}
 
@@ -79,7 +76,3 @@ def check_scores(config: dict[str, Any], scores: list[str], *, default: str | No
     resolve_monitor(config, scores, default=default)
     if (wanted := config["optimized_metric"]) is not None:
         check_score("optimized_metric", wanted, scores)
-
-
-def _better(score: str) -> Mode:
-    return "max" if family(score.removeprefix("val/")).better == "higher" else "min"

@@ -49,9 +49,8 @@ def nearest_keys(key: str, keys: Iterable[str]) -> list[str]:
         return [f"{node}.{one}" if node else one for one in found]
     synonym = _SYNONYMS.get(name)
     below = [one for one in keys if synonym and one.rpartition(".")[2] == synonym]
-    below = below or [
-        one for one in keys if one.endswith(f".{key}")
-    ]  # optimizer.lr: the node itself is incomplete
+    # optimizer.lr: the node itself is incomplete
+    below = below or [one for one in keys if one.endswith(f".{key}")]
     below = below or [one for one in keys if one.rpartition(".")[2] == name]
     return sorted(below or get_close_matches(key, keys, _MOST, cutoff=0.75), key=lambda one: one.count("."))[
         :_MOST

@@ -5,12 +5,11 @@ from pathlib import Path
 from statistics import median_high
 from typing import Any
 
+from unirae.app.demo.parts import PARTS
 from unirae.app.demo.report.scores import ScoredModel
 from unirae.app.pictures.plots import Rows
 from unirae.core.errors import UserError
 from unirae.core.io import read_json
-
-RUNS = ("encoder", "rae", "random_encoder", "dit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class Demo:
     scores: dict[str, Any]
     """The content of ``scores.json``, with its ``rows`` and those of ``generation`` as :class:`ScoredModel`."""
     runs: dict[str, Run]
-    """The runs of ``RUNS`` that are there, by folder name."""
+    """The runs of ``PARTS`` that are there, by folder name."""
 
 
 def read_demo(folder: Path) -> Demo:
@@ -72,7 +71,7 @@ def read_demo(folder: Path) -> Demo:
             part["rows"] = [ScoredModel(**row) for row in part["rows"]]
     except (AttributeError, KeyError, TypeError) as error:
         raise incomplete(file, error) from None
-    runs = {name: run for name in RUNS if (run := _read_run(folder / name))}
+    runs = {name: run for name in PARTS if (run := _read_run(folder / name))}
     return Demo(folder=folder, scores=scores, runs=runs)
 
 

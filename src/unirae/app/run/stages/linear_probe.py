@@ -66,9 +66,8 @@ def build_linear_probe(cfg: Config, data: TrainingData, *, encoder: Encoder | No
         check_classes(dataset)
     encoder = encoder or builders.configured_encoder(model, seed=cfg["seed"])
     with keys_for(encoder_input_size="model.image_size", pooling="model.pooling"):
-        token_grid(
-            model["image_size"], encoder.patch_size
-        )  # refuses what does not divide before it costs time
+        # refuses what does not divide before it costs time
+        token_grid(model["image_size"], encoder.patch_size)
         network = PooledEncoder(encoder, model["pooling"])
     return LinearProbe(
         network=network,

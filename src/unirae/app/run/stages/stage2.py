@@ -51,9 +51,8 @@ class Stage2Stage(Stage):
                 "out; score fid, or nothing with metrics=[]"
             )
         rae = source.load(with_encoder=cache is None)
-        images = builders.training_images(
-            cfg, use="stage2", size=rae.output_size, exact=True
-        )  # for statistics and the cache
+        # for statistics and the cache
+        images = builders.training_images(cfg, use="stage2", size=rae.output_size, exact=True)
         validation = builders.build_dataset(cfg["data"], split="val", size=rae.output_size, use="eval")
         _check_guidance(cfg, num_classes=images.source.num_classes)
         check_labels(checkpoint, images.source.class_names, accept=cfg["ckpt_other_labels"])
