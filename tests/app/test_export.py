@@ -15,8 +15,7 @@ from unirae.app.export import Options, run
 from unirae.app.inputs.generator import open_generator
 from unirae.app.inputs.sampler_options import SamplerOptions
 from unirae.app.run.assembly import assemble
-from unirae.app.weights.card_words import data_in_words, generator_in_words
-from unirae.app.weights.model_card import _images_in_words
+from unirae.app.weights.model_card import _images_in_words, data_in_words, generator_in_words
 from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.io import file_sha256
 from unirae.models.checkpoints.hub import from_hub, push_to_hub
