@@ -64,9 +64,12 @@ def read_arguments(arguments: Sequence[str]) -> Request:
         if flag not in known:
             _refuse(flag, arguments, known)
     found = parser.parse_intermixed_args(list(arguments))
+    others = list(arguments)
+    for word in found.overrides:
+        others.remove(word)
     return Request(
         overrides=found.overrides,
-        flags=_without(arguments, found.overrides),
+        flags=others,
         multirun=found.multirun,
         shows=found.cfg is not None,
         asks_hydra=bool(found.hydra_help or found.info or found.shell_completion or found.experimental_rerun),
@@ -82,17 +85,6 @@ def _refuse(flag: str, arguments: Sequence[str], known: list[str]) -> NoReturn:
         )
     found = meant(nearest(flag, [one for one in known if one.startswith("--")]))
     raise ConfigError(f"{word}: there is no such option; {found or '--hydra-help lists the options'}")
-
-
-def _without(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    left = list(overrides)
-    flags = []
-    for word in words:
-        if word in left:
-            left.remove(word)
-        else:
-            flags.append(word)
-    return flags
 
 
 def check_sweep(words: Sequence[str]) -> None:
