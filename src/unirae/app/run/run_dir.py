@@ -112,24 +112,25 @@ def without_trace(folder: Path, *, begun: Callable[[], bool] = lambda: False) ->
         begun: says whether a step was made.
     """
     new = [path for path in (folder, *folder.parents) if not path.exists()]
-    with taken(folder):
-        try:
-            yield
-        except (UserError, OSError):
-            with suppress(OSError):  # another run may use the same parents, or have removed them
-                if (
-                    folder in new
-                    and not begun()
-                    and {file.name for file in folder.iterdir()} <= _OF_THE_START
-                ):
-                    shutil.rmtree(folder)
-                    for parent in new[1:]:
-                        parent.rmdir()  # refused where something else is in it
-            raise
+    with taken(folder), _removed_if_refused(folder, new, begun):
+        yield
 
 
 _OF_THE_START = {"train.log", ".lock", "config.yaml", "experiment", "csv", "tensorboard"}
 """Names that a run writes before its first step."""
+
+
+@contextmanager
+def _removed_if_refused(folder: Path, new: list[Path], begun: Callable[[], bool]) -> Iterator[None]:
+    try:
+        yield
+    except (UserError, OSError):
+        with suppress(OSError):  # another run may use the same parents, or have removed them
+            if folder in new and not begun() and {file.name for file in folder.iterdir()} <= _OF_THE_START:
+                shutil.rmtree(folder)
+                for parent in new[1:]:
+                    parent.rmdir()  # refused where something else is in it
+        raise
 
 
 def prepare_folder(folder: Path, *, is_new: bool) -> None:
