@@ -39,8 +39,8 @@ class ScoringOptions(ReferenceOptions):
     num_samples: Count = 50_000
     """Images to sample. Fréchet distances of fewer images are biased upward."""
     metrics: str = "fid"
-    """The scores, comma-separated: fid, sfid, is, kid, precision, recall, density, coverage (Inception) and fd (the
-    features of the autoencoder's encoder)."""
+    """The scores, comma-separated: fid, sfid, is, kid, mind, precision, recall, density, coverage (Inception),
+    fd and mind_fd (the features of the autoencoder's encoder)."""
     encoder_weights: str | None = None
     """The encoder's weights for fd, a folder or file. Default: where the autoencoder's checkpoint says."""
 
@@ -79,8 +79,10 @@ main = command(Options, run, kept="no scores were written; what the caches hold 
 
 def open_for_scoring(options: Options, names: list[str], device: "torch.device") -> "Generator":
     """The opened checkpoint, with its encoder only where the encoder's features are compared."""
+    from unirae.metrics.set_metrics import need_encoder
+
     return open_generator(
-        options, device, with_encoder="fd" in names, encoder_weights=options.encoder_weights
+        options, device, with_encoder=need_encoder(names), encoder_weights=options.encoder_weights
     )
 
 
@@ -101,9 +103,10 @@ def build_metrics(
 ) -> "list[SetMetric]":
     """The metrics with their networks."""
     from unirae.evaluation.scores.metric_set import MetricSources, build_set_metrics, encoder_extractor
+    from unirae.metrics.set_metrics import need_encoder
 
     rae = generator.sampler.rae
-    encoder = encoder_extractor(rae.encoder, rae.encoder_input_size) if "fd" in names else None
+    encoder = encoder_extractor(rae.encoder, rae.encoder_input_size) if need_encoder(names) else None
     sources = MetricSources(
         device=device,
         inception_weights=options.inception_weights,

@@ -113,13 +113,14 @@ def partition(names: list[str]) -> tuple[list[str], list[str]]:
 
 def metric_sources(options: Options, of_sets: list[str], device: "torch.device") -> "MetricSources":
     """The sources of the metrics' networks."""
-    from unirae.evaluation.scores.metric_set import ENCODER_METRIC, MetricSources
+    from unirae.evaluation.scores.metric_set import MetricSources
+    from unirae.metrics.set_metrics import need_encoder
 
     return MetricSources(
         device=device,
         inception_weights=options.inception_weights,
         lpips_weights=options.lpips_weights,
-        encoder=encoder_extractor_of(options, asked=ENCODER_METRIC in of_sets, device=device),
+        encoder=encoder_extractor_of(options, asked=need_encoder(of_sets), device=device),
         confidence=options.confidence_with(options.seed),
         is_order=options.is_order,
     )

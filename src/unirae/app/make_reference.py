@@ -80,16 +80,16 @@ def make(options: Options, device: "torch.device") -> "Reference":
     from unirae.app.inputs.images import open_images
     from unirae.app.inputs.reference import reference_of_data
     from unirae.evaluation.scores.cautions import cautions_of_reference
-    from unirae.evaluation.scores.metric_set import ENCODER_METRIC, MetricSources, build_set_metrics
+    from unirae.evaluation.scores.metric_set import MetricSources, build_set_metrics
     from unirae.evaluation.scores.record import warn_once
-    from unirae.metrics.set_metrics import needs
+    from unirae.metrics.set_metrics import need_encoder, needs
     from unirae.metrics.statistics import Keep
 
     names = [name.strip() for name in options.metrics.split(",")]
     if "is" in names:
         raise ConfigError("--metrics is: the Inception Score looks at the images alone and has no reference")
     images = open_images(options.data, split=options.split, size=options.size, replace_unreadable=True).images
-    encoder = encoder_extractor_of(options, asked=ENCODER_METRIC in names, device=device)
+    encoder = encoder_extractor_of(options, asked=need_encoder(names), device=device)
     sources = MetricSources(device=device, inception_weights=options.inception_weights, encoder=encoder)
     metrics = build_set_metrics(names, sources)
     wanted = needs(metrics, of_reference=True)

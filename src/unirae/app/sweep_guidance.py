@@ -70,8 +70,9 @@ def sweep(options: Options, averages: list[dict[str, Any]], device: "torch.devic
     """
     from unirae.core.distributed import is_main
     from unirae.core.log import get_logger
+    from unirae.metrics.set_metrics import need_encoder
 
-    generator = open_average(options, averages[0], device, with_encoder="fd" in metric_names(options))
+    generator = open_average(options, averages[0], device, with_encoder=need_encoder(metric_names(options)))
     folder = SweepFolder(options.output_dir or run_folder(generator.checkpoint) / "eval/sweep")
     try:
         yardstick = open_yardstick(options, averages[0], generator, folder, device)

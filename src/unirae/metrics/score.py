@@ -14,10 +14,10 @@ from unirae.metrics.extractors import FeatureExtractor
 from unirae.metrics.inception_score import Order
 from unirae.metrics.resampling import Confidence
 from unirae.metrics.set_metrics import (
-    ENCODER_METRIC,
+    ENCODER_METRICS,
     INCEPTION_METRICS,
     compute,
-    encoder_metric,
+    encoder_metrics,
     inception_metrics,
     needs,
 )
@@ -40,8 +40,8 @@ def score(
 
     Args:
         images, reference: 8-bit RGB, on the extractor's device.
-        metrics: of ``fid, sfid, is, kid, precision, recall, density, coverage`` with an
-            :class:`~unirae.metrics.inception.InceptionExtractor`; ``fd`` with any other.
+        metrics: of ``fid, sfid, is, kid, mind, precision, recall, density, coverage`` with an
+            :class:`~unirae.metrics.inception.InceptionExtractor`; ``fd, mind_fd`` with any other.
         extractor: the network behind the scores.
         confidence: of Fréchet distances.
         is_order: of the images in the Inception Score's parts.
@@ -50,9 +50,9 @@ def score(
         ValueError: If a score is unknown, a reference is missing, or there are too few images.
         TypeError: If images are not uint8.
     """
-    unknown = set(metrics) - {*INCEPTION_METRICS, ENCODER_METRIC}
+    unknown = set(metrics) - {*INCEPTION_METRICS, *ENCODER_METRICS}
     if unknown or not metrics:
-        known = ", ".join((*INCEPTION_METRICS, ENCODER_METRIC))
+        known = ", ".join((*INCEPTION_METRICS, *ENCODER_METRICS))
         raise ValueError(f"metrics={tuple(metrics)}: give some of {known}")
     for tensor in (images, reference):
         if tensor is not None and tensor.dtype != torch.uint8:
@@ -67,8 +67,7 @@ def score(
             "cannot be compared; crop both alike"
         )
     wanted = inception_metrics(metrics, extractor, confidence=confidence, is_order=is_order)
-    if ENCODER_METRIC in metrics:
-        wanted.append(encoder_metric(extractor, confidence=confidence))
+    wanted += encoder_metrics(metrics, extractor, confidence=confidence)
     for metric in wanted:
         if metric.output not in extractor.widths:
             raise ValueError(

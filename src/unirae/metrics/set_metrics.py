@@ -16,13 +16,17 @@ from unirae.metrics.manifold import (
     PRECISION_RECALL_NEIGHBOURS,
     manifold_scores,
 )
+from unirae.metrics.mind import PROJECTIONS, mind
+from unirae.metrics.mind import SEED as MIND_SEED
 from unirae.metrics.resampling import Confidence, with_confidence
 from unirae.metrics.statistics import Keep, SetStatistics, Statistics, statistics_key
 
-INCEPTION_METRICS = ("fid", "sfid", "is", "kid", "precision", "recall", "density", "coverage")
+INCEPTION_METRICS = ("fid", "sfid", "is", "kid", "mind", "precision", "recall", "density", "coverage")
 """Names of the scores in Inception's features."""
 ENCODER_METRIC = "fd"
 """The Fréchet distance in the features of any other extractor."""
+ENCODER_METRICS = (ENCODER_METRIC, "mind_fd")
+"""Names of the scores in those features."""
 
 _MANIFOLD = ("precision", "recall", "density", "coverage")
 _MOMENTS, _FEATURES = Keep(moments=True), Keep(features=True)
@@ -92,13 +96,28 @@ def inception_metrics(
         metrics.append(_inception_score(extractor, is_order))
     if "kid" in names:
         metrics.append(_kernel(extractor))
+    if "mind" in names:
+        metrics.append(_mind("mind", extractor))
     wanted = [name for name in _MANIFOLD if name in names]
     return [*metrics, _manifold(wanted, extractor)] if wanted else metrics
+
+
+def need_encoder(names: Iterable[str]) -> bool:
+    """True where a score among these names compares features of an encoder."""
+    return any(name in ENCODER_METRICS for name in names)
 
 
 def encoder_metric(extractor: FeatureExtractor, *, confidence: Confidence | None = None) -> SetMetric:
     """The Fréchet distance in an encoder's features, ``fd_<name>``."""
     return _frechet(ENCODER_METRIC, extractor, confidence)
+
+
+def encoder_metrics(
+    names: Sequence[str], extractor: FeatureExtractor, *, confidence: Confidence | None = None
+) -> list[SetMetric]:
+    """The metrics among :data:`ENCODER_METRICS` with these names: ``fd_<encoder>`` and ``mind_<encoder>``."""
+    metrics = [encoder_metric(extractor, confidence=confidence)] if ENCODER_METRIC in names else []
+    return [*metrics, _mind("mind_fd", extractor)] if "mind_fd" in names else metrics
 
 
 def needs(
@@ -182,6 +201,18 @@ def _kernel(extractor: FeatureExtractor) -> SetMetric:
             "seed": SEED,
             "kernel": "(a·b/d + 1)^3",
         },
+    )
+
+
+def _mind(name: str, extractor: FeatureExtractor) -> SetMetric:
+    def compute(images: SetStatistics, reference: SetStatistics | None) -> dict[str, Estimate]:
+        return {name: mind(images.need_features(), _given(reference).need_features())}
+
+    return SetMetric(
+        labels={name: _label("mind", extractor)},
+        extractor=extractor,
+        compute=compute,
+        parameters={"projections": PROJECTIONS, "seed": MIND_SEED},
     )
 
 

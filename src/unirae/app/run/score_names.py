@@ -19,8 +19,8 @@ def recorded_names(settings: dict[str, Any], *, encoder: str = "*") -> list[str]
 
 def _recorded(name: str, settings: dict[str, Any], encoder: str) -> str:
     """The name of a metric's score: with the encoder's name, and a word for random weights."""
-    if name in ("fd", "rfd"):
-        return f"{name}_{encoder}"
+    if name in ("fd", "rfd", "mind_fd"):
+        return f"{name.removesuffix('_fd')}_{encoder}"
     if name == "lpips":
         return "lpips_random" if settings["lpips_weights"] == "random" else name
     random = family(name).of != "pairs" and settings["inception_weights"] == "random"

@@ -26,8 +26,8 @@ class Options(EncoderOptions, ReferenceOptions, SamplingOptions):
     """Reference to compare with: images as above; or an npz or pt with mu and sigma (ADM, pytorch-fid, torch-fidelity),
     or a file of make_reference.py."""
     metrics: str | None = None
-    """The scores, comma-separated: fid, sfid, is, kid, precision, recall, density, coverage, fd (see --encoder), psnr,
-    ssim, lpips. Default: fid,is,precision,recall; of a stage-1 checkpoint rfid,psnr,ssim,lpips."""
+    """The scores, comma-separated: fid, sfid, is, kid, mind, precision, recall, density, coverage, fd and mind_fd (see
+    --encoder), psnr, ssim, lpips. Default: fid,is,precision,recall; of a stage-1 checkpoint rfid,psnr,ssim,lpips."""
     output: OutputFile | None = None
     """The JSON file with scores and settings. Default: outputs/evaluation/….json; of a checkpoint eval/….json in its
     run's folder. The default name depends on all that decides the scores, so only the same evaluation overwrites it."""

@@ -33,6 +33,7 @@ _ACCURACY = Family(better="higher", of="classes", biased=False)
 FAMILIES = {
     **dict.fromkeys(("fid", "sfid", "fd", "rfid", "rfd"), _FRECHET),
     "kid": Family(better="lower", biased=False, ordered=True),
+    "mind": Family(better="lower", ordered=True),
     "is": Family(better="higher", with_reference=False, ordered=True),
     **dict.fromkeys(("precision", "recall", "density", "coverage"), _SHARE),
     **dict.fromkeys(("psnr", "ssim"), Family(better="higher", of="pairs", biased=False, ordered=True)),

@@ -17,15 +17,16 @@ from unirae.metrics.pixel import mean_distance, mean_psnr, mean_ssim
 from unirae.metrics.resampling import Confidence
 from unirae.metrics.set_metrics import (
     ENCODER_METRIC,
+    ENCODER_METRICS,
     INCEPTION_METRICS,
     SetMetric,
-    encoder_metric,
+    encoder_metrics,
     inception_metrics,
 )
 from unirae.models.encoders.base import Encoder
 
 PAIR_METRICS = ("psnr", "ssim", "lpips")
-SET_METRICS = (*INCEPTION_METRICS, ENCODER_METRIC)
+SET_METRICS = (*INCEPTION_METRICS, *ENCODER_METRICS)
 """Names of the scores of a set of images, most of them against a reference."""
 RECONSTRUCTION_METRICS = ("rfid", "rfd", *PAIR_METRICS, *SET_METRICS)
 """Names of an autoencoder's scores; ``rfid`` is ``fid`` of the reconstructions against the originals."""
@@ -56,18 +57,19 @@ _USUAL = MetricSources()
 def build_set_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> list[SetMetric]:
     """The metrics behind the scores called ``names``, of :data:`SET_METRICS`.
 
-    ``fd`` compares features of the encoder, and its score is called ``fd_<encoder>``; with random Inception weights
-    ``fid`` is called ``fid_random_inception``, and the others alike.
+    ``fd`` and ``mind_fd`` compare features of the encoder, and are called ``fd_<encoder>`` and ``mind_<encoder>``.
+    With random Inception weights ``fid`` is called ``fid_random_inception``, and the others alike.
 
     Raises:
         ConfigError: If a name is unknown or given twice, or ``fd`` comes without an encoder.
         WeightsError: If Inception's weights are missing.
     """
     check_names(names, SET_METRICS)
-    if ENCODER_METRIC in names and sources.encoder is None:
+    of_encoder = [name for name in names if name in ENCODER_METRICS]
+    if of_encoder and sources.encoder is None:
         raise ConfigError(
-            "the metric fd compares features of an encoder, and none is at hand (when training on cached latents it is "
-            "not loaded: use fid alone, or score the checkpoint afterwards with `python src/eval_fid.py`)"
+            f"the metric {of_encoder[0]} compares features of an encoder, and none is at hand (when training on cached "
+            "latents it is not loaded: use fid alone, or score the checkpoint afterwards with `python src/eval_fid.py`)"
         )
     metrics: list[SetMetric] = []
     if any(name in INCEPTION_METRICS for name in names):
@@ -77,8 +79,8 @@ def build_set_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> 
         metrics += inception_metrics(
             names, inception, confidence=sources.confidence, is_order=sources.is_order
         )
-    if ENCODER_METRIC in names and sources.encoder is not None:
-        metrics.append(encoder_metric(sources.encoder, confidence=sources.confidence))
+    if of_encoder and sources.encoder is not None:
+        metrics += encoder_metrics(of_encoder, sources.encoder, confidence=sources.confidence)
     return metrics
 
 

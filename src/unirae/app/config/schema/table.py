@@ -8,7 +8,9 @@ from unirae.app.config.schema.models import LinearProbe, Mae, Stage1, Stage2
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-GenerationScore = Literal["fid", "sfid", "is", "kid", "precision", "recall", "density", "coverage", "fd"]
+GenerationScore = Literal[
+    "fid", "sfid", "is", "kid", "mind", "precision", "recall", "density", "coverage", "fd", "mind_fd"
+]
 ReconstructionScore = Literal["rfid", "rfd", "psnr", "ssim", "lpips"] | GenerationScore
 
 

@@ -18,7 +18,7 @@ from unirae.core.errors import ConfigError
 from unirae.data.dataset import ImageDataset
 from unirae.evaluation.latents.writing import check_cached_images
 from unirae.evaluation.scores.metric_set import MetricSources, build_set_metrics, encoder_extractor
-from unirae.metrics.set_metrics import SetMetric
+from unirae.metrics.set_metrics import SetMetric, need_encoder
 from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.denoisers.build import build_denoiser
@@ -45,10 +45,10 @@ class Stage2Stage(Stage):
     ) -> tuple[ManualModule, TrainingData]:
         """See :meth:`.base.Stage.build`."""
         source, cache = find_rae(cfg), cfg["data"]["latent_cache"]
-        if cache is not None and "fd" in cfg["callbacks"]["generation_metrics"]["metrics"]:
+        if cache is not None and need_encoder(cfg["callbacks"]["generation_metrics"]["metrics"]):
             raise ConfigError(
-                "callbacks.generation_metrics.metrics has fd, which needs the encoder that data.latent_cache leaves "
-                "out; score fid, or nothing with metrics=[]"
+                "callbacks.generation_metrics.metrics has fd or mind_fd, which needs the encoder that data.latent_cache "
+                "leaves out; score fid, or nothing with metrics=[]"
             )
         rae = source.load(with_encoder=cache is None)
         # for statistics and the cache
