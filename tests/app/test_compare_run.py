@@ -245,3 +245,28 @@ def test_an_autoencoder_is_the_settings_it_was_trained_with(tmp_path):
     assert found["model.rae.pretrained_decoder_path:trainer.max_steps"] == 5
     assert found["model.rae.pretrained_decoder_path:model.encoder.weights"] == "random"
     assert not any(":" in key for key in settings(tmp_path / "gone"))
+
+
+def test_epochs_to_a_score_of_two_runs(tmp_path, capsys, monkeypatch):
+    for name, values in (("a", (3.0, 1.0)), ("b", (5.0, 4.0))):
+        (tmp_path / name / "eval").mkdir(parents=True)
+        for number, value in enumerate(values, start=1):
+            images = {
+                "kind": "generation",
+                "step": number,
+                "epoch": 10.0 * number,
+                "sampler": {"guidance": "none"},
+            }
+            settings = {"images": images, "metrics": {}, "reference": {}}
+            content = {"metrics": {"fid": value}, "count": 9, "settings": settings}
+            (tmp_path / name / f"eval/step-{number:07d}.json").write_text(json.dumps(content))
+    words = ["--run", str(tmp_path / "a"), "--reference", str(tmp_path / "b"), "--epochs_to", "fid=2"]
+    monkeypatch.setattr(sys, "argv", ["compare_run.py", *words])
+    assert main() == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path / 'a'}: fid 2 reached after 15 epochs",
+        f"{tmp_path / 'b'}: fid 2 not reached by epoch 20; best 4",
+    ]
+    monkeypatch.setattr(sys, "argv", ["compare_run.py", *words[:-1], "fid"])
+    assert main() == 2
+    assert "error: --epochs_to fid: give SCORE=VALUE, such as fid=2" in capsys.readouterr().err

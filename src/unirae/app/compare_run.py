@@ -1,5 +1,6 @@
 """``python src/compare_run.py --run DIR``: does a run look like healthy ones, or like another run?"""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,9 @@ class Options:
     another run, or a metrics.csv. Default: the run's own experiment."""
     output: OutputFile | None = None
     """The picture to write. Default: compare.png in the run's folder."""
+    epochs_to: tuple[str, ...] = ()
+    """Instead of curves, the epochs that stage 2 took to a score, SCORE=VALUE such as fid=2: by the scores that it stored
+    while it trained, without guidance, linear between two. With --reference the folder of another run, of both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,9 @@ def run(options: Options) -> int:
     from unirae.core.io import write_atomically
     from unirae.evaluation.health.check import judge, read_series
 
+    if options.epochs_to:
+        show_epochs(options)
+        return INSIDE
     mine = open_run(options.run)
     curves = find_reference(options.reference, mine)
     health = judge(mine.rows, curves)
@@ -70,6 +77,26 @@ def run(options: Options) -> int:
     status, lines = verdict(mine, curves, health)
     _show(health, lines, output)
     return status
+
+
+def show_epochs(options: Options) -> None:
+    """Print the epochs that the run, and the other one, took to each score.
+
+    Raises:
+        UserError: If a score is no SCORE=VALUE, or a run's stored scores do not say.
+    """
+    from unirae.evaluation.results.epochs_to import epochs_to
+
+    wanted = []
+    for text in options.epochs_to:
+        score, _, value = text.partition("=")
+        try:
+            wanted.append((score, float(value)))
+        except ValueError:
+            raise UserError(f"--epochs_to {text}: give SCORE=VALUE, such as fid=2") from None
+    folders = [options.run, *([] if options.reference is None else [Path(options.reference)])]
+    lines = [f"{folder}: {epochs_to(folder, *one)}" for folder in folders for one in wanted]
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def open_run(path: Path) -> LoggedRun:

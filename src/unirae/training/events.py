@@ -43,6 +43,12 @@ def evaluation_data(trainer: pl.Trainer) -> ImageDataset:
     return trainer.datamodule.eval_dataset  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def epoch_of(trainer: pl.Trainer) -> float:
+    """The epochs that the run has seen, with a fraction of the one that it is in."""
+    steps_per_epoch: int = trainer.datamodule.steps_per_epoch  # pyright: ignore[reportAttributeAccessIssue]
+    return trainer.global_step / steps_per_epoch
+
+
 def count_within_split(trainer: pl.Trainer, wanted: int | None, *, key: str) -> int:
     """Number of images that an evaluation takes: ``wanted`` or all, and never more than the evaluation split has.
 

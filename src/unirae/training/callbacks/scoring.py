@@ -28,7 +28,7 @@ from unirae.evaluation.scores.generation import evaluate_generation
 from unirae.evaluation.scores.reconstruction import evaluate_reconstruction
 from unirae.metrics.set_metrics import needs
 from unirae.training.callbacks.after_step import AfterStep
-from unirae.training.events import count_within_split, evaluation_data, is_due, publish_scores
+from unirae.training.events import count_within_split, epoch_of, evaluation_data, is_due, publish_scores
 from unirae.training.linear_probe import LinearProbe
 from unirae.training.manual import ManualModule
 from unirae.training.stage1 import Stage1
@@ -186,7 +186,12 @@ class GenerationMetrics(_WithMetrics):
                 reference=self._reference,
                 batch_size=sampler.batch_size,
                 device=module.device,
-                about={"step": trainer.global_step, "weights": "EMA", "sampler": sampler.describe()},
+                about={
+                    "step": trainer.global_step,
+                    "epoch": epoch_of(trainer),
+                    "weights": "EMA",
+                    "sampler": sampler.describe(),
+                },
                 progress=progress,
             )
         return result.content()

@@ -47,7 +47,7 @@ class Stage2Stage(Stage):
         source, cache = find_rae(cfg), cfg["data"]["latent_cache"]
         if cache is not None and need_encoder(cfg["callbacks"]["generation_metrics"]["metrics"]):
             raise ConfigError(
-                "callbacks.generation_metrics.metrics has fd or mind_fd, which needs the encoder that data.latent_cache "
+                "callbacks.generation_metrics.metrics has fd or mind_fd, which need the encoder that data.latent_cache "
                 "leaves out; score fid, or nothing with metrics=[]"
             )
         rae = source.load(with_encoder=cache is None)
