@@ -249,3 +249,20 @@ def test_folders_that_are_no_dataset(tmp_path):
     (tmp_path / "state.json").write_text("{}")
     with pytest.raises(DataError, match="cannot read"):
         HFSource(split="train", data_dir=tmp_path)
+
+
+def test_copies_are_counted_and_those_in_both_splits_told(tmp_path):
+    for name, number in (
+        ("train/a", 0),
+        ("train/b", 1),
+        ("train/c", 1),
+        ("val/d", 2),
+        ("val/e", 0),
+        ("train/f", 3),
+    ):
+        file = tmp_path / "in" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        SYNTHETIC[number].image.save(file)
+    report = prepare(source=tmp_path / "in", output=tmp_path / "out", labels=False)
+    assert report["copies"] == {"files": 2, "pictures_in_several_splits": 1}
+    assert read_json(tmp_path / "out/report.json")["copies"] == report["copies"]

@@ -33,8 +33,8 @@ class Options:
     output: OutputFile | None = None
     """The picture to write. Default: compare.png in the run's folder."""
     epochs_to: tuple[str, ...] = ()
-    """Instead of curves, the epochs that stage 2 took to a score, SCORE=VALUE such as fid=2: by the scores that it stored
-    while it trained, without guidance, linear between two. With --reference the folder of another run, of both."""
+    """Instead of curves, the epochs that stage 2 took to a score, SCORE=VALUE such as fid=2: by the scores that it
+    stored while it trained, without guidance, linear between two. With --reference the folder of another run, of both."""
 
 
 @dataclass(frozen=True, kw_only=True)

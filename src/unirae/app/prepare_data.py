@@ -63,6 +63,14 @@ def convert(options: Options) -> dict[str, Any]:
     if report["unreadable_count"]:
         where = options.output / REPORT
         log.warning("%d unreadable, left out and listed in %s", report["unreadable_count"], where)
+    copies = report.get("copies", {"files": 0, "pictures_in_several_splits": 0})
+    if copies["files"]:
+        both = copies["pictures_in_several_splits"]
+        log.warning(
+            "files that equal another one byte for byte: %d; pictures that so stand in both splits: %d%s",
+            *(copies["files"], both),
+            ". Scores of held-out images then count training images, too; remove the copies" if both else "",
+        )
     log.info("train on it with: data=hf data.data_dir=%s", options.output)
     return report
 

@@ -27,7 +27,7 @@ _GRID_PAIRS = 32
 class Options(AutoencoderOptions, DeviceOptions):
     """Reconstruct images of any size and mode: centre-cropped as in evaluation, original left, result right.
 
-    Writes OUTPUT_DIR/pairs/NAME.png for each image and OUTPUT_DIR/grid.png with the first 32.
+    Writes OUTPUT_DIR/pairs/NAME.png for each image and OUTPUT_DIR/grid.png with 32 of them.
     Unreadable files are named and skipped.
     """
 
@@ -55,13 +55,21 @@ def run(options: Options) -> list[Path]:
         files = list_images(options.images)
         rae = load_rae(options.checkpoint, ema=options.use_ema, encoder_weights=options.encoder_weights)
         rae.to(device)
+        if (options.output_dir / "pairs").exists():
+            log.warning(
+                "%s holds pictures of an earlier call; those of the same names are replaced",
+                options.output_dir,
+            )
         written, overview = [], []
+        shown = {
+            number * len(files) // _GRID_PAIRS for number in range(_GRID_PAIRS)
+        }  # of all folders, not the first
         progress(0, len(files))
         for names, originals in _batches(files, rae.output_size, options.batch_size):
             for name, pair in zip(names, _pairs(rae, originals), strict=True):
                 picture = image_grid(pair, columns=2)
                 written.append(save_png(options.output_dir / "pairs" / f"{name}.png", picture))
-                if len(overview) < _GRID_PAIRS:
+                if len(written) - 1 in shown:
                     overview.append(pair)
             progress(len(written), len(files))
         if not written:

@@ -79,8 +79,8 @@ def prepare(
     ``labels`` and the splits are those of :func:`~unirae.data.listing.arrange`; ``shard_images`` are in one Arrow file.
 
     Returns:
-        The report, also written to ``report.json``: counts, classes, unreadable files with the reason, and what was
-        left out.
+        The report, also written to ``report.json``: counts, classes, copies, unreadable files with the reason, and what
+        was left out.
 
     Raises:
         ConfigError: If ``shard_images`` or ``val_fraction`` cannot be.
@@ -255,6 +255,7 @@ def _finish(
         **conversion.plan,
         "images": counts,
         "classes": list(listing.class_names),
+        "copies": _copies(records),
         "unreadable_count": len(unreadable),
         "unreadable": unreadable,
         "left_out": {
@@ -268,6 +269,19 @@ def _finish(
     write_json(work / REPORT, report)
     _remove_leftovers(work, shards)
     return report
+
+
+def _copies(records: dict[Shard, ShardRecord]) -> dict[str, int]:
+    """Count the files that equal another one byte for byte, and the pictures that so stand in more than one split."""
+    splits: dict[str, list[str]] = {}
+    for shard, record in records.items():
+        for file in record.files:
+            if file.problem is None and file.sha256 is not None:
+                splits.setdefault(file.sha256, []).append(shard.split)
+    return {
+        "files": sum(len(found) - 1 for found in splits.values()),
+        "pictures_in_several_splits": sum(len(set(found)) > 1 for found in splits.values()),
+    }
 
 
 def _written(shard: Shard) -> ShardRecord:

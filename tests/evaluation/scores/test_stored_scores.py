@@ -113,7 +113,7 @@ def test_every_score_is_there(expected):
     assert set(expected["pairs"]) == {"psnr", "ssim", "fd_lines"}
     assert all(0 < value < np.inf for value in expected["scores"].values())
     # of the Fréchet distances on request alone, and of the kernel distance of far more images than a subset has
-    assert set(expected["errors"]) == {*INCEPTION_METRICS} - {"fid", "sfid", "kid"}
+    assert set(expected["errors"]) == {*INCEPTION_METRICS} - {"fid", "sfid", "kid", "mind"}
 
 
 @pytest.mark.parametrize("batch_size", [7, 500])

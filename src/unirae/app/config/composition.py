@@ -125,7 +125,8 @@ def finish(cfg: Any, *, choices: dict[str, str | None], overrides: Sequence[str]
     resolved = check(plain)
     packages = [o.split("=", 1)[0].split("@", 1)[1] for o in overrides if "@" in o.split("=", 1)[0]]
     of_packages = {f"{package}.{key}" for package in packages for key in _at(used, package)}
-    resolved["changed_keys"] = sorted(key for key in of_files | typed | of_packages if has_key(used, key))
+    wished = _keys_of_files({**choices, "debug": None}) | typed | of_packages  # a preset is for every stage
+    resolved["changed_keys"] = sorted(key for key in wished if has_key(used, key))
     return resolved
 
 

@@ -68,7 +68,9 @@ def train_all(options: Options) -> None:
     words = {part: [*needs[part], *given[part]] for part in PARTS}
     # a mistake in the last part's is found before the first is trained
     configs = {part: compose([f"experiment={of}", *words[part]]) for part, of in PARTS.items()}
-    for part, experiment in PARTS.items():
+    for number, (part, experiment) in enumerate(PARTS.items(), start=1):
+        cli.configure_logging()
+        log.info("part %d of %d, %s: %s in %s", number, len(PARTS), part, experiment, folder / part)
         if part == "rae":
             check_rae_fits(folder, configs[part]["model"]["encoder"])
         if part == "dit":

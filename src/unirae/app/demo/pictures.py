@@ -83,7 +83,7 @@ def _draw_nearest(trained: Trained) -> None:
 
     bank = token_vectors(trained.rae, trained.train.images)
     found = find_nearest(token_vectors(trained.rae, trained.samples.images), bank, count=2)
-    first = _first_of(trained, _shown_classes(trained, 8))
+    first = _first_of(trained, _shown_classes(trained, _CLASSES))
     closest = found.distances[:, 0].argsort()[: len(first)]
     titles = {"the first sample of each class": first, "the samples nearest to any training picture": closest}
     blocks = [

@@ -181,11 +181,11 @@ def announce(module: ManualModule, data: TrainingData, *, max_steps: int, output
         log.info("%-15s %10s parameters%s", name, readable_count(count), trained)
     epochs = max_steps / data.steps_per_epoch
     log.info(
-        "%d training images, batch %d: %d steps an epoch; %d steps = %.4g epochs",
+        "%d training images, batch %d: %d step%s an epoch; %d step%s in all, %.4g epochs",
         len(data.train_dataset),
         data.global_batch_size,
-        data.steps_per_epoch,
-        max_steps,
+        *(data.steps_per_epoch, "" if data.steps_per_epoch == 1 else "s"),
+        *(max_steps, "" if max_steps == 1 else "s"),
         epochs,
     )
     for line in module.plan():

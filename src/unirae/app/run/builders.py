@@ -11,6 +11,7 @@ from unirae.app.config.targets import build
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.images import to_float
 from unirae.data.dataset import ImageDataset
+from unirae.data.order import EndlessBatches
 from unirae.data.source import Source
 from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder
@@ -76,6 +77,15 @@ def training_images(
     return build_dataset(
         cfg["data"], split="train", size=size, use=use, seed=cfg["seed"], exact=exact, source=source
     )
+
+
+def check_batch(cfg: Config, images: ImageDataset) -> None:
+    """Refuse a batch that the images do not fill, before anything is computed over them.
+
+    Raises:
+        ConfigError: If the batch is larger than the split.
+    """
+    EndlessBatches(count=len(images), batch_size=cfg["data"]["global_batch_size"], seed=0)
 
 
 def build_data(

@@ -53,6 +53,7 @@ class Stage2Stage(Stage):
         rae = source.load(with_encoder=cache is None)
         # for statistics and the cache
         images = builders.training_images(cfg, use="stage2", size=rae.output_size, exact=True)
+        builders.check_batch(cfg, images)
         validation = builders.build_dataset(cfg["data"], split="val", size=rae.output_size, use="eval")
         _check_guidance(cfg, num_classes=images.source.num_classes)
         check_labels(checkpoint, images.source.class_names, accept=cfg["ckpt_other_labels"])
