@@ -611,6 +611,23 @@ def test_an_official_decoder_file_starts_stage_2(official):
     assert not (root / "another_run/rae").exists()
 
 
+def test_a_refused_reading_of_a_bare_decoder_leaves_nothing_behind(official, monkeypatch):
+    from unirae.app.run.stages.stage2 import _check_decoder
+
+    root, _ = official
+    node = stage2_node(root, root / "models/model.pt")
+    rae = find(root, node).load()
+    cfg = {"model": {"rae": node}, "paths": {"output_dir": str(root / "run")}}
+    height, width = rae.output_size
+    data = [{"image": torch.full((3, height, width), 200, dtype=torch.uint8)}]
+    images = data[0]["image"][None] / 255
+    monkeypatch.setattr(rae.decoder, "forward", lambda tokens: images)  # RGB, as a decoder of RAEv2 gives
+    assert (root / "run/rae").is_dir()
+    with pytest.raises(WeightsError, match=r"with model\.rae\.decoder\.output=unit; set that"):
+        _check_decoder(cfg, rae, data)
+    assert not (root / "run/rae").exists()
+
+
 def test_stage_1_starts_from_a_decoder_of_another_grid(official):
     root, config = official
     node = stage2_node(root, "unused") | {"noise_tau": 0.0, "noise_kind": "uniform", "layer_dropout": 0.0}

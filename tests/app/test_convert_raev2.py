@@ -1,6 +1,7 @@
 """``convert.py`` with autoencoders of RAEv2: its YAML and files in and out, and the names of its encoders."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,11 @@ def test_a_training_checkpoint_gives_its_average_and_knows_its_encoder(released)
             {"encoder_name": "dinov3mls-vit-l16[layers=1.9]"},
             r"encoder_name: layers=\[1, 9\]: there is no block 9; the encoder's blocks are 0 to 3",
         ),
+        ({"encoder_name": "dinov3-vit-l16[norm=off]"}, "unknown flag norm=off"),
+        ({"encoder_name": "dinov3mls-vit-l16[layers=1,layers=2]"}, "layers stands twice"),
+        ({"encoder_name": "dinov2-vit-b[woreg]"}, "DINOv2 without registers is not converted"),
+        ({"encoder_name": "dinov2-vit-b"}, "resolution=64; give a multiple of 256"),
+        ({"resolution": 0}, "resolution=0; give a multiple of 16"),
         ({"resolution": 65}, "resolution=65 does not split into patches of 16"),
         ({"encoder_cls": "Dinov2withNorm"}, "unknown encoder_cls"),
     ],
@@ -195,7 +201,13 @@ def test_an_encoder_keeps_its_name(name):
     encoder = build_encoder(
         kind=named.kind, name=named.source, weights="random", architecture=architecture, **named.reading
     )
-    assert name_of(encoder.identity, None, named.input_size) == name
+    published = replace(encoder.identity, weights="hub", embedded=False)
+    assert name_of(published, None, named.input_size) == name
+    with pytest.raises(ConfigError, match="are random or were trained here"):
+        name_of(encoder.identity, None, named.input_size)
+    for other in ({"pixel_std": (0.9, 0.9, 0.9)}, {"pixel_mean": (0.1, 0.1, 0.1)}):
+        with pytest.raises(ConfigError, match="RAEv2 has no encoder that reads"):
+            name_of(replace(published, **other), None, named.input_size)
     assert named.input_size == (224 if named.kind == "dinov2" else 256)
 
 

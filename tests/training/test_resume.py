@@ -14,6 +14,7 @@ import torch
 from live import Live
 from tiny_training import TINY, tiny_config
 from unirae.app.run.assembly import assemble
+from unirae.core.errors import ConfigError
 from unirae.core.io import load_tensors
 from unirae.training.csv_logger import read_metrics
 
@@ -134,3 +135,21 @@ def test_a_killed_and_then_interrupted_process_continues_exactly(tmp_path):
     run(whole, "stage1", *LONG, "data.num_workers=0")
     assert_same_run(parts, whole)
     assert [int(row["step"]) for row in metrics(parts)] == list(range(1, 101))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.decoder.output=unit", r"model\.decoder\.output encoder_pixels there, unit here"),
+        ("model.encoder.layers=[0,1]", r"model\.encoder\.layers None there, \[0, 1\] here"),
+        (
+            "model.encoder.mean=[0.1,0.1,0.1]",
+            r"model\.encoder\.pixel_mean .* there, \[0\.1, 0\.1, 0\.1\] here",
+        ),
+    ],
+)
+def test_a_run_does_not_continue_on_another_autoencoder(tmp_path, override, message):
+    run(tmp_path / "a", "stage1", "trainer.max_steps=1")
+    checkpoint = tmp_path / "a/checkpoints/last.ckpt"
+    with pytest.raises(ConfigError, match=f"continues a run whose autoencoder was another: {message}"):
+        run(tmp_path / "a", "stage1", "trainer.max_steps=2", override, checkpoint=checkpoint)

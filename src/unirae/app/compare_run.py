@@ -34,7 +34,7 @@ class Options:
     """The picture to write. Default: compare.png in the run's folder."""
     epochs_to: tuple[str, ...] = ()
     """Instead of curves, the epochs that stage 2 took to a score, SCORE=VALUE such as fid=2: by the scores that it
-    stored while it trained, without guidance, linear between two. With --reference the folder of another run, of both."""
+    stored while it trained, without guidance, linear between two; with --reference the folder of a run, of both."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ class Options:
     """A hub's name, a folder in transformers' or timm's format, a model of timm (with --kind timm), or a file of
     configs/model/encoder such as dinov2_registers."""
     kind: str | None = None
-    """Kind of the encoder: dinov2, siglip2, mae, generic_hf or timm. Default: as its configuration says."""
+    """Kind of the encoder: dinov2, dinov3, siglip2, mae, generic_hf or timm. Default: as its configuration says."""
     image_size: tuple[Pixels, ...] = ()
     """A further input size of the encoder in pixels, shown beside its usual one: one number, or height and width."""
 

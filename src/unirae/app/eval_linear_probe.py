@@ -200,6 +200,7 @@ def _networks(source: "EncoderSource", options: Options, device: Any) -> "dict[s
                 seed=options.seed,
                 mean=of.pixel_mean,
                 std=of.pixel_std,
+                **of.reading,
             )
             networks[name] = PooledEncoder(twin.to(device), options.pooling)
     return networks

@@ -48,10 +48,13 @@ def run(options: Options) -> list[Path]:
         DataError: If there are no images, or none of them can be read.
     """
     from unirae.app.shell.devices import progress_bar
+    from unirae.core.distributed import is_main
     from unirae.core.images import image_grid, save_png
     from unirae.models.checkpoints.opening import load_rae
 
     with options.computing() as device, progress_bar("reconstructing") as progress:
+        if not is_main():  # one process is enough for a look
+            return []
         files = list_images(options.images)
         rae = load_rae(options.checkpoint, ema=options.use_ema, encoder_weights=options.encoder_weights)
         rae.to(device)
@@ -72,6 +75,7 @@ def run(options: Options) -> list[Path]:
                 if len(written) - 1 in shown:
                     overview.append(pair)
             progress(len(written), len(files))
+        progress(len(files), len(files))  # with those that could not be read
         if not written:
             first = next(iter(files.values()))
             what = f"{first} could not"

@@ -44,7 +44,10 @@ def interpolate(
 
 
 def velocity_loss(predicted: Float[Tensor, "b ..."], target: Float[Tensor, "b ..."]) -> Float[Tensor, " b"]:
-    """The flow-matching loss of each sample: the mean over its elements of (predicted − target)²."""
+    """The mean square of two velocities, over the elements of each sample.
+
+    Training calls :func:`~unirae.flow.prediction.prediction_loss`, the flow-matching loss of every prediction target.
+    """
     return _MeanSquare.apply(full_precision(predicted) - full_precision(target))  # pyright: ignore[reportReturnType]
 
 

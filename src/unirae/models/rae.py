@@ -57,13 +57,17 @@ class RAE(nn.Module):
         if noise_kind not in ("uniform", "half_normal"):
             raise ConfigError(f"noise_kind={noise_kind!r} is unknown; choose uniform or half_normal")
         if noise_tau < 0:
-            raise ConfigError(f"noise_tau={noise_tau} must not be negative; 0 turns the noise off")
+            raise ConfigError(
+                f"{argument('stage.noise_tau', noise_tau)} must not be negative; 0 turns the noise off"
+            )
         layers = encoder.identity_without_hash.layers
         if not 0 <= layer_dropout < 1:
-            raise ConfigError(f"layer_dropout={layer_dropout} must be at least 0 and below 1")
+            raise ConfigError(
+                f"{argument('stage.layer_dropout', layer_dropout)} must be at least 0 and below 1"
+            )
         if layer_dropout > 0 and (layers is None or len(layers) < 2):
             raise ConfigError(
-                f"layer_dropout={layer_dropout} drops blocks of a fused encoder, and this one has "
+                f"{argument('stage.layer_dropout', layer_dropout)} drops blocks of a fused encoder, and this one has "
                 f"{'its last block' if layers is None else 'one block'} alone: choose several with "
                 f"{argument('encoder.layers')}, or set it to 0"
             )

@@ -11,7 +11,7 @@ from unirae.app.config.composition import compose
 from unirae.app.config.overrides import as_hydra_reads, choices, groups
 from unirae.app.config.schema import table
 from unirae.app.config.schema.check import _class_of, _classes, _hints, kinds_of, takes_text
-from unirae.app.config.schema.kinds import Mismatch, PathText, Range, describe, read
+from unirae.app.config.schema.kinds import Keys, Mismatch, PathText, Range, describe, read
 from unirae.app.config.schema.models import Encoder, Optimizer
 from unirae.app.config.targets import config_dir, experiments, locate
 from unirae.core.errors import ConfigError
@@ -256,3 +256,20 @@ def test_which_keys_take_text():
 def test_the_table_says_how_to_add_a_key():
     assert is_dataclass(table.Config)
     assert "To add a key" in (inspect.getdoc(__import__("unirae.app.config.schema", fromlist=["x"])) or "")
+
+
+class _Lion(Keys):
+    """Another optimizer, as docs/extending.md tells it."""
+
+    lr: float
+    kind: Literal["lion"]
+
+
+def test_a_class_whose_mark_has_a_default_may_be_left_unnamed():
+    classes = (Optimizer, _Lion)
+    problems: list[Any] = []
+    assert _class_of({"lr": 1.0}, classes, "optimizer", problems) is Optimizer
+    assert _class_of({"lr": 1.0, "kind": "lion"}, classes, "optimizer", problems) is _Lion
+    assert problems == []
+    assert _class_of({"lr": 1.0, "kind": "sgd"}, classes, "optimizer", problems) is None
+    assert problems[0][2] == "optimizer.kind=sgd: give adamw, lion"

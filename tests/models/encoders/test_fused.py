@@ -17,7 +17,7 @@ from unirae.app.config.composition import compose
 from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.models.encoders.base import Encoder
-from unirae.models.encoders.build import build_encoder, encoder_from_identity
+from unirae.models.encoders.build import adapter, build_encoder, embedded, encoder_from_identity
 from unirae.models.encoders.dinov3_hub import architecture_of
 from unirae.models.encoders.fusion import VisitedBlocks
 from unirae.models.encoders.identity import EncoderIdentity
@@ -186,6 +186,7 @@ def plain(encoder: Encoder, images: Tensor, layers: list[int]) -> list[Tensor]:
 )
 @torch.no_grad()
 def test_the_tokens_are_the_combination_of_the_normed_blocks(kind, combine, token_mean, affine):
+    affine = affine if adapter(kind).keeps_affine else None
     fused = tiny_encoder(
         kind, layers=[1, 0], combine=combine, add_token_mean=token_mean, norm_affine=affine, seed=1
     )
@@ -229,7 +230,7 @@ def test_blocks_behind_the_deepest_chosen_one_are_not_computed(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_identity_rebuilds_the_combination(kind):
-    encoder = tiny_encoder(kind, layers=[0, 1], add_token_mean=True, norm_affine=True)
+    encoder = tiny_encoder(kind, layers=[0, 1], add_token_mean=True, norm_affine=adapter(kind).keeps_affine)
     record = json.loads(json.dumps(encoder.identity.to_dict()))
     again = encoder_from_identity(EncoderIdentity.from_dict(record), encoder.state_dict())
     images = torch.rand(1, 3, 32, 32)
@@ -316,3 +317,131 @@ def test_the_files_of_dinov3_have_its_sizes(file, parameters):
         encoder = build_encoder(**node | {"weights": "random", "layers": [1, 3]})
         assert encoder(torch.zeros(1, 3, 64, 48)).shape == (1, encoder.width, 4, 3)
     assert sum(p.numel() for p in encoder.parameters()) == parameters
+
+
+# ---------------------------------------------------------------- found by a review
+
+
+@torch.no_grad()
+def test_a_model_of_timm_without_tokens_in_front():
+    architecture = TINY_ARCHITECTURES["timm"] | {"class_token": False, "global_pool": "avg"}
+    fused = tiny_encoder("timm", architecture=architecture, layers=[0, 1])
+    for batch in (1, 2, 3):
+        images = torch.rand(batch, 3, 32, 32)
+        first, second = plain(fused, images, [0, 1])
+        torch.testing.assert_close(tokens_of(fused, images), (first + second) / 2, atol=2e-5, rtol=1e-5)
+
+
+def test_an_affine_part_that_is_not_there_is_refused():
+    ends_without = TINY_ARCHITECTURES["timm"] | {"class_token": False, "global_pool": "avg"}
+    with pytest.raises(ConfigError, match=r"norm_affine=True: tiny-timm ends without a norm"):
+        tiny_encoder("timm", architecture=ends_without, norm_affine=True)
+    with pytest.raises(
+        ConfigError, match=r"norm_affine=True: encoders of kind generic_hf have no final norm"
+    ):
+        tiny_encoder("generic_hf", norm_affine=True)
+
+
+@torch.no_grad()
+def test_two_encoders_may_share_a_backbone():
+    encoder = tiny_encoder("dinov3", layers=[0, 1])
+    images = torch.rand(1, 3, 32, 32)
+    before = encoder(images)
+    twin = embedded(encoder)
+    assert torch.equal(encoder(images), before)
+    assert torch.equal(twin(images), before)
+
+
+@torch.no_grad()
+def test_the_angles_stay_exact_in_a_network_of_16_bits():
+    encoder = tiny_encoder("dinov3")
+    pixels = torch.zeros(1, 3, 48, 32)
+    before = encoder.backbone.rope_embeddings(pixels)
+    after = encoder.bfloat16().backbone.rope_embeddings(pixels.bfloat16())
+    assert all(torch.equal(a, b) and b.dtype == torch.float32 for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": [0, 1], "combine": "max"}, "combine=max is unknown; choose mean or sum"),
+        ({"rope_periods": "fp16"}, "rope_periods=fp16 is unknown; choose exact or bf16"),
+        ({"layers": [0.5, 1]}, r"layers=\[0\.5, 1\]: name blocks by whole numbers"),
+    ],
+)
+def test_words_that_are_unknown_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        tiny_encoder("dinov3", **options)
+
+
+def hub() -> dict[str, Tensor]:
+    return {k.removeprefix("hub."): t.clone() for k, t in golden("dinov3")[0].items() if k.startswith("hub.")}
+
+
+def without_masks(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor for key, tensor in state.items() if not key.endswith("bias_mask")}
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (
+            lambda: hub() | {"rope_embed.periods": hub()["rope_embed.periods"] * 3},
+            "its rotary periods run from 3 to",
+        ),
+        (
+            lambda: {k: t + 1 if k.endswith("qkv.bias") else t for k, t in without_masks(hub()).items()},
+            "a bias of the keys that no mask takes away",
+        ),
+        (lambda: [torch.zeros(1)], "does not hold the named tensors of a network"),
+        (lambda: hub() | {"note": "x"}, "does not hold the named tensors of a network"),
+    ],
+)
+def test_a_published_file_that_would_be_read_otherwise_is_refused(tmp_path, state, message):
+    torch.save(state(), tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=message):
+        build_encoder(kind="dinov3", name="x", weights=str(tmp_path / "x.pth"))
+
+
+def test_a_file_of_safetensors_asks_for_its_folder(dinov3_folder):
+    with pytest.raises(WeightsError, match=r"is a file; give the folder that holds it and its config\.json"):
+        build_encoder(kind="dinov3", name="x", weights=f"{dinov3_folder}/model.safetensors")
+
+
+def test_gated_blocks_and_those_without_biases_are_read(tmp_path):
+    architecture = TINY_ARCHITECTURES["dinov3"] | {"use_gated_mlp": True, "hidden_act": "silu"}
+    encoder = tiny_encoder("dinov3", architecture=architecture | {"query_bias": False, "value_bias": False})
+    norm = {"norm.weight": torch.ones(16), "norm.bias": torch.zeros(16)}
+    periods = {"rope_embed.periods": 100.0 ** (torch.arange(2) / 2)}
+    state = periods | norm | to_hub_names(encoder.backbone.state_dict())
+    torch.save(state, tmp_path / "x.pth")
+    again = build_encoder(kind="dinov3", name="x", weights=str(tmp_path / "x.pth"))
+    images = torch.rand(1, 3, 32, 32)
+    assert torch.equal(tokens_of(again, images), tokens_of(encoder, images))
+
+
+def to_hub_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of transformers under the names of the published files."""
+    names = {
+        "embeddings.cls_token": "cls_token",
+        "embeddings.register_tokens": "storage_tokens",
+        "embeddings.mask_token": "mask_token",
+        "embeddings.patch_embeddings.": "patch_embed.proj.",
+        "model.layer.": "blocks.",
+        ".layer_scale1.lambda1": ".ls1.gamma",
+        ".layer_scale2.lambda1": ".ls2.gamma",
+        ".attention.o_proj.": ".attn.proj.",
+        ".mlp.gate_proj.": ".mlp.w1.",
+        ".mlp.up_proj.": ".mlp.w2.",
+        ".mlp.down_proj.": ".mlp.w3.",
+    }
+    found: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        new = name
+        for ours, theirs in names.items():
+            new = new.replace(ours, theirs)
+        found[new] = tensor
+    for block in ("blocks.0", "blocks.1"):
+        parts = [found.pop(f"{block}.attention.{part}_proj.weight") for part in "qkv"]
+        found[f"{block}.attn.qkv.weight"] = torch.cat(parts)
+    return found

@@ -10,7 +10,7 @@ from unirae.core.errors import ConfigError, WeightsError
 if TYPE_CHECKING:
     from unirae.models.encoders.base import Encoder
 
-EncoderKind = Literal["dinov2", "siglip2", "mae", "generic_hf", "timm"]
+EncoderKind = Literal["dinov2", "dinov3", "siglip2", "mae", "generic_hf", "timm"]
 PIXELS = "pixels"
 """The name of raw pixels, which stand in the place of an encoder's features."""
 
@@ -116,6 +116,7 @@ def _of_weights(source: str, path: Path, kind: str, model_name: str | None) -> E
         name=model_name or source,
         weights=str(path) if path.exists() else "hub",
         architecture={"model_name": model_name or source} if kind == "timm" else None,
+        rope_periods="bf16" if kind == "dinov3" else "exact",  # as it was released
     )
     local = path.is_dir()
     return EncoderSource(

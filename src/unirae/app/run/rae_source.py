@@ -21,6 +21,8 @@ from unirae.models.rae import RAE
 
 log = get_logger(__name__)
 
+CONVERTED = "rae"
+"""Folder, in a run's, of the autoencoder that is made of a bare official decoder."""
 _FROM_CHECKPOINT = ("encoder", "decoder", "image_size")
 _FREE = ("encoder.weights", "encoder.remedy")
 """Keys that are no properties of the model: the place of the weights, and advice for those who lack them."""
@@ -106,7 +108,7 @@ def _converted(decoder: Path, config: Config) -> Path:
         WeightsError: If the decoder has other sizes than ``model.rae`` says.
     """
     node = config["model"]["rae"]
-    folder = Path(config["paths"]["output_dir"]) / "rae"
+    folder = Path(config["paths"]["output_dir"]) / CONVERTED
     record = {"file": decoder.name, "sha256": file_sha256(decoder)}
     origin = {"program": "bytetriper/RAE", "version": __version__, "files": {"decoder": record}}
     if not is_model_folder(folder):

@@ -27,7 +27,7 @@ def prepare_help(options: type[Any]) -> None:
     options.__dataclass_fields__ = dict(
         sorted(
             options.__dataclass_fields__.items(),
-            key=lambda item: (not _is_required(item[1]), options.__mro__.index(owners[item[0]])),
+            key=lambda item: _place(item[1], options.__mro__.index(owners[item[0]])),
         )
     )
     hints = get_type_hints(options, include_extras=True)
@@ -62,6 +62,11 @@ def _metavar(kind: Any) -> str:
     if get_origin(kind) is tuple:
         return " ".join(map(_metavar, parts))
     return "|".join(map(_metavar, parts)) if parts else kind.__name__.upper()
+
+
+def _place(field: Field[Any], distance: int) -> tuple[bool, int]:
+    """Required options first, shared ones (the checkpoint) before the command's; of the others its own come first."""
+    return (False, -distance) if _is_required(field) else (True, distance)
 
 
 def _is_required(field: Field[Any]) -> bool:

@@ -36,6 +36,7 @@ images = unirae.sample(dit, rae, {arguments})  # RGB in [0, 1], b 3 H W
 _TITLE = {"stage1": "Representation autoencoder", "stage2": "Diffusion transformer on RAE latents"}
 _ENCODERS = {
     "dinov2": "DINOv2",
+    "dinov3": "DINOv3",
     "siglip2": "SigLIP2",
     "mae": "MAE",
     "generic_hf": "a ViT of transformers",
@@ -213,12 +214,17 @@ def autoencoder_in_words(spec: dict[str, Any]) -> dict[str, str]:
     channels, *grid = spec.get("latent_shape") or (decoder["token_dim"], *decoder["grid"])
     made = [tokens * decoder["patch_size"] for tokens in decoder["grid"]]
     return {
-        "encoder": f"{encoder['name']} ({kind})",
+        "encoder": f"{encoder['name']} ({kind}){_blocks(encoder)}",
         "it reads": f"{_size(spec['rae']['encoder_input_size'])} px",
         "latents": f"{_size(grid)} tokens of {channels} numbers",
         "decoder": f"a ViT: {_stack(decoder['depth'], decoder['width'], decoder['num_heads'])}",
         "it makes": f"{_size(made)} px",
     }
+
+
+def _blocks(encoder: dict[str, Any]) -> str:
+    layers = encoder.get("layers")
+    return "" if layers is None else f", {encoder['combine']} of its blocks {', '.join(map(str, layers))}"
 
 
 def generator_in_words(said: dict[str, Any], class_names: list[str]) -> dict[str, str]:

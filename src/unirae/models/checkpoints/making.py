@@ -80,11 +80,9 @@ def model_config(rae: RAE) -> dict[str, Any]:
             "architecture": identity.config,
             "mean": list(identity.pixel_mean),
             "std": list(identity.pixel_std),
+            **identity.reading,
             "layers": None if identity.layers is None else list(identity.layers),
-            "combine": identity.combine,
-            "add_token_mean": identity.add_token_mean,
             "norm_affine": identity.norm_affine or None,
-            "rope_periods": identity.rope_periods,
             "remedy": None,
         },
         "decoder": {

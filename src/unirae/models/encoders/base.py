@@ -77,6 +77,8 @@ class Encoder(nn.Module, ABC):
 
     mean: Tensor
     std: Tensor
+    keeps_affine: ClassVar[bool] = False
+    """True where ``norm_affine`` is heeded: the final norm is known, and what it gives is what is read."""
     default_mean: ClassVar[Rgb] = IMAGENET_MEAN
     default_std: ClassVar[Rgb] = IMAGENET_STD
     """Standard deviation of RGB in [0, 1] where neither the configuration nor the weights say another."""
@@ -93,6 +95,11 @@ class Encoder(nn.Module, ABC):
         self.width = _size("width", width, backbone)
         self.patch_size = _size("patch_size", patch_size, backbone)
         self.backbone = backbone.requires_grad_(False)
+        if identity.norm_affine and not self.keeps_affine:
+            raise ConfigError(
+                f"{argument('encoder.norm_affine', True)}: encoders of kind {identity.kind} have no final norm whose "
+                "affine part could be kept; set it to null"
+            )
         if identity.layers is not None:
             check_layers(identity.layers, self.num_blocks)
         self._identity = identity
@@ -334,8 +341,8 @@ class Encoder(nn.Module, ABC):
         """
         raise ConfigError(
             f"the encoder {self._identity.name} ({self._identity.kind}) does not give its blocks' tokens "
-            f"(block_tokens): {argument('encoder.layers')} cannot choose among them, no loss can look through them; "
-            f"choose {argument('perceptual', 'lpips')} or none"
+            f"(block_tokens): {argument('encoder.layers')} must be null, and no loss can look through them (choose "
+            f"{argument('perceptual', 'lpips')} or none)"
         )
 
 

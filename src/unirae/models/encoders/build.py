@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -86,6 +86,12 @@ def build_encoder(
             f"{argument('encoder.combine', combine)} and {argument('encoder.add_token_mean', add_token_mean)} say how "
             f"chosen blocks are combined; choose them with {argument('encoder.layers')}"
         )
+    for key, word, known in (
+        ("combine", combine, get_args(Combine)),
+        ("rope_periods", rope_periods, get_args(RopePeriods)),
+    ):
+        if word not in known:
+            raise ConfigError(f"{argument(f'encoder.{key}', word)} is unknown; choose {' or '.join(known)}")
     if rope_periods != "exact" and not issubclass(cls, Dinov3Encoder):
         raise ConfigError(f"{argument('encoder.rope_periods', rope_periods)} is for kind=dinov3, not {kind}")
     if weights == "random":

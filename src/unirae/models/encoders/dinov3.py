@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 from unirae.core.errors import WeightsError
 from unirae.core.io import load_tensors
+from unirae.core.log import get_logger
 from unirae.core.strict import load_strictly
 from unirae.models.encoders.base import Backbone
 from unirae.models.encoders.dinov3_hub import architecture_of, from_hub_names
 from unirae.models.encoders.hf import HFEncoder
 from unirae.models.encoders.identity import EncoderIdentity
+
+log = get_logger(__name__)
 
 _USUAL_SIZE = 256
 """Usual side in pixels of RAEv2. The configuration names 224."""
@@ -54,7 +57,10 @@ class Dinov3Encoder(HFEncoder):
         """The backbone from a folder or hub name of transformers, or from a published ``.pth`` of the hub format."""
         if not Path(source).is_file():
             return super().pretrained(source, name=name, architecture=architecture)
+        if Path(source).suffix == ".safetensors":
+            raise WeightsError(f"{source} is a file; give the folder that holds it and its config.json")
         state = load_tensors(source)
+        log.info("%s does not say which pixels it is for: ImageNet's mean and std", source)
         network = cls.skeleton(architecture_of(state, source))
         load_strictly(network, from_hub_names(state), what=f"encoder ({source})")
         return Backbone(network, cls.default_mean, cls.default_std)
@@ -78,15 +84,12 @@ class Rotation(nn.Module):
         rounded: round the periods to bf16, as the published files hold them: tokens change by 3e-4.
     """
 
-    frequencies: Tensor
-
     def __init__(self, *, width: int, base: float, patch_size: int, rounded: bool) -> None:
         super().__init__()
         self.patch_size = patch_size
-        periods = base ** torch.arange(0, 1, 4 / width, dtype=torch.float32)
-        self.register_buffer(
-            "frequencies", 1 / (periods.bfloat16().float() if rounded else periods), persistent=False
-        )
+        exponents = torch.arange(0, 1, 4 / width, dtype=torch.float32, device="cpu")
+        periods = base**exponents
+        self.frequencies = (1 / (periods.bfloat16().float() if rounded else periods)).tolist()
 
     def forward(self, pixels: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
         """Cosines and sines of the angles of every patch, row by row."""
@@ -96,5 +99,8 @@ class Rotation(nn.Module):
             for side in pixels.shape[-2:]
         )
         places = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(0, 1)
-        angles = (2 * math.pi * places[:, :, None] * self.frequencies).flatten(1, 2).tile(2)
+        frequencies = torch.tensor(
+            self.frequencies, device=pixels.device
+        )  # no buffer, which half() would round
+        angles = (2 * math.pi * places[:, :, None] * frequencies).flatten(1, 2).tile(2)
         return angles.cos(), angles.sin()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unirae.core.errors import WeightsError
@@ -26,6 +27,8 @@ _BLOCKS_IN = "model."
 """The module of transformers that holds the blocks."""
 _LEFT_OUT = ("rope_embed.periods", "local_cls_norm.", "head.")
 """What no token depends on; periods are computed."""
+_BASE = 100.0
+"""θ of the rotary positions."""
 _NOT_MASKED = "qkv.bias_mask"
 
 
@@ -52,13 +55,15 @@ def architecture_of(state: dict[str, Tensor], source: str) -> dict[str, Any]:
     """The architecture that the tensors' names and shapes imply, as transformers says it.
 
     Raises:
-        WeightsError: If these are not the tensors of a DINOv3.
+        WeightsError: If these are not the tensors of a DINOv3, or of one that would be read otherwise here.
     """
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise WeightsError(f"{source} does not hold the named tensors of a network")
     try:
         width, patch = state["patch_embed.proj.weight"].shape[0], state["patch_embed.proj.weight"].shape[-1]
         gated = "blocks.0.mlp.w1.weight" in state
         inner = state["blocks.0.mlp.w1.weight" if gated else "blocks.0.mlp.fc1.weight"].shape[0]
-        return {
+        found = {
             "model_type": "dinov3_vit",
             "hidden_size": width,
             "num_hidden_layers": 1
@@ -76,3 +81,29 @@ def architecture_of(state: dict[str, Tensor], source: str) -> dict[str, Any]:
         }
     except (KeyError, ValueError, IndexError) as error:
         raise WeightsError(f"{source} does not hold the tensors of a DINOv3 ({error} is missing)") from None
+    _check_rotation(state["rope_embed.periods"], source)
+    _check_key_bias(state, width, source)
+    return found
+
+
+def _check_rotation(periods: Tensor, source: str) -> None:
+    """Refuse rotary periods other than those that are computed for every DINOv3, θ = 100."""
+    count = len(periods)
+    expected = _BASE ** (torch.arange(count) / count)
+    if not torch.allclose(periods.float(), expected, rtol=0.01):
+        raise WeightsError(
+            f"{source}: its rotary periods run from {periods[0]:.3g} to {periods[-1]:.3g}; those of DINOv3 from 1 to "
+            f"{expected[-1]:.3g}"
+        )
+
+
+def _check_key_bias(state: dict[str, Tensor], width: int, source: str) -> None:
+    """Refuse a bias of k that counts: every DINOv3 masks it, and it is left out here."""
+    for name, bias in state.items():
+        if not name.endswith("attn.qkv.bias"):
+            continue
+        mask = state.get(f"{name}_mask", torch.ones_like(bias))
+        if (bias * mask)[width : 2 * width].abs().max() > 0:
+            raise WeightsError(
+                f"{source}: {name} has a bias of the keys that no mask takes away; DINOv3 has none"
+            )

@@ -11,6 +11,7 @@ from unirae.core.weights import carried_folder
 _KINDS = {
     "dinov2": "dinov2",
     "dinov2_with_registers": "dinov2",
+    "dinov3_vit": "dinov3",
     "siglip": "siglip2",
     "siglip_vision_model": "siglip2",
     "vit_mae": "mae",

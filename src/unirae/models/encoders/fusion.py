@@ -78,7 +78,7 @@ class Fusion:
         if total is None or self._token_mean is None or tuple(self._seen) != self.layers:
             raise ConfigError(
                 f"{argument('encoder.layers', list(self.layers))}: this backbone does not go through its blocks one "
-                f"after the other (seen: {self._seen}); leave the key out"
+                f"after the other (seen: {self._seen}); set it to null"
             )
         if self.combine == "mean":
             total = total / count
@@ -138,6 +138,8 @@ def let_visit(backbone: nn.Module, count: int) -> VisitedBlocks | None:
     """Let a backbone's list of ``count`` blocks be visited; returns it, or None where there is no such list."""
     for parent in backbone.modules():
         for name, child in parent.named_children():
+            if isinstance(child, VisitedBlocks):  # of an encoder that shares the backbone
+                return child
             if isinstance(child, nn.ModuleList) and len(child) == count:
                 blocks = VisitedBlocks(child)
                 setattr(parent, name, blocks)
@@ -157,6 +159,8 @@ def check_layers(layers: Sequence[int], count: int | None) -> tuple[int, ...]:
     """
     said = argument("encoder.layers", list(layers))
     until = "" if count is None else f"to {count - 1}"
+    if any(not isinstance(layer, int) or isinstance(layer, bool) for layer in layers):
+        raise ConfigError(f"{said}: name blocks by whole numbers, from 0 {until or 'up'}")
     if not layers:
         raise ConfigError(f"{said}: name at least one block, from 0 {until or 'up'}, or null for the last")
     if missing := [layer for layer in layers if layer < 0 or (count is not None and layer >= count)]:

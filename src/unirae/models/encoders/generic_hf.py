@@ -18,6 +18,7 @@ class GenericHFEncoder(HFEncoder):
     any case, for models that end without one; after a plain one it changes nothing.
     """
 
+    keeps_affine: ClassVar[bool] = False  # some end without a norm, or with one that follows the pooling
     norm_names: ClassVar[tuple[str, ...]] = ("layernorm", "post_layernorm", "norm", "final_layer_norm")
     ignored_prefixes: ClassVar[tuple[str, ...]] = (
         "text_model.",
@@ -46,13 +47,7 @@ class GenericHFEncoder(HFEncoder):
         return self.backbone(pixels, **options)
 
     def final_norm(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        normed = super().final_norm(tokens)
-        if self.identity_without_hash.norm_affine:
-            return normed
-        return F.layer_norm(normed, (self.width,), eps=1e-6)
+        return F.layer_norm(super().final_norm(tokens), (self.width,), eps=1e-6)
 
     def last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
-        tokens = super().last_tokens(pixels)
-        if self.identity_without_hash.norm_affine:
-            return tokens
-        return F.layer_norm(tokens, (self.width,), eps=1e-6)
+        return F.layer_norm(super().last_tokens(pixels), (self.width,), eps=1e-6)

@@ -35,6 +35,7 @@ T = TypeVar("T")
 class HFEncoder(Encoder):
     """An encoder whose backbone is a transformers model; subclasses define what is particular about theirs."""
 
+    keeps_affine: ClassVar[bool] = True
     default_model_type: ClassVar[str | None] = None
     norm_names: ClassVar[tuple[str, ...]] = ("layernorm",)
     ignored_prefixes: ClassVar[tuple[str, ...]] = ()
@@ -47,7 +48,7 @@ class HFEncoder(Encoder):
         if identity.norm_affine and (not norms or getattr(backbone, _LACKS_NORM, False)):
             raise WeightsError(
                 f"{argument('encoder.norm_affine', True)}: the weights of {identity.name} have no affine part of the "
-                "final norm; leave the key out"
+                "final norm; set it to null"
             )
         for name in norms if not identity.norm_affine else ():
             setattr(backbone, name, plain_norm(getattr(backbone, name), config.hidden_size))
@@ -232,7 +233,7 @@ class HFEncoder(Encoder):
         (blocks,) = self._blocks or (None,)
         if blocks is None:
             raise ConfigError(
-                f"{argument('encoder.layers')}: {type(self.backbone).__name__} has no list of its blocks; leave it out"
+                f"{argument('encoder.layers')}: {type(self.backbone).__name__} has no list of blocks; set it to null"
             )
         with blocks.visited(layers, visitor):
             self._call(pixels)

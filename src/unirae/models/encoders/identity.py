@@ -14,6 +14,7 @@ RopePeriods = Literal["exact", "bf16"]
 
 _NAMES_AND_PLACES = frozenset({"name", "source", "weights", "embedded"})
 """The fields that no token depends on."""
+_READING = ("layers", "combine", "add_token_mean", "norm_affine", "rope_periods")
 _OF_TRANSFORMERS = frozenset({"dinov2", "dinov3", "siglip2", "mae", "generic_hf"})
 _UNREAD = (
     "*dropout*",
@@ -93,6 +94,11 @@ class EncoderIdentity:
         if input_size is not None:
             found["input_size"] = list(input_size)
         return json.loads(json.dumps(found))
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The way in which tokens are read from the backbone, as arguments of ``build_encoder``."""
+        return {name: getattr(self, name) for name in _READING}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

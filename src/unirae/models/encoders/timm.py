@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +25,16 @@ _HEADS = ("head.", "fc_norm.", "attn_pool.", "head_drist.", "head_dist.")
 class TimmEncoder(Encoder):
     """A model of timm; ``architecture`` holds ``model_name`` and further arguments of ``timm.create_model``."""
 
+    keeps_affine: ClassVar[bool] = True
+
     def __init__(self, *, backbone: Any, identity: EncoderIdentity) -> None:
         _check_plain(backbone, identity.name)
         if not identity.norm_affine:
             backbone.norm = plain_norm(backbone.norm, backbone.embed_dim)
+        elif isinstance(backbone.norm, nn.Identity):
+            raise ConfigError(
+                f"{argument('encoder.norm_affine', True)}: {identity.name} ends without a norm; set it to null"
+            )
         sides = set(backbone.patch_embed.patch_size)
         if len(sides) != 1:
             raise ConfigError(f"patches must be square; this encoder's are {tuple(sides)}")
@@ -186,8 +192,8 @@ class TimmEncoder(Encoder):
             intermediates_only=True,
             return_prefix_tokens=True,
         )
-        for layer, (patches, prefix) in zip(layers, tokens, strict=True):
-            visitor(layer, torch.cat([prefix, patches], dim=1))
+        for layer, found in zip(layers, tokens, strict=True):  # a pair where there are tokens in front
+            visitor(layer, found if isinstance(found, Tensor) else torch.cat([found[1], found[0]], dim=1))
 
     def block_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b n c"]]:
         backbone: Any = self.backbone

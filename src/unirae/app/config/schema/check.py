@@ -118,10 +118,17 @@ def _class_of(value: Any, classes: tuple[type, ...], key: str, problems: Problem
     chosen: Any = value
     for name in path.split("."):
         chosen = chosen.get(name) if isinstance(chosen, dict) else None
+    if chosen is None and (usual := [cls for cls in classes if _may_lack(cls, path)]):
+        return usual[0]
     if show(chosen) not in choices:
         dotted = f"{key}.{path}".removeprefix(".")
         problems.append((dotted, chosen, f"{dotted}={show(chosen)}: give {', '.join(choices)}"))
     return choices.get(show(chosen))
+
+
+def _may_lack(cls: type, name: str) -> bool:
+    """True where a class has a default for a key that tells it from others: AdamW for an optimizer's ``kind``."""
+    return any(field.name == name and field.default is not MISSING for field in fields(cls))
 
 
 def _keys(value: Any, hint: Any, key: str = "") -> Iterator[str]:

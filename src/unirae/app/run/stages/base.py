@@ -1,4 +1,8 @@
-"""A stage of training: its module and data, its callbacks, its scores. Each stage is one object in a file."""
+"""A stage of training: its module and data, its callbacks, its scores. Each stage is one object in a file.
+
+``assembly.assemble`` puts a run together from it. The callbacks of every stage are in ``trainer.build_callbacks``, the
+settings of optimizer and schedule in ``builders.step_settings``.
+"""
 
 from abc import ABC, abstractmethod
 from pathlib import Path

@@ -12,6 +12,8 @@ from unirae.app.run.builders import Config
 from unirae.app.run.score_names import recorded_names
 from unirae.app.run.stages.base import Stage, scoring
 from unirae.core.arguments import called
+from unirae.core.differences import differences, shortened
+from unirae.core.errors import ConfigError
 from unirae.evaluation.scores import reconstruction
 from unirae.evaluation.scores.metric_set import (
     MetricSources,
@@ -21,6 +23,7 @@ from unirae.evaluation.scores.metric_set import (
 from unirae.losses.adversarial import discriminator_loss
 from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.encoders.base import Encoder
+from unirae.models.encoders.identity import EncoderIdentity
 from unirae.models.rae import RAE
 from unirae.training.adversary import Adversary
 from unirae.training.callbacks.samples import ReconstructionSamples
@@ -55,6 +58,8 @@ class Stage1Stage(Stage):
         if checkpoint is not None:  # which replaces all weights: where they once started from may be gone
             model = {**model, "pretrained_decoder_path": None}
         rae = builders.build_rae(model, seed=cfg["seed"], encoder=encoder)
+        if checkpoint is not None:
+            check_same_rae(checkpoint, rae)
         data = builders.build_data(cfg, size=rae.output_size, trainer=trainer)
         builders.check_decoder(rae, data.train_dataset, model["pretrained_decoder_path"])
         return build_stage1(cfg, rae, steps_per_epoch=data.steps_per_epoch, perceptual=perceptual), data
@@ -79,6 +84,32 @@ class Stage1Stage(Stage):
         known = isinstance(module, Stage1)
         encoder = encoder_extractor(module.rae.encoder).name if known else "*"
         return recorded_names(cfg["callbacks"]["reconstruction_metrics"], encoder=encoder)
+
+
+def check_same_rae(checkpoint: Checkpoint, rae: RAE) -> None:
+    """Refuse to continue a run with an encoder that reads other tokens, or a decoder of another space.
+
+    Raises:
+        ConfigError: If they differ from the recorded ones; the message names how.
+    """
+    said = checkpoint.about["rae"]
+    there, here = EncoderIdentity.from_dict(said["encoder"]).decisive(), rae.encoder.identity.decisive()
+    both = (
+        there["architecture"].keys() & here["architecture"].keys()
+    )  # one more is of another version of a library
+    for encoder in (there, here):
+        encoder["architecture"] = {key: encoder["architecture"][key] for key in both}
+    decoders = (
+        {"output": "encoder_pixels", **said["decoder"], "grid": list(said["decoder"]["grid"])},
+        {**rae.decoder.architecture, "grid": list(rae.decoder.grid)},
+    )
+    found = [*differences(there, here, name="model.encoder"), *differences(*decoders, name="model.decoder")]
+    if found:
+        raise ConfigError(
+            f"{checkpoint.file} continues a run whose autoencoder was another: "
+            + "; ".join(f"{d.name} {shortened(d.first)} there, {shortened(d.second)} here" for d in found)
+            + ". Repeat the keys of that run"
+        )
 
 
 def _metrics(settings: Config, module: Stage1) -> reconstruction.ReconstructionMetricSet:

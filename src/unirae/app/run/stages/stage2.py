@@ -1,5 +1,6 @@
 """Stage 2: a diffusion transformer on the latents of a frozen autoencoder (RAE paper, sections 4 and 5)."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ from unirae.app.inputs.labels import check_labels
 from unirae.app.run import builders
 from unirae.app.run.builders import Config
 from unirae.app.run.latents import cached_latents, statistics_of_data, statistics_of_run
-from unirae.app.run.rae_source import RaeSource, find_rae
+from unirae.app.run.rae_source import CONVERTED, RaeSource, find_rae
 from unirae.app.run.score_names import recorded_names
 from unirae.app.run.stages.base import Stage, scoring
 from unirae.core.arguments import called
-from unirae.core.errors import ConfigError
+from unirae.core.errors import ConfigError, WeightsError
 from unirae.data.dataset import ImageDataset
 from unirae.evaluation.latents.writing import check_cached_images
 from unirae.evaluation.scores.metric_set import MetricSources, build_set_metrics, encoder_extractor
@@ -59,8 +60,8 @@ class Stage2Stage(Stage):
         check_labels(checkpoint, images.source.class_names, accept=cfg["ckpt_other_labels"])
         if cache is not None:
             check_cached_images(cache, images, trust=cfg["data"]["latent_cache_trust"])
-        elif checkpoint is None:
-            builders.check_decoder(rae, images, cfg["model"]["rae"]["pretrained_decoder_path"])
+        if checkpoint is None:
+            _check_decoder(cfg, rae if cache is None else source.load(), images)
         if checkpoint is not None:
             rae = rae.with_stats(statistics_of_run(checkpoint, rae))
         elif rae.stats.shape is None:
@@ -109,6 +110,17 @@ def _metrics(settings: Config, module: Stage2) -> list[SetMetric]:
     )
     with called({"metrics.": "callbacks.generation_metrics."}):
         return build_set_metrics(settings["metrics"], sources)
+
+
+def _check_decoder(cfg: Config, rae: RAE, images: ImageDataset) -> None:
+    """Refuse a bare official decoder that is read as the other version's, and the autoencoder that was made of it."""
+    path = cfg["model"]["rae"]["pretrained_decoder_path"]
+    try:
+        with called({"decoder.": "model.rae.decoder."}):
+            builders.check_decoder(rae, images, path)
+    except WeightsError:
+        shutil.rmtree(Path(cfg["paths"]["output_dir"]) / CONVERTED, ignore_errors=True)
+        raise
 
 
 def build_stage2(

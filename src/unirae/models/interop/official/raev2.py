@@ -12,7 +12,7 @@ from typing import Any
 
 from unirae.core.conventions import IMAGENET_MEAN, IMAGENET_STD
 from unirae.core.errors import ConfigError
-from unirae.models.encoders.identity import EncoderIdentity
+from unirae.models.encoders.identity import EncoderIdentity, as_applied
 
 _DINOV3 = {
     "s16": "facebook/dinov3-vits16-pretrain-lvd1689m",
@@ -30,8 +30,8 @@ _SIGLIP2 = {
     size: f"google/siglip2-{name}-patch16-256"
     for size, name in {"b": "base", "l": "large", "so400m": "so400m", "g": "giant-opt"}.items()
 }
-_MAE = {size: f"facebook/vit-mae-{name}" for size, name in {"b": "base", "l": "large", "h": "huge"}.items()}
-_EUPE = {size: f"facebook/eupe-vit-{size}" for size in ("t16", "s16", "b16")}
+_MAE = {size: f"facebook/vit-mae-{name}" for size, name in {"b": "base", "l": "large"}.items()}
+_EUPE = {f"{size}16": f"facebook/EUPE-ViT-{size.upper()}" for size in "tsb"}
 _IMAGENET = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 _RELEASED = {"rope_periods": "bf16"}
 
@@ -136,6 +136,10 @@ def named_encoder(name: str, resolution: int, *, where: str) -> NamedEncoder:
         if size not in about.layers:
             raise ConfigError(f"{where}={name}: name the blocks, as in {family}-vit-{size}[layers=2.5.8.11]")
         reading["layers"] = about.layers[size]
+    if resolution < 1 or (about.patch_size == 14 and resolution % 256):
+        raise ConfigError(
+            f"{where}={name}: resolution={resolution}; give a multiple of {256 if about.patch_size == 14 else 16}"
+        )
     if about.kind == "siglip2":
         if list(layers := reading.get("layers") or ()) != sorted(layers):
             raise ConfigError(
@@ -162,6 +166,11 @@ def name_of(identity: EncoderIdentity, converted_from: str | None, input_size: i
     Raises:
         ConfigError: If RAEv2 has no such encoder, or reads it in another way.
     """
+    if identity.weights == "random" or (identity.embedded and converted_from is None):
+        raise ConfigError(
+            f"RAEv2 loads its encoders by name, and the weights of {identity.name} are random or were trained here: it "
+            "could not load them"
+        )
     candidates = [converted_from] if converted_from else []
     for family, about in _FAMILIES.items():
         for size, source in about.hub.items():
@@ -178,7 +187,7 @@ def name_of(identity: EncoderIdentity, converted_from: str | None, input_size: i
         f"RAEv2 has no encoder that reads {identity.name} ({identity.kind}) as this model does: {blocks}, "
         f"combine={identity.combine}, add_token_mean={str(identity.add_token_mean).lower()}, "
         f"norm_affine={str(identity.norm_affine).lower()}, rope_periods={identity.rope_periods}, "
-        f"mean {list(identity.pixel_mean)}, images of {input_size} px"
+        f"mean {list(identity.pixel_mean)}, std {list(identity.pixel_std)}, images of {input_size} px"
     )
 
 
@@ -202,9 +211,12 @@ def _is_read_so(name: str, identity: EncoderIdentity, input_size: int) -> bool:
         "norm_affine": reading.get("norm_affine", False),
         "rope_periods": reading.get("rope_periods", "exact"),
     }
-    of_pixels = "mean" not in reading or identity.pixel_mean == tuple(reading["mean"])
+    pixels = [
+        (identity.pixel_mean, reading.get("mean", IMAGENET_MEAN)),
+        (identity.pixel_std, reading.get("std", IMAGENET_STD)),
+    ]
     return (
-        of_pixels
+        all(as_applied(mine) == as_applied(theirs) for mine, theirs in pixels)
         and input_size == named.input_size
         and wanted == {key: getattr(identity, key) for key in wanted}
     )
@@ -213,9 +225,18 @@ def _is_read_so(name: str, identity: EncoderIdentity, input_size: int) -> bool:
 def _flags(text: str | None, about: _Family, where: str) -> dict[str, Any]:
     """What the flags in brackets say, as arguments of ``build_encoder``."""
     found: dict[str, Any] = {}
+    seen: set[str] = set()
     for flag in filter(None, (text or "").split(",")):
         key, _, value = flag.partition("=")
-        if key not in about.flags:
+        if key == "woreg":
+            raise ConfigError(
+                f"{where}: DINOv2 without registers is not converted: transformers resizes its positions otherwise, "
+                "and tokens differ by a fifth"
+            )
+        if key in seen:
+            raise ConfigError(f"{where}: {key} stands twice")
+        seen.add(key)
+        if key not in about.flags or (key == "norm" and value):
             raise ConfigError(f"{where}: unknown flag {flag}; expected {' or '.join(about.flags) or 'none'}")
         if key == "norm":
             found["norm_affine"] = True

@@ -136,7 +136,10 @@ def _about_rae(file: Path, about: dict[str, Any], given: Path | None) -> dict[st
 
 def _write_rae_v2(folder: Path, final: Path, rae: RAE, about: dict[str, Any], name: str) -> dict[str, Any]:
     """Decoder and statistics for RAEv2, which loads its encoders itself, by their names."""
-    log.warning("RAEv2 loads the encoder %s itself: no weights of it are written", name)
+    log.warning(
+        "RAEv2 loads the encoder %s itself: no weights of it are written. This model's have the sha256 %s",
+        *(name, rae.encoder.weights_sha256),
+    )
     params = {
         "encoder_name": name,
         "resolution": resolution_of(name, rae.encoder_input_size[0]),
