@@ -24,7 +24,7 @@ def test_every_choice_of_the_configuration_is_described_without_a_network(
 ):
     monkeypatch.chdir(tmp_path)  # where no demo has been run
     shape = run(Options(encoder=choice))
-    prefix = {"dinov2_registers": 5, "dinov3": 5, "siglip2": 0}.get(choice, 1)
+    prefix = 5 if choice.startswith("dinov3") else {"dinov2_registers": 5, "siglip2": 0}.get(choice, 1)
     patch = 14 if choice.startswith("dinov2") else 16
     assert (shape.patch_size, shape.num_prefix_tokens) == (patch, prefix)
     out = capsys.readouterr().out
@@ -58,7 +58,7 @@ def test_a_model_of_timm_and_a_folder_of_transformers(tmp_path, capsys):
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     shape = run(Options(encoder=str(tmp_path)))
-    assert (shape.kind, shape.width, shape.num_prefix_tokens) == ("generic_hf", 64, 5)
+    assert (shape.kind, shape.width, shape.num_prefix_tokens) == ("dinov3", 64, 5)
 
 
 @pytest.mark.parametrize(

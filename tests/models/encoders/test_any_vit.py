@@ -174,7 +174,7 @@ def test_the_weights_folder_serves_a_hubs_names(published, tmp_path, monkeypatch
     if name in TIMM:
         assert encoder.identity.config["model_name"] == model_name
     else:
-        assert find_kind(repository) == "generic_hf"
+        assert find_kind(repository) == ("dinov3" if name.startswith("dinov3") else "generic_hf")
 
 
 def test_a_folder_of_another_timm_model_is_refused(published):
