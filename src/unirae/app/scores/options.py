@@ -21,7 +21,7 @@ class Options(EncoderOptions, ReferenceOptions, SamplingOptions):
 
     images: str
     """A folder of images, an npz (arr_0), a Hugging Face dataset (a folder, a parquet file or a hub name), a name in
-    configs/data; or a checkpoint of stage 1 (its reconstructions) or of stage 2 (its samples), the folder of a run or an
+    configs/data; or a checkpoint of stage 1 (its reconstructions) or of stage 2 (its samples), the folder of a run, or
     exported folder."""
     reference: str | None = None
     """Reference to compare with: images as above; or an npz or pt with mu and sigma (ADM, pytorch-fid, torch-fidelity),
