@@ -21,8 +21,8 @@ class Options(EncoderOptions, ReferenceOptions, SamplingOptions):
 
     images: str
     """A folder of images, an npz (arr_0), a Hugging Face dataset (a folder, a parquet file or a hub name), a name in
-    configs/data; or a checkpoint of stage 1 (its reconstructions) or of stage 2 (its samples), the folder of a run, or
-    exported folder."""
+    configs/data; or a checkpoint of stage 1 (its reconstructions) or of stage 2 (its samples), a run's folder or an
+    exported one."""
     reference: str | None = None
     """Reference to compare with: images as above; or an npz or pt with mu and sigma (ADM, pytorch-fid, torch-fidelity),
     or a file of make_reference.py."""

@@ -64,24 +64,20 @@ def to_official(
         autoencoder = rae_of_dit(checkpoint, rae=rae, encoder_weights=encoder_weights)
         rae_about = _about_rae(checkpoint.file, about, rae)
     source = None if encoder_weights is None else str(Path(encoder_weights).expanduser().resolve())
-    version = 2 if autoencoder.decoder.output == "unit" else 1
-    if version == 2 and dit is not None:
+    name = _name_for_raev2(autoencoder, rae_about) if autoencoder.decoder.output == "unit" else None
+    if name is not None and dit is not None:
         raise ConfigError(
             "generators on autoencoders of RAEv2 cannot be written for it yet; convert the autoencoder"
         )
-    if version == 1:
+    if name is None:
         check_rae(autoencoder, inside=autoencoder.encoder.identity.embedded and source is None)
-    else:
-        _check_square(autoencoder)
-        named = (rae_about.get("origin") or {}).get("encoder_name")
-        name = name_of(autoencoder.encoder.identity, named, autoencoder.encoder_input_size[0])
     final = output.resolve()
 
     def fill(folder: Path) -> None:
-        if version == 2:
-            stage_1 = _write_rae_v2(folder, final, autoencoder, rae_about, name)
-        else:
+        if name is None:
             stage_1 = _write_rae(folder, final, autoencoder, rae_about, source)
+        else:
+            stage_1 = _write_rae_v2(folder, final, autoencoder, rae_about, name)
         config: dict[str, Any] = {"stage_1": stage_1}
         if dit is not None:
             config |= _write_dit(folder, final, checkpoint.file, dit, about)
@@ -89,6 +85,13 @@ def to_official(
         (folder / "config.yaml").write_text(_REMARK + text)
 
     write_folder(output, fill)
+
+
+def _name_for_raev2(rae: RAE, about: dict[str, Any]) -> str:
+    """The name of the encoder for RAEv2, which reads square images decoded from the encoder's own grid."""
+    _check_square(rae)
+    converted_from = (about.get("origin") or {}).get("encoder_name")
+    return name_of(rae.encoder.identity, converted_from, rae.encoder_input_size[0])
 
 
 def check_rae(rae: RAE, *, inside: bool) -> None:
