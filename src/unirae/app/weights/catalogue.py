@@ -13,6 +13,7 @@ from unirae.metrics.set_metrics import INCEPTION_METRICS
 from unirae.models.discriminators.dino import DINO_URL
 from unirae.models.encoders.build import hub_repository
 from unirae.models.encoders.identity import EncoderIdentity
+from unirae.models.encoders.licences import licence_of_name
 from unirae.nn.lpips import VGG16_URL
 
 Config = dict[str, Any]
@@ -29,15 +30,6 @@ _FILES = {
     INCEPTION_URL: ("Inception-v3 of FID", "Apache-2.0", None),
 }
 """Name, licence and published size in bytes; where the size is None the server is asked."""
-
-_LICENCES = {
-    "facebook/dinov2": "Apache-2.0",
-    "google/siglip2": "Apache-2.0",
-    "google/vit-base": "Apache-2.0",
-    "facebook/vit-mae": "CC-BY-NC-4.0 (the original's)",
-    "facebook/dinov3": "DINOv3 License (gated)",
-}
-"""Licences by the beginning of the repository's name, as in THIRD_PARTY.md; the hub is asked for others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +96,7 @@ def file_need(url: str, use: str = "") -> Need:
 
 def model_need(repository: str, what: str) -> Need:
     """The need of a model on the hub."""
-    licence = next((terms for start, terms in _LICENCES.items() if repository.startswith(start)), None)
+    licence = licence_of_name(repository)
     return Need(what=what, source=repository, licence=licence)
 
 

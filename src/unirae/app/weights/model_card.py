@@ -10,6 +10,8 @@ from unirae.core.log import get_logger
 from unirae.evaluation.passes.reading import last_part, spoken_data
 from unirae.evaluation.results.result_file import Result, read_result
 from unirae.models.checkpoints.model_folder import WEIGHTS
+from unirae.models.encoders.identity import EncoderIdentity
+from unirae.models.encoders.licences import licence_of
 
 log = get_logger(__name__)
 
@@ -210,11 +212,15 @@ def _table(title: str, rows: dict[str, Any]) -> str:
 def autoencoder_in_words(spec: dict[str, Any]) -> dict[str, str]:
     """Rows of a table about ``about["rae"]``."""
     encoder, decoder = spec["encoder"], spec["decoder"]
-    kind = _ENCODERS.get(encoder["kind"], encoder["kind"])
+    kind, licence = (
+        _ENCODERS.get(encoder["kind"], encoder["kind"]),
+        licence_of(EncoderIdentity.from_dict(encoder)),
+    )
     channels, *grid = spec.get("latent_shape") or (decoder["token_dim"], *decoder["grid"])
     made = [tokens * decoder["patch_size"] for tokens in decoder["grid"]]
     return {
         "encoder": f"{encoder['name']} ({kind}){_blocks(encoder)}",
+        **({} if licence is None else {"the encoder's licence": f"{licence.name} {licence.notice}".strip()}),
         "it reads": f"{_size(spec['rae']['encoder_input_size'])} px",
         "latents": f"{_size(grid)} tokens of {channels} numbers",
         "decoder": f"a ViT: {_stack(decoder['depth'], decoder['width'], decoder['num_heads'])}",

@@ -16,9 +16,11 @@ from typing import Any
 from torch import Tensor
 
 from unirae.core.errors import WeightsError
-from unirae.core.io import file_sha256, load_safetensors, save_safetensors, write_json
+from unirae.core.io import file_sha256, load_safetensors, save_safetensors, write_atomically, write_json
+from unirae.models.encoders.identity import EncoderIdentity
+from unirae.models.encoders.licences import licence_of
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, LICENCE = "config.json", "model.safetensors", "ENCODER_LICENCE.txt"
 FORMAT = "unirae"
 FORMAT_VERSION = 1
 
@@ -115,7 +117,10 @@ def write_model_folder(
     network = _NETWORK[about["kind"]]
     tensors = {f"{network}.{name}": tensor for name, tensor in part(content["state_dict"], "ema").items()}
     if about["kind"] == "stage1":
-        tensors |= {f"encoder.{name}": tensor for name, tensor in (about.pop("encoder_state") or {}).items()}
+        inside = about.pop("encoder_state") or {}
+        tensors |= {f"encoder.{name}": tensor for name, tensor in inside.items()}
+        if inside:
+            _write_licence(folder, EncoderIdentity.from_dict(about["rae"]["encoder"]))
         stats = dict(about.pop("latent_stats") or {})
         about["latent_stats_info"] = stats.pop("info", {})
         tensors |= {f"latent_stats.{name}": tensor for name, tensor in stats.items() if tensor is not None}
@@ -123,6 +128,16 @@ def write_model_folder(
     about["weights_sha256"] = file_sha256(folder / WEIGHTS)
     check_config(about, folder / CONFIG)
     write_json(folder / CONFIG, {"format": FORMAT, "format_version": FORMAT_VERSION, **about})
+
+
+def _write_licence(folder: Path, encoder: EncoderIdentity) -> None:
+    """Say beside an encoder's weights under which licence they were published, if they were."""
+    licence = licence_of(encoder)
+    if licence is not None:
+        text = f"Encoder {encoder.name}: {licence.name}\n" + (
+            f"\n{licence.notice}\n" if licence.notice else ""
+        )
+        write_atomically(folder / LICENCE, lambda file: file.write(text.encode()))
 
 
 def read_model_folder(folder: Path) -> dict[str, Any]:
