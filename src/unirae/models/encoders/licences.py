@@ -14,8 +14,8 @@ LICENCES = {
 """Licences by the beginning of the repository's name, as in THIRD_PARTY.md."""
 _UNKNOWN = "not listed here; unless you trained it yourself, see where its weights were published"
 _DINOV3_NOTICE = (
-    "The weights of the encoder are DINO Materials, distributed under the DINOv3 License, whose terms go with every copy "
-    "of them: https://ai.meta.com/resources/models-and-libraries/dinov3-license/"
+    "The weights of the encoder are DINO Materials, distributed under the DINOv3 License, whose terms go with "
+    "every copy of them: https://ai.meta.com/resources/models-and-libraries/dinov3-license/"
 )
 
 
