@@ -36,11 +36,17 @@ class Blocks(nn.Module):
         self.embed = nn.Conv2d(3, 16, 8, stride=8)
         self.blocks = nn.ModuleList(nn.Linear(16, 16) for _ in range(3))
 
-    def forward(self, pixels):
-        tokens = self.embed(pixels).flatten(2).transpose(1, 2)
-        for block in self.blocks[: self.read]:
-            tokens = tokens + block(tokens).tanh()
+    def norm(self, tokens):
         return nn.functional.layer_norm(tokens, (16,))
+
+    def each(self, pixels):
+        tokens = self.embed(pixels).flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            tokens = tokens + block(tokens).tanh()
+            yield tokens
+
+    def forward(self, pixels):
+        return self.norm(list(self.each(pixels))[self.read - 1])
 
 
 class BlocksEncoder(Encoder):
@@ -53,6 +59,12 @@ class BlocksEncoder(Encoder):
 
     def last_tokens(self, pixels):
         return self.backbone(pixels)
+
+    def block_tokens(self, pixels):
+        return list(self.backbone.each(pixels))
+
+    def final_norm(self, tokens):
+        return self.backbone.norm(tokens)
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +87,7 @@ OTHERWISE = [
     ({"std": (0.5, 0.5, 0.5)}, "encoder.pixel_std"),
     ({"read": 2}, "encoder.architecture.read"),
     ({"size": (16, 64)}, "encoder.input_size"),
+    ({"layers": [0, 2]}, "encoder.layers"),
 ]
 
 
