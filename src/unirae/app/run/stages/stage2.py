@@ -25,6 +25,7 @@ from unirae.models.denoisers.base import Denoiser
 from unirae.models.denoisers.build import build_denoiser
 from unirae.models.denoisers.config import pair
 from unirae.models.encoders.absent import AbsentEncoder
+from unirae.models.interop.decoder_weights import is_official
 from unirae.models.rae import RAE
 from unirae.training.callbacks.samples import GenerationSamples
 from unirae.training.callbacks.scoring import GenerationMetrics
@@ -48,7 +49,7 @@ class Stage2Stage(Stage):
         source, cache = find_rae(cfg), cfg["data"]["latent_cache"]
         if cache is not None and need_encoder(cfg["callbacks"]["generation_metrics"]["metrics"]):
             raise ConfigError(
-                "callbacks.generation_metrics.metrics has fd or mind_fd, which need the encoder that data.latent_cache "
+                "callbacks.generation_metrics.metrics has fd or mind_fd: it needs the encoder that data.latent_cache "
                 "leaves out; score fid, or nothing with metrics=[]"
             )
         rae = source.load(with_encoder=cache is None)
@@ -60,7 +61,8 @@ class Stage2Stage(Stage):
         check_labels(checkpoint, images.source.class_names, accept=cfg["ckpt_other_labels"])
         if cache is not None:
             check_cached_images(cache, images, trust=cfg["data"]["latent_cache_trust"])
-        if checkpoint is None:
+        bare = cfg["model"]["rae"]["pretrained_decoder_path"]
+        if checkpoint is None and bare is not None and is_official(bare):
             _check_decoder(cfg, rae if cache is None else source.load(), images)
         if checkpoint is not None:
             rae = rae.with_stats(statistics_of_run(checkpoint, rae))
