@@ -1,12 +1,15 @@
 import errno
+import gc
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
 
 from unirae.core.errors import UserError, WeightsError
+from unirae.models.checkpoints.reading import open_checkpoint
 from unirae.training.checkpoint_io import SafeCheckpointIO
 
 CHECKPOINT = {
@@ -35,6 +38,17 @@ def test_round_trip(tmp_path):
     SafeCheckpointIO().remove_checkpoint(path)
     SafeCheckpointIO().remove_checkpoint(path)
     assert list(path.parent.iterdir()) == []
+
+
+def test_an_opened_checkpoint_is_handed_over_and_forgotten(tmp_path):
+    """A large model's is 13 GB: who has handed it over must not hold it for the rest of the run."""
+    SafeCheckpointIO().save_checkpoint(CHECKPOINT, tmp_path / "a.ckpt")
+    opened = open_checkpoint(tmp_path / "a.ckpt", kind="mae", in_memory=True)
+    plugin, content, held = SafeCheckpointIO(opened), opened.content, weakref.ref(opened)
+    assert plugin.load_checkpoint(tmp_path / "a.ckpt") is content
+    del opened
+    gc.collect()
+    assert held() is None
 
 
 def test_a_pickle_that_would_run_code_is_refused_unrun(tmp_path):
