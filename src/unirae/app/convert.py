@@ -65,7 +65,8 @@ def run(options: Options) -> Path:
     check_new_folder(options.output)
     if options.from_ == "rae":
         config = _needed(options, "config", "the official YAML", refused=("input", "rae"))
-        from unirae.models.interop.official.from_official import OfficialModel, from_official
+        from unirae.models.interop.official.from_official import from_official
+        from unirae.models.interop.official.place import OfficialModel
 
         model = OfficialModel(
             config=config,

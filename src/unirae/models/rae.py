@@ -21,8 +21,9 @@ from unirae.core.precision import full_precision
 from unirae.core.strict import load_strictly
 from unirae.models.decoder import ViTDecoder
 from unirae.models.encoders.absent import AbsentEncoder
-from unirae.models.encoders.base import Encoder, as_size, check_divisible
+from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import encoder_from_identity
+from unirae.models.encoders.grid import as_size, check_divisible
 from unirae.models.encoders.identity import EncoderIdentity
 from unirae.models.inputs import check_images, check_latents, looks_like_rgb, warn_of_range
 from unirae.models.latent_stats import LatentStats

@@ -21,20 +21,10 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import load_safetensors, module_sha256, read_json
 from unirae.core.strict import load_strictly
 from unirae.models.encoders.fusion import Fusion, Visitor, check_layers
+from unirae.models.encoders.grid import check_divisible, to_grid
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
 
 _USUAL_GRID = 16
-
-
-def check_divisible(name: str, value: int, patch_size: int) -> None:
-    """Refuse a length in pixels that does not split into patches, naming the nearest ones that do."""
-    if value > 0 and value % patch_size == 0:
-        return
-    below = value // patch_size * patch_size
-    nearest = ", ".join(str(size) for size in (below, below + patch_size) if size > 0)
-    raise ConfigError(
-        f"{name}={value} must be divisible by patch_size={patch_size}; nearest valid: {nearest}"
-    )
 
 
 def _size(name: str, given: int | None, backbone: nn.Module) -> int:
@@ -222,7 +212,7 @@ class Encoder(nn.Module, ABC):
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """RGB in [0, 1] to tokens: neither noised nor normalised by latent statistics."""
-        return _to_grid(self._tokens(images), self.grid(images))
+        return to_grid(self._tokens(images), self.grid(images))
 
     def with_dropped_blocks(
         self, images: Float[Tensor, "b 3 H W"], keep: Bool[Tensor, "b k"]
@@ -233,7 +223,7 @@ class Encoder(nn.Module, ABC):
             keep: for each image the chosen blocks that count, at least one of the k that the identity names.
         """
         fusion, grid = self._fused(images, keep), self.grid(images)
-        return _to_grid(fusion.result(), grid), _to_grid(fusion.kept(), grid)
+        return to_grid(fusion.result(), grid), to_grid(fusion.kept(), grid)
 
     def _tokens(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
         """The tokens of :meth:`forward`, with those in front of the patches."""
@@ -272,7 +262,7 @@ class Encoder(nn.Module, ABC):
         """
         grid = self.grid(images)
         tokens = self._tokens(images)
-        patches = _to_grid(tokens, grid)
+        patches = to_grid(tokens, grid)
         if not self.has_class_token or tokens.shape[1] == grid[0] * grid[1]:
             raise ConfigError(
                 f"the encoder {self._identity.name} ({self._identity.kind}) has no class token; pool its patch tokens "
@@ -283,7 +273,7 @@ class Encoder(nn.Module, ABC):
     def feature_maps(self, images: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b c h w"]]:
         """RGB in [0, 1] to the patch tokens after each block, before the final norm."""
         grid = self.grid(images)
-        return [_to_grid(tokens, grid) for tokens in self.block_tokens(self._pixels(images))]
+        return [to_grid(tokens, grid) for tokens in self.block_tokens(self._pixels(images))]
 
     def grid(self, images: Float[Tensor, "b 3 H W"]) -> tuple[int, int]:
         """The (rows, columns) of the tokens of such images."""
@@ -346,23 +336,7 @@ class Encoder(nn.Module, ABC):
         )
 
 
-def _to_grid(tokens: Float[Tensor, "b n c"], grid: tuple[int, int]) -> Float[Tensor, "b c h w"]:
-    """Drop the tokens before those of patches (class, registers) and lay the rest out row by row."""
-    rows, columns = grid
-    if tokens.ndim != 3 or tokens.shape[1] < rows * columns:
-        raise ConfigError(
-            f"the encoder gave {tuple(tokens.shape)} for a {rows}×{columns} grid: it is not a plain ViT "
-            "(one token per patch, class and register tokens in front)"
-        )
-    return tokens[:, -rows * columns :].transpose(1, 2).unflatten(2, grid)
-
-
 def plain_norm(norm: nn.Module, width: int) -> nn.LayerNorm:
     """Strip ``norm`` of its affine part (RAE paper, section 3): latents then have unit scale per token."""
     eps = norm.eps if isinstance(norm, nn.LayerNorm) else 1e-6
     return nn.LayerNorm(width, eps=eps, elementwise_affine=False)
-
-
-def as_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    """A side or (height, width) in pixels as (height, width)."""
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

@@ -19,8 +19,9 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.log import get_logger
 from unirae.core.strict import raise_on_differences
-from unirae.models.encoders.base import Backbone, Encoder, as_size, plain_norm
+from unirae.models.encoders.base import Backbone, Encoder, plain_norm
 from unirae.models.encoders.fusion import Visitor, let_visit
+from unirae.models.encoders.grid import as_size
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
 from unirae.nn.attention import attend
 

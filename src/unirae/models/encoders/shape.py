@@ -12,8 +12,9 @@ import torch
 
 from unirae.core.weights import carried_folder
 from unirae.flow.times import time_shift
-from unirae.models.encoders.base import Backbone, Encoder, check_divisible
+from unirae.models.encoders.base import Backbone, Encoder
 from unirae.models.encoders.build import adapter, hub_repository
+from unirae.models.encoders.grid import check_divisible
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
 
 

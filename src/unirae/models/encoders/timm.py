@@ -15,8 +15,9 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.io import load_safetensors, load_tensors, read_json
 from unirae.core.strict import load_strictly
-from unirae.models.encoders.base import Backbone, Encoder, as_size, plain_norm
+from unirae.models.encoders.base import Backbone, Encoder, plain_norm
 from unirae.models.encoders.fusion import Visitor
+from unirae.models.encoders.grid import as_size
 from unirae.models.encoders.identity import EncoderIdentity
 
 _HEADS = ("head.", "fc_norm.", "attn_pool.", "head_drist.", "head_dist.")

@@ -9,7 +9,7 @@ from unirae.app.run import builders
 from unirae.app.run.builders import Config
 from unirae.app.run.stages.base import Stage
 from unirae.models.checkpoints.reading import Checkpoint
-from unirae.models.encoders.base import check_divisible
+from unirae.models.encoders.grid import check_divisible
 from unirae.models.encoders.hf import refuse_unknown
 from unirae.training.datamodule import TrainingData
 from unirae.training.mae import EncoderExport, MaePretraining

@@ -15,8 +15,9 @@ from unirae.core.log import get_logger
 from unirae.core.strict import load_strictly, raise_on_differences
 from unirae.models.checkpoints.model_folder import part
 from unirae.models.decoder import ViTDecoder
-from unirae.models.encoders.base import Encoder, check_divisible
+from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder
+from unirae.models.encoders.grid import check_divisible
 from unirae.models.interop.diffusers.config import WITH_POSITIONS, AutoencoderConfig, read_autoencoder_config
 from unirae.models.interop.diffusers.files import read_weights
 from unirae.models.interop.diffusers.names import (
