@@ -10,6 +10,7 @@ COMMANDS = {
     "evaluate": "score images from anywhere, or a checkpoint, against a reference",
     "make-reference": "statistics of images into one file, to compare others with",
     "eval-rfid": "score a checkpoint's reconstructions",
+    "diagnose-rae": "what a decoder makes of imperfect latents: will it generate well",
     "eval-fid": "sample from a stage-2 checkpoint and score the samples",
     "sweep-guidance": "score samples over guidance, steps, solvers and averages; a table and a plot",
     "compare": "two results side by side: is the difference larger than chance, may they be compared",

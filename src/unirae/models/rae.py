@@ -103,7 +103,7 @@ class RAE(nn.Module):
         Raises:
             InputError: If ``images`` is no floating-point tensor of shape [b, 3, height, width].
         """
-        return self.encoder(self._input(images))
+        return self.encoder(self.encoder_input(images))
 
     @torch.no_grad()
     def training_tokens(
@@ -117,7 +117,7 @@ class RAE(nn.Module):
         if self.layer_dropout == 0:
             clean = self.tokens(images)
             return clean, self.add_noise(clean, keys)
-        clean, kept = self.encoder.with_dropped_blocks(self._input(images), self.kept_blocks(keys))
+        clean, kept = self.encoder.with_dropped_blocks(self.encoder_input(images), self.kept_blocks(keys))
         return clean, self.add_noise(kept, keys)
 
     def kept_blocks(self, keys: Int64[Tensor, " b"]) -> Bool[Tensor, "b k"]:
@@ -133,7 +133,7 @@ class RAE(nn.Module):
         alone = torch.arange(count, device=keys.device) == spared
         return torch.where(keep.any(dim=1, keepdim=True), keep, alone)
 
-    def _input(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+    def encoder_input(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
         """The encoder's input: RGB in [0, 1] of any size, resized without antialiasing as the official code does."""
         check_images(images)
         images = images.to(self.encoder.mean.dtype)

@@ -18,10 +18,10 @@ from unirae.app.demo.report.pictures import (
     draw_guidance,
     draw_learning,
     draw_nearest,
-    strip,
 )
 from unirae.app.demo.report.scores import ScoredModel, compare
 from unirae.app.pictures.plots import LIGHT, Curve, Panel, draw_panel, read_curve, smooth
+from unirae.app.pictures.strips import strip
 from unirae.core.errors import UserError
 from unirae.core.images import image_grid, save_png
 
