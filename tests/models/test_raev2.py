@@ -142,6 +142,7 @@ def test_a_decoder_does_not_start_from_one_of_the_other_output(tmp_path):
     [
         ({"layers": [0, 1]}, {}, r"a combination of blocks \(layers=\[0, 1\]\)"),
         ({"norm_affine": True}, {}, "the affine part of the encoder's final norm"),
+        ({"final_norm": False}, {}, "an encoder without its final norm"),
         ({}, {"output": "unit"}, "a decoder that gives RGB"),
     ],
 )

@@ -41,6 +41,7 @@ def heads(count: int, **options) -> dict[str, int | str]:
         ("combine", "sum"),
         ("add_token_mean", True),
         ("norm_affine", True),
+        ("final_norm", False),
         ("rope_periods", "bf16"),
     ],
 )
@@ -59,7 +60,7 @@ def test_every_field_was_looked_at():
     """One that is added decides, unless it is named as one that does not: then it belongs in the tests above."""
     assert {field.name for field in fields(EncoderIdentity)} == {
         *("kind", "config", "pixel_mean", "pixel_std", "sha256"),
-        *("layers", "combine", "add_token_mean", "norm_affine", "rope_periods"),
+        *("layers", "combine", "add_token_mean", "norm_affine", "final_norm", "rope_periods"),
         *("name", "source", "weights", "embedded"),
     }
 

@@ -68,7 +68,7 @@ class Encoder(nn.Module, ABC):
     mean: Tensor
     std: Tensor
     keeps_affine: ClassVar[bool] = False
-    """True where ``norm_affine`` is heeded: the final norm is known, and what it gives is what is read."""
+    """True where ``norm_affine`` and ``final_norm`` are heeded: the final norm is known, and what it gives is read."""
     default_mean: ClassVar[Rgb] = IMAGENET_MEAN
     default_std: ClassVar[Rgb] = IMAGENET_STD
     """Standard deviation of RGB in [0, 1] where neither the configuration nor the weights say another."""
@@ -89,6 +89,11 @@ class Encoder(nn.Module, ABC):
             raise ConfigError(
                 f"{argument('encoder.norm_affine', True)}: encoders of kind {identity.kind} have no final norm whose "
                 "affine part could be kept; set it to null"
+            )
+        if not identity.final_norm and not self.keeps_affine:
+            raise ConfigError(
+                f"{argument('encoder.final_norm', False)}: encoders of kind {identity.kind} have no final norm that "
+                "could be left out; set it to true"
             )
         if identity.layers is not None:
             check_layers(identity.layers, self.num_blocks)

@@ -56,6 +56,7 @@ def build_encoder(
     combine: Combine = "mean",
     add_token_mean: bool = False,
     norm_affine: bool | None = None,
+    final_norm: bool = True,
     rope_periods: RopePeriods = "exact",
     remedy: str | None = None,
 ) -> Encoder:
@@ -74,6 +75,7 @@ def build_encoder(
         combine: the way in which several blocks are combined.
         add_token_mean: add the mean over the patch tokens of the deepest chosen block to every patch token.
         norm_affine: keep the affine part of the final norm; None: as the kind does, which is without.
+        final_norm: apply the final norm; False: tokens as the blocks give them.
         rope_periods: rotary periods as computed, or rounded to bf16 as DINOv3 was released with.
         remedy: how to get missing weights, where there is a better way than the usual.
 
@@ -85,6 +87,11 @@ def build_encoder(
         raise ConfigError(
             f"{argument('encoder.combine', combine)} and {argument('encoder.add_token_mean', add_token_mean)} say how "
             f"chosen blocks are combined; choose them with {argument('encoder.layers')}"
+        )
+    if norm_affine and not final_norm:
+        raise ConfigError(
+            f"{argument('encoder.norm_affine', True)} keeps a part of the norm that "
+            f"{argument('encoder.final_norm', False)} leaves out; set one of them to its default"
         )
     for key, word, known in (
         ("combine", combine, get_args(Combine)),
@@ -122,6 +129,7 @@ def build_encoder(
         combine=combine,
         add_token_mean=add_token_mean,
         norm_affine=bool(norm_affine),
+        final_norm=final_norm,
         rope_periods=rope_periods,
     )
     return cls(backbone=backbone.network, identity=identity)

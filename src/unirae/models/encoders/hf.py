@@ -52,7 +52,8 @@ class HFEncoder(Encoder):
                 "final norm; set it to null"
             )
         for name in norms if not identity.norm_affine else ():
-            setattr(backbone, name, plain_norm(getattr(backbone, name), config.hidden_size))
+            plain = plain_norm(getattr(backbone, name), config.hidden_size)
+            setattr(backbone, name, plain if identity.final_norm else nn.Identity())
         super().__init__(
             backbone=backbone,
             width=config.hidden_size,
@@ -201,6 +202,8 @@ class HFEncoder(Encoder):
                 cls.default_mean,
                 cls.default_std,
             )
+        if content.get("do_normalize") is False:  # whatever else the file says, nothing is applied
+            return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         mean, std = content.get("image_mean"), content.get("image_std")
         return tuple(mean or cls.default_mean), tuple(std or cls.default_std)  # pyright: ignore[reportReturnType]
 
@@ -226,7 +229,7 @@ class HFEncoder(Encoder):
 
     def final_norm(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         if self._norm_name is None:
-            return F.layer_norm(tokens, (self.width,), eps=1e-6)
+            return F.layer_norm(tokens, (self.width,), eps=1e-6) if self._identity.final_norm else tokens
         return getattr(self.backbone, self._norm_name)(tokens)
 
     def visit_blocks(self, pixels: Float[Tensor, "b 3 H W"], layers: Sequence[int], visitor: Visitor) -> None:

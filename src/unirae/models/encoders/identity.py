@@ -14,7 +14,7 @@ RopePeriods = Literal["exact", "bf16"]
 
 _NAMES_AND_PLACES = frozenset({"name", "source", "weights", "embedded"})
 """The fields that no token depends on."""
-_READING = ("layers", "combine", "add_token_mean", "norm_affine", "rope_periods")
+_READING = ("layers", "combine", "add_token_mean", "norm_affine", "final_norm", "rope_periods")
 _OF_TRANSFORMERS = frozenset({"dinov2", "dinov3", "siglip2", "mae", "generic_hf"})
 _UNREAD = (
     "*dropout*",
@@ -54,6 +54,7 @@ class EncoderIdentity:
         combine: the way in which they are combined.
         add_token_mean: add the mean over the patch tokens of the deepest chosen block to every patch token.
         norm_affine: keep the affine part of the final norm.
+        final_norm: apply the final norm; without it tokens are those of the blocks.
         rope_periods: rotary periods as computed, or rounded to bf16 as DINOv3 was released with.
     """
 
@@ -70,6 +71,7 @@ class EncoderIdentity:
     combine: Literal["mean", "sum"] = "mean"
     add_token_mean: bool = False
     norm_affine: bool = False
+    final_norm: bool = True
     rope_periods: RopePeriods = "exact"
 
     def decisive(self, *, input_size: tuple[int, int] | None = None) -> dict[str, Any]:

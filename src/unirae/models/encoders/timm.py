@@ -20,6 +20,7 @@ from unirae.models.encoders.fusion import Visitor
 from unirae.models.encoders.grid import as_size
 from unirae.models.encoders.identity import EncoderIdentity
 
+_OF_MOCO = "module.base_encoder."
 _HEADS = ("head.", "fc_norm.", "attn_pool.", "head_drist.", "head_dist.")
 
 
@@ -31,7 +32,8 @@ class TimmEncoder(Encoder):
     def __init__(self, *, backbone: Any, identity: EncoderIdentity) -> None:
         _check_plain(backbone, identity.name)
         if not identity.norm_affine:
-            backbone.norm = plain_norm(backbone.norm, backbone.embed_dim)
+            plain = plain_norm(backbone.norm, backbone.embed_dim)
+            backbone.norm = plain if identity.final_norm else nn.Identity()
         elif isinstance(backbone.norm, nn.Identity):
             raise ConfigError(
                 f"{argument('encoder.norm_affine', True)}: {identity.name} ends without a norm; set it to null"
@@ -172,7 +174,7 @@ class TimmEncoder(Encoder):
     def last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
         backbone: Any = self.backbone
         tokens = backbone.forward_features(pixels)
-        if self.identity_without_hash.norm_affine:
+        if self._identity.norm_affine or not self._identity.final_norm:
             return tokens
         return F.layer_norm(tokens, (self.width,), eps=backbone.norm.eps)  # for models without a final norm
 
@@ -229,7 +231,7 @@ def folder_settings(folder: Path) -> dict[str, Any]:
     content = read_json(file) if file.is_file() else {}
     if "architecture" not in content:
         raise WeightsError(f"{file} names no architecture: it is not the folder of a timm model")
-    not_ours = ("num_classes", "global_pool", "pretrained")
+    not_ours = ("num_classes", "global_pool", "pretrained", "dynamic_img_size")
     return {
         "architecture": content["architecture"],
         "arguments": {k: v for k, v in content.get("model_args", {}).items() if k not in not_ours},
@@ -238,5 +240,13 @@ def folder_settings(folder: Path) -> dict[str, Any]:
 
 
 def _read(source: str) -> dict[str, Tensor]:
-    """A checkpoint file of timm: safetensors, or a torch file of tensors."""
-    return load_safetensors(source) if Path(source).suffix == ".safetensors" else load_tensors(source)
+    """A checkpoint file: safetensors, a torch file of tensors, or the state of a training run.
+
+    MoCo v3's holds its network twice; the one that its own evaluation reads is not the momentum copy.
+    """
+    if Path(source).suffix == ".safetensors":
+        return load_safetensors(source)
+    state = load_tensors(source)
+    state = state.get("state_dict", state)
+    inside = {k.removeprefix(_OF_MOCO): t for k, t in state.items() if k.startswith(_OF_MOCO)}
+    return inside or state

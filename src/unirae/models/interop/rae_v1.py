@@ -11,13 +11,15 @@ def check_fits_rae_v1(rae: RAE, program: str) -> None:
         program: whose format it is, for the error.
 
     Raises:
-        ConfigError: If the encoder combines blocks or keeps the affine part of its norm, or the decoder gives RGB.
+        ConfigError: If the encoder combines blocks or has another norm than the plain one, or the decoder gives RGB.
     """
     identity, beyond = rae.encoder.identity_without_hash, []
     if identity.layers is not None:
         beyond.append(f"a combination of blocks (layers={list(identity.layers)})")
     if identity.norm_affine:
         beyond.append("the affine part of the encoder's final norm (norm_affine=true)")
+    if not identity.final_norm:
+        beyond.append("an encoder without its final norm (final_norm=false)")
     if rae.decoder.output == "unit":
         beyond.append("a decoder that gives RGB instead of the encoder's pixels (output=unit)")
     if beyond:

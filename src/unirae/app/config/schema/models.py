@@ -61,6 +61,7 @@ class Encoder(Keys):
     combine: Literal["mean", "sum"]
     add_token_mean: bool
     norm_affine: bool | None
+    final_norm: bool
     rope_periods: Literal["exact", "bf16"]
     remedy: str | None
 
