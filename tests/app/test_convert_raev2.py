@@ -138,7 +138,11 @@ def test_a_training_checkpoint_gives_its_average_and_knows_its_encoder(released)
         ({"encoder_name": "dinov3-l16"}, r"expected FAMILY-vit-SIZE\[flags\]"),
         ({"encoder_name": "dinov3mls-vit-l16[layers=1,2]"}, "unknown flag 2; expected norm or layers"),
         ({"encoder_name": "dinov3mls-vit-l16[layers=a]"}, "name blocks with dots between"),
-        ({"encoder_name": "pe-vit-l14"}, "encoders of the family pe are not converted"),
+        (
+            {"encoder_name": "pe-vit-l"},
+            "encoders of the family pe are not converted: timm resizes PE's positions",
+        ),
+        ({"encoder_name": "mocov3-vit-b"}, "mocov3 are not converted: its weights lie on no hub"),
         (
             {"encoder_name": "dinov3mls-vit-l16[layers=1.9]"},
             r"encoder_name: layers=\[1, 9\]: there is no block 9; the encoder's blocks are 0 to 3",
@@ -187,14 +191,20 @@ def test_generators_are_refused_for_now(released):
         "siglip2-vit-b",
         "siglip2mls-vit-b[layers=2.5.8.11]",
         "mae-vit-b",
+        "eupe-vit-t16",
         "eupemls-vit-b16[layers=3.7.11]",
+        "webssl-vit-dino300m_full2b_224",
+        "tipsv2-vit-so14",
+        "clip-vit-L",
+        "jepa-vit-h",
     ],
 )
 def test_an_encoder_keeps_its_name(name):
     named = named_encoder(name, 256, where="encoder_name")
     shapes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 24, "intermediate_size": 32}
-    shapes |= {"patch_size": 14 if named.kind == "dinov2" else 16, "image_size": 224}
+    shapes |= {"patch_size": 14 if named.kind in ("dinov2", "generic_hf") else 16, "image_size": 224}
     kinds = {"dinov2": "dinov2_with_registers", "dinov3": "dinov3_vit", "siglip2": "siglip_vision_model"}
+    kinds |= {"generic_hf": "ijepa"}
     architecture = shapes | {"model_type": kinds.get(named.kind, "vit_mae")}
     if named.kind == "dinov2":
         del architecture["intermediate_size"]
@@ -208,11 +218,12 @@ def test_an_encoder_keeps_its_name(name):
     for other in ({"pixel_std": (0.9, 0.9, 0.9)}, {"pixel_mean": (0.1, 0.1, 0.1)}):
         with pytest.raises(ConfigError, match="RAEv2 has no encoder that reads"):
             name_of(replace(published, **other), None, named.input_size)
-    assert named.input_size == (224 if named.kind == "dinov2" else 256)
+    assert named.input_size == (224 if shapes["patch_size"] == 14 else 256)
 
 
 def test_defaults_of_a_family_choose_its_blocks():
     assert named_encoder("dinov3mls-vit-l16", 256, where="x").reading["layers"] == (5, 11, 17, 23)
+    assert named_encoder("eupemls-vit-b16", 256, where="x").reading["layers"] == (2, 5, 8, 11)
     with pytest.raises(ConfigError, match="name the blocks"):
         named_encoder("dinov2mls-vit-b", 256, where="x")
 
@@ -220,8 +231,10 @@ def test_defaults_of_a_family_choose_its_blocks():
 def test_siglip_is_refused_where_raev2_means_another_block():
     with pytest.raises(ConfigError, match="the block that is named last"):
         named_encoder("siglip2mls-vit-b[layers=11.2]", 256, where="x")
-    with pytest.raises(ConfigError, match="256 px alone"):
-        named_encoder("siglip2-vit-b", 512, where="x")
+    for name in ("siglip2-vit-b", "clip-vit-L", "jepa-vit-h"):
+        with pytest.raises(ConfigError, match="256 px alone"):
+            named_encoder(name, 512, where="x")
+    assert named_encoder("webssl-vit-dino1b_full2b_224", 512, where="x").input_size == 448
 
 
 def test_what_raev2_has_no_name_for_is_refused(released):

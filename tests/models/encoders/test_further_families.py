@@ -301,3 +301,13 @@ def test_a_momentum_copy_alone_is_refused(tmp_path):
     torch.save({"state_dict": state}, tmp_path / "x.pth.tar")
     with pytest.raises(WeightsError, match=r"x\.pth\.tar"):
         build_encoder(kind="timm", name="vit_base_patch16_224", weights=str(tmp_path / "x.pth.tar"))
+
+
+def test_a_network_of_timms_does_not_lend_its_own_weights():
+    node = compose(["experiment=rae_dino", "model/encoder=mocov3_b", "model.encoder.weights=hub"])["model"][
+        "encoder"
+    ]
+    with pytest.raises(
+        WeightsError, match=r"no mocov3_vit_base, and vit_base_patch16_224 there has other weights"
+    ):
+        build_encoder(**node)

@@ -99,6 +99,14 @@ def test_dinov3_has_the_tokens_of_raev2(name, dinov3_file):
     assert relative_l2(tokens_of(dinov3_of(name, dinov3_file), images), tensors[name]) < 1e-5
 
 
+@pytest.mark.parametrize("name", [name for name in named("dinov3") if "eupe" in name])
+def test_eupe_has_the_tokens_of_raev2_by_its_file_of_configs(name, dinov3_file):
+    node = compose(["experiment=rae_dinov3_k1", "model/encoder=eupe_b", "model.encoder.combine=sum"])
+    node = node["model"]["encoder"] | {"weights": dinov3_file, "layers": chosen(name), "architecture": None}
+    tensors, _ = golden("dinov3")
+    assert relative_l2(tokens_of(build_encoder(**node), tensors["image_uint8"] / 255), tensors[name]) < 1e-5
+
+
 def test_a_folder_of_transformers_and_a_published_file_are_the_same_encoder(dinov3_file, dinov3_folder):
     name = "tokens.mls.layers=1.3.5"
     file, folder = dinov3_of(name, dinov3_file), dinov3_of(name, dinov3_folder)

@@ -13,7 +13,7 @@ from unirae.metrics.set_metrics import INCEPTION_METRICS
 from unirae.models.discriminators.dino import DINO_URL
 from unirae.models.encoders.build import hub_repository
 from unirae.models.encoders.identity import EncoderIdentity
-from unirae.models.encoders.licences import licence_of_name
+from unirae.models.encoders.licences import licence_in_timm, licence_of_name
 from unirae.nn.lpips import VGG16_URL
 
 Config = dict[str, Any]
@@ -119,7 +119,7 @@ def _encoders(config: Config, notes: list[str]) -> Iterator[Need]:
         return
     if node["kind"] == "timm":
         need = model_need(repository, f"encoder {node['name']}")
-        yield replace(need, licence=need.licence or _timm_licence(node["name"]))
+        yield replace(need, licence=need.licence or licence_in_timm(node["name"]))
     else:
         yield model_need(repository, "encoder")
 
@@ -171,10 +171,3 @@ def _scores(config: Config) -> Iterator[Need]:
         yield file_need(INCEPTION_URL, f"score {', '.join(sorted(of_inception))}")
     if "lpips" in node["metrics"] and node["lpips_weights"] == "hub":
         yield file_need(VGG16_URL, "score lpips")
-
-
-def _timm_licence(name: str) -> str | None:
-    import timm
-
-    published = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    return published.license if published is not None else None

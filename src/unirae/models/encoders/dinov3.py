@@ -63,6 +63,9 @@ class Dinov3Encoder(HFEncoder):
         log.info("%s does not say which pixels it is for: ImageNet's mean and std", source)
         network = cls.skeleton(architecture_of(state, source))
         load_strictly(network, from_hub_names(state), what=f"encoder ({source})")
+        periods = state["rope_embed.periods"]
+        rounded = torch.equal(periods, periods.bfloat16().to(periods.dtype))
+        log.info("%s holds its rotary periods as rope_periods=%s", source, "bf16" if rounded else "exact")
         return Backbone(network, cls.default_mean, cls.default_std)
 
     @property

@@ -18,7 +18,8 @@ class GenericHFEncoder(HFEncoder):
     """Width, patch size and pixel statistics come from the model's own files.
 
     The final norm loses its affine part where one of the usual names finds it. A plain LayerNorm follows, for models
-    that end without one; after a plain one it changes nothing. None does with ``norm_affine``, or without ``final_norm``.
+    that end without one; after a plain one it changes nothing. With ``norm_affine`` none follows, nor without
+    ``final_norm``.
     """
 
     norm_names: ClassVar[tuple[str, ...]] = ("layernorm", "post_layernorm", "norm", "final_layer_norm")

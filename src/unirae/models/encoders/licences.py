@@ -10,6 +10,11 @@ LICENCES = {
     "google/vit-base": "Apache-2.0",
     "facebook/vit-mae": "CC-BY-NC-4.0 (the original's)",
     "facebook/dinov3": "DINOv3 License (gated)",
+    "facebook/EUPE": "FAIR Noncommercial Research License",
+    "facebook/webssl": "CC-BY-NC-4.0",
+    "facebook/ijepa": "CC-BY-NC-4.0",
+    "mocov3_": "CC-BY-NC-4.0",  # no repository: the name of configs/model/encoder
+    "openai/clip": "MIT (the original's)",
 }
 """Licences by the beginning of the repository's name, as in THIRD_PARTY.md."""
 _UNKNOWN = "not listed here; unless you trained it yourself, see where its weights were published"
@@ -32,6 +37,14 @@ def licence_of_name(repository: str) -> str | None:
     return next((terms for start, terms in LICENCES.items() if repository.startswith(start)), None)
 
 
+def licence_in_timm(name: str) -> str | None:
+    """The licence that timm records of a model of its own, by its name with the tag of the weights."""
+    import timm
+
+    published = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return published.license if published is not None else None
+
+
 def licence_of(identity: EncoderIdentity) -> Licence | None:
     """The licence of an encoder's weights; None for random ones.
 
@@ -41,7 +54,11 @@ def licence_of(identity: EncoderIdentity) -> Licence | None:
     if identity.weights == "random":
         return None
     name = licence_of_name(identity.name)
+    if (
+        identity.kind == "timm" and name is None and "." in identity.name
+    ):  # without a tag it may be of any weights
+        name = licence_in_timm(identity.name)
     if identity.kind == "dinov3" and name is None and "eupe" not in identity.name.lower():
         name = LICENCES["facebook/dinov3"]
-    notice = _DINOV3_NOTICE if name == LICENCES["facebook/dinov3"] else ""
+    notice = _DINOV3_NOTICE if name in (LICENCES["facebook/dinov3"], "dinov3-license") else ""
     return Licence(name=name or _UNKNOWN, notice=notice)

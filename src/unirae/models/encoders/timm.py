@@ -80,6 +80,10 @@ class TimmEncoder(Encoder):
         if Path(source).is_dir():
             return cls._with_statistics(*cls._from_folder(Path(source), options))
         if source == name:
+            if options["model_name"] != name:
+                raise WeightsError(
+                    f"timm's hub has no {name}, and {options['model_name']} there has other weights"
+                )
             with hub_asked_once():
                 try:
                     backbone = cls.skeleton(options, pretrained=True)

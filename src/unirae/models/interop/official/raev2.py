@@ -32,7 +32,23 @@ _SIGLIP2 = {
 }
 _MAE = {size: f"facebook/vit-mae-{name}" for size, name in {"b": "base", "l": "large"}.items()}
 _EUPE = {f"{size}16": f"facebook/EUPE-ViT-{size.upper()}" for size in "tsb"}
+_WEBSSL = {
+    size.replace("-", "_"): f"facebook/webssl-{size}"
+    for size in (
+        *(f"dino{size}-full2b-224" for size in ("300m", "1b", "2b", "3b", "5b")),
+        *(f"dino7b-full8b-{side}" for side in (224, 378, 518)),
+        *(f"dino{size}-{text}2b-224" for size in ("2b", "3b") for text in ("light", "heavy")),
+    )
+}
+_TIPS = {
+    size: f"google/tipsv2-{name}"
+    for size, name in {"b14": "b14", "l14": "l14", "so14": "so400m14", "g14": "g14"}.items()
+}
 _IMAGENET = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+_CLIP = {
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+}
 _RELEASED = {"rope_periods": "bf16"}
 
 
@@ -48,6 +64,7 @@ class _Family:
         patch_size: in pixels.
         layers: the blocks of a size whose name chooses none; None where the last one is meant.
         flags: those that may stand in brackets.
+        resized: its positions follow the image's size; False: only images of 256 px are read.
     """
 
     kind: str
@@ -56,6 +73,7 @@ class _Family:
     patch_size: int = 16
     layers: Mapping[str, tuple[int, ...]] | None = None
     flags: tuple[str, ...] = ()
+    resized: bool = True
 
 
 _FOUR_OF_12, _FOUR_OF_24 = (2, 5, 8, 11), (5, 11, 17, 23)
@@ -72,22 +90,50 @@ _FAMILIES = {
     "dinov2mls": _Family(
         kind="dinov2", hub=_DINOV2, reading=_IMAGENET, patch_size=14, layers={}, flags=("norm", "layers")
     ),
-    "siglip2": _Family(kind="siglip2", hub=_SIGLIP2, reading=_IMAGENET | {"norm_affine": True}),
+    "siglip2": _Family(
+        kind="siglip2", hub=_SIGLIP2, reading=_IMAGENET | {"norm_affine": True}, resized=False
+    ),
     "siglip2mls": _Family(
         kind="siglip2",
         hub=_SIGLIP2,
         reading=_IMAGENET | {"norm_affine": True, "add_token_mean": True},
         layers={"b": _FOUR_OF_12, "l": _FOUR_OF_24, "so400m": (5, 12, 19, 26), "g": (10, 20, 30, 39)},
         flags=("layers",),
+        resized=False,
     ),
     "mae": _Family(kind="mae", hub=_MAE, reading=_IMAGENET),
     "eupe": _Family(kind="dinov3", hub=_EUPE, reading=_RELEASED),
     "eupemls": _Family(
-        kind="dinov3", hub=_EUPE, reading=_RELEASED | {"combine": "sum"}, layers={}, flags=("layers",)
+        kind="dinov3",
+        hub=_EUPE,
+        reading=_RELEASED | {"combine": "sum"},
+        layers=dict.fromkeys(_EUPE, _FOUR_OF_12),
+        flags=("layers",),
+    ),
+    "webssl": _Family(kind="dinov2", hub=_WEBSSL, reading=_IMAGENET | {"norm_affine": True}, patch_size=14),
+    "tipsv2": _Family(
+        kind="generic_hf", hub=_TIPS, reading={"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}, patch_size=14
+    ),
+    "clip": _Family(
+        kind="generic_hf",
+        hub={"L": "openai/clip-vit-large-patch14"},
+        reading=_CLIP | {"final_norm": False},
+        patch_size=14,
+        resized=False,
+    ),
+    "jepa": _Family(
+        kind="generic_hf",
+        hub={"h": "facebook/ijepa_vith14_1k"},
+        reading=_IMAGENET | {"norm_affine": True},
+        patch_size=14,
+        resized=False,
     ),
 }
-_NOT_HERE = ("webssl", "pe", "spatialpe", "langpe", "tipsv2", "clip", "mocov3", "jepa")
-"""Families of RAEv2 whose reading is not converted (docs/converting.md)."""
+_NOT_HERE = {
+    **dict.fromkeys(("pe", "spatialpe", "langpe"), "timm resizes PE's positions in another way than RAEv2"),
+    "mocov3": "its weights lie on no hub by whose name they could be found",
+}
+"""Families of RAEv2 that are not converted, and why (docs/converting.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +169,9 @@ def named_encoder(name: str, resolution: int, *, where: str) -> NamedEncoder:
         raise ConfigError(f"{where}={name}: expected FAMILY-vit-SIZE[flags], such as dinov3-vit-l16")
     family, network, size, flags = match.groups()
     if family in _NOT_HERE:
-        raise ConfigError(f"{where}={name}: encoders of the family {family} are not converted")
+        raise ConfigError(
+            f"{where}={name}: encoders of the family {family} are not converted: {_NOT_HERE[family]}"
+        )
     if family not in _FAMILIES or network != "vit":
         raise ConfigError(
             f"{where}={name}: there is no encoder {family}-{network}{_meant(family, _FAMILIES)}"
@@ -140,14 +188,13 @@ def named_encoder(name: str, resolution: int, *, where: str) -> NamedEncoder:
         raise ConfigError(
             f"{where}={name}: resolution={resolution}; give a multiple of {256 if about.patch_size == 14 else 16}"
         )
-    if about.kind == "siglip2":
-        if list(layers := reading.get("layers") or ()) != sorted(layers):
-            raise ConfigError(
-                f"{where}={name}: RAEv2 adds the mean over patches of the block that is named last, and here it is the "
-                "deepest one's; name the blocks in rising order"
-            )
-        if resolution != 256:
-            raise ConfigError(f"{where}={name} reads images of 256 px alone; resolution is {resolution}")
+    if about.kind == "siglip2" and list(layers := reading.get("layers") or ()) != sorted(layers):
+        raise ConfigError(
+            f"{where}={name}: RAEv2 adds the mean over patches of the block that is named last, and here it is the "
+            "deepest one's; name the blocks in rising order"
+        )
+    if not about.resized and resolution != 256:
+        raise ConfigError(f"{where}={name} reads images of 256 px alone; resolution is {resolution}")
     if resolution % about.patch_size and about.patch_size == 16:
         raise ConfigError(f"resolution={resolution} does not split into patches of 16 px")
     input_size = resolution if about.patch_size == 16 else 224 * (resolution // 256)
@@ -186,7 +233,8 @@ def name_of(identity: EncoderIdentity, converted_from: str | None, input_size: i
     raise ConfigError(
         f"RAEv2 has no encoder that reads {identity.name} ({identity.kind}) as this model does: {blocks}, "
         f"combine={identity.combine}, add_token_mean={str(identity.add_token_mean).lower()}, "
-        f"norm_affine={str(identity.norm_affine).lower()}, rope_periods={identity.rope_periods}, "
+        f"norm_affine={str(identity.norm_affine).lower()}, final_norm={str(identity.final_norm).lower()}, "
+        f"rope_periods={identity.rope_periods}, "
         f"mean {list(identity.pixel_mean)}, std {list(identity.pixel_std)}, images of {input_size} px"
     )
 
@@ -209,6 +257,7 @@ def _is_read_so(name: str, identity: EncoderIdentity, input_size: int) -> bool:
         "combine": reading.get("combine", "mean"),
         "add_token_mean": reading.get("add_token_mean", False),
         "norm_affine": reading.get("norm_affine", False),
+        "final_norm": reading.get("final_norm", True),
         "rope_periods": reading.get("rope_periods", "exact"),
     }
     pixels = [
