@@ -24,12 +24,19 @@ def test_every_choice_of_the_configuration_is_described_without_a_network(
 ):
     monkeypatch.chdir(tmp_path)  # where no demo has been run
     shape = run(Options(encoder=choice))
-    prefix = 5 if choice.startswith("dinov3") else {"dinov2_registers": 5, "siglip2": 0}.get(choice, 1)
-    patch = 14 if choice.startswith("dinov2") else 16
+    others = {"dinov2_registers": 5, "siglip2": 0, "ijepa_h": 0, "tipsv2_b": 2}
+    prefix = 5 if choice.startswith(("dinov3", "eupe")) else others.get(choice, 1)
+    patch = 14 if choice.startswith(("dinov2", "clip", "ijepa", "tips")) else 16
     assert (shape.patch_size, shape.num_prefix_tokens) == (patch, prefix)
     out = capsys.readouterr().out
     assert "…" not in out
     assert "time shift" in out
+
+
+def test_pixels_are_those_that_the_file_states(capsys):
+    assert run(Options(encoder="tipsv2_b")).std == (1.0, 1.0, 1.0)
+    assert run(Options(encoder="mocov3_b")).mean == (0.485, 0.456, 0.406)
+    assert "usual ones" not in capsys.readouterr().out
 
 
 def test_the_table_of_the_papers_encoder(capsys):

@@ -1,6 +1,6 @@
 """``python src/describe_encoder.py --encoder NAME``: an encoder's numbers, and the shapes that follow from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,10 +78,12 @@ def _of_choice(choice: str) -> "tuple[EncoderShape, str]":
     node = compose(["experiment=linear_probe", f"model/encoder={choice}"])["model"]["encoder"]
     place = node["name"] if node["weights"] in ("hub", "random") else node["weights"]
     try:
-        return shape_from_files(node["kind"], place, local_only=True), ""
-    except WeightsError:
+        shape, note = shape_from_files(node["kind"], place, local_only=True), ""
+    except (WeightsError, ConfigError):  # the latter: timm knows no model by the name of a file of weights
         shape = shape_from_architecture(node["kind"], node["name"], node["architecture"])
-        return shape, "mean and std: the kind's usual ones; its preprocessor_config.json is not here"
+        note = "mean and std: the kind's usual ones; its preprocessor_config.json is not here"
+    said = {key: tuple(node[key]) for key in ("mean", "std") if node[key] is not None}
+    return replace(shape, **said), "" if len(said) == 2 else note
 
 
 def _timm_folder(encoder: str) -> str | None:
