@@ -9,6 +9,7 @@ from unirae.core.strict import load_strictly
 from unirae.models.denoisers.dit import DiT
 from unirae.models.denoisers.dit_dh import DiTDH
 from unirae.models.interop.official.dit import dit_from_official
+from unirae.models.interop.official.dit_v2 import dit_v2_from_official
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -27,4 +28,27 @@ def golden_model(state, config):
     model = (DiTDH if head else DiT)(**arguments)
     ours = dit_from_official(state, trunk_depth=config["depth"][0] if head else None)
     load_strictly(model, ours, what="DiT")
+    return model
+
+
+def golden_model_v2(state, config, **options):
+    """A network of RAEv2's golden files; their projector for REPA is left out."""
+    params, tokens = config["params"], config["params"]["cond_arch"]
+    head = isinstance(params["hidden_size"], list)
+    patch = params["patch_size"]
+    sizes = ("input_size", "in_channels", "hidden_size", "depth", "num_heads", "mlp_ratio", "num_classes")
+    model = (DiTDH if head else DiT)(
+        **{name: params[name] for name in sizes},
+        **({"use_pos_embed": False} if head else {}),
+        patch_size=patch[0] if isinstance(patch, list) else patch,
+        use_qknorm=True,
+        conditioning="tokens",
+        num_time_tokens=tokens["num_t_tokens"],
+        num_condition_tokens=tokens["num_c_tokens"],
+        base_head_depth=params.get("base_model_depth"),
+        prediction="data",
+        **options,
+    )
+    kept = {key: tensor for key, tensor in state.items() if not key.startswith("repa_projector.")}
+    load_strictly(model, dit_v2_from_official(kept, model), what="DiT")
     return model

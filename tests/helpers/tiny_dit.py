@@ -21,3 +21,13 @@ def inputs(dtype=torch.float32):
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(3, CHANNELS, *GRID, generator=generator, dtype=dtype)
     return x, torch.tensor([0.1, 0.5, 0.93], dtype=dtype), torch.tensor([0, 3, CLASSES])
+
+
+@torch.no_grad()
+def randomise(model):
+    """Every weight drawn, so that no zero or one hides a mistake; the positions and the frequencies stay."""
+    for name, p in model.named_parameters():
+        if name not in ("positions", "time_embed.frequencies"):
+            spread = 0.3 if p.ndim == 1 else p.shape[-1] ** -0.5
+            p.copy_(torch.randn(p.shape) * spread + float(name.endswith("norm.weight")))
+    return model

@@ -13,11 +13,25 @@ from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 
 OF_A_BLOCK = ("attention.qkv", "attention.out", "mlp.expand", "mlp.contract")
 OF_A_MODULATED_BLOCK = (*OF_A_BLOCK, "modulation.linear")
-TIME, OUTPUT = ("time_embed.expand", "time_embed.contract"), "output.modulation.linear"
+TIME, OUTPUT = (
+    ("time_embed.expand", "time_embed.contract", "label_embed"),
+    ("output.modulation.linear", "output.linear"),
+)
 NETWORKS = {
     "dit": (
         lambda: tiny_dit("dit"),
-        [*TIME, *(f"blocks.{i}.{part}" for i in (0, 1) for part in OF_A_MODULATED_BLOCK), OUTPUT],
+        [*TIME, *(f"blocks.{i}.{part}" for i in (0, 1) for part in OF_A_MODULATED_BLOCK), *OUTPUT],
+    ),
+    "dit_with_tokens": (
+        lambda: tiny_dit("dit", conditioning="tokens", base_head_depth=1, train_time_frequencies=True),
+        [
+            *TIME,
+            "condition_tokens.time",
+            "condition_tokens.condition",
+            *(f"blocks.{i}.{part}" for i in (0, 1) for part in OF_A_BLOCK),
+            "output.linear",
+            "base_output.linear",
+        ],
     ),
     "dit_dh": (
         lambda: tiny_dit("dit_dh"),
@@ -26,7 +40,7 @@ NETWORKS = {
             *(f"trunk.{i}.{part}" for i in (0, 1) for part in OF_A_MODULATED_BLOCK),
             "to_head",
             *(f"head.0.{part}" for part in OF_A_MODULATED_BLOCK),
-            OUTPUT,
+            *OUTPUT,
         ],
     ),
     "decoder": (tiny_decoder, [f"blocks.{i}.{part}" for i in (0, 1) for part in OF_A_BLOCK]),
@@ -40,11 +54,13 @@ def names(network: nn.Module, parameters: list[nn.Parameter]) -> list[str]:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_matrices_of_our_networks_are_the_weights_between_first_and_last_layer(network):
+def test_matrices_of_our_networks_are_those_that_their_references_give_to_muon(network):
+    """Of a diffusion transformer all that is two-dimensional in RAEv2, whose patch embeddings are convolutions."""
     build, matrices = NETWORKS[network]
     module = build()
     groups = module.parameter_groups()
-    assert names(module, groups.matrices) == [f"{name}.weight" for name in matrices]
+    weights = [name if name.startswith("condition_tokens") else f"{name}.weight" for name in matrices]
+    assert names(module, groups.matrices) == weights
     trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
     assert names(module, groups.trained) == trained
     assert sorted(names(module, groups.matrices) + names(module, groups.others)) == sorted(trained)
@@ -90,3 +106,6 @@ def test_a_table_has_to_be_declared_and_a_declaration_has_to_mean_something():
     with pytest.raises(ValueError, match="token is no part with parameters"):
         group_parameters(WithTokens(), edges=("tokens", "token"))
     assert len(group_parameters(WithTokens(), edges=("tokens",)).others) == 2
+    assert len(group_parameters(WithTokens(), tables=("tokens",)).matrices) == 2
+    with pytest.raises(ValueError, match="table is no part with parameters"):
+        group_parameters(WithTokens(), tables=("tokens", "table"))

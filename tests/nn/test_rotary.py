@@ -42,3 +42,10 @@ def test_half_precision_is_turned_in_full_and_tables_are_not_saved():
 def test_heads_need_a_width_of_four_parts():
     with pytest.raises(ConfigError, match="head_width=6 must be divisible by 4"):
         RotaryPositions(head_width=6, grid=(2, 2))
+
+
+def test_tokens_behind_the_grid_are_not_turned():
+    x = torch.randn(1, 2, 6, 8)
+    rotary = RotaryPositions(head_width=8, grid=(2, 2), num_unturned=2)
+    assert torch.equal(rotary(x)[:, :, 4:], x[:, :, 4:])
+    assert torch.equal(rotary(x)[:, :, :4], RotaryPositions(head_width=8, grid=(2, 2))(x[:, :, :4]))

@@ -1,4 +1,4 @@
-"""Embeddings of the condition of a diffusion transformer: the time."""
+"""Embeddings of the condition of a diffusion transformer: the time, and tokens that carry the condition."""
 
 import math
 
@@ -12,16 +12,19 @@ from unirae.core.precision import full_precision, without_autocast
 class TimeEmbedding(nn.Module):
     """Random Fourier features of the time through a small MLP (Tancik et al. 2020; DDT's embedding).
 
-    The frequencies W ~ N(0, 1) are drawn once and fixed. They are part of the model, so a checkpoint holds them: as a
-    frozen parameter, which the reference counts among its parameters too.
+    The frequencies W ~ N(0, 1) are drawn once. They are part of the model, so a checkpoint holds them: as a parameter,
+    which the reference counts among its parameters too.
+
+    Args:
+        train_frequencies: train W, as both versions of the reference do (``requires_grad_(True)`` in their train.py).
     """
 
     keeps_full_precision = True
     """Mark for :class:`~unirae.nn.kernels.narrow_weights.NarrowWeights`."""
 
-    def __init__(self, *, width: int, num_frequencies: int = 256) -> None:
+    def __init__(self, *, width: int, num_frequencies: int = 256, train_frequencies: bool = False) -> None:
         super().__init__()
-        self.frequencies = nn.Parameter(torch.randn(num_frequencies), requires_grad=False)
+        self.frequencies = nn.Parameter(torch.randn(num_frequencies), requires_grad=train_frequencies)
         self.expand = nn.Linear(2 * num_frequencies, width)
         self.contract = nn.Linear(width, width)
 
@@ -31,3 +34,21 @@ class TimeEmbedding(nn.Module):
             angle = full_precision(t)[:, None] * self.frequencies * (2.0 * math.pi)
             features = torch.cat([angle.sin(), angle.cos()], dim=-1)
             return self.contract(nn.functional.silu(self.expand(features)))
+
+
+class ConditionTokens(nn.Module):
+    """Time and condition as tokens of a sequence (RAEv2, arXiv 2605.18324): learned tokens, each plus the embedding."""
+
+    def __init__(self, *, width: int, num_time: int, num_condition: int) -> None:
+        super().__init__()
+        self.time = nn.Parameter(torch.empty(num_time, width))
+        self.condition = nn.Parameter(torch.empty(num_condition, width))
+
+    def reset(self) -> None:
+        """Draw the learned tokens from N(0, 1/width)."""
+        for tokens in (self.time, self.condition):
+            nn.init.normal_(tokens, std=tokens.shape[1] ** -0.5)
+
+    def forward(self, time: Float[Tensor, "b d"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b n d"]:
+        """The time's tokens, then the condition's, of their embeddings."""
+        return torch.cat([self.time + time[:, None], self.condition + condition[:, None]], dim=1)

@@ -2,6 +2,7 @@
 
 The condition is one vector per image, [b, 1, d], or one per token, [b, n, d]. Each layer turns it into shift, scale
 and gate by SiLU and a linear layer that starts at zero, so that a new block is the identity and a new output is zero.
+The plain layers are the same without modulation, for networks whose condition is among the tokens (RAEv2).
 """
 
 from dataclasses import dataclass
@@ -68,8 +69,8 @@ class Modulation(nn.Module):
         return self.linear(F.silu(condition)).chunk(self.parts, dim=-1)
 
 
-class ModulatedBlock(nn.Module):
-    """Modulated block: norm → modulate → attention → gate, norm → modulate → MLP → gate."""
+class PlainBlock(nn.Module):
+    """Block without modulation: x + attention(norm(x)), then x + MLP(norm(x))."""
 
     def __init__(self, *, width: int, num_heads: int, options: BlockOptions) -> None:
         super().__init__()
@@ -77,7 +78,31 @@ class ModulatedBlock(nn.Module):
         self.attention = options.attention(width, num_heads)
         self.mlp_norm = options.norm(width)
         self.mlp = options.feed_forward(width)
+
+    def reset(self) -> None:
+        """Nothing here starts at zero."""
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        condition: Float[Tensor, "b m d"],
+        rotary: RotaryPositions | None,
+    ) -> Float[Tensor, "b n d"]:
+        """One layer; ``condition`` is not read."""
+        x = x + self.attention(self.attention_norm(x), rotary)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class ModulatedBlock(PlainBlock):
+    """Modulated block: norm → modulate → attention → gate, norm → modulate → MLP → gate."""
+
+    def __init__(self, *, width: int, num_heads: int, options: BlockOptions) -> None:
+        super().__init__(width=width, num_heads=num_heads, options=options)
         self.modulation = Modulation(width=width, parts=6)
+
+    def reset(self) -> None:
+        """Set the modulation to zero."""
+        self.modulation.reset()
 
     def forward(
         self,
@@ -89,6 +114,26 @@ class ModulatedBlock(nn.Module):
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)
         x = x + gate_a * self.attention(self.attention_norm.modulated(x, shift_a, scale_a), rotary)
         return x + gate_m * self.mlp(self.mlp_norm.modulated(x, shift_m, scale_m))
+
+
+class PlainOutput(nn.Module):
+    """Output without modulation: norm → linear, zero at the start."""
+
+    def __init__(self, *, width: int, out_width: int, options: BlockOptions) -> None:
+        super().__init__()
+        self.norm = options.norm(width)
+        self.linear = nn.Linear(width, out_width)
+
+    def reset(self) -> None:
+        """Set the output to zero."""
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], condition: Float[Tensor, "b m d"]
+    ) -> Float[Tensor, "b n out"]:
+        """The prediction of each token; ``condition`` is not read."""
+        return self.linear(self.norm(x))
 
 
 class ModulatedOutput(nn.Module):

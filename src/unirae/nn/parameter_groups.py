@@ -10,7 +10,7 @@ class ParameterGroups:
 
     Args:
         network: whose parameters that require gradients are meant.
-        matrices: names of those that map vectors to vectors inside the network, two-dimensional.
+        matrices: names of those that an optimizer for matrices updates, two-dimensional.
         others: names of all others.
 
     Raises:
@@ -30,31 +30,39 @@ class ParameterGroups:
         self.others = [parameter for name, parameter in trained.items() if name in others]
 
 
-def group_parameters(network: nn.Module, *, edges: Collection[str] = ()) -> ParameterGroups:
+def group_parameters(
+    network: nn.Module, *, edges: Collection[str] = (), tables: Collection[str] = ()
+) -> ParameterGroups:
     """Sort a network's parameters as the field does for Muon (Jordan et al. 2024).
 
     Weights of linear layers are matrices, except at the edges. Biases, norms, convolutions and everything else that
-    is not two-dimensional are no matrices. Any other two-dimensional parameter has to be named as an edge.
+    is not two-dimensional are no matrices. Any other two-dimensional parameter has to be named as an edge or a table.
 
     Args:
         edges: names of modules or parameters where the network begins and ends: embeddings, positions, learned
             tokens, the first and the last layer.
+        tables: names of those whose two-dimensional parameters are matrices although no linear layer has them.
 
     Raises:
-        ValueError: If a two-dimensional parameter is neither a linear layer's nor at an edge, or if a name of
-            ``edges`` is no part of the network.
+        ValueError: If a two-dimensional parameter is neither a linear layer's nor at an edge nor in a table, or if a
+            name of ``edges`` or ``tables`` is no part of the network.
     """
     linear = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Linear)}
     matrices, others, seen = [], [], set()
     for name, parameter in network.named_parameters():
-        found = [edge for edge in edges if f"{name}.".startswith(f"{edge}.")]
-        seen.update(found)
-        if found or parameter.ndim != 2:
+        edge, table = _named(name, edges), _named(name, tables)
+        seen |= edge | table
+        if edge or parameter.ndim != 2:
             others.append(name)
-        elif name in linear:
+        elif table or name in linear:
             matrices.append(name)
-    _refuse(set(edges) - seen, "no part with parameters", network)
+    _refuse({*edges, *tables} - seen, "no part with parameters", network)
     return ParameterGroups(network, matrices=matrices, others=others)
+
+
+def _named(name: str, parts: Collection[str]) -> set[str]:
+    """Those of the parts that a parameter is, or lies in."""
+    return {part for part in parts if f"{name}.".startswith(f"{part}.")}
 
 
 def _refuse(names: Collection[str], what: str, network: nn.Module) -> None:

@@ -38,13 +38,17 @@ class RotaryPositions(nn.Module):
 
     The first half of ``head_width`` is turned by the row, the second by the column; pair k of a half of size m by
     index · 10000^(−2k/m).
+
+    Args:
+        num_unturned: tokens behind those of the grid that have no place, and so the angle 0.
     """
 
-    def __init__(self, *, head_width: int, grid: tuple[int, int]) -> None:
+    def __init__(self, *, head_width: int, grid: tuple[int, int], num_unturned: int = 0) -> None:
         super().__init__()
         if head_width % 4:
             raise ConfigError(f"head_width={head_width} must be divisible by 4 for 2-d rotary positions")
         angle = torch.cat(_angles(head_width // 4, grid), dim=1).repeat_interleave(2, 1)
+        angle = torch.cat([angle, angle.new_zeros(num_unturned, head_width)])
         sign = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(head_width // 2)
         self.cos: Tensor
         self.signed_sin: Tensor

@@ -9,23 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tiny_dit import CHANNELS, CLASSES, GRID, SHARED, SIZES, inputs, tiny_dit
+from tiny_dit import CHANNELS, CLASSES, GRID, SHARED, SIZES, inputs, randomise, tiny_dit
 from tiny_models import relative_l2
 from unirae.core.errors import ConfigError, InputError
 from unirae.models.denoisers.build import build_denoiser, denoiser_from_description, describe_denoiser
 from unirae.models.latent_stats import LatentStats
 
 KINDS = pytest.mark.parametrize("kind", ["dit", "dit_dh"])
-
-
-@torch.no_grad()
-def randomise(model):
-    """Every weight drawn, so that no zero or one hides a mistake; the positions and the frequencies stay."""
-    for name, p in model.named_parameters():
-        if name not in ("positions", "time_embed.frequencies"):
-            spread = 0.3 if p.ndim == 1 else p.shape[-1] ** -0.5
-            p.copy_(torch.randn(p.shape) * spread + float(name.endswith("norm.weight")))
-    return model
 
 
 class Plain:

@@ -6,7 +6,7 @@ import torch
 from tiny_models import tiny_decoder
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.models.denoisers.build import build_denoiser
-from unirae.models.interop.official.dit import official_prediction
+from unirae.models.interop.official.dit import dit_to_official, official_prediction
 from unirae.models.interop.official.names import decoder_from_official, decoder_to_official, split_rae
 
 
@@ -56,3 +56,12 @@ def test_half_a_projection_is_an_error():
     del official["decoder_layers.0.attention.attention.key.bias"]
     with pytest.raises(WeightsError, match=r"blocks\.0\.attention\.qkv\.bias has only query, value"):
         decoder_from_official(official)
+
+
+@pytest.mark.parametrize("options", [{"conditioning": "tokens"}, {"base_head_depth": 1}])
+def test_networks_of_raev2_are_not_written_for_version_1(options):
+    network = build_denoiser(
+        "dit", input_size=2, in_channels=4, num_classes=2, hidden_size=8, depth=1, num_heads=1, **options
+    )
+    with pytest.raises(ConfigError, match=r"the official code of RAE has no .* they are RAEv2's"):
+        dit_to_official(network)

@@ -1,30 +1,42 @@
 """Base of the diffusion transformers: all that flow, training and sampling know of one."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, final
+from collections.abc import Iterable
+from typing import Any, ClassVar, NamedTuple, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from unirae.core.errors import InputError
+from unirae.core.arguments import argument
+from unirae.core.errors import ConfigError, InputError
+from unirae.core.precision import full_precision
 from unirae.flow.prediction import Prediction
 from unirae.flow.times import time_shift as derived_time_shift
 from unirae.models.denoisers.condition import Condition
 from unirae.models.denoisers.config import DiTConfig, Stack
 from unirae.models.inputs import check_step, check_values
 from unirae.models.latent_stats import LatentStats
-from unirae.nn.embeddings import TimeEmbedding
-from unirae.nn.modulation import BlockOptions, ModulatedBlock, ModulatedOutput
-from unirae.nn.parameter_groups import ParameterGroups
+from unirae.nn.embeddings import ConditionTokens, TimeEmbedding
+from unirae.nn.modulation import BlockOptions, ModulatedBlock, ModulatedOutput, PlainBlock, PlainOutput
+from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 from unirae.nn.positions import RotaryPositions
+
+
+class FullAndBase(NamedTuple):
+    """Both outputs of a network with an early head, as its ``prediction`` says."""
+
+    full: Float[Tensor, "b c h w"]
+    base: Float[Tensor, "b c h w"]
+    """The early head's, which has seen the first blocks alone."""
 
 
 class Denoiser(nn.Module, ABC):
     """A network from noised latents, times and a condition to velocities.
 
     A network implements :meth:`predict`, which answers what it was trained to; ``forward`` makes that a velocity.
+    One with an early head answers both with :meth:`predict_with_base`.
 
     Args:
         time_shift: how times are shifted towards noise in training and sampling; None derives it from the latents'
@@ -37,9 +49,13 @@ class Denoiser(nn.Module, ABC):
     """
 
     config_class: ClassVar[type[DiTConfig]]
+    patch_embeddings: ClassVar[tuple[str, ...]]
+    """Names of the layers that read patches, convolutions in the reference."""
     time_embed: TimeEmbedding
     label_embed: nn.Embedding
-    output: ModulatedOutput
+    condition_tokens: ConditionTokens | None
+    output: ModulatedOutput | PlainOutput
+    base_output: ModulatedOutput | PlainOutput | None
 
     def __init__(
         self,
@@ -71,28 +87,47 @@ class Denoiser(nn.Module, ABC):
         """Make the layers that an instance of :attr:`config_class` describes."""
 
     def reset(self, label_init_std: float) -> None:
-        """Start: N(0, std²) for the label table, N(0, 0.02²) for the time MLP's weights; modulation and output zero.
+        """Start: N(0, std²) for the label table, N(0, 0.02²) for the time MLP's weights; modulation and outputs zero.
 
-        A network draws its other weights before. The reference has 0.02 for both.
+        A network draws its other weights before. The reference has 0.02 for both. Learned tokens are N(0, 1/width).
         """
         nn.init.normal_(self.label_embed.weight, std=label_init_std)
         nn.init.normal_(self.time_embed.expand.weight, std=0.02)
         nn.init.normal_(self.time_embed.contract.weight, std=0.02)
-        for block in self.blocks_in_order():
-            block.modulation.reset()
-        self.output.reset()
+        for part in (*self.blocks_in_order(), self.condition_tokens, self.output, self.base_output):
+            if part is not None:
+                part.reset()
 
-    def blocks_of(self, stack: Stack, options: BlockOptions) -> nn.ModuleList:
+    def build_conditions(self, width: int, config: DiTConfig) -> None:
+        """Make the embeddings of time and label, and the tokens that carry them, if there are any."""
+        self.time_embed = TimeEmbedding(width=width, train_frequencies=config.train_time_frequencies)
+        self.label_embed = nn.Embedding(self.num_classes + 1, width)
+        self.condition_tokens = None
+        if config.conditioning == "tokens":
+            self.condition_tokens = ConditionTokens(
+                width=width, num_time=config.num_time_tokens, num_condition=config.num_condition_tokens
+            )
+
+    def blocks_of(self, stack: Stack, options: BlockOptions, *, modulated: bool) -> nn.ModuleList:
         """New blocks of those sizes."""
+        block = ModulatedBlock if modulated else PlainBlock
         return nn.ModuleList(
-            ModulatedBlock(width=stack.width, num_heads=stack.heads, options=options)
-            for _ in range(stack.depth)
+            block(width=stack.width, num_heads=stack.heads, options=options) for _ in range(stack.depth)
         )
 
-    def rotary_of(self, stack: Stack, config: DiTConfig) -> RotaryPositions | None:
+    def output_of(
+        self, width: int, options: BlockOptions, *, modulated: bool
+    ) -> ModulatedOutput | PlainOutput:
+        """A new output for tokens of that width."""
+        output = ModulatedOutput if modulated else PlainOutput
+        return output(width=width, out_width=self.token_width, options=options)
+
+    def rotary_of(self, stack: Stack, config: DiTConfig, *, tokens_behind: int) -> RotaryPositions | None:
         """Rotary positions for the heads of such blocks; None without them."""
+        if not config.use_rope:
+            return None
         head_width = stack.width // stack.heads
-        return RotaryPositions(head_width=head_width, grid=self.grid) if config.use_rope else None
+        return RotaryPositions(head_width=head_width, grid=self.grid, num_unturned=tokens_behind)
 
     @property
     def null_label(self) -> int:
@@ -127,6 +162,29 @@ class Denoiser(nn.Module, ABC):
         Begins with :meth:`check`.
         """
 
+    @abstractmethod
+    def predict_with_base(
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
+    ) -> FullAndBase:
+        """What :meth:`predict` answers, and the same from the early head, in one pass.
+
+        Raises:
+            ConfigError: If the network has no early head.
+        """
+
+    def base_head(self) -> tuple[int, ModulatedOutput | PlainOutput]:
+        """The early head and the number of blocks in front of it.
+
+        Raises:
+            ConfigError: If the network has none.
+        """
+        depth, output = self.config.base_head_depth, self.base_output
+        if depth is None or output is None:
+            raise ConfigError(
+                f"this {type(self).__name__} has no early head; {argument('denoiser.base_head_depth')} builds one"
+            )
+        return depth, output
+
     def check(self, x: Tensor, t: Tensor, y: Tensor, *, values: bool = False) -> None:
         """Refuse inputs that :meth:`forward` and :meth:`predict` cannot read; costs no wait for a GPU.
 
@@ -156,9 +214,14 @@ class Denoiser(nn.Module, ABC):
     def blocks_in_order(self) -> list[Any]:
         """The blocks in the order in which a forward pass goes through them."""
 
-    @abstractmethod
     def parameter_groups(self) -> ParameterGroups:
-        """The trained parameters, matrices and others."""
+        """The trained parameters in groups, as RAEv2 divides its own between Muon and AdamW (recipe, section 7).
+
+        Matrices are all that is two-dimensional there: label table, learned tokens and output layers too, but not the
+        patch embeddings.
+        """
+        tables = ["label_embed", *([] if self.condition_tokens is None else ["condition_tokens"])]
+        return group_parameters(self, edges=self.patch_embeddings, tables=tables)
 
     @property
     def narrowest_width(self) -> int:
@@ -174,9 +237,30 @@ class Denoiser(nn.Module, ABC):
             "than its tokens cannot fit even one image (docs/results.md)"
         )
 
+    def with_tokens(
+        self, hidden: Float[Tensor, "b n d"], time: Float[Tensor, "b d"], label: Float[Tensor, "b d"]
+    ) -> Float[Tensor, "b m d"]:
+        """The tokens of the latents, and behind them those of the condition, if there are any."""
+        if self.condition_tokens is None:
+            return hidden
+        return torch.cat([hidden, self.condition_tokens(time, label)], dim=1)
+
+    def of_latents(self, hidden: Float[Tensor, "b m d"]) -> Float[Tensor, "b n d"]:
+        """The tokens of the latents alone."""
+        return hidden[:, : self.grid[0] * self.grid[1]]
+
+    def leave(
+        self,
+        output: ModulatedOutput | PlainOutput,
+        hidden: Float[Tensor, "b n d"],
+        condition: Float[Tensor, "b m d"],
+    ) -> Float[Tensor, "b c h w"]:
+        """The prediction that an output makes of the tokens of the latents."""
+        return full_precision(self.unpatchify(output(hidden, condition)))
+
     def run(
         self,
-        blocks: nn.ModuleList,
+        blocks: Iterable[nn.Module],
         hidden: Float[Tensor, "b n d"],
         condition: Float[Tensor, "b m d"],
         rotary: RotaryPositions | None,

@@ -2,11 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
 from unirae.nn.modulation import BlockOptions
+
+Conditioning = Literal["adaln", "tokens"]
+"""Modulated blocks (Peebles and Xie 2023), or tokens that carry time and condition (RAEv2, arXiv 2605.18324)."""
+
+_ALWAYS_RECORDED = frozenset({"patch_size", "use_rope", "use_pos_embed"})
+"""Arguments that a checkpoint keeps at their defaults, too. One that is added later stands there only where it is not
+at its default, which must mean what networks did before: so checkpoints and fingerprints stay as they were."""
 
 
 class Stack(NamedTuple):
@@ -28,6 +35,12 @@ class DiTConfig(BlockOptions):
         hidden_size, depth, num_heads: of the blocks.
         patch_size: side of the square of latent elements that become one token.
         use_rope: rotary positions in attention, beside the added ones.
+        conditioning: ``adaln`` modulates the blocks; ``tokens`` puts time and condition behind the latents' tokens,
+            with the rotary angle 0, and modulates nothing in a plain DiT, the head alone in a DiT^DH.
+        num_time_tokens, num_condition_tokens: how many, of ``tokens``.
+        base_head_depth: a second, early output after so many blocks (of the trunk), which internal guidance departs
+            from; None is without.
+        train_time_frequencies: train the frequencies of the time's embedding, as the reference does.
 
     Raises:
         ConfigError: If a value cannot be, or does not fit another one; the message names the argument.
@@ -43,6 +56,11 @@ class DiTConfig(BlockOptions):
     num_heads: Any
     patch_size: int = 1
     use_rope: bool = True
+    conditioning: Conditioning = "adaln"
+    num_time_tokens: int = 4
+    num_condition_tokens: int = 8
+    base_head_depth: int | None = None
+    train_time_frequencies: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_size", list(pair(self.input_size)))
@@ -58,6 +76,7 @@ class DiTConfig(BlockOptions):
             object.__setattr__(self, name, self._size(name, getattr(self, name)))
         for part, stack in enumerate(self.stacks):
             _check_heads(stack, f"[{part}]" if self.has_parts else "", use_rope=self.use_rope)
+        self._check_conditioning()
         if self.adds_positions and (width := self.stacks[0].width) % 4:
             key = argument("denoiser.hidden_size" + ("[0]" if self.has_parts else ""))
             raise ConfigError(f"{key}={width} must be divisible by 4 for 2-d sin-cos positions")
@@ -80,7 +99,12 @@ class DiTConfig(BlockOptions):
     def record(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments as a checkpoint keeps them: of the blocks' options those that were ``given``, last."""
         block = {field.name for field in fields(BlockOptions)}
-        own = {name: value for name, value in vars(self).items() if name not in block}
+        own = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in block
+            and (field.name in _ALWAYS_RECORDED or getattr(self, field.name) != field.default)
+        }
         return own | {name: value for name, value in given.items() if name in block}
 
     @property
@@ -96,8 +120,29 @@ class DiTConfig(BlockOptions):
 
     @property
     def adds_positions(self) -> bool:
-        """Whether sin-cos positions are added to the first tokens."""
-        return True
+        """Whether sin-cos positions are added to the first tokens; not so in RAEv2's plain network."""
+        return self.conditioning == "adaln"
+
+    @property
+    def tokens_behind(self) -> int:
+        """Tokens behind those of the latents: those of time and condition, where these are tokens."""
+        return self.num_time_tokens + self.num_condition_tokens if self.conditioning == "tokens" else 0
+
+    def _check_conditioning(self) -> None:
+        if self.conditioning not in get_args(Conditioning):
+            known = " or ".join(get_args(Conditioning))
+            raise ConfigError(
+                f"{argument('denoiser.conditioning', repr(self.conditioning))} is unknown; choose {known}"
+            )
+        for name in ("num_time_tokens", "num_condition_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{argument(f'denoiser.{name}', getattr(self, name))} must be at least 1")
+        depth = self.stacks[0].depth
+        if self.base_head_depth is not None and not 1 <= self.base_head_depth <= depth:
+            raise ConfigError(
+                f"{argument('denoiser.base_head_depth', self.base_head_depth)} must be null or one of the {depth} "
+                f"blocks {'of the trunk' if self.has_parts else 'that there are'}, counted from 1"
+            )
 
     def _size(self, name: str, value: Any) -> Any:
         if not isinstance(value, int):

@@ -1,7 +1,8 @@
 """The plain diffusion transformer: LightningDiT's blocks (Yao et al. 2025) after DiT (Peebles and Xie 2023).
 
 x = patch embedding + fixed sin-cos positions, then blocks conditioned on c = time + label. In the RAE paper it is the
-baseline: to fit high-dimensional latents its width must be at least theirs (section 4.1).
+baseline: to fit high-dimensional latents its width must be at least theirs (section 4.1). With ``conditioning=tokens``
+it is RAEv2's plain network (recipe, section 4): time and label are tokens, nothing is added or modulated.
 """
 
 from typing import Any, ClassVar
@@ -10,12 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unirae.core.precision import full_precision
-from unirae.models.denoisers.base import Denoiser, xavier
+from unirae.models.denoisers.base import Denoiser, FullAndBase, xavier
 from unirae.models.denoisers.condition import Condition
 from unirae.models.denoisers.config import DiTConfig
-from unirae.nn.embeddings import TimeEmbedding
-from unirae.nn.modulation import ModulatedOutput
-from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 from unirae.nn.positions import sincos_positions
 
 
@@ -23,21 +21,26 @@ class DiT(Denoiser):
     """One stack of blocks of one width; for the arguments see :class:`~unirae.models.denoisers.config.DiTConfig`."""
 
     config_class: ClassVar[type[DiTConfig]] = DiTConfig
+    patch_embeddings: ClassVar[tuple[str, ...]] = ("patch_embed",)
+    positions: nn.Parameter | None
 
     def build(self, config: DiTConfig) -> None:
         """Make the embeddings, the blocks and the output."""
         (stack,) = config.stacks
+        modulated = config.conditioning == "adaln"
         self.patch_embed = nn.Linear(self.token_width, stack.width)
-        self.positions = nn.Parameter(sincos_positions(stack.width, self.grid)[None], requires_grad=False)
-        self.time_embed = TimeEmbedding(width=stack.width)
-        self.label_embed = nn.Embedding(self.num_classes + 1, stack.width)
-        self.rotary = self.rotary_of(stack, config)
-        self.blocks = self.blocks_of(stack, config)
-        self.output = ModulatedOutput(width=stack.width, out_width=self.token_width, options=config)
+        table = sincos_positions(stack.width, self.grid)[None] if config.adds_positions else None
+        self.positions = None if table is None else nn.Parameter(table, requires_grad=False)
+        self.build_conditions(stack.width, config)
+        self.rotary = self.rotary_of(stack, config, tokens_behind=config.tokens_behind)
+        self.blocks = self.blocks_of(stack, config, modulated=modulated)
+        self.output = self.output_of(stack.width, config, modulated=modulated)
+        early = config.base_head_depth is not None
+        self.base_output = self.output_of(stack.width, config, modulated=modulated) if early else None
 
     def reset(self, label_init_std: float) -> None:
-        """LightningDiT's start: Xavier everywhere, then zero modulation and output."""
-        for module in self.modules():
+        """LightningDiT's start: Xavier everywhere, then zero modulation and output; RAEv2's: only at the embedding."""
+        for module in self.modules() if self.condition_tokens is None else [self.patch_embed]:
             if isinstance(module, nn.Linear):
                 xavier(module)
         super().reset(label_init_std)
@@ -46,17 +49,35 @@ class DiT(Denoiser):
         """The blocks of the one stack."""
         return [*self.blocks]
 
-    def parameter_groups(self) -> ParameterGroups:
-        """Trained parameters in groups: matrices are those of blocks, time's embedding and output's modulation."""
-        return group_parameters(self, edges=("patch_embed", "label_embed", "output.linear"))
-
     def predict(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
     ) -> Float[Tensor, "b c h w"]:
         """Velocity or data at x_t."""
+        hidden, steering = self._enter(x, t, y)
+        hidden = self.run(self.blocks, hidden, steering, self.rotary)
+        return self.leave(self.output, self.of_latents(hidden), steering)
+
+    def predict_with_base(
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
+    ) -> FullAndBase:
+        """Velocity or data at x_t, and the early head's; see :meth:`.base.Denoiser.predict_with_base`."""
+        depth, base_output = self.base_head()
+        hidden, steering = self._enter(x, t, y)
+        early = self.run(self.blocks[:depth], hidden, steering, self.rotary)
+        late = self.run(self.blocks[depth:], early, steering, self.rotary)
+        return FullAndBase(
+            full=self.leave(self.output, self.of_latents(late), steering),
+            base=self.leave(base_output, self.of_latents(early), steering),
+        )
+
+    def _enter(
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
+    ) -> tuple[Float[Tensor, "b m d"], Float[Tensor, "b 1 d"]]:
+        """The tokens that go into the first block, and what modulates all of them."""
         labels = self.labels_of(y)
         self.check(x, t, labels)
-        steering = (self.time_embed(t) + self.label_embed(labels))[:, None]
-        hidden = self.patch_embed(self.patchify(x)) + self.positions
-        hidden = self.run(self.blocks, hidden, steering, self.rotary)
-        return full_precision(self.unpatchify(self.output(hidden, steering)))
+        time, label = self.time_embed(t), self.label_embed(labels)
+        hidden = full_precision(self.patch_embed(self.patchify(x)))
+        if self.positions is not None:
+            hidden = hidden + self.positions
+        return self.with_tokens(hidden, time, label), (time + label)[:, None]

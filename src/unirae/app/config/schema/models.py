@@ -210,6 +210,11 @@ class _DiT(Keys):
     use_swiglu: bool
     use_rope: bool
     use_rmsnorm: bool
+    conditioning: Literal["adaln", "tokens"]
+    num_time_tokens: Count
+    num_condition_tokens: Count
+    base_head_depth: Count | None
+    train_time_frequencies: bool
     label_init_std: NotNegative
     gradient_checkpointing: bool
 

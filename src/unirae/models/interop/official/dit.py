@@ -82,7 +82,12 @@ def dit_to_official(denoiser: Denoiser, *, has_null_label: bool = True) -> dict[
 
     Raises:
         WeightsError: If latents or grid are not square, which the official code cannot express.
+        ConfigError: If the network is one of RAEv2.
     """
+    if denoiser.config.conditioning == "tokens" or denoiser.base_output is not None:
+        raise ConfigError(
+            "the official code of RAE has no networks with conditioning=tokens or an early head; they are RAEv2's"
+        )
     rows, columns = denoiser.grid
     if rows != columns:
         raise WeightsError(f"the official code has square latents only, not {rows}×{columns} tokens")
@@ -107,11 +112,11 @@ def _rotary_tables(denoiser: Denoiser) -> dict[str, Tensor]:
     names = ("enc_feat_rope", "dec_feat_rope") if isinstance(denoiser, DiTDH) else ("feat_rope",)
     tables: dict[str, Tensor] = {}
     for name, stack in zip(names, denoiser.config.stacks, strict=True):
-        tables |= _rotary_table(name, stack.width // stack.heads, denoiser.grid[0])
+        tables |= rotary_table(name, stack.width // stack.heads, denoiser.grid[0])
     return tables
 
 
-def _rotary_table(name: str, head_width: int, side: int) -> dict[str, Tensor]:
+def rotary_table(name: str, head_width: int, side: int) -> dict[str, Tensor]:
     """Cosines and sines [side², head_width] in float32 throughout, as theirs: the last digits are theirs, too."""
     half = head_width // 2
     frequencies = 1.0 / (10_000 ** (torch.arange(0, half, 2).float() / half))
@@ -130,7 +135,7 @@ def _check_rotary_table(key: str, table: Tensor) -> None:
     name, _, which = key.partition(".")
     side = math.isqrt(table.shape[0]) if table.ndim == 2 else 0
     if side and side * side == table.shape[0] and table.shape[1] % 4 == 0:
-        expected = _rotary_table(name, table.shape[1], side)[f"{name}.{which}"]
+        expected = rotary_table(name, table.shape[1], side)[f"{name}.{which}"]
         if torch.allclose(table.float(), expected, atol=max(1e-4, torch.finfo(table.dtype).eps), rtol=0):
             return
     raise WeightsError(
