@@ -109,3 +109,30 @@ def test_a_table_has_to_be_declared_and_a_declaration_has_to_mean_something():
     assert len(group_parameters(WithTokens(), tables=("tokens",)).matrices) == 2
     with pytest.raises(ValueError, match="table is no part with parameters"):
         group_parameters(WithTokens(), tables=("tokens", "table"))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "qkv", "gate_and_up", "modulation"),
+    [("all", 3, 2, 6), ("projections", 3, 2, 1), ("none", 1, 1, 1)],
+)
+def test_weights_that_several_maps_share_are_taken_apart(chunks, qkv, gate_and_up, modulation):
+    """RAEv2 has q, k, v, gate and up as matrices of their own, and modulations whole."""
+    module = tiny_dit("dit_dh")
+    groups = module.parameter_groups()
+    found = dict(
+        zip(names(module, groups.matrices), (groups.parts(m, chunks) for m in groups.matrices), strict=True)
+    )
+    assert found["trunk.0.attention.qkv.weight"] == qkv
+    assert found["trunk.0.mlp.expand.weight"] == gate_and_up
+    assert found["head.0.modulation.linear.weight"] == modulation
+    assert found["output.modulation.linear.weight"] == (2 if modulation > 1 else 1)
+    assert found["trunk.0.attention.out.weight"] == found["label_embed.weight"] == 1
+
+
+def test_an_mlp_without_a_gate_is_one_matrix():
+    groups = (decoder := tiny_decoder()).parameter_groups()
+    found = {
+        name: groups.parts(matrix, "all")
+        for name, matrix in zip(names(decoder, groups.matrices), groups.matrices, strict=True)
+    }
+    assert (found["blocks.0.attention.qkv.weight"], found["blocks.0.mlp.expand.weight"]) == (3, 1)

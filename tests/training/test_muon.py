@@ -10,7 +10,10 @@ from safetensors import safe_open
 from torch import nn
 
 from processes import run_in_processes
-from unirae.training.muon import POLAR_EXPRESS, Matrix, Muon, orthogonalised
+from unirae.core.errors import ConfigError
+from unirae.nn.parameter_groups import group_parameters
+from unirae.training.muon import POLAR_EXPRESS, Matrix, Muon, _shares, orthogonalised
+from unirae.training.optimizers import optimizer_settings
 
 GOLDEN = Path(__file__).parents[1] / "golden/raev2_muon.safetensors"
 
@@ -161,3 +164,26 @@ def test_it_learns():
     before = float((network(rows) - rows).square().mean().detach())
     steps(network, optimizer_for(network), 0, 60)
     assert float((network(rows) - rows).square().mean().detach()) < 0.3 * before
+
+
+def test_settings_build_it_for_the_groups_of_a_network():
+    settings = optimizer_settings(kind="muon", lr=0.1, betas=(0.9, 0.95), weight_decay=0.0, chunks="none")
+    optimizer = settings.build(group_parameters(small_network(), edges=("2",)))
+    of_matrices, of_others = optimizer.param_groups
+    assert [tuple(p.shape) for p in of_matrices["params"]] == [(9, 6)]
+    assert [tuple(p.shape) for p in of_others["params"]] == [(9,), (6, 9), (6,)]
+    with pytest.raises(
+        ConfigError, match=r"^chunks='some' is unknown; choose one of all, projections, none$"
+    ):
+        optimizer_settings(kind="muon", lr=0.1, betas=(0.9, 0.95), weight_decay=0.0, chunks="some").build(
+            group_parameters(small_network(), edges=("2",))
+        )
+
+
+def test_the_work_is_shared_evenly_and_each_matrix_given_once():
+    shapes = [torch.Size(shape) for shape in ((8, 8), (16, 16), (4, 64), (16, 16), (2, 2))]
+    shares = _shares(shapes, 2)
+    assert sorted(number for share in shares for number in share) == [0, 1, 2, 3, 4]
+    assert sum(1 in share for share in shares) == sum(3 in share for share in shares) == 1
+    assert all((1 in share) != (3 in share) for share in shares)  # the two costliest are apart
+    assert _shares(shapes[:1], 3) == [[0], [], []]

@@ -202,7 +202,7 @@ def test_a_state_from_before_there_were_groups_continues_to_the_same_bits():
 def test_optimizers_are_known_by_name():
     arguments = {"lr": 0.1, "betas": (0.9, 0.95), "weight_decay": 0.0}
     assert optimizer_settings(**arguments) == optimizer_settings(kind="adamw", **arguments) == SETTINGS
-    with pytest.raises(ConfigError, match=r"^kind='lion' is unknown; choose one of adamw$"):
+    with pytest.raises(ConfigError, match=r"^kind='lion' is unknown; choose one of adamw, muon$"):
         optimizer_settings(kind="lion", **arguments)
 
 

@@ -19,6 +19,7 @@ from unirae.core.io import load_tensors
 from unirae.training.csv_logger import read_metrics
 
 TRAIN = Path(__file__).parents[2] / "src" / "train.py"
+MUON = "model.optimizer.kind=muon"
 SPEED = ("train/images_per_s", "train/time_left_s")
 
 
@@ -55,9 +56,13 @@ def assert_same_run(found: Path, wanted: Path) -> None:
         torch.testing.assert_close(mine[key], theirs[key], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("stage", ["stage1", "mae", "stage2"])
-def test_continuing_after_a_crash_changes_nothing(tmp_path, stage):
-    overrides = ["trainer.max_steps=8", "callbacks.model_checkpoint.every_n_train_steps=5"]
+@pytest.mark.parametrize(
+    ("stage", "others"),
+    [("stage1", []), ("mae", []), ("stage2", []), ("stage1", [MUON]), ("stage2", [MUON])],
+    ids=["stage1", "mae", "stage2", "stage1-muon", "stage2-muon"],
+)
+def test_continuing_after_a_crash_changes_nothing(tmp_path, stage, others):
+    overrides = ["trainer.max_steps=8", "callbacks.model_checkpoint.every_n_train_steps=5", *others]
     if stage == "stage1":
         overrides += ["callbacks.reconstruction_metrics.every_n_steps=3"]
     run(tmp_path / "whole", stage, *overrides)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
 from unirae.nn.kernels.chunked_attention import chunked_attention
+from unirae.nn.parameter_groups import Shared
 from unirae.nn.positions import RotaryPositions
 
 _CHUNKED_UP_TO = {2: 1024, 4: 512}
@@ -55,6 +56,10 @@ class SelfAttention(nn.Module):
         self.query_norm = qk_norm(width // num_heads) if qk_norm else nn.Identity()
         self.key_norm = qk_norm(width // num_heads) if qk_norm else nn.Identity()
         self.out = nn.Linear(width, width)
+
+    def shared_weight(self) -> Shared:
+        """The weight of q, k and v."""
+        return Shared(self.qkv.weight, 3, "projections")
 
     def forward(
         self, x: Float[Tensor, "b n d"], rotary: RotaryPositions | None = None

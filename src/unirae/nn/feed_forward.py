@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unirae.nn.parameter_groups import Shared
+
 
 class Mlp(nn.Module):
     """MLP: linear, GELU (exact, or its tanh approximation), linear."""
@@ -51,6 +53,10 @@ class SwiGlu(nn.Module):
         super().__init__()
         self.expand = nn.Linear(width, 2 * hidden_width)
         self.contract = nn.Linear(hidden_width, width)
+
+    def shared_weight(self) -> Shared:
+        """The weight of a, the gate, and b."""
+        return Shared(self.expand.weight, 2, "projections")
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Transform each token by itself."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unirae.nn.attention import SelfAttention
 from unirae.nn.feed_forward import Mlp, SwiGlu
 from unirae.nn.norms import LayerNorm, RMSNorm
+from unirae.nn.parameter_groups import Shared
 from unirae.nn.positions import RotaryPositions
 
 
@@ -58,6 +59,10 @@ class Modulation(nn.Module):
         super().__init__()
         self.parts = parts
         self.linear = nn.Linear(width, parts * width)
+
+    def shared_weight(self) -> Shared:
+        """The weight of all parts."""
+        return Shared(self.linear.weight, self.parts, "modulation")
 
     def reset(self) -> None:
         """Set the modulation to zero: adaLN-Zero."""

@@ -1,8 +1,34 @@
 """Groups of the trained parameters of a network: matrices, and others, for optimizers such as Muon."""
 
 from collections.abc import Collection, Iterable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
+
+Chunks = Literal["all", "projections", "none"]
+"""Which of the weights that several maps share are taken apart: all of them, those of projections, none."""
+
+
+class Shared(NamedTuple):
+    """A weight that several maps of one size share, below each other.
+
+    Attributes:
+        parts: the number of maps.
+        kind: projections (q, k and v; gate and up), or the parts of a modulation.
+    """
+
+    weight: Tensor
+    parts: int
+    kind: Literal["projections", "modulation"]
+
+
+@runtime_checkable
+class SharesWeight(Protocol):
+    """A module with such a weight."""
+
+    def shared_weight(self) -> Shared:
+        """The weight that its maps share."""
+        ...
 
 
 class ParameterGroups:
@@ -28,6 +54,15 @@ class ParameterGroups:
         """All, in the order in which the network registers them: that of optimizer states in checkpoints."""
         self.matrices = [parameter for name, parameter in trained.items() if name in matrices]
         self.others = [parameter for name, parameter in trained.items() if name in others]
+        shared = (module.shared_weight() for module in network.modules() if isinstance(module, SharesWeight))
+        self._shared = {id(found.weight): found for found in shared}
+
+    def parts(self, matrix: nn.Parameter, chunks: Chunks) -> int:
+        """The number of matrices below each other that an optimizer is to see in one of :attr:`matrices`."""
+        found = self._shared.get(id(matrix))
+        if found is None or chunks == "none" or (chunks == "projections" and found.kind == "modulation"):
+            return 1
+        return found.parts
 
 
 def group_parameters(

@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from torch.optim import AdamW, Optimizer
 
 from unirae.core.errors import ConfigError
-from unirae.nn.parameter_groups import ParameterGroups
+from unirae.core.sharding import is_sharded
+from unirae.nn.parameter_groups import Chunks, ParameterGroups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,48 @@ class AdamWSettings(OptimizerSettings):
         )
 
 
-OPTIMIZERS: dict[str, type[OptimizerSettings]] = {"adamw": AdamWSettings}
+@dataclass(frozen=True, kw_only=True)
+class MuonSettings(AdamWSettings):
+    """Muon for matrices, AdamW for others (RAEv2: recipe, section 7).
+
+    Attributes:
+        lr: of both.
+        momentum: of Muon, Nesterov's.
+        chunks: ``all`` takes apart what several maps share, each q, k, v, gate, up and part of a modulation by itself
+            (CMuon, arXiv 2608.02502); ``projections`` all but modulations, as RAEv2 does; ``none`` nothing.
+    """
+
+    momentum: float = 0.95
+    chunks: Chunks = "all"
+
+    def build(self, parameters: ParameterGroups) -> Optimizer:
+        """Build one optimizer with two groups.
+
+        Raises:
+            ConfigError: If the parameters are sharded over processes, none of which has whole matrices then.
+        """
+        from unirae.training.muon import Matrix, Muon
+
+        if self.chunks not in get_args(Chunks):
+            raise ConfigError(
+                f"chunks={self.chunks!r} is unknown; choose one of {', '.join(get_args(Chunks))}"
+            )
+        if any(is_sharded(parameter) for parameter in parameters.trained):
+            raise ConfigError(
+                "kind=muon makes whole matrices orthogonal, and trainer.strategy=fsdp leaves each process parts of "
+                "them: use another strategy, or kind=adamw"
+            )
+        return Muon(
+            [Matrix(matrix, parameters.parts(matrix, self.chunks)) for matrix in parameters.matrices],
+            parameters.others,
+            lr=self.lr,
+            momentum=self.momentum,
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+        )
+
+
+OPTIMIZERS: dict[str, type[OptimizerSettings]] = {"adamw": AdamWSettings, "muon": MuonSettings}
 """The kinds of optimizers by their names in configurations."""
 
 

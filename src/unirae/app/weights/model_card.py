@@ -272,7 +272,7 @@ def optimizer_in_words(settings: dict[str, Any]) -> str:
     named = {"lr": "learning rate", "weight_decay": "weight decay"}
     kind = settings.get("kind", "adamw")
     values = [f"{named.get(key, key)} {_value(value)}" for key, value in settings.items() if key != "kind"]
-    return ", ".join([{"adamw": "AdamW"}.get(kind, str(kind)), *values])
+    return ", ".join([{"adamw": "AdamW", "muon": "Muon"}.get(kind, str(kind)), *values])
 
 
 def _classes(count: int, names: list[str]) -> str:

@@ -5,7 +5,7 @@ distance in an encoder's features, and the seams between patches. Which of them 
 measured in docs/results.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -134,15 +134,18 @@ def diagnose(
         raise DataError("a diagnosis needs at least 2 images, better hundreds")
     replaced = torch.zeros((), dtype=torch.int64, device=device)
 
-    def chunks(half: int) -> Any:
-        halves = None if progress is None else lambda done, total: progress(half * total + done, 2 * total)
+    def chunks(half: int) -> Iterator[Chunk]:
+        def of_both(done: int, total: int) -> None:
+            if progress is not None:
+                progress(half * total + done, 2 * total)
+
         return read_chunks(
             dataset,
             indices,
             batch_size=batch_size,
             num_workers=num_workers,
             replaced=replaced,
-            progress=halves,
+            progress=of_both,
         )
 
     with torch.no_grad():
@@ -177,7 +180,7 @@ def _shuffled(indices: list[int], seed: int) -> list[int]:
     return [indices[place] for place in order.tolist()]
 
 
-def _token_moments(rae: RAE, chunks: Any, device: torch.device, precision: Precision) -> Moments:
+def _token_moments(rae: RAE, chunks: Iterable[Chunk], device: torch.device, precision: Precision) -> Moments:
     """Moments of the channels over images and places."""
     found = MomentAccumulator(width=rae.latent_shape[0], device=device)
     for _, images in chunks:

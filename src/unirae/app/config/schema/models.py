@@ -132,6 +132,17 @@ class Optimizer(Keys):
     kind: Literal["adamw"] = LEFT_OUT
 
 
+class MuonOptimizer(Keys):
+    """Muon's numbers, and AdamW's for what is no matrix."""
+
+    kind: Literal["muon"]
+    lr: NotNegative
+    betas: tuple[Decay, Decay]
+    weight_decay: NotNegative
+    momentum: Decay = LEFT_OUT
+    chunks: Literal["all", "projections", "none"] = LEFT_OUT
+
+
 class Scheduler(Keys):
     """A learning rate over time; each length in epochs or in steps."""
 
@@ -157,7 +168,7 @@ class _Trained(Keys):
     ema_decay: Decay
     ema_warmup: bool
     clip_grad: NotNegative
-    optimizer: Optimizer
+    optimizer: Optimizer | MuonOptimizer
     scheduler: Scheduler
 
 
