@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from unirae.metrics.frechet import frechet_distance
+from unirae.metrics.inception_score import inception_score
 from unirae.metrics.mind import mind
 from unirae.metrics.moments import moments_of
 
@@ -41,6 +43,16 @@ def test_the_frechet_distance_is_raev2s(golden):
     tensors, _ = golden
     sides = (tensors["features_generated"], tensors["features_reference"])
     assert frechet_distance(*map(moments_of, sides)) == pytest.approx(float(tensors["frechet"]), rel=1e-6)
+
+
+def test_the_inception_score_is_raev2s_in_its_order_and_without_the_rest_of_the_parts(golden):
+    """Its evaluator permutes with seed 0, takes ten parts of ⌊n/10⌋, and adds 1e-10 in the logarithms."""
+    tensors, _ = golden
+    logits = tensors["logits"]
+    theirs = logits[torch.from_numpy(np.random.RandomState(0).permutation(len(logits)))][:100]
+    wanted = pytest.approx(float(tensors["inception_score"]), rel=1e-6)
+    assert inception_score(theirs, order="file").value == wanted
+    assert inception_score(logits).value != wanted
 
 
 def test_mind_of_equal_sets_is_zero_and_of_a_shift_three_times_its_square():

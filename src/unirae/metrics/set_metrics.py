@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from unirae.metrics.base import Estimate
@@ -44,6 +45,7 @@ class SetMetric:
         compute: from the statistics of both sides to the scores, by their plain names.
         parameters: what decides the scores beside the features, JSON-able.
         least_images: on each side that it needs.
+        mean: the recorded name of the mean over several metrics, if this one is a term of it.
     """
 
     labels: Mapping[str, str]
@@ -54,6 +56,7 @@ class SetMetric:
     reference: Keep | None = _FEATURES
     parameters: dict[str, Any] = field(default_factory=dict)
     least_images: int = 2
+    mean: str | None = None
 
     @property
     def key(self) -> str:
@@ -63,7 +66,7 @@ class SetMetric:
     @property
     def fits_gaussian(self) -> bool:
         """True where the metric compares means and covariances: a Fréchet distance."""
-        return self.reference is not None and self.reference.moments
+        return self.images.moments or (self.reference is not None and self.reference.moments)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -133,13 +136,24 @@ def needs(
     return list(found.values())
 
 
-def compute(metrics: Iterable[SetMetric], images: Statistics, reference: Statistics) -> dict[str, Estimate]:
-    """Compute every score, under its label."""
+def compute(metrics: Sequence[SetMetric], images: Statistics, reference: Statistics) -> dict[str, Estimate]:
+    """Compute every score, under its label, and the means of those that are terms of one."""
     found = {}
     for metric in metrics:
         other = None if metric.reference is None else reference[metric.key]
         scores = metric.compute(images[metric.key], other)
         found.update({label: scores[name] for name, label in metric.labels.items()})
+    for mean, terms in means(metrics).items():
+        found[mean] = Estimate(value=fmean(found[term].value for term in terms))
+    return found
+
+
+def means(metrics: Iterable[SetMetric]) -> dict[str, list[str]]:
+    """The means among the scores of these metrics, and the labels of their terms."""
+    found: dict[str, list[str]] = {}
+    for metric in metrics:
+        if metric.mean is not None:
+            found.setdefault(metric.mean, []).extend(metric.labels.values())
     return found
 
 

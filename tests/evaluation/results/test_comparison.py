@@ -42,7 +42,10 @@ def value(name, number, error=0.1):
 @pytest.mark.parametrize(
     ("name", "better"),
     [
-        *((name, "A better") for name in ("fid", "sfid", "kid", "fd_mae", "fid_random_inception")),
+        *(
+            (name, "A better")
+            for name in ("fid", "sfid", "kid", "fd_mae", "fdr_mae", "fdr6", "fid_random_inception")
+        ),
         *((name, "B better") for name in ("is", "precision", "recall", "density", "coverage")),
     ],
 )
@@ -241,6 +244,39 @@ def test_a_file_of_statistics_is_the_same_reference(compared):
     adm = {REFERENCE: {"file": "adm.npz", "sha256": "12"}}
     (score,) = compared(a=adm, b={**adm, **SAME, "metrics/fid": 12.1}).scores
     assert score.outcome == "reproducibility problem"
+
+
+def fdr(mean=1.0, **changes):
+    """Changes that replace the scores of a result by fdr6 against published moments, of two spaces."""
+    terms = {
+        name: {"extractor": name, "sha256": "aa", "compared_with": {"file": f"{name}.npz", "sha256": name}}
+        for name in ("fdr_mae", "fdr_clip")
+    }
+    for key, value in changes.items():
+        terms["fdr_clip"] |= {key: value}
+    return {
+        "metrics": {"fdr_clip": 1.0, "fdr6": mean},
+        "settings/metrics": {**terms, "fdr6": {"mean_of": terms}},
+        "uncertainty": {},
+        REFERENCE: None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({}, "noise unknown"),
+        ({"weights": "elsewhere", "compared_with": {"file": "b.npz", "sha256": "fdr_clip"}}, "noise unknown"),
+        ({"sha256": "bb"}, "not comparable"),
+        ({"compared_with": {"file": "fdr_clip.npz", "sha256": "other"}}, "not comparable"),
+        ({"precision": "bfloat16 autocast"}, "comparability unknown"),
+    ],
+)
+def test_published_moments_are_a_reference(compared, changes, outcome):
+    """Known by their hash, of the mean and of its terms, wherever they and the weights lie."""
+    scores = {score.name: score for score in compared(a=fdr(), b=fdr(2.0, **changes)).scores}
+    assert scores["fdr6"].outcome == outcome
+    assert scores["fdr_clip"].outcome == ("equal" if outcome == "noise unknown" else outcome)
 
 
 @pytest.mark.parametrize("name", ["is", "kid", "fid"])

@@ -17,7 +17,7 @@ from unirae.evaluation.passes.image_hashes import HashCollector, Hashes, content
 from unirae.evaluation.passes.reading import Chunk
 from unirae.metrics.base import Estimate
 from unirae.metrics.extractors import FeatureExtractor
-from unirae.metrics.set_metrics import SetMetric, compute
+from unirae.metrics.set_metrics import SetMetric, compute, means
 from unirae.metrics.statistics import Collector, Keep, Statistics
 
 Needs = Sequence[tuple[FeatureExtractor, Mapping[str, Keep]]]
@@ -114,9 +114,11 @@ def compute_scores(
         raise DataError(str(error)) from None
 
 
-def settings_of(metrics: Iterable[SetMetric], *, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+def settings_of(metrics: Sequence[SetMetric], *, names: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Every score's settings under its label, or under the name that ``names`` gives the label."""
     labels = {label: metric.settings for metric in metrics for label in metric.labels.values()}
+    of_terms = {mean: {term: labels[term] for term in terms} for mean, terms in means(metrics).items()}
+    labels |= {mean: {"mean_of": settings} for mean, settings in of_terms.items()}
     return {label if names is None else names[label]: settings for label, settings in labels.items()}
 
 

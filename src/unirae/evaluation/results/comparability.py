@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from unirae.core.differences import shortened
+from unirae.core.io import sha256_of_text
 from unirae.data.source_content import without_paths
 from unirae.evaluation.results.result_file import Result
 from unirae.evaluation.results.score_families import Family, family
@@ -51,8 +52,9 @@ _IN_WORDS = {
     "pairing": "how images were paired",
 }
 """Words for the parts that decide, by the beginnings of their names."""
-_WHERE_FROM = {"weights", "source", "published_weights", "torch_fidelity", "reference"}
-"""Keys of an extractor's settings that say where its weights came from; which they are, their hash says."""
+_WHERE_FROM = {"weights", "source", "published_weights", "torch_fidelity", "reference", "compared_with"}
+"""Keys of an extractor's settings that say where its weights came from; which they are, their hash says. What a score
+was compared with is its reference."""
 _NETWORKS = {"weights", "extractor"}
 """Settings of a score that a network computes, whose weights must be known."""
 _BY_READING = ("bytes_sha256", "bytes_read", "hf_fingerprint")
@@ -128,7 +130,7 @@ def deciding(name: str, result: Result) -> dict[str, Any]:
         else str(crop).rsplit(".", 1)[-1],
         "number of images": NOT_RECORDED if result.count is None else result.count,
         "features and parameters": _yardstick(result.settings.get("metrics", {}).get(name)),
-        "reference": result.reference,
+        "reference": reference_of(name, result),
         # balanced ones give an FID about 0.1 lower than random ones (recipe, trap 2)
         "labels": _labels(result.sampler) if kind in _CHOSEN_LABELS else None,
         # older versions went by the order of names as text: 10.png before 2.png
@@ -147,7 +149,8 @@ def same_input(name: str, a: Result, b: Result) -> bool:
     Of a reference its file will do. The order of images is known where it follows from what is recorded.
     """
     kind = family(name)
-    reference = _same(a.reference, b.reference, "content_sha256", "sha256") if kind.with_reference else True
+    references = reference_of(name, a), reference_of(name, b)
+    reference = _same(*references, "content_sha256", "sha256") if kind.with_reference else True
     return same_images(a, b) and reference is True and (not kind.ordered or same_order(name, a, b))
 
 
@@ -157,6 +160,15 @@ def same_order(name: str, a: Result, b: Result) -> bool:
     if family(name).with_reference:
         pairs.append((_order(a.reference), _order(b.reference)))
     return all(first is not None and first == second for first, second in pairs)
+
+
+def reference_of(name: str, result: Result) -> dict[str, Any]:
+    """Record of what a score was compared with: published moments that it brings, or else the result's reference."""
+    own = result.settings.get("metrics", {}).get(name) or {}
+    terms = [term.get("compared_with") for term in own.get("mean_of", {}).values()]
+    if None not in terms and terms:
+        return {"file": "published moments", "sha256": sha256_of_text(" ".join(t["sha256"] for t in terms))}
+    return own.get("compared_with") or result.reference
 
 
 def kind_of(result: Result) -> str:
@@ -204,6 +216,8 @@ def _yardstick(settings: dict[str, Any] | None) -> Any:
     """The score's own network and parameters; the network's weights by their hash."""
     if settings is None:
         return NOT_RECORDED
+    if "mean_of" in settings:
+        return {"mean_of": {term: _yardstick(own) for term, own in settings["mean_of"].items()}}
     network = {"sha256": settings.get("sha256") or NOT_RECORDED} if settings.keys() & _NETWORKS else {}
     return {key: value for key, value in settings.items() if key not in _WHERE_FROM} | network
 

@@ -31,7 +31,7 @@ _FRECHET = Family(better="lower", frechet=True)
 _SHARE = Family(better="higher")
 _ACCURACY = Family(better="higher", of="classes", biased=False)
 FAMILIES = {
-    **dict.fromkeys(("fid", "sfid", "fd", "rfid", "rfd"), _FRECHET),
+    **dict.fromkeys(("fid", "sfid", "fd", "rfid", "rfd", "fdr", "fdr6"), _FRECHET),
     "kid": Family(better="lower", biased=False, ordered=True),
     "mind": Family(better="lower", ordered=True),
     "is": Family(better="higher", with_reference=False, ordered=True),

@@ -59,7 +59,7 @@ class Scores:
 
 def is_frechet(name: str) -> bool:
     """Say whether a score of this name is a Fréchet distance, whose value depends on the number of samples."""
-    return name.removeprefix("r").startswith(("fid", "sfid", "fd_"))
+    return name.removeprefix("r").startswith(("fid", "sfid", "fd_", "fdr"))
 
 
 def write_scores(path: str | Path, result: Scores) -> Path:
