@@ -251,7 +251,7 @@ def _check_extractor(name: str, metric: SetMetric, width: int, made_by: dict[str
         )
 
 
-_DECISIVE = ("sha256", "file_sha256", "pooling", "input_size")
+_DECISIVE = ("sha256", "file_sha256", "pooling", "input_size", "precision")
 """Keys of an extractor's identity that decide; where its weights came from and the versions of libraries do not."""
 _WHERE_FROM = ("source", "weights")
 """Keys of an encoder's identity that do not decide, as all others do."""

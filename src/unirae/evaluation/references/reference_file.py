@@ -67,6 +67,23 @@ def read_reference(path: str | Path) -> Reference:
         return _foreign(path, content)
 
 
+def read_moments(path: Path) -> Moments:
+    """The moments of any features in a published npz: ``mu`` and ``sigma``, or ``ref_mu`` and ``ref_sigma``.
+
+    Raises:
+        DataError: If the file is no npz, or holds no such arrays, or not finite ones.
+    """
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is not an npz file, or was not copied completely")
+    with np.load(path, allow_pickle=False) as content:
+        for mean, covariance in (("mu", "sigma"), ("ref_mu", "ref_sigma")):
+            if {mean, covariance} <= set(content.files):
+                return _moments(path, content, mean, covariance, 0)
+        raise DataError(
+            f"{path} holds {', '.join(content.files) or 'nothing'}, but neither mu and sigma nor ref_mu and ref_sigma"
+        )
+
+
 def holds_statistics(path: str | Path) -> bool:
     """Say whether an npz holds a mean and a covariance, or is one of our references; False for other files."""
     names = _arrays(path)

@@ -52,6 +52,7 @@ def cautions(
         )
     of_images = {**found.describe(), "unreadable_images_replaced": replaced}
     said += _of_either_side(metrics, of_images, what)
+    said += _of_other_sizes(metrics, found.size_px, what)
     if reference is not None:
         said += cautions_of_reference(metrics, reference.identity, known=set(reference.extractors))
         if reference.hashes is not None and (shared := count_shared(found.hashes, reference.hashes)):
@@ -83,6 +84,18 @@ def cautions_of_reference(
         if not _published(metrics, name)
     ]
     return said
+
+
+def _of_other_sizes(metrics: Sequence[SetMetric], size_px: list[int], what: str) -> list[str]:
+    """A caution where published moments are those of images of another size."""
+    sizes = {
+        tuple(m.parameters["compared_with"]["size_px"]) for m in metrics if "compared_with" in m.parameters
+    }
+    return [
+        f"{what}: images of {size_px[0]}×{size_px[1]} px are compared with published moments of images of "
+        f"{rows}×{columns} px; published scores rest on images of that size"
+        for rows, columns in sorted(sizes - {(size_px[0], size_px[1])})
+    ]
 
 
 def _published(metrics: Sequence[SetMetric], extractor: str) -> bool:

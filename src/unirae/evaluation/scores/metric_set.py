@@ -1,7 +1,7 @@
 """Construction of metrics from the names of scores, with their networks loaded."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +9,11 @@ import torch
 
 from unirae.core.errors import ConfigError
 from unirae.core.io import state_sha256
+from unirae.evaluation.scores.fdr import build_fdr_metrics, find_space_weights
 from unirae.evaluation.scores.reconstruction import PREFIX, ReconstructionMetricSet
 from unirae.metrics.base import PairMetric
 from unirae.metrics.extractors import RESERVED_NAMES, EncoderExtractor, FeatureExtractor
+from unirae.metrics.frechet_ratio import FDR6, PublishedMoments
 from unirae.metrics.inception_score import Order
 from unirae.metrics.pixel import mean_distance, mean_psnr, mean_ssim
 from unirae.metrics.resampling import Confidence
@@ -28,6 +30,8 @@ from unirae.models.encoders.base import Encoder
 PAIR_METRICS = ("psnr", "ssim", "lpips")
 SET_METRICS = (*INCEPTION_METRICS, *ENCODER_METRICS)
 """Names of the scores of a set of images, most of them against a reference."""
+EVALUATION_METRICS = (*SET_METRICS, FDR6)
+"""The same and those of the evaluation commands alone, whose networks are too many to stand beside training."""
 RECONSTRUCTION_METRICS = ("rfid", "rfd", *PAIR_METRICS, *SET_METRICS)
 """Names of an autoencoder's scores; ``rfid`` is ``fid`` of the reconstructions against the originals."""
 _RECONSTRUCTION_NAMES = {"rfid": "fid", "rfd": ENCODER_METRIC}
@@ -41,6 +45,7 @@ class MetricSources:
         encoder: the extractor behind ``fd``, see :func:`encoder_extractor`.
         confidence: for Fréchet distances.
         is_order: of the images in the Inception Score's parts.
+        fdr_weights, fdr_published: see :func:`build_fdr_metrics`.
     """
 
     device: torch.device | str = "cpu"
@@ -49,22 +54,25 @@ class MetricSources:
     encoder: FeatureExtractor | None = None
     confidence: Confidence | None = None
     is_order: Order = "shuffled"
+    fdr_weights: str | Path = "hub"
+    fdr_published: Mapping[str, PublishedMoments] | None = None
 
 
 _USUAL = MetricSources()
 
 
 def build_set_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> list[SetMetric]:
-    """The metrics behind the scores called ``names``, of :data:`SET_METRICS`.
+    """The metrics behind the scores called ``names``, of :data:`EVALUATION_METRICS`.
 
     ``fd`` and ``mind_fd`` compare features of the encoder, and are called ``fd_<encoder>`` and ``mind_<encoder>``.
-    With random Inception weights ``fid`` is called ``fid_random_inception``, and the others alike.
+    With random Inception weights ``fid`` is called ``fid_random_inception``, and the others alike. ``fdr6`` is six
+    scores and their mean.
 
     Raises:
         ConfigError: If a name is unknown or given twice, or ``fd`` comes without an encoder.
-        WeightsError: If Inception's weights are missing.
+        WeightsError: If Inception's weights are missing, or those of another network.
     """
-    check_names(names, SET_METRICS)
+    check_names(names, EVALUATION_METRICS)
     of_encoder = [name for name in names if name in ENCODER_METRICS]
     if of_encoder and sources.encoder is None:
         raise ConfigError(
@@ -72,13 +80,22 @@ def build_set_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> 
             "latents it is not loaded: use fid alone, or score the checkpoint afterwards with `python src/eval_fid.py`)"
         )
     metrics: list[SetMetric] = []
-    if any(name in INCEPTION_METRICS for name in names):
+    if FDR6 in names:
+        find_space_weights(sources.fdr_weights)  # before anything is loaded
+    if any(name in (*INCEPTION_METRICS, FDR6) for name in names):
         from unirae.metrics.inception import InceptionExtractor
 
         inception = InceptionExtractor(weights=sources.inception_weights, device=sources.device)
         metrics += inception_metrics(
             names, inception, confidence=sources.confidence, is_order=sources.is_order
         )
+        if FDR6 in names:
+            metrics += build_fdr_metrics(
+                inception,
+                weights=sources.fdr_weights,
+                published=sources.fdr_published,
+                device=sources.device,
+            )
     if of_encoder and sources.encoder is not None:
         metrics += encoder_metrics(of_encoder, sources.encoder, confidence=sources.confidence)
     return metrics
@@ -140,7 +157,7 @@ def encoder_extractor(encoder: Encoder, input_size: tuple[int, int] | None = Non
     """
     identity = encoder.identity
     generic = identity.kind in ("generic_hf", "timm")
-    name = re.sub(r"[^a-z0-9]+", "_", Path(identity.name).name.lower()) if generic else identity.kind
+    name = name_of_model(identity.name) if generic else identity.kind
     if name in RESERVED_NAMES:
         name = f"encoder_{name}"
     return EncoderExtractor(
@@ -149,6 +166,11 @@ def encoder_extractor(encoder: Encoder, input_size: tuple[int, int] | None = Non
         identity={"source": identity.source, "weights": identity.weights, **identity.decisive()},
         input_size=input_size,
     )
+
+
+def name_of_model(model: str) -> str:
+    """A model's name on its hub, or its path, as a part of the names of scores."""
+    return re.sub(r"[^a-z0-9]+", "_", Path(model).name.lower())
 
 
 def check_names(names: Sequence[str], known: Sequence[str]) -> None:

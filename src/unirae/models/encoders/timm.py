@@ -93,8 +93,7 @@ class TimmEncoder(Encoder):
                     ) from None
         else:
             backbone = cls.skeleton(options)
-            state = {key: t for key, t in _read(source).items() if not key.startswith(_HEADS)}
-            load_strictly(backbone, state, what=f"encoder ({source})")
+            load_strictly(backbone, _without_heads(_read(source), backbone), what=f"encoder ({source})")
         return cls._with_statistics(backbone, backbone.pretrained_cfg)
 
     @classmethod
@@ -170,9 +169,7 @@ class TimmEncoder(Encoder):
         of_its_family = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
         if of_its_family is not None:
             state = of_its_family(state, backbone)
-        own = backbone.state_dict().keys()
-        inside = {key: tensor for key, tensor in state.items() if key in own or not key.startswith(_HEADS)}
-        load_strictly(backbone, inside, what=f"encoder ({folder})")
+        load_strictly(backbone, _without_heads(state, backbone), what=f"encoder ({folder})")
         return backbone, described["statistics"]
 
     def last_tokens(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
@@ -241,6 +238,12 @@ def folder_settings(folder: Path) -> dict[str, Any]:
         "arguments": {k: v for k, v in content.get("model_args", {}).items() if k not in not_ours},
         "statistics": content.get("pretrained_cfg", content),  # older folders have them side by side
     }
+
+
+def _without_heads(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """The tensors without those of heads that the backbone does not have."""
+    own = backbone.state_dict().keys()
+    return {key: tensor for key, tensor in state.items() if key in own or not key.startswith(_HEADS)}
 
 
 def _read(source: str) -> dict[str, Tensor]:
