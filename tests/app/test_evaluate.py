@@ -399,6 +399,12 @@ def test_bad_arrays(score, tmp_path, real, images, message):
             "--encoder_kind belongs to --encoder; give --encoder, too",
         ),
         ({"encoder_kind": "timm"}, ConfigError, r"toy\.py:Features needs neither --encoder_kind nor"),
+        ({"encoder_pooling": "class"}, ConfigError, "--encoder_pooling class is for --encoder_kind timm"),
+        (
+            {"metrics": "psnr", "encoder_pooling": "class"},
+            ConfigError,
+            "--encoder_pooling belongs to --encoder; give --encoder, too",
+        ),
         ({"encoder": "weights.bin"}, WeightsError, "weights.bin is neither .* with --encoder_kind timm"),
         ({"encoder": "none.py:Features"}, ConfigError, r"no such file none\.py"),
         ({"metrics": "fid", "inception_weights": "no.pth"}, WeightsError, "--inception_weights.*psnr, ssim"),
@@ -436,6 +442,62 @@ def test_a_model_of_timm(score, made, real, tmp_path):
     result = score(made, reference, **how)
     assert list(result.scores) == [f"fd_{name}"]
     assert result.settings["metrics"][f"fd_{name}"]["features"] == 192
+
+
+@pytest.mark.parametrize("pooling", ["class", "attention", "mean"])
+def test_the_pooling_of_a_timm_model(score, made, real, tmp_path, pooling):
+    """Its own class token and attention pool, after its own norm; the default is the mean of before."""
+    from tiny_fdr import write_space
+
+    name = {"class": "mae", "attention": "siglip", "mean": "mae"}[pooling]
+    write_space(tmp_path / name)
+    how = {"encoder": str(tmp_path / name), "encoder_kind": "timm"}
+    result = score(made, real, **how, encoder_pooling=pooling)
+    label = f"fd_{name}" if pooling == "mean" else f"fd_{name}_{pooling}"
+    own = result.settings["metrics"][label]
+    words = {"class": "class token", "attention": "attention pool", "mean": "mean over tokens"}
+    side = {"mae": 224, "siglip": 256}[name]
+    assert (own["pooling"], own["input_size"]) == (words[pooling], [side, side])
+    if pooling == "mean":
+        before = score(made, real, **how)
+        assert (before.scores, before.settings["metrics"]) == (result.scores, result.settings["metrics"])
+        return
+    file = tmp_path / name / "model.safetensors"
+    with pytest.raises(ConfigError, match="name its timm model with --encoder_name"):
+        score(made, real, encoder=str(file), encoder_kind="timm", encoder_pooling=pooling)
+    with pytest.raises(WeightsError, match="do not fit the encoder"):  # those of a smaller model
+        score(
+            made,
+            real,
+            encoder=str(file),
+            encoder_kind="timm",
+            encoder_name="test_vit",
+            encoder_pooling=pooling,
+        )
+    other = make(real, tmp_path / "reference.npz", **how)
+    with pytest.raises(ConfigError, match="a reference of another extractor"):
+        score(made, other, **how, encoder_pooling=pooling)
+
+
+@pytest.mark.parametrize(
+    ("space", "pooling", "message"),
+    [
+        ("siglip", "class", "--encoder_pooling class: .*siglip has no class token; choose attention or mean"),
+        (
+            "mae",
+            "attention",
+            "--encoder_pooling attention: .*mae has no attention pool; choose class or mean",
+        ),
+        ("convnext", "class", "timm cannot build convnextv2_base as a ViT for images of any"),
+    ],
+)
+@pytest.mark.usefixtures("names_of_commands")
+def test_a_pooling_that_a_model_does_not_have(score, made, real, tmp_path, space, pooling, message):
+    from tiny_fdr import write_space
+
+    write_space(tmp_path / space)
+    with pytest.raises(ConfigError, match=message):
+        score(made, real, encoder=str(tmp_path / space), encoder_kind="timm", encoder_pooling=pooling)
 
 
 def test_an_empty_folder(score, made, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from unirae.app.config.schema.kinds import Count, OutputFile
+from unirae.app.inputs.fdr import FdrReferenceOptions, fdr_sources
 from unirae.app.inputs.generator import describe_program, labels_of, open_generator
 from unirae.app.inputs.options import ReferenceOptions, run_folder
 from unirae.app.inputs.sampler_options import SamplerOptions
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringOptions(ReferenceOptions):
+class ScoringOptions(FdrReferenceOptions, ReferenceOptions):
     """The options of scoring samples."""
 
     reference: str = "data"
@@ -40,7 +41,7 @@ class ScoringOptions(ReferenceOptions):
     """Images to sample. Fréchet distances of fewer images are biased upward."""
     metrics: str = "fid"
     """The scores, comma-separated: fid, sfid, is, kid, mind, precision, recall, density, coverage (Inception),
-    fd and mind_fd (the features of the autoencoder's encoder)."""
+    fdr6 (see --fdr_references), fd and mind_fd (the features of the autoencoder's encoder)."""
     encoder_weights: str | None = None
     """The encoder's weights for fd, a folder or file. Default: where the autoencoder's checkpoint says."""
 
@@ -113,6 +114,7 @@ def build_metrics(
         encoder=encoder,
         confidence=options.confidence_with(options.seed),
         is_order=options.is_order,
+        **fdr_sources(options, names),
     )
     try:
         return build_set_metrics(names, sources)

@@ -4,6 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unirae.app.inputs.fdr import fdr_sources
 from unirae.app.inputs.features import encoder_extractor_of
 from unirae.app.inputs.sampler_options import SamplingOptions
 from unirae.app.scores.options import DEFAULT_METRICS, Options
@@ -56,6 +57,7 @@ def evaluate(options: Options, device: "torch.device") -> "Scores":
     images = open_images(
         options.images, split=options.images_split, option="--images_split", size=options.size
     )
+    _require_fdr_reference(options, of_sets)
     sources = metric_sources(options, of_sets, device)
     try:
         metrics = build_set_metrics(of_sets, sources) if of_sets else []
@@ -68,7 +70,8 @@ def evaluate(options: Options, device: "torch.device") -> "Scores":
         raise ConfigError(
             "--reference_split and --reference_samples choose images of --reference; give --reference, too"
         )
-    require_reference(options.reference, [*of_pairs, *(n for m in metrics if m.reference for n in m.labels)])
+    with_reference = dict.fromkeys(n for m in metrics if m.reference for n in m.labels)
+    require_reference(options.reference, [*of_pairs, *with_reference])
     about = {"kind": images.kind, **images.about}
     with progress_bar("images", rate="images/s") as progress:
         reading = Reading(
@@ -105,10 +108,19 @@ def partition(names: list[str]) -> tuple[list[str], list[str]]:
     Raises:
         ConfigError: If a metric's name is unknown, or is given twice.
     """
-    from unirae.evaluation.scores.metric_set import PAIR_METRICS, SET_METRICS, check_names
+    from unirae.evaluation.scores.metric_set import EVALUATION_METRICS, PAIR_METRICS, check_names
 
-    check_names(names, (*SET_METRICS, *PAIR_METRICS))
-    return [n for n in names if n in SET_METRICS], [n for n in names if n in PAIR_METRICS]
+    check_names(names, (*EVALUATION_METRICS, *PAIR_METRICS))
+    return [n for n in names if n in EVALUATION_METRICS], [n for n in names if n in PAIR_METRICS]
+
+
+def _require_fdr_reference(options: Options, of_sets: list[str]) -> None:
+    """Refuse fdr6 without anything to compare with, before its networks are looked for."""
+    if "fdr6" in of_sets and options.reference is None and options.fdr_references is None:
+        raise ConfigError(
+            "--metrics fdr6 compares with reference moments; give the folder of the published ones as "
+            "--fdr_references, or a --reference"
+        )
 
 
 def metric_sources(options: Options, of_sets: list[str], device: "torch.device") -> "MetricSources":
@@ -123,6 +135,7 @@ def metric_sources(options: Options, of_sets: list[str], device: "torch.device")
         encoder=encoder_extractor_of(options, asked=need_encoder(of_sets), device=device),
         confidence=options.confidence_with(options.seed),
         is_order=options.is_order,
+        **fdr_sources(options, of_sets),
     )
 
 

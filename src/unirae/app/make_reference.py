@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from unirae.app.config.schema.kinds import Count, OutputFile, Seed, Size
+from unirae.app.inputs.fdr import FdrOptions, fdr_sources
 from unirae.app.inputs.features import EncoderOptions, encoder_extractor_of
 from unirae.app.inputs.options import DeviceOptions, InceptionOptions, ReadingOptions
 from unirae.app.shell.options import Flag, command
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(EncoderOptions, InceptionOptions, ReadingOptions, DeviceOptions):
+class Options(EncoderOptions, FdrOptions, InceptionOptions, ReadingOptions, DeviceOptions):
     """Read images once and write everything that scores need of them into one npz file.
 
     The file holds mu and sigma under the names of ADM's and pytorch-fid's files, so their tools read it, too, and
@@ -42,8 +43,8 @@ class Options(EncoderOptions, InceptionOptions, ReadingOptions, DeviceOptions):
     seed: Seed = 0
     """Seed that chooses the subset."""
     metrics: str = "fid,sfid"
-    """Scores that the file is for, comma-separated: fid, sfid, kid, precision, recall, density, coverage, fd (see
-    --encoder)."""
+    """Scores that the file is for, comma-separated: fid, sfid, kid, precision, recall, density, coverage, fdr6
+    (the moments of all six spaces), fd (see --encoder)."""
     features: Flag = False
     """Keep the features of every image, even where the scores need only their mean and covariance."""
     batch_size: Count = 64
@@ -90,7 +91,12 @@ def make(options: Options, device: "torch.device") -> "Reference":
         raise ConfigError("--metrics is: the Inception Score looks at the images alone and has no reference")
     images = open_images(options.data, split=options.split, size=options.size, replace_unreadable=True).images
     encoder = encoder_extractor_of(options, asked=need_encoder(names), device=device)
-    sources = MetricSources(device=device, inception_weights=options.inception_weights, encoder=encoder)
+    sources = MetricSources(
+        device=device,
+        inception_weights=options.inception_weights,
+        encoder=encoder,
+        **fdr_sources(options, names),
+    )
     metrics = build_set_metrics(names, sources)
     wanted = needs(metrics, of_reference=True)
     if options.features:

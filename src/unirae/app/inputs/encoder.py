@@ -67,11 +67,31 @@ def find_encoder(
     run = path.suffix == ".ckpt" or ((path / "checkpoints").is_dir() and not (path / "config.json").is_file())
     if kind is None and (run or is_model_folder(path)):
         return _of_checkpoint(path, weights)
+    _refuse_weights(weights)
+    return _of_weights(source, path, kind or _found_kind(source, kind_option), model_name)
+
+
+def check_timm_source(source: str, path: Path, *, weights: str | None, model_name: str | None) -> None:
+    """Refuse options that do not go with a model of timm: a file of weights needs its name, and nothing else does.
+
+    Raises:
+        ConfigError: If an option is missing or too many.
+    """
+    _refuse_weights(weights)
+    if model_name is not None and not path.is_file():
+        raise ConfigError(_NAME_OF_NO_FILE)
+    if model_name is None and path.is_file():
+        raise ConfigError(f"{source} is a file of weights; name its timm model with --encoder_name")
+
+
+_NAME_OF_NO_FILE = "--encoder_name names the timm model of a file of weights; leave it out here"
+
+
+def _refuse_weights(weights: str | None) -> None:
     if weights is not None:
         raise ConfigError(
             "--encoder_weights is for a checkpoint whose encoder lies elsewhere; leave it out here"
         )
-    return _of_weights(source, path, kind or _found_kind(source, kind_option), model_name)
 
 
 def _of_checkpoint(path: Path, weights: str | None) -> EncoderSource:
@@ -107,10 +127,10 @@ def _found_kind(source: str, option: str) -> str:
 def _of_weights(source: str, path: Path, kind: str, model_name: str | None) -> EncoderSource:
     from unirae.models.encoders.build import build_encoder
 
-    if model_name is not None and (kind != "timm" or not path.is_file()):
-        raise ConfigError("--encoder_name names the timm model of a file of weights; leave it out here")
-    if kind == "timm" and path.is_file() and model_name is None:
-        raise ConfigError(f"{source} is a file of weights; name its timm model with --encoder_name")
+    if kind == "timm":
+        check_timm_source(source, path, weights=None, model_name=model_name)
+    elif model_name is not None:
+        raise ConfigError(_NAME_OF_NO_FILE)
     encoder = build_encoder(
         kind=kind,
         name=model_name or source,

@@ -3,7 +3,7 @@
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from unirae.app.inputs.encoder import EncoderKind
 from unirae.core.errors import ConfigError
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
 
     from unirae.metrics.extractors import FeatureExtractor
+
+EncoderPooling = Literal["class", "mean", "attention"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,9 @@ class EncoderOptions:
     """Kind of an encoder that is no checkpoint of ours. Default: as its config.json says."""
     encoder_name: str | None = None
     """Name of the timm model, where --encoder is a file of its weights."""
+    encoder_pooling: EncoderPooling | None = None
+    """From the tokens of a timm model to one vector: mean, or of the model as it was published its class token (class)
+    or its own attention pool (attention). Default: mean."""
 
 
 def encoder_extractor_of(
@@ -42,7 +47,7 @@ def encoder_extractor_of(
         ConfigError: If options do not go together.
         WeightsError: If weights are missing or damaged.
     """
-    for name in ("encoder_weights", "encoder_kind", "encoder_name"):
+    for name in ("encoder_weights", "encoder_kind", "encoder_name", "encoder_pooling"):
         if options.encoder is None and getattr(options, name) is not None:
             raise ConfigError(f"--{name} belongs to --encoder; give --encoder, too")
     if asked != (options.encoder is not None):
@@ -56,6 +61,7 @@ def encoder_extractor_of(
         weights=options.encoder_weights,
         kind=options.encoder_kind,
         model_name=options.encoder_name,
+        pooling=options.encoder_pooling,
         device=device,
     )
 
@@ -66,6 +72,7 @@ def open_extractor(
     weights: str | None = None,
     kind: EncoderKind | None = None,
     model_name: str | None = None,
+    pooling: EncoderPooling | None = None,
     device: "torch.device",
 ) -> "FeatureExtractor":
     """Open ``dinov2``, an autoencoder's checkpoint, an encoder's folder or hub name, a timm model, or ``FILE.py:NAME``.
@@ -74,6 +81,7 @@ def open_extractor(
         weights: the place of the weights, if it is not the usual one.
         kind: the kind of an encoder that is no checkpoint of ours.
         model_name: timm's name of the model, where ``spec`` is a file of weights.
+        pooling: of a timm model's tokens; None is their mean.
 
     Raises:
         ConfigError: If the file or the name in it does not exist, or makes no extractor.
@@ -84,6 +92,8 @@ def open_extractor(
 
     if (spec == "dinov2" or ".py:" in spec) and (kind or model_name):
         raise ConfigError(f"--encoder {spec} needs neither --encoder_kind nor --encoder_name; leave them out")
+    if pooling is not None and kind != "timm":
+        raise ConfigError(f"--encoder_pooling {pooling} is for --encoder_kind timm; leave it out here")
     if spec == "dinov2":
         from unirae.evaluation.judges.dinov2_features import MODEL, Dinov2Extractor
 
@@ -92,12 +102,50 @@ def open_extractor(
         if weights is not None:
             raise ConfigError(f"--encoder_weights: {spec} loads its own weights; leave the option out")
         return _users_module(spec, device)
+    if pooling in ("class", "attention"):
+        return _published_model(spec, weights=weights, model_name=model_name, pooling=pooling, device=device)
     found = find_encoder(
         spec, kind=kind, model_name=model_name, weights=weights, kind_option="--encoder_kind"
     )
     if found.encoder is None:
         raise ConfigError(f"--encoder {spec} has no features; name an encoder")
     return encoder_extractor(found.encoder.to(device), found.input_size)
+
+
+def _published_model(
+    spec: str,
+    *,
+    weights: str | None,
+    model_name: str | None,
+    pooling: Literal["class", "attention"],
+    device: "torch.device",
+) -> "FeatureExtractor":
+    """A model of timm with what its own pooling needs, which our encoders leave out."""
+    from unirae.app.inputs.encoder import check_timm_source
+    from unirae.core.weights import carried_folder
+    from unirae.evaluation.judges.timm_features import TimmExtractor
+    from unirae.evaluation.scores.metric_set import name_of_model
+    from unirae.models.encoders.build import hub_repository
+    from unirae.models.encoders.grid import as_size
+    from unirae.models.encoders.timm_whole import whole_network
+
+    path = Path(spec).expanduser()
+    check_timm_source(spec, path, weights=weights, model_name=model_name)
+    place = str(path)
+    if not path.exists():
+        repository = hub_repository("timm", spec)
+        place = str((carried_folder(repository) if repository else None) or spec)
+    backbone = whole_network(place, name=model_name or spec, any_size=True)
+    network: Any = backbone.network
+    return TimmExtractor(
+        backbone=backbone,
+        name=f"{name_of_model(model_name or spec)}_{pooling}",
+        model=model_name or spec,
+        weights=place if path.exists() else "hub",
+        pooling=pooling,
+        input_size=as_size(network.patch_embed.img_size),
+        device=device,
+    )
 
 
 def _users_module(spec: str, device: "torch.device") -> "FeatureExtractor":

@@ -83,7 +83,7 @@ def reference_of_file(
     set, precision and recall by its 10,000 images.
 
     Raises:
-        ConfigError: If the metrics need statistics that the file does not hold.
+        ConfigError: If the metrics need statistics that the file does not hold, or fdr6 lacks one of its six moments.
     """
     from unirae.app.inputs.images import open_images
     from unirae.evaluation.references.reference import check_fits, completed
@@ -92,6 +92,7 @@ def reference_of_file(
 
     stored = read_reference(path)
     lacking = [metric for metric in metrics if _lacks(stored, metric)]
+    _check_fdr(Path(path).name, lacking)
     if not lacking or not holds_images(path):
         check_fits(stored, metrics)
         return stored
@@ -107,6 +108,16 @@ def reference_of_file(
         cache=cache,
     )
     return completed(stored, made)
+
+
+def _check_fdr(file: str, lacking: "list[SetMetric]") -> None:
+    """Refuse to mix a file's moments with some of its images: that is the reference of nobody's fdr6."""
+    terms = [label for metric in lacking if metric.mean is not None for label in metric.labels.values()]
+    if terms:
+        raise ConfigError(
+            f"--reference {file} holds no moments for {', '.join(terms)}. Give the folder of the published ones as "
+            "--fdr_references, or a file of `python src/make_reference.py --metrics fdr6`"
+        )
 
 
 def _lacks(reference: "Reference", metric: "SetMetric") -> bool:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from unirae.evaluation.scores.record import Scores
 
 
-_ENCODER = ("encoder", "encoder_kind", "encoder_name")
+_ENCODER = ("encoder", "encoder_kind", "encoder_name", "encoder_pooling")
 """Options that no checkpoint takes, since it has an encoder of its own."""
 
 
@@ -63,7 +63,7 @@ def _reconstructions(options: Options) -> "Scores":
         "cache",
         "verify_contents",
     )
-    _refuse(options, (*others, *_ENCODER), why)
+    _refuse(options, (*others, *_ENCODER, "fdr_weights", "fdr_references"), why)
     reference = None if options.reference is None else str(Path(options.reference).expanduser())
     is_file = reference is not None and is_reference_file(reference)
     if reference is not None and not is_file:
