@@ -32,13 +32,10 @@ SCORES = {"psnr": "PSNR, dB", "ssim": "SSIM"}
 
 def run_one(name: str, overrides: list[str], *, seed: int, encoder: Path, folder: Path) -> dict[str, Any]:
     """Train, or take what is finished; returns the scores of the last step."""
-    import unirae
+    from unirae.app.demo.parts import train_part
 
     place = folder / f"{name.replace(' ', '_').replace(',', '')}-{seed}"
-    if not (place / "finished.json").is_file():
-        go_on = ["ckpt_path=last"] if (place / "checkpoints/last.ckpt").is_file() else []
-        common = [f"model.encoder.weights={encoder}", f"seed={seed}", f"paths.output_dir={place}"]
-        unirae.train(["experiment=raev2_tiny", *common, *overrides, *go_on])
+    train_part("raev2_tiny", place, [f"model.encoder.weights={encoder}", f"seed={seed}", *overrides])
     content = read_json(max((place / "eval").glob("step-*.json")))
     return {
         "side": name,
