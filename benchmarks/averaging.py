@@ -97,6 +97,7 @@ def _linear_probe(work: str, settings: Any) -> Any:
 
 
 def _stage2(work: str, settings: Any) -> Any:
+    from unirae.flow.times import TimeDistribution
     from unirae.models.decoder import ViTDecoder
     from unirae.models.denoisers.build import build_denoiser
     from unirae.models.rae import RAE
@@ -110,7 +111,7 @@ def _stage2(work: str, settings: Any) -> Any:
         rae_reference={},
         denoiser=build_denoiser("dit_dh", **_DITS[work], input_size=4, num_classes=100),
         class_names=(),
-        time_distribution="logit_normal",
+        time_distribution=TimeDistribution(),
         label_dropout=0.1,
         ema_extra_decays=(),
         settings=settings,

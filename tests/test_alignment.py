@@ -57,7 +57,8 @@ def test_keys_without_a_counterpart_exist_and_are_in_no_row():
     existing = {
         (experiment, key)
         for experiment in ("rae_dino", "dit_xl")
-        for key in alignment.leaves(alignment.composed(experiment)["model"], "model")
+        for group in {"model", "flow"} & alignment.composed(experiment).keys()
+        for key in alignment.leaves(alignment.composed(experiment)[group], group)
     }
     read = {key for row in ROWS for key in alignment.keys(row)}
     for pattern in alignment.table()["own"]:

@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from tiny_models import relative_l2
 from unirae.core.errors import ConfigError
 from unirae.flow.path import interpolate, velocity_loss
 from unirae.flow.prediction import (
     Prediction,
+    clamped_velocity,
     data_from_velocity,
     noise_from_velocity,
     prediction_loss,
@@ -54,6 +56,40 @@ def test_the_loss_is_that_of_raev2(name, prediction, head):
     torch.testing.assert_close(point.xt, golden["xt"])
     found = prediction_loss(prediction, golden[f"output_{head}"], point, golden["t"], t_min=0.05)
     torch.testing.assert_close(found, golden[f"{name}.loss_{head}_per_sample"], rtol=1e-5, atol=0.0)
+
+
+@pytest.mark.parametrize(("name", "prediction"), [("x", Prediction.DATA), ("velocity", Prediction.VELOCITY)])
+def test_both_heads_add_up_to_raev2s_total(name, prediction):
+    golden = load_file(GOLDEN)
+    point = interpolate(golden["data"], golden["noise"], golden["t"])
+    full, base = (
+        prediction_loss(prediction, golden[f"output_{head}"], point, golden["t"], t_min=0.05)
+        for head in ("full", "base")
+    )
+    for weight in (1.0, 0.5):
+        torch.testing.assert_close(
+            full + weight * base, golden[f"{name}.total_per_sample.base_coeff_{weight}"]
+        )
+        torch.testing.assert_close((full + weight * base).mean(), golden[f"{name}.total.base_coeff_{weight}"])
+
+
+def test_the_clamped_velocity_is_raev2s():
+    """Its target, and that of predicted data; of a predicted velocity it takes the output."""
+    golden = load_file(GOLDEN)
+    point, t = interpolate(golden["data"], golden["noise"], golden["t"]), golden["t"]
+    assert relative_l2(clamped_velocity(point.velocity, t, 0.05), golden["v_target"]) < 1e-5
+    inside = t > 0
+    predicted = Prediction.DATA.velocity(golden["output_full"], golden["xt"], t)
+    found = clamped_velocity(predicted, t, 0.05)[inside]
+    assert relative_l2(found, golden["x.v_pred_full"][inside]) < 1e-5
+    for one, time in zip(predicted[inside], t[inside].tolist(), strict=True):
+        number = clamped_velocity(one[None], time, 0.05)
+        torch.testing.assert_close(number, clamped_velocity(one[None], torch.tensor([time]), 0.05))
+    assert torch.equal(golden["velocity.v_pred_full"], golden["output_full"])
+
+
+def test_each_prediction_has_a_clamp_of_its_own():
+    assert (Prediction.VELOCITY.t_min, Prediction.DATA.t_min) == (0.0, 0.05)
 
 
 def test_without_a_clamp_a_predicted_velocity_has_the_loss_of_rae_to_the_bit():

@@ -201,6 +201,58 @@ def test_multistep3_converges_on_both_grids():
         assert fine < coarse / 3.5
 
 
+class Singular:
+    """A velocity that does not exist at t = 0, such as (x − x̂)/t; notes what it was asked and answered."""
+
+    def __init__(self, flow: GaussianFlow) -> None:
+        self._flow = flow
+        self.last: list[tuple[torch.Tensor, float, torch.Tensor]] = []
+        self.times: list[float] = []
+
+    def __call__(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        assert t > 0
+        velocity = self._flow.velocity(x, t)
+        self.times.append(t)
+        self.last.append((x, t, velocity))
+        return velocity
+
+
+@pytest.mark.parametrize("kind", ["to_zero", "linear"])
+@pytest.mark.parametrize("name", [name for name in SOLVERS if name != "sde"])
+def test_nothing_is_asked_at_zero_and_the_last_step_lands_on_the_expected_data(name, kind):
+    flow, velocity, smallest = GaussianFlow(), Singular(GaussianFlow()), 0.004
+    found = solve(name, velocity, NOISE, time_grid(80, 2.45, kind), smallest_time=smallest)
+    assert (found - flow.solution(NOISE, 0.0)).abs().max() < {"euler": 0.1}.get(name, 0.02)
+    if name == "dopri5":
+        assert min(velocity.times) == smallest
+    if name in ("euler", "heun", "dopri5"):
+        x, t, last = velocity.last[-1]
+        torch.testing.assert_close(found, data_from_velocity(x, last, t))
+
+
+def test_heun_is_corrected_at_zero_only_where_there_is_a_velocity():
+    flow, times = GaussianFlow(), time_grid(6, 1.0, "linear")
+    whole, singular = counting(flow.velocity), counting(flow.velocity)
+    solve("heun", whole, NOISE, times)
+    solve("heun", singular, NOISE, times, smallest_time=0.01)
+    assert (whole.evaluations, singular.evaluations) == (10, 9)
+
+
+def test_a_grid_that_ends_above_zero_is_walked_as_ever():
+    flow, times = GaussianFlow(), time_grid(9, 2.45)
+    for name in ("euler", "heun"):
+        found = solve(name, flow.velocity, NOISE, times, smallest_time=times[-1])
+        assert torch.equal(found, solve(name, flow.velocity, NOISE, times)), name
+    found = solve("dopri5", flow.velocity, NOISE, times, smallest_time=times[-1])
+    assert (found - flow.solution(NOISE, times[-1])).abs().max() < 1e-4
+
+
+def test_a_start_below_the_smallest_time_is_one_step():
+    flow = GaussianFlow()
+    found = solve("dopri5", flow.velocity, NOISE, [0.003, 0.0], smallest_time=0.01)
+    assert torch.equal(found, euler(flow.velocity, NOISE, [0.003, 0.0]))
+
+
 def test_mistakes_are_named_with_what_is_right():
     velocity = GaussianFlow().velocity
     with pytest.raises(

@@ -1,3 +1,4 @@
+import itertools
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,8 @@ from unirae.core.errors import ConfigError
 from unirae.flow.times import (
     MAX_TIME,
     TIME_GRIDS,
+    TIME_KINDS,
+    TimeDistribution,
     logit_normal_times,
     sample_times,
     shift_times,
@@ -23,6 +26,7 @@ from unirae.flow.times import (
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sampling_ddt.safetensors"
+TRANSPORT = GOLDEN.with_name("raev2_transport.safetensors")
 UNIFORMS = torch.linspace(0, 1 - 2**-24, 4001)
 
 
@@ -72,13 +76,13 @@ def test_shift_keeps_both_ends_exactly(shift):
 
 @given(st.integers(2, 300), st.floats(0.5, 50))
 def test_grids_descend_from_noise_to_where_they_say(num_steps, shift):
-    reference, to_zero, log_odds = (time_grid(num_steps, shift, kind) for kind in TIME_GRIDS)
-    for grid in (reference, to_zero, log_odds):
+    reference, to_zero, log_odds, linear = grids = [time_grid(num_steps, shift, kind) for kind in TIME_GRIDS]
+    for grid in grids:
         assert len(grid) == num_steps
         assert grid[0] == 1
         assert all(a > b for a, b in pairwise(grid))
     assert reference[:-1] == to_zero[:-1]
-    assert to_zero[-1] == 0
+    assert to_zero[-1] == linear[-1] == 0
     assert reference[-1] == pytest.approx(shift_times(1 - MAX_TIME, shift))
     assert log_odds[-1] == pytest.approx(reference[-1])
 
@@ -118,11 +122,11 @@ def test_a_tight_truncation_cuts_and_keeps_the_shape():
 
 
 def test_times_are_finite_and_inside_at_the_ends():
-    for kind in ("logit_normal", "uniform"):
-        times = sample_times(kind, UNIFORMS)
+    for kind, high in itertools.product(TIME_KINDS, (0.5, MAX_TIME, 1.0)):
+        times = sample_times(kind, UNIFORMS, high=high)
         assert times.isfinite().all()
         assert times[0] == 0
-        assert times.max() <= MAX_TIME
+        assert 0.99 * high < times.max() <= high
         assert (times.diff() >= 0).all()
 
 
@@ -141,3 +145,23 @@ def test_mistakes_are_named_with_what_is_right():
         time_grid(10, 0)
     with pytest.raises(ConfigError, match="std=0 must be positive"):
         logit_normal_times(UNIFORMS, std=0)
+    for high in (0.0, 1.5):
+        with pytest.raises(ConfigError, match=f"the highest time {high} must be above 0 and at most 1"):
+            TimeDistribution(high=high).sample(UNIFORMS)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0, 1), (-0.4, 1.3)])
+def test_untruncated_times_of_any_mean_and_spread_are_raev2s(mean, std):
+    with safe_open(TRANSPORT, "pt") as file:
+        normal, raw, shifted = (
+            file.get_tensor(f"time.logit-normal_{mean}_{std}.{name}") for name in ("normal", "raw", "shifted")
+        )
+    uniforms = torch.special.ndtr(normal.double())
+    found = TimeDistribution(mean=mean, std=std, high=1.0).sample(uniforms)
+    torch.testing.assert_close(found, raw, rtol=1e-5, atol=0)
+    torch.testing.assert_close(shift_times(found, 8.0), shifted, rtol=1e-5, atol=0)
+
+
+def test_a_distribution_says_what_it_is():
+    assert TimeDistribution().describe() == "logit_normal(0, 1) up to 0.999"
+    assert TimeDistribution(kind="uniform", high=1.0).describe() == "uniform up to 1"

@@ -68,6 +68,7 @@ def write_stage2_checkpoint(
     run: Path, rae_run: Path, *, classes: int = 2, seed: int = 0, step: int = 9
 ) -> Path:
     """Of a DiT with random weights everywhere (a fresh one predicts zero), on the autoencoder of ``rae_run``."""
+    from unirae.flow.times import TimeDistribution
     from unirae.models.checkpoints.opening import load_rae
     from unirae.models.checkpoints.pairing import rae_reference
     from unirae.models.checkpoints.reading import find_checkpoint
@@ -93,7 +94,7 @@ def write_stage2_checkpoint(
         rae_reference=rae_reference(rae, path=reference),
         denoiser=dit,
         class_names=[f"shape {k}" for k in range(classes)],
-        time_distribution="logit_normal",
+        time_distribution=TimeDistribution(),
         label_dropout=0.1,
         ema_extra_decays=[0.9],
         settings=StepSettings(

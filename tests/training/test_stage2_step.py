@@ -1,5 +1,7 @@
 """The step of stage 2 against its plain formulation, split and spread in every way that must not matter."""
 
+from types import SimpleNamespace
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -7,11 +9,14 @@ from torch import Tensor
 
 from processes import run_in_processes
 from tiny_training import copied, fit, tiny_config
-from unirae.app.run.stages.stage2 import denoiser_for
+from unirae.app.run.stages.stage2 import _check_prediction, denoiser_for
+from unirae.core.errors import ConfigError
 from unirae.core.images import to_float
 from unirae.core.keyed_random import Stream, normal, sample_keys, uniform
 from unirae.flow.times import logit_normal_times
 from unirae.models.denoisers.condition import Condition
+from unirae.training.manual import MeanTerms
+from unirae.training.stage2 import LatentBatch
 
 STEPS = 4
 
@@ -62,15 +67,27 @@ def plain_training(history):
     for step, batch in enumerate(history.batches):
         keys = sample_keys(config["seed"], step, batch["index"])
         data = rae.encode(to_float(batch["image"]).double()).double()
-        t = logit_normal_times(uniform(keys, (), Stream.TIME)).double()
+        flow = config["flow"]
+        drawn = uniform(keys, (), Stream.TIME)
+        t = logit_normal_times(
+            drawn, mean=flow["time_mean"], std=flow["time_std"], high=flow["time_max"]
+        ).double()
         t = shift * t / (1 + (shift - 1) * t)
         noise = normal(keys, tuple(data.shape[1:]), Stream.PATH_NOISE).double()
         dropped = uniform(keys, (), Stream.LABEL_DROPOUT) < config["model"]["label_dropout"]
         labels = torch.where(dropped, 2, batch["label"])
         time = t[:, None, None, None]
-        predicted = dit((1 - time) * data + time * noise, t, labels)
+        at = (1 - time) * data + time * noise, t, labels
         optimizer.zero_grad()
-        (predicted - (noise - data)).square().mean().backward()
+        if flow["prediction"] == "velocity":
+            loss = (dit(*at) - (noise - data)).square().mean()
+        else:
+            full, base = (
+                ((output - data) / time.clamp(min=0.05)).square().mean()
+                for output in dit.predict_with_base(*at)
+            )
+            loss = full + config["model"]["base_loss_weight"] * base
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(trained_parameters, config["model"]["clip_grad"])
         optimizer.param_groups[0]["lr"] = history.module.schedule.lr(step)
         optimizer.step()
@@ -80,8 +97,21 @@ def plain_training(history):
     return dit.state_dict(), average
 
 
-def test_steps_equal_the_plain_formulation(tmp_path):
-    history = trained(tmp_path)
+RAEV2 = (
+    "flow.prediction=data",
+    "flow.time_mean=-0.3",
+    "flow.time_std=1.4",
+    "flow.time_max=1",
+    "model.base_loss_weight=0.5",
+    "model.dit.conditioning=tokens",
+    "model.dit.base_head_depth=1",
+    "model.dit.train_time_frequencies=true",
+)
+
+
+@pytest.mark.parametrize("recipe", [(), RAEV2], ids=["rae", "raev2"])
+def test_steps_equal_the_plain_formulation(tmp_path, recipe):
+    history = trained(tmp_path, *recipe)
     dit, average = plain_training(history)
     last = history.states[-1]
     assert not torch.equal(last["dit.output.linear.weight"], history.states[0]["dit.output.linear.weight"])
@@ -152,3 +182,42 @@ def test_labels_are_dropped_at_the_stated_rate(tmp_path):
         .mean()
     )
     assert float(dropped) == pytest.approx(0.25, abs=0.01)
+
+
+def test_both_heads_losses_are_logged_beside_their_sum(tmp_path):
+    module = trained(tmp_path, *RAEV2, double=False).module
+    terms, part = (
+        MeanTerms(),
+        LatentBatch(
+            torch.randn(4, *module.denoiser.latent_shape),
+            Condition.of(torch.tensor([0, 1, 0, 1])),
+            torch.arange(4),
+        ),
+    )
+    loss = module.loss(part, terms)
+    said = terms.means()
+    assert said.keys() == {"loss", "loss_full", "loss_base"}
+    torch.testing.assert_close(said["loss"], said["loss_full"] + 0.5 * said["loss_base"])
+    assert torch.equal(said["loss"], loss.detach())
+    assert module.t_min == 0.05
+
+
+def test_the_frequencies_of_the_time_move_where_they_are_trained(tmp_path):
+    for recipe, moved in (((), False), (RAEV2, True)):
+        states = trained(tmp_path / str(moved), *recipe).states
+        first, last = (state["dit.time_embed.frequencies"] for state in (states[0], states[-1]))
+        assert torch.equal(first, last) is not moved
+
+
+def test_a_run_does_not_continue_as_one_that_predicts_something_else(tmp_path):
+    about = {"dit": {"prediction": "data"}}
+    _check_prediction(SimpleNamespace(about=about), "data")
+    with pytest.raises(ConfigError, match=r"predicts data; set flow\.prediction=data"):
+        _check_prediction(SimpleNamespace(about=about, file="last.ckpt"), "velocity")
+    _check_prediction(SimpleNamespace(about={"dit": {}}), "velocity")
+
+
+def test_the_grid_of_samples_travels_with_the_checkpoint(tmp_path):
+    module = trained(tmp_path / "linear", "flow.time_grid=linear", double=False).module
+    assert module.describe()["sampling"] == {"time_grid": "linear"}
+    assert "sampling" not in trained(tmp_path / "plain", double=False).module.describe()

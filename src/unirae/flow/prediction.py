@@ -14,6 +14,9 @@ from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
 from unirae.flow.path import PathSample, beside, velocity_loss
 
+CLAMP = 0.05
+"""RAEv2 divides by no smaller time, in its loss and in sampling (its ``t_eps``)."""
+
 
 class Prediction(Enum):
     """Meaning of a network's output."""
@@ -33,6 +36,16 @@ class Prediction(Enum):
         except ValueError:
             known = " or ".join(member.value for member in cls)
             raise ConfigError(f"prediction={name!r} is unknown; choose {known}") from None
+
+    @property
+    def t_min(self) -> float:
+        """The clamp of the loss: none for a velocity, as in RAE; RAEv2's for data, which need one."""
+        return 0.0 if self is Prediction.VELOCITY else CLAMP
+
+    @property
+    def divides_by_time(self) -> bool:
+        """Whether the velocity of such an output exists for t > 0 only."""
+        return self is Prediction.DATA
 
     def velocity(
         self, output: Float[Tensor, "b ..."], xt: Float[Tensor, "b ..."], t: Float[Tensor, " b"] | float
@@ -71,10 +84,17 @@ def prediction_loss(
             raise ConfigError("t_min=0 divides by t = 0 where data are predicted; 0.05 is RAEv2's")
         clamped = beside(t.clamp_min(t_min), sample.xt)
         return velocity_loss(full_precision(output) / clamped, sample.data / clamped)
-    target = sample.velocity
-    if t_min > 0:
-        target = target * beside(t / t.clamp_min(t_min), target)
-    return velocity_loss(output, target)
+    return velocity_loss(output, clamped_velocity(sample.velocity, t, t_min))
+
+
+def clamped_velocity(
+    velocity: Float[Tensor, "b ..."], t: Float[Tensor, " b"] | float, t_min: float
+) -> Float[Tensor, "b ..."]:
+    """(x_t − x)/max(t, t_min) in place of (x_t − x)/t: the velocity times t/max(t, t_min); unchanged at t_min 0."""
+    if t_min <= 0:
+        return velocity
+    share = t / t.clamp_min(t_min) if isinstance(t, Tensor) else t / max(t, t_min)
+    return full_precision(velocity) * beside(share, velocity)
 
 
 def velocity_from_data(

@@ -12,6 +12,9 @@ narrower than float32, and the caller's x is not written to. Gradients are the c
 | ``multistep3`` | N − 1 | 3, its start 1 and 2 | Adams–Bashforth 3 in the steps' number, for few steps |
 | ``dopri5`` | adaptive | 5 | only the ends of ``times`` count |
 | ``sde`` | N − 1 | 1 (weak) | Euler–Maruyama, fresh noise in every step but the last |
+
+The velocity of a network that predicts data, (x − x̂)/t, does not exist at t = 0, where ``heun`` and ``dopri5`` would
+ask for it if times end at data; with ``smallest_time`` their last step is Euler's, which lands on x̂.
 """
 
 import math
@@ -123,12 +126,21 @@ def _through(points: Sequence[int], values: Sequence[float]) -> Polynomial:
 
 
 def dopri5(
-    velocity: Velocity, x: Float[Tensor, "b ..."], times: Sequence[float], *, rtol: float, atol: float
+    velocity: Velocity,
+    x: Float[Tensor, "b ..."],
+    times: Sequence[float],
+    *,
+    rtol: float,
+    atol: float,
+    smallest_time: float = 0.0,
 ) -> Float[Tensor, "b ..."]:
     """Dormand and Prince's adaptive method by torchdiffeq, from times[0] to times[-1].
 
     A step is accepted when every sample's own error (root mean square) keeps the tolerances. The steps are
     still shared, so within the tolerance a result depends on its batch. The host waits for every step.
+
+    Args:
+        smallest_time: with one, no time below is asked; without, the last step may reach beyond the end.
     """
     from torchdiffeq import odeint  # brings scipy's integrators, a second
 
@@ -140,9 +152,11 @@ def dopri5(
         return error.reshape(len(x), -1).square().mean(1).sqrt().max()
 
     def drift(t: Tensor, x: Tensor) -> Tensor:
-        return full_precision(velocity(x, min(1.0, max(0.0, float(t)))))
+        return full_precision(velocity(x, min(1.0, max(smallest_time, float(t)))))
 
     options = {"norm": worst_sample, "dtype": clock}
+    if smallest_time:
+        options["step_t"] = ends[1:]  # else the last step interpolates between times around the end
     found = odeint(drift, x, ends, rtol=rtol, atol=atol, method="dopri5", options=options)
     assert isinstance(found, Tensor)
     return found[-1]
@@ -182,8 +196,13 @@ def solve(
     noise: Noise | None = None,
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    smallest_time: float | None = None,
 ) -> Float[Tensor, "b ..."]:
     """Integrate from times[0] to times[-1] by the solver called ``name``; tolerances are for ``dopri5``.
+
+    Args:
+        smallest_time: where the velocity does not exist at t = 0: ``dopri5`` asks for none at a smaller time, ``heun``
+            for none at 0, and the rest of the way is a step of Euler's.
 
     Raises:
         ConfigError: If there is no solver of that name, the times do not descend in [0, 1], or ``sde`` has no
@@ -194,10 +213,15 @@ def solve(
         raise ConfigError(
             f"times must be two or more and descend within [0, 1], as time_grid's do, not {times}"
         )
+    if smallest_time is not None and times[-1] == 0 and name in ("heun", "dopri5"):
+        before = times[:-1] if name == "heun" else [times[0], min(smallest_time, times[0])]
+        if before[0] > before[-1]:
+            x = solve(name, velocity, x, before, rtol=rtol, atol=atol, smallest_time=smallest_time)
+        return euler(velocity, x, [before[-1], 0.0])
     if name in _FIXED:
         return _FIXED[name](velocity, x, times)
     if name == "dopri5":
-        return dopri5(velocity, x, times, rtol=rtol, atol=atol)
+        return dopri5(velocity, x, times, rtol=rtol, atol=atol, smallest_time=smallest_time or 0.0)
     if name == "sde":
         if noise is None:
             raise ConfigError(

@@ -7,8 +7,8 @@ Training and sampling must use the same shift.
 """
 
 import math
-from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from torch import Tensor
 from unirae.core.errors import ConfigError
 
 MAX_TIME = 0.999
-"""Training never asks for pure noise: raw times (before the shift) end here, as in the reference."""
+"""RAE's training never asks for pure noise: raw times (before the shift) end here. RAEv2's may end at 1."""
 
 SHIFT_BASE = 4096
 """Elements of a latent that needs no shift, as in RAE; SD-VAE's 4×32×32 has as many."""
@@ -57,6 +57,8 @@ def logit_normal_times(
     """
     if std <= 0:
         raise ConfigError(f"the logit-normal's std={std} must be positive")
+    if not 0 < high <= 1:
+        raise ConfigError(f"the highest time {high} must be above 0 and at most 1")
     where = "cpu" if uniforms.device.type == "mps" else uniforms.device  # Metal has no float64
     uniform = uniforms.to(where).double()
     bound = (math.log(high / (1 - high)) - mean) / std if high < 1 else math.inf
@@ -70,25 +72,52 @@ def uniform_times(uniforms: Float[Tensor, " b"], high: float = MAX_TIME) -> Floa
     return uniforms.float() * high
 
 
-_KINDS: dict[str, Callable[[Tensor], Tensor]] = {"logit_normal": logit_normal_times, "uniform": uniform_times}
-
-TIME_KINDS = tuple(_KINDS)
+TIME_KINDS = ("logit_normal", "uniform")
 """The distributions of training times by name."""
 
 
-def sample_times(kind: str, uniforms: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """Raw training times in [0, MAX_TIME] of the distribution called ``kind``; the shift comes afterwards.
+def sample_times(
+    kind: str, uniforms: Float[Tensor, " b"], *, mean: float = 0.0, std: float = 1.0, high: float = MAX_TIME
+) -> Float[Tensor, " b"]:
+    """Raw training times in [0, high] of the distribution called ``kind``; the shift comes afterwards.
+
+    Args:
+        mean, std: of the logit-normal; a uniform distribution has neither.
 
     Raises:
-        ConfigError: If there is no distribution of that name.
+        ConfigError: If there is no distribution of that name, or of these numbers.
     """
-    if kind not in _KINDS:
+    if kind not in TIME_KINDS:
         raise ConfigError(f"unknown distribution of times {kind!r}; known: {', '.join(TIME_KINDS)}")
-    return _KINDS[kind](uniforms)
+    if kind == "uniform":
+        return uniform_times(uniforms, high)
+    return logit_normal_times(uniforms, mean=mean, std=std, high=high)
 
 
-TIME_GRIDS = ("reference", "to_zero", "log_odds")
-"""The grids by name: the reference's, which ends at shift(1 − MAX_TIME); the same ending at data; one for few steps."""
+@dataclass(frozen=True, kw_only=True)
+class TimeDistribution:
+    """The distribution of raw training times; for the attributes see :func:`sample_times`."""
+
+    kind: str = "logit_normal"
+    mean: float = 0.0
+    std: float = 1.0
+    high: float = MAX_TIME
+
+    def sample(self, uniforms: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Times from ``uniforms`` in [0, 1)."""
+        return sample_times(self.kind, uniforms, mean=self.mean, std=self.std, high=self.high)
+
+    def describe(self) -> str:
+        """Kind and numbers in a few words."""
+        numbers = f"({self.mean:g}, {self.std:g})" if self.kind == "logit_normal" else ""
+        return f"{self.kind}{numbers} up to {self.high:g}"
+
+
+TimeGrid = Literal["reference", "to_zero", "log_odds", "linear"]
+
+TIME_GRIDS: tuple[TimeGrid, ...] = ("reference", "to_zero", "log_odds", "linear")
+"""The grids by name: RAE's, which ends at shift(1 − MAX_TIME); the same ending at data; one for few steps; RAEv2's, of
+equal steps before the shift, which ends at data."""
 
 _ODDS_MARGIN = 0.05
 """Keeps the log-odds finite at both ends of [0, 1]. 0.02 to 0.05 measured alike."""
@@ -98,8 +127,8 @@ def time_grid(num_steps: int, shift: float, kind: str = "reference") -> list[flo
     """Grid of ``num_steps`` shifted times descending from 1, so that a solver makes ``num_steps`` − 1 steps.
 
     1 − linspace(0, MAX_TIME, num_steps), shifted; ``to_zero`` puts the last one to 0; ``log_odds`` has the same
-    ends, but see :func:`log_odds_grid`. Python floats: they steer the solvers' loop on the host, and a tensor on a
-    GPU would make every step wait.
+    ends, but see :func:`log_odds_grid`; ``linear`` is linspace(1, 0, num_steps), shifted. Python floats: they steer the
+    solvers' loop on the host, and a tensor on a GPU would make every step wait.
 
     Raises:
         ConfigError: If ``num_steps`` is less than two, or there is no grid of that name.
@@ -112,6 +141,8 @@ def time_grid(num_steps: int, shift: float, kind: str = "reference") -> list[flo
         raise ConfigError(f"unknown time grid {kind!r}; known: {', '.join(TIME_GRIDS)}")
     if kind == "log_odds":
         return log_odds_grid(num_steps, shift)
+    if kind == "linear":
+        return [shift_times(1 - point / (num_steps - 1), shift) for point in range(num_steps)]
     grid = [shift_times(1 - MAX_TIME * point / (num_steps - 1), shift) for point in range(num_steps)]
     return [*grid[:-1], 0.0] if kind == "to_zero" else grid
 

@@ -1,7 +1,8 @@
 """Stage 2: train a diffusion transformer on the latents of a frozen autoencoder (RAE paper, sections 4 and 5).
 
 A step is flow matching (Lipman et al. 2023): x_t = (1 − t)·x + t·ε with t shifted towards noise, and the mean of
-(v_θ(x_t, t, y) − (ε − x))². Labels are dropped now and then, so that the network also learns without them.
+(v_θ(x_t, t, y) − (ε − x))². Labels are dropped now and then, so that the network also learns without them. A
+network may predict the data instead, and one with an early head has that head's loss added (RAEv2, arXiv 2605.18324).
 
 The autoencoder takes no part in training: it is in eval mode, has no gradients and no optimizer, and a checkpoint
 holds its path and fingerprint, not its weights.
@@ -23,7 +24,7 @@ from unirae.core.keyed_random import Stream, normal, uniform
 from unirae.core.sharding import gathered_parameters, shard_parameters
 from unirae.flow.path import interpolate
 from unirae.flow.prediction import prediction_loss
-from unirae.flow.times import sample_times, shift_times
+from unirae.flow.times import TimeDistribution, TimeGrid, shift_times
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.denoisers.build import describe_denoiser
 from unirae.models.denoisers.condition import Condition
@@ -51,7 +52,10 @@ class Stage2(SingleNetwork):
     Args:
         rae: encodes images and decodes samples; frozen here.
         rae_reference: how a checkpoint names the autoencoder (its path, fingerprint, or seed).
-        time_distribution: ``logit_normal`` or ``uniform``, before the shift by ``denoiser.time_shift``.
+        time_distribution: of times before the shift by ``denoiser.time_shift``.
+        t_min: the clamp of the loss (:func:`~unirae.flow.prediction.prediction_loss`); None is the prediction's own.
+        base_loss_weight: of the early head's loss, where the denoiser has one.
+        time_grid: that samples are made with by default.
         label_dropout: probability that a label becomes the null label.
         ema_extra_decays: of further averages, kept beside the one that is evaluated and shown.
     """
@@ -65,10 +69,13 @@ class Stage2(SingleNetwork):
         rae_reference: dict[str, Any],
         denoiser: Denoiser,
         class_names: Sequence[str],
-        time_distribution: str,
+        time_distribution: TimeDistribution,
         label_dropout: float,
         ema_extra_decays: Sequence[float],
         settings: StepSettings,
+        t_min: float | None = None,
+        base_loss_weight: float = 1.0,
+        time_grid: TimeGrid = "reference",
     ) -> None:
         super().__init__(settings)
         self.rae = rae.eval().requires_grad_(False)
@@ -81,6 +88,9 @@ class Stage2(SingleNetwork):
             }
         )
         self.time_distribution, self.label_dropout = time_distribution, label_dropout
+        self.t_min = denoiser.prediction.t_min if t_min is None else t_min
+        self.base_loss_weight = base_loss_weight
+        self.time_grid: TimeGrid = time_grid
         self.rae_reference, self.class_names = rae_reference, tuple(class_names)
 
     # ------------------------------------------------------------------ the step
@@ -92,20 +102,29 @@ class Stage2(SingleNetwork):
             yield LatentBatch(latents.to(self.dtype), Condition(labels=part["label"]), keys)
 
     def loss(self, part: LatentBatch, terms: MeanTerms) -> Float[Tensor, ""]:
-        """Flow matching at random times (RAE paper, equation 2)."""
+        """Flow matching at random times (RAE paper, equation 2), of both heads where there are two."""
         times = self.times(part.keys)
         noise = normal(part.keys, tuple(part.latents.shape[1:]), Stream.PATH_NOISE)
         # channels last is how tokens lie in memory: the denoiser and the loss would transpose at every turn
         latents, noise = (x.contiguous(memory_format=torch.channels_last) for x in (part.latents, noise))
         sample = interpolate(latents, noise, times)
-        output = self.denoiser.predict(sample.xt, times, self.drop_conditions(part.condition, part.keys))
-        loss = prediction_loss(self.denoiser.prediction, output, sample, times).mean()
-        terms.add(loss=loss)
+        condition = self.drop_conditions(part.condition, part.keys)
+
+        def loss_of(output: Tensor) -> Tensor:
+            return prediction_loss(self.denoiser.prediction, output, sample, times, t_min=self.t_min).mean()
+
+        if self.denoiser.base_output is None:
+            loss = loss_of(self.denoiser.predict(sample.xt, times, condition))
+            terms.add(loss=loss)
+            return loss
+        full, base = map(loss_of, self.denoiser.predict_with_base(sample.xt, times, condition))
+        loss = full + self.base_loss_weight * base
+        terms.add(loss=loss, loss_full=full, loss_base=base)
         return loss
 
     def times(self, keys: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         """One time per sample, shifted towards noise as the latents' dimension asks (RAE paper, section 4.2)."""
-        drawn = sample_times(self.time_distribution, uniform(keys, (), Stream.TIME)).to(self.dtype)
+        drawn = self.time_distribution.sample(uniform(keys, (), Stream.TIME)).to(self.dtype)
         return shift_times(drawn, self.denoiser.time_shift)
 
     def drop_conditions(self, condition: Condition, keys: Int64[Tensor, " b"]) -> Condition:
@@ -146,7 +165,8 @@ class Stage2(SingleNetwork):
         """Keep of the denoiser and its averages this process's part; FSDP gathers a block when it is its turn."""
         for block in (*self.denoiser.blocks_in_order(), self.denoiser):
             fully_shard(block, mesh=mesh)
-        register_fsdp_forward_method(self.denoiser, "predict")  # what a step calls
+        for called_by_a_step in ("predict", "predict_with_base"):
+            register_fsdp_forward_method(self.denoiser, called_by_a_step)
         for ema in self.averages:
             shard_parameters(ema.average, mesh)  # nothing runs it but evaluation, which wants it whole
 
@@ -168,8 +188,10 @@ class Stage2(SingleNetwork):
             "latent_stats_info": self.denoiser.latent_stats.info,
             "rae": self.rae_reference,
             "class_names": list(self.class_names),
-            "time_distribution": self.time_distribution,
+            "time_distribution": self.time_distribution.kind,
             "ema": {name: ema.decay for name, ema in self.emas.items()},
+            # as it was before there was a choice, where nothing else is chosen
+            **({} if self.time_grid == "reference" else {"sampling": {"time_grid": self.time_grid}}),
         }
 
     def networks(self) -> dict[str, nn.Module | None]:
@@ -186,7 +208,8 @@ class Stage2(SingleNetwork):
         """Plan of the run: what will happen when, in steps, and how times are drawn."""
         c, h, w = self.denoiser.latent_shape
         return [
-            f"latents {c}×{h}×{w}; times {self.time_distribution}, shifted by {self.denoiser.time_shift:.2f}",
+            f"latents {c}×{h}×{w}; times {self.time_distribution.describe()}, shifted by "
+            f"{self.denoiser.time_shift:.2f}; predicts {self.denoiser.prediction.value}",
             self.schedule.describe(),
         ]
 

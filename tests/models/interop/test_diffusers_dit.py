@@ -278,7 +278,7 @@ def test_names_defaults_generator_and_output_types(rae: RAE, tmp_path: Path, ope
     ):
         with pytest.raises(Exception, match=message):
             pipe(labels)
-    for options in ({"output_type": "gif"}, {"latents": torch.zeros(1, 2, 3, 4)}, {"time_grid": "linear"}):
+    for options in ({"output_type": "gif"}, {"latents": torch.zeros(1, 2, 3, 4)}, {"time_grid": "cosine"}):
         with pytest.raises(Exception, match=r"gif|shape|linear"):
             pipe([0], **options)
     pipe.transformer.to(torch.bfloat16)
@@ -327,7 +327,7 @@ def test_what_does_not_fit_is_refused_and_nothing_written(rae: RAE, tmp_path: Pa
     for defaults, message in (
         ({"steps": 3}, "unknown steps"),
         ({"guidance_interval": (0.5, 0.1)}, "within"),
-        ({"time_grid": "linear"}, "known: reference, to_zero"),
+        ({"time_grid": "cosine"}, "known: reference, to_zero"),
         ({"num_inference_steps": 1}, "at least 2"),
     ):
         refused(ConfigError, message, tmp_path, dit(), rae, defaults=defaults)

@@ -103,7 +103,8 @@ def sampler_settings(options: "SamplerOptions", said: dict[str, Any] | None) -> 
     if "guidance_interval" in own:
         own["guidance_interval"] = tuple(own["guidance_interval"])
     given = {name: getattr(options, name) for name in _BY_CHECKPOINT if getattr(options, name) is not None}
-    return SamplerSettings(time_shift=options.time_shift, trunk_every=options.trunk_every, **(own | given))
+    fixed = {name: getattr(options, name) for name in ("time_shift", "trunk_every", "clamp_velocity")}
+    return SamplerSettings(**fixed, **(own | given))
 
 
 def check_null_label(generator: Generator, cfg_scales: Sequence[float]) -> None:

@@ -21,13 +21,15 @@ class CommonSamplingOptions(DeviceOptions):
     label_sampling: Literal["equal", "random"] = "equal"
     """Labels of the images: equal takes the classes in turn, random draws them. Scores of the two are not
     comparable."""
-    time_grid: Literal["reference", "to_zero", "log_odds"] | None = None
-    """Grid of times: reference ends at shift(0.001), to_zero at 0; log_odds is for few steps of multistep3. Default:
-    what a converted model says, else reference."""
+    time_grid: Literal["reference", "to_zero", "log_odds", "linear"] | None = None
+    """Grid of times: reference ends at shift(0.001), to_zero at 0; log_odds is for few steps of multistep3; linear is
+    RAEv2's, whose N steps are N + 1 points. Default: what a converted model says, else reference."""
     time_shift: Positive | None = None
     """Shift of the time grid. Default: the shift of training."""
     trunk_every: Count = 1
     """Compute a DiT^DH's trunk only once in so many evaluations: faster, but not exact (docs/sampling.md)."""
+    clamp_velocity: Switch = False
+    """Of networks that predict data: divide by no time below 0.05, as RAEv2 does; false is exact."""
     seed: Seed = 0
     """Seed of the noise. Image number i is a function of (seed, i) and its label."""
     batch_size: Count = 32

@@ -20,8 +20,9 @@ from unirae.core.keyed_random import Stream, normal, sample_keys, uniform
 from unirae.evaluation.passes.encoding import inference_context
 from unirae.evaluation.passes.reading import Precision, Progress
 from unirae.flow.guidance import autoguidance, classifier_free, conditional
-from unirae.flow.solvers import Velocity, counting, solve
-from unirae.flow.times import time_grid
+from unirae.flow.prediction import CLAMP, clamped_velocity
+from unirae.flow.solvers import Noise, Velocity, counting, solve
+from unirae.flow.times import MAX_TIME, TimeGrid, shift_times, time_grid
 from unirae.models.checkpoints.pairing import decoder_for
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.denoisers.condition import Condition
@@ -37,36 +38,48 @@ class SamplerSettings:
     Attributes:
         num_steps: points of the time grid; Euler evaluates the network once less (recipe, Sampler).
         solver: euler, heun, multistep, multistep3, dopri5 or sde.
-        time_grid: ``reference`` ends at shift(0.001), ``to_zero`` at 0; ``log_odds`` is for few steps.
+        time_grid: ``reference`` ends at shift(0.001), ``to_zero`` at 0; ``log_odds`` is for few steps; ``linear`` is
+            RAEv2's, whose N steps are ``num_steps`` N + 1.
         time_shift: of the grid; None takes the one that the network was trained with.
         cfg_scale: w of v_ref + w·(v − v_ref); 1 is without guidance. The reference is the same network without label,
             or the guide where one is given (autoguidance).
         guidance_interval: (lowest, highest) shifted time at which guidance acts, inclusive.
         trunk_every: a DiT^DH's trunk is computed at every so-many-th evaluation and kept between; 1 is exact.
+        clamp_velocity: of predicted data x̂ take (x_t − x̂)/max(t, 0.05), as RAEv2 does, in place of (x_t − x̂)/t; a grid
+            of more than about 150 steps then ends beside x̂.
     """
 
     num_steps: int = 50
     solver: str = "euler"
-    time_grid: Literal["reference", "to_zero", "log_odds"] = "reference"
+    time_grid: TimeGrid = "reference"
     time_shift: float | None = None
     cfg_scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     trunk_every: int = 1
+    clamp_velocity: bool = False
 
     def times(self, dit: Denoiser) -> list[float]:
         """The grid for this network, from noise to data."""
-        shift = dit.time_shift if self.time_shift is None else self.time_shift
-        return time_grid(self.num_steps, shift, self.time_grid)
+        return time_grid(self.num_steps, self._shift(dit), self.time_grid)
+
+    def solve(
+        self, dit: Denoiser, velocity: Velocity, x: Float[Tensor, "b ..."], noise: Noise | None = None
+    ) -> Float[Tensor, "b ..."]:
+        """Integrate a velocity of this network over the grid; ``noise`` as in :func:`~unirae.flow.solvers.solve`."""
+        smallest = shift_times(1 - MAX_TIME, self._shift(dit)) if dit.prediction.divides_by_time else None
+        return solve(self.solver, velocity, x, self.times(dit), noise=noise, smallest_time=smallest)
+
+    def _shift(self, dit: Denoiser) -> float:
+        return dit.time_shift if self.time_shift is None else self.time_shift
 
     def describe(self) -> dict[str, Any]:
         """Plain values, for the record beside the images.
 
-        ``trunk_every`` only where it is not 1: records made before there was a choice are of the same images.
+        Some only where they are not at their defaults: records made before there was a choice are of the same images.
         """
         found = {**asdict(self), "guidance_interval": list(self.guidance_interval)}
-        if self.trunk_every == 1:
-            del found["trunk_every"]
-        return found
+        late = ("trunk_every", "clamp_velocity")
+        return {k: v for k, v in found.items() if k not in late or v != getattr(SamplerSettings, k)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +114,7 @@ def sample_latents(
     def step_noise(step: int) -> Tensor:
         return normal(sample_keys(seed, step + 1, indices), dit.latent_shape, Stream.SAMPLE_STEP_NOISE)
 
-    latents = solve(settings.solver, velocity, noise, settings.times(dit), noise=step_noise)
+    latents = settings.solve(dit, velocity, noise, step_noise)
     if not latents.isfinite().all():
         raise NonFiniteError(
             "the sampled latents hold NaN or inf: the checkpoint is broken, or 16 bits overflowed (try fp32)"
@@ -113,7 +126,20 @@ def guided_velocity(
     dit: Denoiser, condition: Condition | Tensor, settings: SamplerSettings, guide: Denoiser | None
 ) -> Velocity:
     """The velocity function that the settings mean, for one solution: it may remember."""
-    condition = Condition.of(condition)
+    if not settings.clamp_velocity:
+        return _guided_velocity(dit, Condition.of(condition), settings, guide)
+    networks = [network for network in (dit, guide) if network is not None]
+    if not all(network.prediction.divides_by_time for network in networks):
+        raise ConfigError(
+            "clamp_velocity is for networks that predict data; this one, or its guide, predicts the velocity"
+        )
+    velocity = _guided_velocity(dit, Condition.of(condition), settings, guide)
+    return lambda x, t: clamped_velocity(velocity(x, t), t, CLAMP)
+
+
+def _guided_velocity(
+    dit: Denoiser, condition: Condition, settings: SamplerSettings, guide: Denoiser | None
+) -> Velocity:
     scale, interval = settings.cfg_scale, settings.guidance_interval
     if settings.trunk_every > 1 and settings.solver == "dopri5":
         raise ConfigError(

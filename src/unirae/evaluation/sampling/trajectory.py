@@ -9,7 +9,7 @@ from torch import Tensor
 from unirae.core.keyed_random import Stream, normal, sample_keys
 from unirae.evaluation.sampling.sampler import SamplerSettings, check_labels, guided_velocity
 from unirae.flow.prediction import data_from_velocity
-from unirae.flow.solvers import Velocity, solve
+from unirae.flow.solvers import Velocity
 from unirae.models.denoisers.base import Denoiser
 
 
@@ -58,5 +58,5 @@ def sample_moments(
     chosen = {times[round(k * steps / max(count - 1, 1))] for k in range(count - 1)}
     recorder = _Recorder(guided_velocity(dit, labels, settings, None), chosen)
     noise = normal(sample_keys(seed, 0, indices), dit.latent_shape, Stream.SAMPLE_NOISE)
-    latents = solve(settings.solver, recorder, noise, times)
+    latents = settings.solve(dit, recorder, noise)
     return [*recorder.moments, Moment(t=times[-1], xt=latents, expected=latents)]

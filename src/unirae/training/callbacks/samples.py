@@ -1,5 +1,6 @@
 """Pictures while training: originals beside their reconstructions, or samples of the same noise and labels."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class GenerationSamples(_Pictures):
         sampler = ImageSampler(
             dit=average,
             rae=module.rae,
-            settings=self.settings,
+            settings=replace(self.settings, time_grid=module.time_grid),
             labels=LabelRule(num_classes=classes, given=spread_labels(self.count, classes)),
             seed=module.seed,
             batch_size=min(self.count, _MOST_AT_ONCE),

@@ -174,7 +174,9 @@ class GenerationMetrics(_WithMetrics):
             sampler = ImageSampler(
                 dit=average,
                 rae=module.rae,
-                settings=SamplerSettings(num_steps=self.num_steps, cfg_scale=self.cfg_scale),
+                settings=SamplerSettings(
+                    num_steps=self.num_steps, cfg_scale=self.cfg_scale, time_grid=module.time_grid
+                ),
                 labels=LabelRule(num_classes=module.denoiser.num_classes, seed=module.seed),
                 seed=module.seed,
                 batch_size=min(self.batch_size, count),

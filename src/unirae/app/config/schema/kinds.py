@@ -96,6 +96,7 @@ Seed = Annotated[int, Range(0, 2**32 - 1)]
 Positive = Annotated[float, Range(0, open_low=True)]
 NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
+PositiveShare = Annotated[float, Range(0, 1, open_low=True)]
 Decay = Annotated[float, Range(0, 1, open_high=True)]
 """The decay of an average: the share that stays at each step."""
 OutputFile = Annotated[Path, Output("file")]

@@ -264,6 +264,7 @@ class Stage2(_Trained):
     rae: Autoencoder
     latent_stats: LatentStats
     label_dropout: Share
+    base_loss_weight: NotNegative
     ema_extra_decays: list[Decay]
     sample_every: CountOrZero | None
 

@@ -3,7 +3,18 @@
 from typing import Annotated, Literal
 
 from unirae.app.config.schema.data import Data
-from unirae.app.config.schema.kinds import Count, Distinct, Keys, NotNegative, PathText, Positive, Seed, Steps
+from unirae.app.config.schema.kinds import (
+    Count,
+    Decay,
+    Distinct,
+    Keys,
+    NotNegative,
+    PathText,
+    Positive,
+    PositiveShare,
+    Seed,
+    Steps,
+)
 from unirae.app.config.schema.models import LinearProbe, Mae, Stage1, Stage2
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
@@ -116,9 +127,15 @@ class Paths(Keys):
 
 
 class Flow(Keys):
-    """The distribution of times in stage 2 (configs/flow)."""
+    """What the network of stage 2 predicts, and the distribution of times (configs/flow)."""
 
+    prediction: Literal["velocity", "data"]
+    t_min: Decay | None
     time_distribution: Literal["logit_normal", "uniform"]
+    time_mean: float
+    time_std: Positive
+    time_max: PositiveShare
+    time_grid: Literal["reference", "to_zero", "log_odds", "linear"]
     time_shift: Positive | None
 
 

@@ -19,6 +19,8 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.data.dataset import ImageDataset
 from unirae.evaluation.latents.writing import check_cached_images
 from unirae.evaluation.scores.metric_set import MetricSources, build_set_metrics, encoder_extractor
+from unirae.flow.prediction import Prediction
+from unirae.flow.times import TimeDistribution
 from unirae.metrics.set_metrics import SetMetric, need_encoder
 from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.denoisers.base import Denoiser
@@ -59,6 +61,8 @@ class Stage2Stage(Stage):
         validation = builders.build_dataset(cfg["data"], split="val", size=rae.output_size, use="eval")
         _check_guidance(cfg, num_classes=images.source.num_classes)
         check_labels(checkpoint, images.source.class_names, accept=cfg["ckpt_other_labels"])
+        if checkpoint is not None:
+            _check_prediction(checkpoint, cfg["flow"]["prediction"])
         if cache is not None:
             check_cached_images(cache, images, trust=cfg["data"]["latent_cache_trust"])
         bare = cfg["model"]["rae"]["pretrained_decoder_path"]
@@ -101,6 +105,15 @@ class Stage2Stage(Stage):
         return recorded_names(cfg["callbacks"]["generation_metrics"], encoder=encoder)
 
 
+def _check_prediction(checkpoint: Checkpoint, here: str) -> None:
+    """Refuse to continue a network as one whose output means something else."""
+    there = checkpoint.about["dit"].get("prediction", Prediction.VELOCITY.value)
+    if there != here:
+        raise ConfigError(
+            f"{checkpoint.file} continues a run whose network predicts {there}; set flow.prediction={there}"
+        )
+
+
 def _metrics(settings: Config, module: Stage2) -> list[SetMetric]:
     """The metrics of the run, which may load large networks."""
     rae = module.rae
@@ -129,13 +142,21 @@ def build_stage2(
     cfg: Config, source: RaeSource, rae: RAE, dataset: ImageDataset, *, steps_per_epoch: int
 ) -> Stage2:
     """The training module of stage 2, on an RAE that has its latents' statistics."""
-    model = cfg["model"]
+    model, flow = cfg["model"], cfg["flow"]
     return Stage2(
         rae=rae,
         rae_reference=source.reference(rae, checkpoints=Path(cfg["paths"]["output_dir"]) / "checkpoints"),
         denoiser=denoiser_for(cfg, rae, num_classes=dataset.source.num_classes),
         class_names=dataset.source.class_names,
-        time_distribution=cfg["flow"]["time_distribution"],
+        time_distribution=TimeDistribution(
+            kind=flow["time_distribution"],
+            mean=flow["time_mean"],
+            std=flow["time_std"],
+            high=flow["time_max"],
+        ),
+        t_min=flow["t_min"],
+        base_loss_weight=model["base_loss_weight"],
+        time_grid=flow["time_grid"],
         label_dropout=model["label_dropout"],
         ema_extra_decays=model["ema_extra_decays"],
         settings=builders.step_settings(cfg, steps_per_epoch=steps_per_epoch),
@@ -165,6 +186,7 @@ def denoiser_for(cfg: Config, rae: RAE, *, num_classes: int) -> Denoiser:
         input_size=tuple(sides),
         num_classes=num_classes,
         time_shift=cfg["flow"]["time_shift"],
+        prediction=cfg["flow"]["prediction"],
         latent_stats=rae.stats,
     )
 

@@ -87,7 +87,7 @@ class RAEDiTPipeline(DiffusionPipeline):
                 evaluated once less.
             guidance_scale: w of v_null + w·(v − v_null), on all channels; 1 is without guidance.
             guidance_interval: (lowest, highest) shifted time at which guidance acts; t = 0 is data, t = 1 is noise.
-            time_grid: ``reference`` ends close to data, as RAE's code does; ``to_zero`` at data.
+            time_grid: ``reference`` ends close to data, as RAE's code does; ``to_zero`` and RAEv2's ``linear`` at data.
             generator: of the noise.
             latents: the noise itself.
             output_type: ``pil``, ``np``, ``pt`` (in [0, 1]) or ``latent``.
@@ -154,7 +154,7 @@ class RAEDiTPipeline(DiffusionPipeline):
     def _integrate(self, velocity: Velocity, x: Tensor, num_points: int, grid: str) -> Tensor:
         """Integrate by Euler's steps."""
         times = grid_of_times(num_points, self.transformer.config.time_shift, grid)
-        self.scheduler.set_timesteps(sigmas=times[:-1] if grid == "to_zero" else times, device=x.device)
+        self.scheduler.set_timesteps(sigmas=times[:-1] if times[-1] == 0 else times, device=x.device)
         self.scheduler.set_begin_index(0)
         starts = times[:-1]
         steps = list(zip(starts, self.scheduler.timesteps[: len(starts)], strict=True))
