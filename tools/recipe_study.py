@@ -4,8 +4,8 @@
     python tools/recipe_study.py --demo DIR --output DIR --only v1 v2
 
 From dit_tiny (``v1``) to RAEv2's recipe, each switch alone and one after another, 12 TFLOP each; then ``v1`` against
-``v2``, 27 TFLOP each, with three seeds. A run is scored at a quarter, a half and the whole of its steps. Results stand in
-docs/results/recipe_study.json as soon as a run ends, and are not computed again; an interrupted run goes on.
+``v2``, 27 TFLOP each, with three seeds. A run is scored at a quarter, a half and the whole of its steps. Results stand
+in docs/results/recipe_study.json as soon as a run ends, and are not computed again; an interrupted run goes on.
 """
 
 import argparse

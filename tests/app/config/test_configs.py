@@ -199,7 +199,14 @@ def test_dit_dummy_has_the_documented_size():
 
 @pytest.mark.parametrize(
     ("name", "millions"),
-    [("dit_s", 196), ("dit_base", 294), ("dit_large", 622), ("dit_xl", 839), ("dit_plain_xl", 677)],
+    [
+        ("dit_s", 196),
+        ("dit_base", 294),
+        ("dit_large", 622),
+        ("dit_xl", 839),
+        ("dit_plain_xl", 677),
+        ("dit_v2_xl", 875),
+    ],
 )
 def test_sizes_of_the_full_networks(name, millions):
     config, rae = random_stage2(f"experiment={name}")
@@ -232,8 +239,9 @@ def test_shapes_and_shift_follow_from_the_autoencoder(overrides, latents, output
     assert round(dit.time_shift, 2) == shift
 
 
-def test_the_tiny_generator_reads_the_latents_of_rae_tiny():
-    tiny, stage1 = composed("experiment=dit_tiny")["model"]["rae"], composed("experiment=rae_tiny")
+@pytest.mark.parametrize(("name", "first"), [("dit_tiny", "rae_tiny"), ("dit_v2_tiny", "raev2_tiny")])
+def test_the_tiny_generator_reads_the_latents_of_its_autoencoder(name, first):
+    tiny, stage1 = composed(f"experiment={name}")["model"]["rae"], composed(f"experiment={first}")
     assert tiny["pretrained_decoder_path"] == stage1["paths"]["output_dir"]
     for key in ("encoder", "decoder", "image_size"):
         assert tiny[key] == stage1["model"][key]
@@ -263,7 +271,36 @@ STAGE2_RECIPE = {
     "data.global_batch_size": 1024,
     "data.stage2_transform._target_": "unirae.data.transforms.AdmCropFlip",
 }
+V2_RECIPE = {
+    **STAGE2_RECIPE,
+    "model.dit.use_qknorm": True,
+    "model.dit.conditioning": "tokens",
+    "model.ema_warmup": False,
+    "model.optimizer": {
+        "kind": "muon",
+        "lr": 2e-4,
+        "betas": [0.9, 0.95],
+        "weight_decay": 0.0,
+        "chunks": "projections",
+    },
+    "model.scheduler.warmup_epochs": 25,
+    "model.scheduler.decay_end_epoch": 50,
+    "model.rae.encoder.layers": [11, 13, 15, 17, 19, 21, 23],
+    "model.rae.encoder.add_token_mean": True,
+    "model.rae.decoder.output": "unit",
+    "model.rae.image_size": 256,
+    "flow.prediction": "data",
+    "flow.time_mean": 0.0,
+    "flow.time_std": 1.0,
+    "flow.time_max": 1.0,
+    "flow.time_grid": "linear",
+    "trainer.max_epochs": 80,
+    "trainer.precision": "bf16-mixed",
+    "data.stage2_transform._target_": "unirae.data.transforms.AdmCenterCrop",
+}
 DITS = {
+    "dit_v2_s": ([384, 2048], [12, 2], [6, 16]),
+    "dit_v2_xl": ([1440, 2048], [28, 2], [20, 16]),
     "dit_s": ([384, 2048], [12, 2], [6, 16]),
     "dit_base": ([768, 2048], [12, 2], [12, 16]),
     "dit_large": ([1024, 2048], [24, 2], [16, 16]),
@@ -279,6 +316,18 @@ DITS = {
 def test_stage_2_recipe_values_under_their_documented_names(name):
     config = composed(f"experiment={name}")
     assert {dotted: value(config, dotted) for dotted in STAGE2_RECIPE} == STAGE2_RECIPE
+
+
+@pytest.mark.parametrize("name", ["dit_v2_s", "dit_v2_xl"])
+def test_values_of_raev2_under_their_documented_names(name):
+    """Sections 1, 5 and 7 of its recipe; shift 8 follows from latents of 1024 × 16 × 16."""
+    config = composed(f"experiment={name}")
+    assert {dotted: value(config, dotted) for dotted in V2_RECIPE} == V2_RECIPE
+    config, rae = random_stage2(f"experiment={name}")
+    with torch.device("meta"):
+        dit = denoiser_for(config, rae, num_classes=1000)
+    assert (dit.time_shift, dit.prediction.value, dit.prediction.t_min) == (8.0, "data", 0.05)
+    assert dit.config.base_head_depth == {"dit_v2_s": 4, "dit_v2_xl": 8}[name]
 
 
 @pytest.mark.parametrize("name", DITS)
