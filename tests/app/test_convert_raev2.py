@@ -169,13 +169,6 @@ def test_a_yaml_of_neither_version_is_refused(released):
         convert(released)
 
 
-def test_generators_are_refused_for_now(released):
-    stage_2 = {"target": "stage2.models.DDT.DiTwDDTHead", "params": {}}
-    write(released / "rae.yaml", sections={"stage_2": stage_2, "conditioning": {"type": "label"}})
-    with pytest.raises(ConfigError, match="stage_2: generators of RAEv2 are not converted yet"):
-        convert(released)
-
-
 # ---------------------------------------------------------------- names
 
 

@@ -8,6 +8,7 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.models.denoisers.build import build_denoiser
 from unirae.models.interop.official.dit import dit_to_official, official_prediction
 from unirae.models.interop.official.names import decoder_from_official, decoder_to_official, split_rae
+from unirae.models.interop.official.to_generator_v2 import check_dit_v2
 
 
 def test_round_trip_of_our_decoder():
@@ -65,3 +66,31 @@ def test_networks_of_raev2_are_not_written_for_version_1(options):
     )
     with pytest.raises(ConfigError, match=r"the official code of RAE has no .* they are RAEv2's"):
         dit_to_official(network)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {},
+            r"RAEv2 has networks with conditioning=tokens, .* this one has conditioning=adaln, use_qknorm=False",
+        ),
+        ({"conditioning": "tokens"}, r"this one has use_qknorm=False$"),
+        (
+            {"conditioning": "tokens", "use_qknorm": True, "input_size": (2, 4)},
+            "RAEv2 has square latents only, not 2×4 tokens",
+        ),
+    ],
+)
+def test_networks_that_raev2_does_not_have_are_not_written_for_it(options, message):
+    sizes = {
+        "input_size": 2,
+        "in_channels": 4,
+        "num_classes": 2,
+        "hidden_size": 8,
+        "depth": 1,
+        "num_heads": 1,
+    }
+    with pytest.raises(ConfigError, match=message):
+        check_dit_v2(build_denoiser("dit", **sizes | options))
+    check_dit_v2(build_denoiser("dit", **sizes, conditioning="tokens", use_qknorm=True))

@@ -116,12 +116,14 @@ class OfficialDit:
         arguments: of our class of that kind.
         has_null_label: whether its table of labels has a row for "no label".
         checkpoint: its weights; None where the configuration names none.
+        version: 1 (bytetriper/RAE) or 2 (nanovisionx/RAEv2).
     """
 
     kind: str
     arguments: dict[str, Any]
     has_null_label: bool
     checkpoint: str | None
+    version: Literal[1, 2] = 1
 
     @property
     def trunk_depth(self) -> int | None:
@@ -155,7 +157,7 @@ def read_rae(document: Node) -> OfficialRae:
         ConfigError: If a target or key is unknown, or something cannot be converted.
     """
     node = document["stage_1"]
-    _target(node, RAE_TARGETS, "stage_1")
+    target(node, RAE_TARGETS, "stage_1")
     read = _read_rae_v2 if is_version_2(document) else _read_rae_v1
     official = read(node)
     if official.checkpoint is not None and official.params["pretrained_decoder_path"] is not None:
@@ -220,7 +222,7 @@ def read_dit(node: Node, where: str = "stage_2") -> OfficialDit:
         ConfigError: If a target or key is unknown, or a switch is set with which the official code does not
             run.
     """
-    kind = DIT_TARGETS[_target(node, tuple(DIT_TARGETS), where)]
+    kind = DIT_TARGETS[target(node, tuple(DIT_TARGETS), where)]
     params = _params(node, _DIT_DH if kind == "dit_dh" else _DIT, where)
     _refuse_what_cannot_run(kind, params, where)
     dropout = params.pop("class_dropout_prob")
@@ -258,7 +260,12 @@ def _refuse_what_cannot_run(kind: str, params: dict[str, Any], where: str) -> No
         )
 
 
-def _target(node: Node, targets: tuple[str, ...], where: str) -> str:
+def target(node: Node, targets: tuple[str, ...], where: str) -> str:
+    """The class that a node of the configuration names.
+
+    Raises:
+        ConfigError: If it names none, or another than the ``targets``, or has other keys beside.
+    """
     if not isinstance(node, Mapping) or "target" not in node:
         raise ConfigError(f"{where} has no target")
     known(node, ("target", "params", "ckpt"), where)

@@ -37,11 +37,13 @@ from unirae.models.interop.official.config import (
     value,
 )
 from unirae.models.interop.official.dit import dit_from_official, dit_to_official
+from unirae.models.interop.official.dit_v2 import dit_v2_from_official, dit_v2_to_official
 from unirae.models.interop.official.files import (
     check_encoder,
     read_stats,
     stored_types,
 )
+from unirae.models.interop.official.generator_v2 import read_dit_v2, read_sampling_v2
 from unirae.models.interop.official.names import (
     DECODER_CONSTANTS,
     DECODER_SIZES,
@@ -75,11 +77,9 @@ def from_official(conversion: OfficialModel, document: Any, output: Path, *, dat
     check_sections(document)
     version = 2 if is_version_2(document) else 1
     log.info("%s is a configuration of RAE%s", conversion.config, "v2" if version == 2 else "")
-    if version == 2 and document.get("stage_2"):
-        raise ConfigError(
-            "stage_2: generators of RAEv2 are not converted yet; without the section stage_2 the autoencoder is"
-        )
-    dit = read_dit(document["stage_2"]) if document.get("stage_2") else None
+    dit = None
+    if document.get("stage_2"):
+        dit = read_dit(document["stage_2"]) if version == 1 else read_dit_v2(document)
     rae, rae_origin = _convert_rae(conversion, document, trained=dit is None)
     recorded = {"model": model_config(rae), "data": data}
     rae_made = rae_content(
@@ -100,7 +100,7 @@ def _convert_generator(
     recorded: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Convert the diffusion transformer, and its guide where it has one, which is named ``guide``."""
-    sampling = read_sampling(document, dit)
+    sampling = read_sampling(document, dit) if dit.version == 1 else read_sampling_v2(document, dit)
     settings, shift = dict(sampling.settings), sampling.time_shift
     content = partial(dit_content, class_names=[], config=recorded)
     made, origin = _convert_dit(conversion, dit, rae, shift, key="stage_2", trained=True)
@@ -281,19 +281,32 @@ def _convert_dit(
             f"{key} reads latents {denoiser.latent_shape}, but stage_1 makes {rae.latent_shape}: set in_channels and "
             "input_size to those"
         )
-    labelled = official.has_null_label
-    check_fit(state, dit_to_official(denoiser, has_null_label=labelled), what=f"{key} ({checkpoint})")
-    ours = dit_from_official(state, trunk_depth=official.trunk_depth, has_null_label=labelled)
+    labelled, what = official.has_null_label, f"{key} ({checkpoint})"
+    if official.version == 2:
+        state = _without_projector(state)
+        check_fit(state, dit_v2_to_official(denoiser), what=what)
+        ours = dit_v2_from_official(state, denoiser)
+    else:
+        check_fit(state, dit_to_official(denoiser, has_null_label=labelled), what=what)
+        ours = dit_from_official(state, trunk_depth=official.trunk_depth, has_null_label=labelled)
     stats = {f"latent_stats.{name}": t for name, t in denoiser.latent_stats.state_dict().items()}
-    load_strictly(denoiser, ours | stats, what=f"{key} ({checkpoint})")
+    load_strictly(denoiser, ours | stats, what=what)
     if not labelled:
         log.warning(
             "%s: no label for none was trained (class_dropout_prob 0): do not guide it without label", key
         )
     origin = {
-        **_PROGRAM,
+        **(_PROGRAM if official.version == 1 else _PROGRAM_V2),
         "files": {key: conversion.files[key]},
         **stored_types(state),
         "has_null_label": labelled,
     }
     return denoiser.eval().requires_grad_(False), origin
+
+
+def _without_projector(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The network without the layer that REPA trains it through, which nothing else uses."""
+    kept = {key: tensor for key, tensor in state.items() if not key.startswith("repa_projector.")}
+    if len(kept) < len(state):
+        log.info("repa_projector is left out: REPA's loss alone reads it")
+    return kept

@@ -22,6 +22,7 @@ from unirae.models.interop.official.config import DIT_TARGETS, ENCODERS
 from unirae.models.interop.official.dit import dit_to_official, official_prediction
 from unirae.models.interop.official.names import DECODER_CONSTANTS, DECODER_SIZES, decoder_to_official
 from unirae.models.interop.official.raev2 import name_of, resolution_of
+from unirae.models.interop.official.to_generator_v2 import check_dit_v2, write_dit_v2
 from unirae.models.interop.rae_v1 import check_fits_rae_v1
 from unirae.models.rae import RAE
 
@@ -66,9 +67,7 @@ def to_official(
     source = None if encoder_weights is None else str(Path(encoder_weights).expanduser().resolve())
     name = _name_for_raev2(autoencoder, rae_about) if autoencoder.decoder.output == "unit" else None
     if name is not None and dit is not None:
-        raise ConfigError(
-            "generators on autoencoders of RAEv2 cannot be written for it yet; convert the autoencoder"
-        )
+        check_dit_v2(dit)
     if name is None:
         check_rae(autoencoder, inside=autoencoder.encoder.identity.embedded and source is None)
     final = output.resolve()
@@ -79,8 +78,11 @@ def to_official(
         else:
             stage_1 = _write_rae_v2(folder, final, autoencoder, rae_about, name)
         config: dict[str, Any] = {"stage_1": stage_1}
-        if dit is not None:
+        if dit is not None and name is None:
             config |= _write_dit(folder, final, checkpoint.file, dit, about)
+        elif dit is not None:
+            shift = _time_shift(dit, (about.get("origin") or {}).get("config") or {})
+            config |= write_dit_v2(folder, final, dit, about, shift=shift, save=_save)
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         (folder / "config.yaml").write_text(_REMARK + text)
 
