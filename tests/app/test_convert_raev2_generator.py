@@ -14,6 +14,8 @@ import unirae
 from tiny_dit import randomise
 from tiny_models import relative_l2
 from unirae.app.convert import Options, run
+from unirae.app.sample_dit import Options as Sampling
+from unirae.app.sample_dit import run as sample
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.models.checkpoints.reading import open_checkpoint
 from unirae.models.decoder import ViTDecoder
@@ -311,3 +313,30 @@ def test_internal_guidance_needs_an_early_head(released):
     config["guidance"] = {"ig": {"scale": 1.5}}
     with pytest.raises(ConfigError, match=r"guidance\.ig\.scale=1\.5 needs a network with an early head"):
         convert(root, config, checkpoint=CHECKPOINT)
+
+
+def test_a_converted_model_is_sampled_as_its_yaml_says(released):
+    root, config = released
+    config["guidance"] = {
+        "cfg": {"scale": 1.3, "t_min": 0.3, "t_max": 1.0},
+        "ig": {"scale": 1.5, "t_min": 0.1},
+    }
+    config["sampler"] = {"num_steps": 3}
+    folder = convert(root, config, checkpoint=CHECKPOINT)
+
+    def settings(name, **options):
+        made = sample(
+            Sampling(checkpoint=folder, num_samples=1, output_dir=root / name, device="cpu", **options)
+        )
+        return json.loads((made / "settings.json").read_text())["settings"]
+
+    said = settings("yaml")
+    assert (said["num_steps"], said["time_grid"], said["guidance"]) == (
+        4,
+        "linear",
+        "internal, then classifier-free",
+    )
+    assert (said["ig_scale"], said["ig_interval"]) == (1.5, [0.1, 1.0])
+    said = settings("own", ig_scale=1.0, cfg_scale=1.0, clamp_velocity=True)
+    assert (said["guidance"], said["clamp_velocity"]) == ("none", True)
+    assert "ig_scale" not in said

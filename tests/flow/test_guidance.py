@@ -4,11 +4,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unirae.core.errors import ConfigError
-from unirae.flow.guidance import autoguidance, classifier_free, conditional, guided
+from unirae.flow.guidance import (
+    autoguidance,
+    classifier_free,
+    conditional,
+    guided,
+    internal,
+    internal_and_classifier_free,
+    is_within,
+)
 from unirae.flow.solvers import counting, euler
 from unirae.flow.times import time_grid
 
 NULL = 10
+SHARE = st.floats(0, 1, width=32)
 X = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([1, 7, 3])
 
@@ -45,7 +54,7 @@ class Model:
 
 
 @settings(deadline=None)  # the first example pays for what torch loads late
-@given(st.floats(0, 1), st.floats(0, 5), st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted))
+@given(SHARE, st.floats(0, 5), st.tuples(SHARE, SHARE).map(sorted))
 def test_guidance_extrapolates_inside_and_is_plain_outside(t, scale, interval):
     low, high = interval
     found = guided(
@@ -119,3 +128,54 @@ def test_an_impossible_interval_is_refused_at_every_scale(interval):
     for scale in (1.0, 2.0):
         with pytest.raises(ConfigError, match=r"0 <= low <= high <= 1"):
             classifier_free(Model(), GIVEN, NONE, scale=scale, interval=interval)
+
+
+class TwoHeaded(Model):
+    """A denoiser with an early head, whose velocity is half the other's."""
+
+    def heads(self, x, t, condition):
+        full = self(x, t, condition)
+        return full, full / 2
+
+
+def test_bounds_are_compared_in_float32_and_belong_to_the_interval():
+    assert is_within(float(torch.tensor(0.8)), (0.1, 0.8))
+    assert is_within(float(torch.tensor(0.1)), (0.1, 0.8))
+    assert not is_within(0.8001, (0.1, 0.8))
+
+
+@pytest.mark.parametrize(("t", "gain"), [(0.5, 0.5 + 1.8 * 0.5), (0.1, 1.0)])
+def test_internal_guidance_leads_away_from_the_early_head_in_one_pass(t, gain):
+    model = TwoHeaded()
+    found = internal(model, model.heads, GIVEN, scale=1.8, interval=(0.25, 0.75))(X, t)
+    torch.testing.assert_close(found, gain * model.of(t, LABELS))
+    assert model.batches == [LABELS.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("t", "batches", "gains"),
+    [
+        (0.5, [6], (0.5 + 1.5 * 0.5, 0.5 + 0.6 * 0.5)),
+        (0.9, [6], (1.0, 1.0)),
+        (0.2, [3], (0.5 + 1.5 * 0.5, None)),
+        (0.05, [3], (1.0, None)),
+    ],
+)
+def test_both_branches_are_guided_internally_before_the_label_guides(t, batches, gains):
+    model = TwoHeaded()
+    velocity = internal_and_classifier_free(
+        model,
+        model.heads,
+        GIVEN,
+        NONE,
+        scale=1.3,
+        interval=(0.3, 1.0),
+        internal_scales=(1.5, 0.6),
+        internal_interval=(0.1, 0.8),
+    )
+    wanted = gains[0] * model.of(t, LABELS)
+    if gains[1] is not None:
+        null = gains[1] * model.of(t, NONE.labels)
+        wanted = null + 1.3 * (wanted - null)
+    torch.testing.assert_close(velocity(X, t), wanted)
+    assert [len(batch) for batch in model.batches] == batches

@@ -126,9 +126,9 @@ _ODDS_MARGIN = 0.05
 def time_grid(num_steps: int, shift: float, kind: str = "reference") -> list[float]:
     """Grid of ``num_steps`` shifted times descending from 1, so that a solver makes ``num_steps`` − 1 steps.
 
-    1 − linspace(0, MAX_TIME, num_steps), shifted; ``to_zero`` puts the last one to 0; ``log_odds`` has the same
-    ends, but see :func:`log_odds_grid`; ``linear`` is linspace(1, 0, num_steps), shifted. Python floats: they steer the
-    solvers' loop on the host, and a tensor on a GPU would make every step wait.
+    1 − linspace(0, MAX_TIME, num_steps), shifted; ``to_zero`` puts the last one to 0; for ``log_odds``, with the same
+    ends, and ``linear`` see :func:`log_odds_grid` and :func:`linear_grid`. Python floats: they steer the solvers' loop
+    on the host, and a tensor on a GPU would make every step wait.
 
     Raises:
         ConfigError: If ``num_steps`` is less than two, or there is no grid of that name.
@@ -142,9 +142,19 @@ def time_grid(num_steps: int, shift: float, kind: str = "reference") -> list[flo
     if kind == "log_odds":
         return log_odds_grid(num_steps, shift)
     if kind == "linear":
-        return [shift_times(1 - point / (num_steps - 1), shift) for point in range(num_steps)]
+        return linear_grid(num_steps, shift)
     grid = [shift_times(1 - MAX_TIME * point / (num_steps - 1), shift) for point in range(num_steps)]
     return [*grid[:-1], 0.0] if kind == "to_zero" else grid
+
+
+def linear_grid(num_steps: int, shift: float) -> list[float]:
+    """RAEv2's grid, shift(linspace(1, 0, num_steps)), in float32 and as it writes the shift: s·t/(1 + (s − 1)·t).
+
+    A time of it may lie at the end of an interval of guidance, and then the last digit decides. The first is 1, which
+    theirs misses by a last digit at some shifts.
+    """
+    t = torch.linspace(1, 0, num_steps)
+    return [1.0, *(shift * t / (1 + (shift - 1) * t)).tolist()[1:]]
 
 
 def log_odds_grid(num_steps: int, shift: float) -> list[float]:

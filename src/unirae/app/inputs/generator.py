@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from unirae.models.denoisers.base import Denoiser
 
 
-_BY_CHECKPOINT = ("num_steps", "solver", "cfg_scale", "guidance_interval", "time_grid")
+_BY_CHECKPOINT = (
+    "num_steps",
+    "solver",
+    "cfg_scale",
+    "guidance_interval",
+    "time_grid",
+    "ig_scale",
+    "ig_interval",
+    "ig_unconditional_scale",
+)
 """Options whose default a checkpoint may know."""
 
 
@@ -99,11 +108,15 @@ def sampler_settings(options: "SamplerOptions", said: dict[str, Any] | None) -> 
     """The sampler's settings: from the options, else from the checkpoint, else its defaults."""
     from unirae.evaluation.sampling.sampler import SamplerSettings
 
-    own = {name: value for name, value in (said or {}).items() if name in _BY_CHECKPOINT}
-    if "guidance_interval" in own:
-        own["guidance_interval"] = tuple(own["guidance_interval"])
+    own: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in (said or {}).items()
+        if name in _BY_CHECKPOINT
+    }
     given = {name: getattr(options, name) for name in _BY_CHECKPOINT if getattr(options, name) is not None}
-    fixed = {name: getattr(options, name) for name in ("time_shift", "trunk_every", "clamp_velocity")}
+    fixed: dict[str, Any] = {
+        name: getattr(options, name) for name in ("time_shift", "trunk_every", "clamp_velocity")
+    }
     return SamplerSettings(**fixed, **(own | given))
 
 

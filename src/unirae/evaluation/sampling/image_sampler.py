@@ -148,4 +148,5 @@ class ImageSampler:
     def _guidance(self) -> str:
         if self.guide is not None:
             return "autoguidance"
-        return "none" if self.settings.cfg_scale == 1.0 else "classifier-free"
+        kinds = {"internal": self.settings.uses_ig, "classifier-free": self.settings.cfg_scale != 1.0}
+        return ", then ".join(kind for kind, acts in kinds.items() if acts) or "none"

@@ -19,7 +19,14 @@ from unirae.core.exact import NETWORK_CHUNK, in_chunks
 from unirae.core.keyed_random import Stream, normal, sample_keys, uniform
 from unirae.evaluation.passes.encoding import inference_context
 from unirae.evaluation.passes.reading import Precision, Progress
-from unirae.flow.guidance import autoguidance, classifier_free, conditional
+from unirae.flow.guidance import (
+    ALWAYS,
+    autoguidance,
+    classifier_free,
+    conditional,
+    internal,
+    internal_and_classifier_free,
+)
 from unirae.flow.prediction import CLAMP, clamped_velocity
 from unirae.flow.solvers import Noise, Velocity, counting, solve
 from unirae.flow.times import MAX_TIME, TimeGrid, shift_times, time_grid
@@ -44,6 +51,9 @@ class SamplerSettings:
         cfg_scale: w of v_ref + w·(v − v_ref); 1 is without guidance. The reference is the same network without label,
             or the guide where one is given (autoguidance).
         guidance_interval: (lowest, highest) shifted time at which guidance acts, inclusive.
+        ig_scale: s of base + s·(full − base), internal guidance away from the early head; 1 is without.
+        ig_interval: (lowest, highest) shifted time at which it acts, inclusive.
+        ig_unconditional_scale: s of the branch without label where ``cfg_scale`` guides, too; None is ``ig_scale``.
         trunk_every: a DiT^DH's trunk is computed at every so-many-th evaluation and kept between; 1 is exact.
         clamp_velocity: of predicted data x̂ take (x_t − x̂)/max(t, 0.05), as RAEv2 does, in place of (x_t − x̂)/t; a grid
             of more than about 150 steps then ends beside x̂.
@@ -57,6 +67,20 @@ class SamplerSettings:
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     trunk_every: int = 1
     clamp_velocity: bool = False
+    ig_scale: float = 1.0
+    ig_interval: tuple[float, float] = ALWAYS
+    ig_unconditional_scale: float | None = None
+
+    @property
+    def ig_scales(self) -> tuple[float, float]:
+        """Scales of internal guidance with and without label."""
+        alone = self.ig_unconditional_scale
+        return self.ig_scale, self.ig_scale if alone is None else alone
+
+    @property
+    def uses_ig(self) -> bool:
+        """Whether the early head says anything about the samples."""
+        return self.ig_scale != 1.0 or (self.cfg_scale != 1.0 and self.ig_scales[1] != 1.0)
 
     def times(self, dit: Denoiser) -> list[float]:
         """The grid for this network, from noise to data."""
@@ -77,9 +101,9 @@ class SamplerSettings:
 
         Some only where they are not at their defaults: records made before there was a choice are of the same images.
         """
-        found = {**asdict(self), "guidance_interval": list(self.guidance_interval)}
-        late = ("trunk_every", "clamp_velocity")
-        return {k: v for k, v in found.items() if k not in late or v != getattr(SamplerSettings, k)}
+        late = ("trunk_every", "clamp_velocity", "ig_scale", "ig_interval", "ig_unconditional_scale")
+        found = {k: v for k, v in asdict(self).items() if k not in late or v != getattr(SamplerSettings, k)}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +169,8 @@ def _guided_velocity(
         raise ConfigError(
             "trunk_every is for fixed steps: dopri5 takes what it changes for an error of its own"
         )
+    if settings.uses_ig:
+        return _internally_guided(dit, condition, settings, guide)
     model = reusing_trunk(dit, settings.trunk_every)
     if guide is not None:
         if guide.latent_shape != dit.latent_shape or guide.num_classes != dit.num_classes:
@@ -155,13 +181,47 @@ def _guided_velocity(
         reference = reusing_trunk(guide, settings.trunk_every)
         return autoguidance(model, reference, condition, scale=scale, interval=interval)
     if scale != 1.0:
-        if dit.num_classes == 0:
-            raise ConfigError(
-                f"cfg_scale={scale} needs a model with labels; this one was trained without. Use 1, or a guide"
-            )
-        null = dit.null_condition(len(condition), condition.device)
+        null = _null(dit, condition, scale)
         return classifier_free(model, condition, null, scale=scale, interval=interval)
     return conditional(model, condition)
+
+
+def _internally_guided(
+    dit: Denoiser, condition: Condition, settings: SamplerSettings, guide: Denoiser | None
+) -> Velocity:
+    """The velocity with internal guidance, alone or before classifier-free guidance."""
+    what = f"internal guidance (ig_scale={settings.ig_scale:g})"
+    if guide is not None:
+        raise ConfigError(
+            f"{what} and a guide are two kinds of autoguidance; take one: ig_scale=1, or no guide"
+        )
+    if settings.trunk_every > 1:
+        raise ConfigError(f"{what} reads the trunk at every evaluation; trunk_every must be 1")
+    if dit.base_output is None:
+        raise ConfigError(
+            f"{what} needs a network with an early head, and this one has none; ig_scale=1 is without"
+        )
+    interval = settings.ig_interval
+    if settings.cfg_scale == 1.0:
+        return internal(dit, dit.both_heads, condition, scale=settings.ig_scale, interval=interval)
+    return internal_and_classifier_free(
+        dit,
+        dit.both_heads,
+        condition,
+        _null(dit, condition, settings.cfg_scale),
+        scale=settings.cfg_scale,
+        interval=settings.guidance_interval,
+        internal_scales=settings.ig_scales,
+        internal_interval=interval,
+    )
+
+
+def _null(dit: Denoiser, condition: Condition, scale: float) -> Condition:
+    if dit.num_classes == 0:
+        raise ConfigError(
+            f"cfg_scale={scale} needs a model with labels; this one was trained without. Use 1, or a guide"
+        )
+    return dit.null_condition(len(condition), condition.device)
 
 
 def check_labels(labels: Int64[Tensor, " b"], dit: Denoiser) -> None:

@@ -153,6 +153,15 @@ class Denoiser(nn.Module, ABC):
         self.check(x, t, self.labels_of(y), values=True)
         return self.prediction.velocity(self.predict(x, t, y), x, t)
 
+    @final
+    def both_heads(
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
+    ) -> FullAndBase:
+        """The velocities of both heads at x_t, for the arguments of :meth:`forward`, in one pass."""
+        self.check(x, t, self.labels_of(y), values=True)
+        outputs = self.predict_with_base(x, t, y)
+        return FullAndBase(*(self.prediction.velocity(output, x, t) for output in outputs))
+
     @abstractmethod
     def predict(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
