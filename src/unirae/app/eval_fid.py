@@ -238,7 +238,8 @@ def default_output(options: Options, generator: "Generator", result: "Scores") -
 
     reference = options.split or "train" if options.reference == "data" else Path(options.reference).stem
     used = generator.sampler.settings
-    sampler = f"{used.solver}{used.num_steps}-cfg{used.cfg_scale:g}"
+    internal = f"-ig{used.ig_scale:g}" if used.uses_ig else ""
+    sampler = f"{used.solver}{used.num_steps}-cfg{used.cfg_scale:g}{internal}"
     weights = "ema" if options.use_ema else "raw"
     decisive = {key: result.settings[key] for key in ("metrics", "reference")}
     decisive |= {"sampler": result.settings["images"]["sampler"], "count": result.count}

@@ -162,7 +162,7 @@ def internal_and_classifier_free(
     """Internal guidance of the branches with and without condition, then classifier-free, in one doubled pass.
 
     Args:
-        scale, interval: of classifier-free guidance.
+        scale, interval: of classifier-free guidance; scale 1 is internal guidance alone, in a pass that is not doubled.
         internal_scales: with and without condition.
     """
     doubled = condition.cat(null)

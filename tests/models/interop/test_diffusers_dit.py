@@ -127,6 +127,60 @@ def test_it_samples_what_our_sampler_samples(
     assert not call or float((made("latent") - latents).abs().max()) > 0.1
 
 
+@pytest.mark.parametrize("kind", SIZES)
+@pytest.mark.parametrize(
+    ("call", "settings"),
+    [
+        ({"internal_guidance_scale": 1.8}, {"ig_scale": 1.8}),
+        (
+            {
+                "internal_guidance_scale": 1.5,
+                "internal_guidance_interval": (0.1, 0.8),
+                "internal_guidance_unconditional_scale": 0.6,
+                "guidance_scale": 1.3,
+            },
+            {"ig_scale": 1.5, "ig_interval": (0.1, 0.8), "ig_unconditional_scale": 0.6, "cfg_scale": 1.3},
+        ),
+    ],
+    ids=["alone", "then by label"],
+)
+def test_networks_of_raev2_are_guided_internally_alike_and_come_back(
+    kind: str,
+    call: dict[str, Any],
+    settings: dict[str, Any],
+    rae: RAE,
+    tmp_path: Path,
+    opened: Callable[[Path], Any],
+):
+    denoiser = dit(kind, prediction="data", conditioning="tokens", use_qknorm=True, base_head_depth=1)
+    folder = save_dit_pipeline(denoiser, rae, tmp_path / "pipe", defaults={**call, "time_grid": "linear"})
+    pipe = opened(folder)
+
+    def made(**call: Any) -> torch.Tensor:
+        start = noise(denoiser, 4)
+        return pipe(LABELS, num_inference_steps=6, latents=start, output_type="latent", **call).images
+
+    latents = sample_latents(
+        denoiser,
+        labels=torch.tensor(LABELS),
+        indices=torch.arange(4),
+        seed=3,
+        settings=SamplerSettings(num_steps=6, time_grid="linear", **settings),
+    ).latents
+    torch.testing.assert_close(made(), latents, atol=1e-4, rtol=1e-4)
+    assert float((made(internal_guidance_scale=1.0) - latents).abs().max()) > 0.01
+    again = dit_from_diffusers_pipeline(folder)
+    assert (again.architecture, again.prediction) == (denoiser.architecture, denoiser.prediction)
+    state = denoiser.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in again.state_dict().items())
+
+
+def test_internal_guidance_needs_an_early_head(rae: RAE, tmp_path: Path, opened: Callable[[Path], Any]):
+    pipe = opened(save_dit_pipeline(dit(), rae, tmp_path / "pipe"))
+    with pytest.raises(Exception, match=r"internal_guidance_scale=1\.5 needs a model with an early head"):
+        pipe(LABELS, num_inference_steps=3, internal_guidance_scale=1.5)
+
+
 def test_a_network_that_predicts_data_samples_alike_and_comes_back(
     rae: RAE, tmp_path: Path, opened: Callable[[Path], Any]
 ):
@@ -327,6 +381,8 @@ def test_what_does_not_fit_is_refused_and_nothing_written(rae: RAE, tmp_path: Pa
     for defaults, message in (
         ({"steps": 3}, "unknown steps"),
         ({"guidance_interval": (0.5, 0.1)}, "within"),
+        ({"internal_guidance_interval": (0.5, 0.1)}, "internal_guidance_interval=.* within"),
+        ({"internal_guidance_scale": "much"}, "internal_guidance_scale='much' must be a number"),
         ({"time_grid": "cosine"}, "known: reference, to_zero"),
         ({"num_inference_steps": 1}, "at least 2"),
     ):

@@ -24,7 +24,6 @@ from unirae.flow.guidance import (
     autoguidance,
     classifier_free,
     conditional,
-    internal,
     internal_and_classifier_free,
 )
 from unirae.flow.prediction import CLAMP, clamped_velocity
@@ -201,9 +200,6 @@ def _internally_guided(
         raise ConfigError(
             f"{what} needs a network with an early head, and this one has none; ig_scale=1 is without"
         )
-    interval = settings.ig_interval
-    if settings.cfg_scale == 1.0:
-        return internal(dit, dit.both_heads, condition, scale=settings.ig_scale, interval=interval)
     return internal_and_classifier_free(
         dit,
         dit.both_heads,
@@ -212,12 +208,12 @@ def _internally_guided(
         scale=settings.cfg_scale,
         interval=settings.guidance_interval,
         internal_scales=settings.ig_scales,
-        internal_interval=interval,
+        internal_interval=settings.ig_interval,
     )
 
 
 def _null(dit: Denoiser, condition: Condition, scale: float) -> Condition:
-    if dit.num_classes == 0:
+    if scale != 1.0 and dit.num_classes == 0:
         raise ConfigError(
             f"cfg_scale={scale} needs a model with labels; this one was trained without. Use 1, or a guide"
         )

@@ -15,7 +15,6 @@ from typing import Any
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import read_json, write_folder
 from unirae.core.strict import load_strictly, raise_on_differences
-from unirae.flow.guidance import ALWAYS
 from unirae.flow.times import TIME_GRIDS
 from unirae.models.checkpoints.pairing import decoder_for
 from unirae.models.denoisers.base import Denoiser
@@ -39,6 +38,9 @@ SETTINGS = {
     "guidance_scale": "cfg_scale",
     "guidance_interval": "guidance_interval",
     "time_grid": "time_grid",
+    "internal_guidance_scale": "ig_scale",
+    "internal_guidance_interval": "ig_interval",
+    "internal_guidance_unconditional_scale": "ig_unconditional_scale",
 }
 """Arguments of a call of the pipeline, and our names for them."""
 _PARTS = "unirae.models.interop.diffusers.parts"
@@ -64,7 +66,7 @@ def save_dit_pipeline(
         rae: which decodes the latents; its statistics must be the denoiser's, or absent.
         folder: a new one.
         class_names: one for each class, so that a call may give names.
-        defaults: of a call: num_inference_steps, guidance_scale, guidance_interval, time_grid.
+        defaults: of a call, by the names of :data:`SETTINGS`.
         encoder_names: see :func:`~unirae.models.interop.diffusers.rae_export.save_rae_as_diffusers`.
 
     Raises:
@@ -256,9 +258,11 @@ def checked_defaults(defaults: Mapping[str, Any], *, where: str = "") -> dict[st
         raise ConfigError(
             f"{where}defaults: unknown {', '.join(sorted(unknown))}; known: {', '.join(SETTINGS)}"
         )
-    interval = defaults.get("guidance_interval", ALWAYS)
-    if len(_numbers(interval)) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
-        raise ConfigError(f"{where}defaults: guidance_interval={interval} must be two numbers within [0, 1]")
+    intervals = [name for name in ("guidance_interval", "internal_guidance_interval") if name in defaults]
+    for name in intervals:
+        interval = defaults[name]
+        if len(_numbers(interval)) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
+            raise ConfigError(f"{where}defaults: {name}={interval} must be two numbers within [0, 1]")
     if defaults.get("time_grid", "reference") not in TIME_GRIDS:
         raise ConfigError(
             f"{where}defaults: time_grid={defaults['time_grid']!r}; known: {', '.join(TIME_GRIDS)}"
@@ -268,9 +272,10 @@ def checked_defaults(defaults: Mapping[str, Any], *, where: str = "") -> dict[st
         raise ConfigError(
             f"{where}defaults: num_inference_steps={steps!r} counts the time grid's points; at least 2"
         )
-    if not _numbers([scale := defaults.get("guidance_scale", 1.0)]):
-        raise ConfigError(f"{where}defaults: guidance_scale={scale!r} must be a number")
-    return {**defaults, **({"guidance_interval": list(interval)} if "guidance_interval" in defaults else {})}
+    for name in defaults:
+        if name.endswith("_scale") and not _numbers([defaults[name]]):
+            raise ConfigError(f"{where}defaults: {name}={defaults[name]!r} must be a number")
+    return {**defaults, **{name: list(defaults[name]) for name in intervals}}
 
 
 def _numbers(values: Any) -> list[float]:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from unirae.core.errors import ConfigError
-from unirae.flow.guidance import classifier_free, conditional
+from unirae.flow.guidance import classifier_free, conditional, internal_and_classifier_free
 from unirae.flow.times import time_grid as grid_of_times
 from unirae.flow.velocity import Velocity
 from unirae.models.denoisers.condition import Condition
@@ -20,6 +20,9 @@ _DEFAULTS = {
     "guidance_scale": 1.0,
     "guidance_interval": (0.0, 1.0),
     "time_grid": "reference",
+    "internal_guidance_scale": 1.0,
+    "internal_guidance_interval": (0.0, 1.0),
+    "internal_guidance_unconditional_scale": None,
 }
 
 
@@ -74,6 +77,9 @@ class RAEDiTPipeline(DiffusionPipeline):
         guidance_scale: float | None = None,
         guidance_interval: tuple[float, float] | None = None,
         time_grid: str | None = None,
+        internal_guidance_scale: float | None = None,
+        internal_guidance_interval: tuple[float, float] | None = None,
+        internal_guidance_unconditional_scale: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Float[Tensor, "b c h w"] | None = None,
         output_type: str = "pil",
@@ -88,6 +94,10 @@ class RAEDiTPipeline(DiffusionPipeline):
             guidance_scale: w of v_null + w·(v − v_null), on all channels; 1 is without guidance.
             guidance_interval: (lowest, highest) shifted time at which guidance acts; t = 0 is data, t = 1 is noise.
             time_grid: ``reference`` ends close to data, as RAE's code does; ``to_zero`` and RAEv2's ``linear`` at data.
+            internal_guidance_scale: s of v_base + s·(v − v_base), away from the network's early head; 1 is without.
+            internal_guidance_interval: (lowest, highest) shifted time at which it acts.
+            internal_guidance_unconditional_scale: s of the branch for no class, where guidance_scale guides, too; by
+                default internal_guidance_scale.
             generator: of the noise.
             latents: the noise itself.
             output_type: ``pil``, ``np``, ``pt`` (in [0, 1]) or ``latent``.
@@ -98,9 +108,12 @@ class RAEDiTPipeline(DiffusionPipeline):
             guidance_scale=guidance_scale,
             guidance_interval=guidance_interval,
             time_grid=time_grid,
+            internal_guidance_scale=internal_guidance_scale,
+            internal_guidance_interval=internal_guidance_interval,
+            internal_guidance_unconditional_scale=internal_guidance_unconditional_scale,
         )
         labels = self.label_ids(class_labels)
-        velocity = self._velocity(labels, given["guidance_scale"], tuple(given["guidance_interval"]))
+        velocity = self._velocity(labels, given)
         noise = self._noise(len(labels), generator, latents)
         found = self._integrate(velocity, noise, given["num_inference_steps"], given["time_grid"])
         images = self._images(found, output_type)
@@ -128,19 +141,40 @@ class RAEDiTPipeline(DiffusionPipeline):
                 "and call the pipeline inside torch.autocast(device, torch.bfloat16)"
             )
 
-    def _velocity(self, labels: Tensor, scale: float, interval: tuple[float, float]) -> Velocity:
+    def _velocity(self, labels: Tensor, given: dict[str, Any]) -> Velocity:
         def model(x: Tensor, t: Tensor, condition: Condition) -> Tensor:
             return self.transformer(x, timestep=t, class_labels=condition.labels, return_dict=False)[0]
 
+        def heads(x: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+            return self.transformer(x, timestep=t, class_labels=condition.labels, return_base=True)
+
         network, condition = self.transformer.network, Condition.of(labels)
-        if scale == 1:
-            return conditional(model, condition)
-        if network.num_classes == 0:
+        scale, interval = given["guidance_scale"], tuple(given["guidance_interval"])
+        if scale != 1 and network.num_classes == 0:
             raise ConfigError(
                 f"guidance_scale={scale} needs a model with labels; this one was trained without"
             )
         null = network.null_condition(len(labels), labels.device)
-        return classifier_free(model, condition, null, scale=scale, interval=interval)
+        own, alone = given["internal_guidance_scale"], given["internal_guidance_unconditional_scale"]
+        scales = own, own if alone is None else alone
+        if own == 1 and (scale == 1 or scales[1] == 1):
+            if scale == 1:
+                return conditional(model, condition)
+            return classifier_free(model, condition, null, scale=scale, interval=interval)
+        if network.base_output is None:
+            raise ConfigError(
+                f"internal_guidance_scale={own} needs a model with an early head; this one has none"
+            )
+        return internal_and_classifier_free(
+            model,
+            heads,
+            condition,
+            null,
+            scale=scale,
+            interval=interval,
+            internal_scales=scales,
+            internal_interval=tuple(given["internal_guidance_interval"]),
+        )
 
     def _noise(self, count: int, generator: Any, latents: Tensor | None) -> Float[Tensor, "b c h w"]:
         shape = (count, *self.transformer.network.latent_shape)

@@ -45,7 +45,14 @@ class RAETransformer(ModelMixin, ConfigMixin):
         timestep: Float[Tensor, " b"],
         class_labels: Int64[Tensor, " b"],
         return_dict: bool = True,
+        return_base: bool = False,
     ) -> Any:
-        """Velocity noise − data at ``hidden_states``; timestep 0 is data, 1 is noise."""
+        """Velocity noise − data at ``hidden_states``; timestep 0 is data, 1 is noise.
+
+        Args:
+            return_base: return (velocity, that of the early head), which a network may have.
+        """
+        if return_base:
+            return tuple(self.network.both_heads(hidden_states, timestep, class_labels))
         sample = self.network(hidden_states, timestep, class_labels)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
