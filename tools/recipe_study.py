@@ -106,7 +106,7 @@ def flop_of_a_step(parts: list[str], demo: Path, scratch: Path) -> int:
 
     def of_steps(count: int) -> int:
         shutil.rmtree(scratch, ignore_errors=True)
-        quiet = ["callbacks.samples.count=0", "callbacks.generation_metrics.metrics=[]"]
+        quiet = ["callbacks.samples.count=1", "callbacks.generation_metrics.metrics=[]"]
         own = [f"trainer.max_steps={count}", f"paths.output_dir={scratch}", "trainer.precision=32-true"]
         with counting() as total:
             unirae.train(["experiment=dit_tiny", *overrides_of(parts, demo), *quiet, *own])
@@ -126,7 +126,7 @@ def train(parts: list[str], *, seed: int, tflop: float, demo: Path, folder: Path
     a_step = int(read_json(counted))
     quarter = round(tflop * 1e12 / a_step / 4)
     own = [f"seed={seed}", f"trainer.max_steps={4 * quarter}"]
-    own += [f"callbacks.model_checkpoint.keep_every_n_steps={quarter}", "callbacks.samples.count=0"]
+    own += [f"callbacks.model_checkpoint.keep_every_n_steps={quarter}", "callbacks.samples.count=1"]
     own += [f"callbacks.model_checkpoint.every_n_train_steps={quarter}"]
     own += ["callbacks.generation_metrics.metrics=[]"]
     train_part("dit_tiny", place, [*overrides_of(parts, demo), *own])
