@@ -117,6 +117,19 @@ TINY = {"stage1": _STAGE1, "mae": _MAE, "stage2": _STAGE2, "linear_probe": _LINE
 """Overrides of the command line that make a stage tiny."""
 
 
+RAEV2 = (
+    "flow.prediction=data",
+    "flow.time_mean=-0.3",
+    "flow.time_std=1.4",
+    "flow.time_max=1",
+    "model.base_loss_weight=0.5",
+    "model.dit.conditioning=tokens",
+    "model.dit.base_head_depth=1",
+    "model.dit.train_time_frequencies=true",
+)
+"""RAEv2's recipe for stage 2, with an early head."""
+
+
 def tiny_config(*overrides: str, output_dir: Path, stage: str = "stage1") -> dict[str, Any]:
     """The configuration of a tiny run, resolved."""
     return compose([*TINY[stage], f"paths.output_dir={output_dir}", *overrides])

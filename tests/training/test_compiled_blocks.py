@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tiny_training import TINY, fit
+from tiny_training import RAEV2, TINY, fit
 from unirae.app.config.composition import compose
 from unirae.app.run import trainer as app_trainer
 from unirae.app.run.assembly import assemble
@@ -44,6 +44,7 @@ STAGES: dict[str, tuple[str, tuple[str, ...], int]] = {
         8,
     ),
     "stage2": ("stage2", ("trainer.accumulate_grad_batches=2",), 4),
+    "stage2, RAEv2": ("stage2", ("trainer.accumulate_grad_batches=2", *RAEV2), 4),
     "stage2, recomputed": ("stage2", ("model.dit.gradient_checkpointing=true",), 4),
     "linear_probe": ("linear_probe", (), 2),
 }

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from threads_at_exit import gloo_threads, observing
-from tiny_training import TINY, tiny_config
+from tiny_training import RAEV2, TINY, tiny_config
 from unirae.app.run.trainer import build_trainer
 from unirae.core.errors import ConfigError
 from unirae.core.io import load_tensors
@@ -81,6 +81,15 @@ def test_two_shards_train_and_save_what_one_process_does(one, sharded):
     torch.testing.assert_close(
         column(sharded, "val/fd_random_mae"), column(one, "val/fd_random_mae"), rtol=1e-2, atol=0
     )
+
+
+@pytest.mark.slow
+def test_two_shards_train_raev2s_two_heads_as_one_process_does(tmp_path):
+    overrides = ("trainer.max_steps=4", *RAEV2)
+    one, two = train(tmp_path / "one", *overrides), train(tmp_path / "two", *overrides, *SHARDED)
+    assert_same_run(two, one)
+    for name in ("train/loss_full", "train/loss_base"):
+        torch.testing.assert_close(column(two, name), column(one, name), rtol=1e-4, atol=0)
 
 
 @pytest.mark.slow

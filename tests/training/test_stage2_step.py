@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from processes import run_in_processes
-from tiny_training import copied, fit, tiny_config
+from tiny_training import RAEV2, copied, fit, tiny_config
 from unirae.app.run.stages.stage2 import _check_prediction, denoiser_for
 from unirae.core.errors import ConfigError
 from unirae.core.images import to_float
@@ -95,18 +95,6 @@ def plain_training(history):
         for name, tensor in dit.state_dict().items():
             average[name] = decay * average[name] + (1 - decay) * tensor
     return dit.state_dict(), average
-
-
-RAEV2 = (
-    "flow.prediction=data",
-    "flow.time_mean=-0.3",
-    "flow.time_std=1.4",
-    "flow.time_max=1",
-    "model.base_loss_weight=0.5",
-    "model.dit.conditioning=tokens",
-    "model.dit.base_head_depth=1",
-    "model.dit.train_time_frequencies=true",
-)
 
 
 @pytest.mark.parametrize("recipe", [(), RAEV2], ids=["rae", "raev2"])
