@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unirae.core.keyed_random import Stream, normal, sample_keys
 from unirae.core.strict import load_strictly
-from unirae.evaluation.sampling.sampler import SamplerSettings, guided_velocity
+from unirae.evaluation.sampling.settings import SamplerSettings, guided_velocity
 from unirae.flow.solvers import Velocity
 from unirae.flow.times import time_grid
 from unirae.models.denoisers.base import Denoiser

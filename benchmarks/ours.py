@@ -97,7 +97,8 @@ def sampling(
 
     from unirae.core.hardware import fastest_float32_matmul, keep_freed_memory
     from unirae.evaluation.passes.encoding import inference_context
-    from unirae.evaluation.sampling.sampler import SamplerSettings, sample_latents
+    from unirae.evaluation.sampling.sampler import sample_numbered
+    from unirae.evaluation.sampling.settings import SamplerSettings
     from unirae.nn.kernels.narrow_weights import NarrowWeights
 
     keep_freed_memory()
@@ -112,7 +113,7 @@ def sampling(
         lap()
         narrow = NarrowWeights(model, guide)
         with inference_context(numbers.device, precision), narrow.in_use():  # pyright: ignore[reportArgumentType]
-            sample_latents(model, labels=numbers, indices=numbers, seed=0, settings=how, guide=guide)
+            sample_numbered(model, labels=numbers, indices=numbers, seed=0, settings=how, guide=guide)
 
 
 def build_dit(name: str) -> Any:

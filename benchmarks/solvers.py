@@ -20,7 +20,7 @@ import cases
 import torch
 from flows import Problem, default_problems, network
 
-from unirae.evaluation.sampling.sampler import SamplerSettings
+from unirae.evaluation.sampling.settings import SamplerSettings
 from unirae.flow.solvers import counting, dopri5, solve
 
 ROOT = Path(__file__).parents[1]

@@ -22,7 +22,7 @@ import unirae
 from unirae.app.convert import Options, run
 from unirae.app.inputs.generator import open_generator
 from unirae.app.inputs.sampler_options import SamplerOptions
-from unirae.evaluation.sampling.sampler import guided_velocity
+from unirae.evaluation.sampling.settings import guided_velocity
 from unirae.flow.solvers import counting, solve
 
 

@@ -72,7 +72,7 @@ def namespace() -> dict[str, Any]:
     from unirae.app.run.stages import stage2
     from unirae.app.run.stages.stage1 import build_stage1
     from unirae.core.conventions import LATENT_EPS
-    from unirae.evaluation.sampling.sampler import SamplerSettings
+    from unirae.evaluation.sampling.settings import SamplerSettings
     from unirae.flow.solvers import solve
     from unirae.flow.times import MAX_TIME, time_shift
     from unirae.losses import adaptive_weight

@@ -7,7 +7,7 @@ from unirae.core.version import __version__
 
 if TYPE_CHECKING:
     from unirae.app.run.from_python import train
-    from unirae.evaluation.sampling.sampler import sample
+    from unirae.evaluation.sampling.sampler import sample, sample_latents
     from unirae.metrics.score import score
     from unirae.models.checkpoints.hub import from_hub, push_to_hub
     from unirae.models.checkpoints.opening import load_dit, load_rae
@@ -23,6 +23,7 @@ __all__ = [
     "push_to_hub",
     "register_encoder",
     "sample",
+    "sample_latents",
     "score",
     "train",
 ]
@@ -35,6 +36,7 @@ _HOMES = {
     "load_dit": "unirae.models.checkpoints.opening",
     "register_encoder": "unirae.models.encoders.build",
     "sample": "unirae.evaluation.sampling.sampler",
+    "sample_latents": "unirae.evaluation.sampling.sampler",
     "score": "unirae.metrics.score",
     "train": "unirae.app.run.from_python",
 }

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from golden_dit import GOLDEN, golden_model_v2, read
 from tiny_models import relative_l2
 from unirae.core.errors import ConfigError
-from unirae.evaluation.sampling.sampler import SamplerSettings, guided_velocity
+from unirae.evaluation.sampling.settings import SamplerSettings, guided_velocity
 from unirae.flow.prediction import data_from_velocity
 from unirae.flow.solvers import counting
 from unirae.flow.times import time_grid

@@ -5,7 +5,7 @@ import torch
 
 from golden_dit import golden_model, read
 from tiny_models import relative_l2
-from unirae.evaluation.sampling.sampler import SamplerSettings, guided_velocity
+from unirae.evaluation.sampling.settings import SamplerSettings, guided_velocity
 from unirae.flow.solvers import counting, solve
 from unirae.flow.times import time_grid
 

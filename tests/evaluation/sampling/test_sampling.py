@@ -1,19 +1,23 @@
 """Sampling: image i is a function of (seed, i, its label); settings mean what they say."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 from tiny_latents import SHAPE, some_stats, tiny_rae
 from unirae.core.errors import ConfigError, NonFiniteError, WeightsError
 from unirae.core.images import to_uint8
+from unirae.core.keyed_random import Stream, normal, sample_keys
 from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule
 from unirae.evaluation.sampling.sampler import (
-    SamplerSettings,
     choose_labels,
     decoder_for,
     sample,
     sample_latents,
+    sample_numbered,
 )
+from unirae.evaluation.sampling.settings import SamplerSettings
 from unirae.models.denoisers.dit_dh import DiTDH
 
 
@@ -32,7 +36,7 @@ def latents(dit, indices, labels=None, *, seed=0, guide=None, **settings):
     indices = torch.tensor(indices)
     labels = indices % max(dit.num_classes, 1) if labels is None else torch.tensor(labels)
     settings = SamplerSettings(**{"num_steps": 5, **settings})
-    return sample_latents(dit, labels=labels, indices=indices, seed=seed, settings=settings, guide=guide)
+    return sample_numbered(dit, labels=labels, indices=indices, seed=seed, settings=settings, guide=guide)
 
 
 def sampler(dit=None, rae=None, **options):
@@ -208,3 +212,49 @@ def test_the_statistics_are_compared_once_for_all_batches(monkeypatch):
     make(torch.arange(4))
     make(torch.arange(2))
     assert len(calls) == 1
+
+
+def drawn(count, seed=0):
+    return normal(sample_keys(seed, 0, torch.arange(count)), (16, 4, 4), Stream.SAMPLE_NOISE)
+
+
+@pytest.mark.parametrize("solver", ["euler", "sde"])
+@pytest.mark.parametrize("batch_size", [2, 32])
+def test_given_noise_is_sampled_as_noise_that_is_drawn(solver, batch_size):
+    dit, seen = tiny_dit(), []
+    settings = {"num_steps": 5, "cfg_scale": 2.0, "solver": solver}
+    found = sample_latents(
+        dit,
+        noise=drawn(3, seed=4),
+        labels=[0, 2, 1],
+        seed=4,
+        batch_size=batch_size,
+        progress=lambda done, of: seen.append((done, of)),
+        **settings,
+    )
+    wanted = latents(dit, [0, 1, 2], [0, 2, 1], seed=4, **settings).latents
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+    assert seen == ([(2, 3), (3, 3)] if batch_size == 2 else [(3, 3)])
+
+
+def test_noised_latents_are_walked_from_their_time_on():
+    dit, noise = tiny_dit(), drawn(2)
+    times = SamplerSettings(num_steps=9, time_grid="linear").times(dit)
+    how = {"labels": [0, 1], "num_steps": 9, "time_grid": "linear"}
+    found = sample_latents(dit, noise=noise, start_time=times[5], **how)
+    x = noise
+    for t, t_next in pairwise(times[5:]):
+        x = x + (t_next - t) * dit(x, torch.full((2,), t), torch.tensor([0, 1]))
+    torch.testing.assert_close(found, x)
+    between = sample_latents(dit, noise=noise, start_time=(times[5] + times[6]) / 2, **how)
+    assert not torch.allclose(between, found, atol=1e-3)
+    for start in (0.0, 1.2):
+        with pytest.raises(ConfigError, match=f"start_time={start:g} must be at most 1 and above the end"):
+            sample_latents(dit, noise=noise, start_time=start, **how)
+
+
+def test_noise_of_another_shape_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"noise of shape \(2, 16, 4, 4\): 3 labels and this model need \(3, 16, 4, 4\)"
+    ):
+        sample_latents(tiny_dit(), noise=drawn(2), labels=[0, 1, 2])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unirae.core.errors import ConfigError
-from unirae.evaluation.sampling.sampler import SamplerSettings, guided_velocity
+from unirae.evaluation.sampling.settings import SamplerSettings, guided_velocity
 from unirae.flow.solvers import solve
 from unirae.models.denoisers.dit import DiT
 from unirae.models.denoisers.dit_dh import DiTDH

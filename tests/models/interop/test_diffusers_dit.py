@@ -19,7 +19,8 @@ from tiny_diffusers import SHAPE, mend_siglip, pictures, saved, theirs
 from tiny_models import tiny_decoder, tiny_rae
 from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.keyed_random import Stream, normal, sample_keys
-from unirae.evaluation.sampling.sampler import SamplerSettings, sample, sample_latents
+from unirae.evaluation.sampling.sampler import sample, sample_numbered
+from unirae.evaluation.sampling.settings import SamplerSettings
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.denoisers.build import build_denoiser
 from unirae.models.encoders.build import build_encoder
@@ -113,7 +114,7 @@ def test_it_samples_what_our_sampler_samples(
         return pipe(LABELS, num_inference_steps=9, latents=start, output_type=output_type, **call).images
 
     settings = {"cfg_scale" if name == "guidance_scale" else name: value for name, value in call.items()}
-    latents = sample_latents(
+    latents = sample_numbered(
         denoiser,
         labels=torch.tensor(LABELS),
         indices=torch.arange(4),
@@ -160,7 +161,7 @@ def test_networks_of_raev2_are_guided_internally_alike_and_come_back(
         start = noise(denoiser, 4)
         return pipe(LABELS, num_inference_steps=6, latents=start, output_type="latent", **call).images
 
-    latents = sample_latents(
+    latents = sample_numbered(
         denoiser,
         labels=torch.tensor(LABELS),
         indices=torch.arange(4),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from unirae.app.inputs.sampler_options import SamplerOptions
     from unirae.evaluation.sampling.image_sampler import ImageSampler
-    from unirae.evaluation.sampling.sampler import SamplerSettings
+    from unirae.evaluation.sampling.settings import SamplerSettings
     from unirae.models.denoisers.base import Denoiser
 
 
@@ -106,7 +106,7 @@ def open_generator(
 
 def sampler_settings(options: "SamplerOptions", said: dict[str, Any] | None) -> "SamplerSettings":
     """The sampler's settings: from the options, else from the checkpoint, else its defaults."""
-    from unirae.evaluation.sampling.sampler import SamplerSettings
+    from unirae.evaluation.sampling.settings import SamplerSettings
 
     own: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value

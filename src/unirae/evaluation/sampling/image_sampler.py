@@ -18,13 +18,8 @@ from unirae.core.distributed import gather
 from unirae.core.errors import ConfigError
 from unirae.core.images import to_uint8
 from unirae.evaluation.passes.reading import Precision
-from unirae.evaluation.sampling.sampler import (
-    SamplerSettings,
-    choose_labels,
-    decoder_for,
-    guided_velocity,
-    sample_batch,
-)
+from unirae.evaluation.sampling.sampler import choose_labels, decoder_for, sample_batch
+from unirae.evaluation.sampling.settings import SamplerSettings, guided_velocity
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.rae import RAE
 

@@ -6,7 +6,7 @@ which matrix products of different shapes differ.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -19,90 +19,12 @@ from unirae.core.exact import NETWORK_CHUNK, in_chunks
 from unirae.core.keyed_random import Stream, normal, sample_keys, uniform
 from unirae.evaluation.passes.encoding import inference_context
 from unirae.evaluation.passes.reading import Precision, Progress
-from unirae.flow.guidance import (
-    ALWAYS,
-    autoguidance,
-    classifier_free,
-    conditional,
-    internal_and_classifier_free,
-)
-from unirae.flow.prediction import CLAMP, clamped_velocity
-from unirae.flow.solvers import Noise, Velocity, counting, solve
-from unirae.flow.times import MAX_TIME, TimeGrid, shift_times, time_grid
+from unirae.evaluation.sampling.settings import SamplerSettings, guided_velocity
+from unirae.flow.solvers import counting
 from unirae.models.checkpoints.pairing import decoder_for
 from unirae.models.denoisers.base import Denoiser
-from unirae.models.denoisers.condition import Condition
-from unirae.models.denoisers.trunk_reuse import reusing_trunk
 from unirae.models.rae import RAE
 from unirae.nn.kernels.narrow_weights import NarrowWeights
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplerSettings:
-    """Settings of the way from velocities to a sample.
-
-    Attributes:
-        num_steps: points of the time grid; Euler evaluates the network once less (recipe, Sampler).
-        solver: euler, heun, multistep, multistep3, dopri5 or sde.
-        time_grid: ``reference`` ends at shift(0.001), ``to_zero`` at 0; ``log_odds`` is for few steps; ``linear`` is
-            RAEv2's, whose N steps are ``num_steps`` N + 1.
-        time_shift: of the grid; None takes the one that the network was trained with.
-        cfg_scale: w of v_ref + w·(v − v_ref); 1 is without guidance. The reference is the same network without label,
-            or the guide where one is given (autoguidance).
-        guidance_interval: (lowest, highest) shifted time at which guidance acts, inclusive.
-        ig_scale: s of base + s·(full − base), internal guidance away from the early head; 1 is without.
-        ig_interval: (lowest, highest) shifted time at which it acts, inclusive.
-        ig_unconditional_scale: s of the branch without label where ``cfg_scale`` guides, too; None is ``ig_scale``.
-        trunk_every: a DiT^DH's trunk is computed at every so-many-th evaluation and kept between; 1 is exact.
-        clamp_velocity: of predicted data x̂ take (x_t − x̂)/max(t, 0.05), as RAEv2 does, in place of (x_t − x̂)/t; a grid
-            of more than about 150 steps then ends beside x̂.
-    """
-
-    num_steps: int = 50
-    solver: str = "euler"
-    time_grid: TimeGrid = "reference"
-    time_shift: float | None = None
-    cfg_scale: float = 1.0
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    trunk_every: int = 1
-    clamp_velocity: bool = False
-    ig_scale: float = 1.0
-    ig_interval: tuple[float, float] = ALWAYS
-    ig_unconditional_scale: float | None = None
-
-    @property
-    def ig_scales(self) -> tuple[float, float]:
-        """Scales of internal guidance with and without label."""
-        alone = self.ig_unconditional_scale
-        return self.ig_scale, self.ig_scale if alone is None else alone
-
-    @property
-    def uses_ig(self) -> bool:
-        """Whether the early head says anything about the samples."""
-        return self.ig_scale != 1.0 or (self.cfg_scale != 1.0 and self.ig_scales[1] != 1.0)
-
-    def times(self, dit: Denoiser) -> list[float]:
-        """The grid for this network, from noise to data."""
-        return time_grid(self.num_steps, self._shift(dit), self.time_grid)
-
-    def solve(
-        self, dit: Denoiser, velocity: Velocity, x: Float[Tensor, "b ..."], noise: Noise | None = None
-    ) -> Float[Tensor, "b ..."]:
-        """Integrate a velocity of this network over the grid; ``noise`` as in :func:`~unirae.flow.solvers.solve`."""
-        smallest = shift_times(1 - MAX_TIME, self._shift(dit)) if dit.prediction.divides_by_time else None
-        return solve(self.solver, velocity, x, self.times(dit), noise=noise, smallest_time=smallest)
-
-    def _shift(self, dit: Denoiser) -> float:
-        return dit.time_shift if self.time_shift is None else self.time_shift
-
-    def describe(self) -> dict[str, Any]:
-        """Plain values, for the record beside the images.
-
-        Some only where they are not at their defaults: records made before there was a choice are of the same images.
-        """
-        late = ("trunk_every", "clamp_velocity", "ig_scale", "ig_interval", "ig_unconditional_scale")
-        found = {k: v for k, v in asdict(self).items() if k not in late or v != getattr(SamplerSettings, k)}
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +36,7 @@ class SampledLatents:
     """Times that the network was asked for a velocity, a guided one counting once."""
 
 
-@torch.no_grad()
-def sample_latents(
+def sample_numbered(
     dit: Denoiser,
     *,
     labels: Int64[Tensor, " b"],
@@ -124,100 +45,40 @@ def sample_latents(
     settings: SamplerSettings,
     guide: Denoiser | None = None,
 ) -> SampledLatents:
-    """Normalised latents of the images numbered ``indices``; on the device of ``labels``.
+    """Normalised latents of the images numbered ``indices``, whose noise is drawn; on the device of ``labels``.
 
     Raises:
         ConfigError: If the network does not know a label, or if settings cannot work.
         NonFiniteError: If the network's velocities are not finite.
     """
-    check_labels(labels, dit)
     noise = normal(sample_keys(seed, 0, indices), dit.latent_shape, Stream.SAMPLE_NOISE)
+    return _sample_from(dit, noise, labels=labels, indices=indices, seed=seed, settings=settings, guide=guide)
+
+
+@torch.no_grad()
+def _sample_from(
+    dit: Denoiser,
+    noise: Float[Tensor, "b c h w"],
+    *,
+    labels: Int64[Tensor, " b"],
+    indices: Int64[Tensor, " b"],
+    seed: int,
+    settings: SamplerSettings,
+    guide: Denoiser | None,
+    start_time: float = 1.0,
+) -> SampledLatents:
+    check_labels(labels, dit)
     velocity = counting(guided_velocity(dit, labels, settings, guide))
 
     def step_noise(step: int) -> Tensor:
         return normal(sample_keys(seed, step + 1, indices), dit.latent_shape, Stream.SAMPLE_STEP_NOISE)
 
-    latents = settings.solve(dit, velocity, noise, step_noise)
+    latents = settings.solve(dit, velocity, noise, step_noise, start_time=start_time)
     if not latents.isfinite().all():
         raise NonFiniteError(
             "the sampled latents hold NaN or inf: the checkpoint is broken, or 16 bits overflowed (try fp32)"
         )
     return SampledLatents(latents=latents, evaluations=velocity.evaluations)
-
-
-def guided_velocity(
-    dit: Denoiser, condition: Condition | Tensor, settings: SamplerSettings, guide: Denoiser | None
-) -> Velocity:
-    """The velocity function that the settings mean, for one solution: it may remember."""
-    if not settings.clamp_velocity:
-        return _guided_velocity(dit, Condition.of(condition), settings, guide)
-    networks = [network for network in (dit, guide) if network is not None]
-    if not all(network.prediction.divides_by_time for network in networks):
-        raise ConfigError(
-            "clamp_velocity is for networks that predict data; this one, or its guide, predicts the velocity"
-        )
-    velocity = _guided_velocity(dit, Condition.of(condition), settings, guide)
-    return lambda x, t: clamped_velocity(velocity(x, t), t, CLAMP)
-
-
-def _guided_velocity(
-    dit: Denoiser, condition: Condition, settings: SamplerSettings, guide: Denoiser | None
-) -> Velocity:
-    scale, interval = settings.cfg_scale, settings.guidance_interval
-    if settings.trunk_every > 1 and settings.solver == "dopri5":
-        raise ConfigError(
-            "trunk_every is for fixed steps: dopri5 takes what it changes for an error of its own"
-        )
-    if settings.uses_ig:
-        return _internally_guided(dit, condition, settings, guide)
-    model = reusing_trunk(dit, settings.trunk_every)
-    if guide is not None:
-        if guide.latent_shape != dit.latent_shape or guide.num_classes != dit.num_classes:
-            raise ConfigError(
-                f"the guide makes latents {guide.latent_shape} of {guide.num_classes} classes, the model "
-                f"{dit.latent_shape} of {dit.num_classes}; a guide must be trained on the same latents and labels"
-            )
-        reference = reusing_trunk(guide, settings.trunk_every)
-        return autoguidance(model, reference, condition, scale=scale, interval=interval)
-    if scale != 1.0:
-        null = _null(dit, condition, scale)
-        return classifier_free(model, condition, null, scale=scale, interval=interval)
-    return conditional(model, condition)
-
-
-def _internally_guided(
-    dit: Denoiser, condition: Condition, settings: SamplerSettings, guide: Denoiser | None
-) -> Velocity:
-    """The velocity with internal guidance, alone or before classifier-free guidance."""
-    what = f"internal guidance (ig_scale={settings.ig_scale:g})"
-    if guide is not None:
-        raise ConfigError(
-            f"{what} and a guide are two kinds of autoguidance; take one: ig_scale=1, or no guide"
-        )
-    if settings.trunk_every > 1:
-        raise ConfigError(f"{what} reads the trunk at every evaluation; trunk_every must be 1")
-    if dit.base_output is None:
-        raise ConfigError(
-            f"{what} needs a network with an early head, and this one has none; ig_scale=1 is without"
-        )
-    return internal_and_classifier_free(
-        dit,
-        dit.both_heads,
-        condition,
-        _null(dit, condition, settings.cfg_scale),
-        scale=settings.cfg_scale,
-        interval=settings.guidance_interval,
-        internal_scales=settings.ig_scales,
-        internal_interval=settings.ig_interval,
-    )
-
-
-def _null(dit: Denoiser, condition: Condition, scale: float) -> Condition:
-    if scale != 1.0 and dit.num_classes == 0:
-        raise ConfigError(
-            f"cfg_scale={scale} needs a model with labels; this one was trained without. Use 1, or a guide"
-        )
-    return dit.null_condition(len(condition), condition.device)
 
 
 def check_labels(labels: Int64[Tensor, " b"], dit: Denoiser) -> None:
@@ -285,7 +146,7 @@ def sample_batch(
     filled = torch.cat([indices, indices[-1] + 1 + torch.arange(missing, device=indices.device)])
     narrow = NarrowWeights(dit, guide, decoder.decoder)
     with inference_context(indices.device, precision), narrow.in_use():
-        made = sample_latents(
+        made = sample_numbered(
             dit, labels=labels(filled), indices=filled, seed=seed, settings=settings, guide=guide
         )
         # in chunks of its own: pixels need more memory than latents
@@ -348,6 +209,62 @@ def sample(
         if progress is not None:
             progress(min(len(images) * batch_size, count), count)
     return torch.cat(images)
+
+
+def sample_latents(
+    dit: Denoiser,
+    *,
+    noise: Float[Tensor, "n c h w"],
+    labels: Sequence[int] | Int64[Tensor, " n"],
+    num_steps: int = 50,
+    cfg_scale: float = 1.0,
+    seed: int = 0,
+    guide: Denoiser | None = None,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+    precision: Precision = "fp32",
+    start_time: float = 1.0,
+    **settings: Any,
+) -> Float[Tensor, "n c h w"]:
+    """Normalised latents from noise that the caller has; :func:`sample`'s sampler, with its arguments.
+
+    Args:
+        noise: N(0, 1), one for each label, such as an interpolation between two; or latents x_t at ``start_time``.
+        seed: of the noise that the solver ``sde`` adds.
+        start_time: below 1, latents noised up to there are changed (SDEdit, Meng et al., arXiv 2108.01073): the part of
+            the grid of ``num_steps`` that lies below is walked.
+
+    Raises:
+        ConfigError: If noise, labels or settings cannot work, also with this network.
+        NonFiniteError: If the network gives NaN or infinity.
+    """
+    device = next(dit.parameters()).device
+    wanted = _whole_numbers(labels).to(device)
+    if batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size} must be at least 1")
+    if noise.shape != (len(wanted), *dit.latent_shape):
+        raise ConfigError(
+            f"noise of shape {tuple(noise.shape)}: {len(wanted)} labels and this model need "
+            f"{(len(wanted), *dit.latent_shape)}"
+        )
+    how = SamplerSettings(num_steps=num_steps, cfg_scale=cfg_scale, **settings)
+    narrow, latents = NarrowWeights(dit, guide), []
+    for part in torch.arange(len(wanted), device=device).split(batch_size):
+        with inference_context(device, precision), narrow.in_use():
+            made = _sample_from(
+                dit,
+                noise[part.to(noise.device)].to(device),
+                labels=wanted[part],
+                indices=part,
+                seed=seed,
+                settings=how,
+                guide=guide,
+                start_time=start_time,
+            )
+        latents.append(made.latents)
+        if progress is not None:
+            progress(int(part[-1]) + 1, len(wanted))
+    return torch.cat(latents)
 
 
 def _whole_numbers(labels: Sequence[int] | Tensor) -> Int64[Tensor, " n"]:

@@ -7,7 +7,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from unirae.core.keyed_random import Stream, normal, sample_keys
-from unirae.evaluation.sampling.sampler import SamplerSettings, check_labels, guided_velocity
+from unirae.evaluation.sampling.sampler import check_labels
+from unirae.evaluation.sampling.settings import SamplerSettings, guided_velocity
 from unirae.flow.prediction import data_from_velocity
 from unirae.flow.solvers import Velocity
 from unirae.models.denoisers.base import Denoiser
@@ -49,7 +50,7 @@ def sample_moments(
 ) -> list[Moment]:
     """Sample ``count`` moments of the images numbered ``indices``, spread evenly over the time grid to the sample.
 
-    The images are those of :func:`~unirae.evaluation.sampling.sampler.sample_latents`, for solvers that walk the grid
+    The images are those of :func:`~unirae.evaluation.sampling.sampler.sample_numbered`, for solvers that walk the grid
     (dopri5 and sde do not).
     """
     check_labels(labels, dit)

@@ -51,7 +51,7 @@ def dit_content(
     Args:
         rae_reference: how the checkpoint names its autoencoder, see ``opening.rae_of_dit``.
         sampling: the settings that its images are made with by default, of
-            :class:`~unirae.evaluation.sampling.sampler.SamplerSettings`, and ``guide``, the folder of a guide.
+            :class:`~unirae.evaluation.sampling.settings.SamplerSettings`, and ``guide``, the folder of a guide.
         ema_decay: of the weights, where it is known.
         weights: as in :func:`rae_content`.
     """

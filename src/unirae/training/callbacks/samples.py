@@ -13,7 +13,7 @@ from torch import Tensor
 from unirae.core.distributed import is_main
 from unirae.core.images import image_grid, save_png, to_float, to_uint8
 from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule, spread_labels
-from unirae.evaluation.sampling.sampler import SamplerSettings
+from unirae.evaluation.sampling.settings import SamplerSettings
 from unirae.models.denoisers.base import Denoiser
 from unirae.training.callbacks.after_step import AfterStep
 from unirae.training.events import evaluation_data, is_due

@@ -23,7 +23,7 @@ from unirae.evaluation.probe.linear_probe import accuracies
 from unirae.evaluation.references.reference import Reference, reference_from_data
 from unirae.evaluation.references.reference_cache import cached_reference
 from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule
-from unirae.evaluation.sampling.sampler import SamplerSettings
+from unirae.evaluation.sampling.settings import SamplerSettings
 from unirae.evaluation.scores.generation import evaluate_generation
 from unirae.evaluation.scores.reconstruction import evaluate_reconstruction
 from unirae.metrics.set_metrics import needs
