@@ -5,7 +5,8 @@
     python tools/build_alignment.py --official GIT_DIR     # look up the official values in a clone of bytetriper/RAE
 
 What is official, and why ours differs, stands in tools/alignment.yaml, whose head explains a row. Our values are never
-typed: they are expressions over the composed experiments rae_dino and dit_xl and the networks that these build.
+typed: they are expressions over the composed experiments (rae_dino, dit_xl; of RAEv2 rae_dinov3_k7, dit_v2_xl) and the
+networks that these build.
 """
 
 import argparse
@@ -29,18 +30,24 @@ ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "tools/alignment.yaml"
 PAGE = ROOT / "docs/alignment.md"
 STEPS_PER_EPOCH = 2502
-EXPERIMENTS = {"rae": "rae_dino", "dit": "dit_xl", "dit_512": "dit_xl_512"}
-KEY = re.compile(r"\b(rae|dit|dit_512)\.((?:model|flow|trainer|data|callbacks|seed)[\w.]*)")
+EXPERIMENTS = {
+    "rae": "rae_dino",
+    "dit": "dit_xl",
+    "dit_512": "dit_xl_512",
+    "rae_v2": "rae_dinov3_k7",
+    "dit_v2": "dit_v2_xl",
+}
+KEY = re.compile(r"\b(rae|dit|dit_512|rae_v2|dit_v2)\.((?:model|flow|trainer|data|callbacks|seed)[\w.]*)")
 
 INTRODUCTION = """\
 # Alignment with the original
 
 Every parameter of both stages beside the official code's ([bytetriper/RAE][official], commit {short}). This page is
 made by `tools/build_alignment.py` from `tools/alignment.yaml`. Our values are read from `experiment=rae_dino` and
-`experiment=dit_xl` as they are composed and built, and a test compares. {equal} of {total} rows are equal; beside each
-other one stands the reason. Where the recipe that this project follows (the paper, its code, its users) and the
+`experiment=dit_xl` as they are composed and built, those of RAEv2 from `rae_dinov3_k7` and `dit_v2_xl`, and a test
+compares. {equal} of {total} rows are equal; beside each other one stands the reason. Where the recipe that this project follows (the paper, its code, its users) and the
 official code differ, ours is the recipe's. The official values were read in the code; the tool's `--official` finds
-each of them in a clone.
+each of RAE's in a clone. RAEv2's stand as in our notes of its code and configurations, by their sections.
 """
 
 
@@ -90,6 +97,7 @@ def namespace() -> dict[str, Any]:
             **{name: Node.of(config) for name, config in configs.items()},
             "stage1": build_stage1(rae, built, steps_per_epoch=STEPS_PER_EPOCH),
             "stage2": stage2.denoiser_for(dit, built, num_classes=1000),
+            "stage2_v2": _generator_of_raev2(configs["rae_v2"], configs["dit_v2"]),
             "STAGE1_TRANSFORM": locate(rae["data"]["train_transform"]["_target_"]),
             "STAGE2_TRANSFORM": locate(dit["data"]["stage2_transform"]["_target_"]),
             "TF32": torch.backends.cuda.matmul.allow_tf32,
@@ -102,6 +110,15 @@ def namespace() -> dict[str, Any]:
             **{"TokenNorm": TokenNorm, "time_shift": time_shift},
             **{"adaptive_weight": adaptive_weight, "positions": positions},
         }
+
+
+def _generator_of_raev2(rae: dict[str, Any], dit: dict[str, Any]) -> Any:
+    from unirae.app.run import builders
+    from unirae.app.run.stages import stage2
+
+    rae = deepcopy(rae)
+    rae["model"]["encoder"]["weights"] = "random"
+    return stage2.denoiser_for(dit, builders.build_rae(rae["model"], seed=0), num_classes=1000)
 
 
 def _decoder_table(name: str) -> list[int]:
@@ -185,7 +202,9 @@ def page() -> str:
     parts.append(
         "\n".join(["## Keys without an official counterpart\n", "| key | what |\n|---|---|", *own]) + "\n"
     )
-    links = [f"[{name}]: {tree}/{path}" for name, path in spec["sources"].items()]
+    links = [
+        f"[{name}]: {path if '://' in path else f'{tree}/{path}'}" for name, path in spec["sources"].items()
+    ]
     return "\n".join([*parts, f"[official]: {tree.replace('/blob/', '/tree/')}", *links]) + "\n"
 
 
@@ -224,6 +243,8 @@ def official_differences(git_dir: Path) -> list[str]:
     for row in rows():
         source, _, place = row["at"].partition(" ")
         path, commit = table()["sources"][source], table()["commit"]
+        if "://" in path:  # another repository, which is not at hand here
+            continue
         command = ["git", "-C", str(git_dir), "show", f"{commit}:{path}"]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         if not path.endswith((".yaml", ".json")):

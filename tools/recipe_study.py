@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unirae.core.io import read_json, write_json
+from unirae.core.io import read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/results.md"
 FIGURES = ROOT / "docs/results/recipe_study.json"
+PLOT = ROOT / "docs/images/recipe_study.png"
 MARKED = re.compile(r"(<!-- recipe_study: .*?-->\n).*?(<!-- recipe_study end -->)", re.DOTALL)
 
 SWITCHES = {
@@ -225,6 +226,107 @@ def planned() -> Iterator[tuple[list[str], int, float]]:
             yield parts, seed, PAIR_TFLOP
 
 
+def words_of(parts: list[str]) -> str:
+    """A run's parts for a reader."""
+    if not parts:
+        return "`dit_tiny`, RAE's recipe"
+    return WORDS[parts[0]] if len(parts) == 1 else f"… + {WORDS[parts[-1]]}"
+
+
+def tables(runs: list[dict[str, Any]]) -> str:
+    """The parts alone and one after another, then the pair."""
+    return "\n".join([*_parts_table(runs), "", *_pair_table(runs)]) + "\n"
+
+
+_COLUMNS = {
+    "fd_unguided": "Fréchet distance",
+    "share_unguided": "right class",
+    "fd_guided": "guided: Fréchet distance",
+    "share_guided": "right class",
+}
+
+
+def _cells(scores: dict[str, float]) -> list[str]:
+    return [f"{scores[key]:.0%}" if "share" in key else f"{scores[key]:.2f}" for key in _COLUMNS]
+
+
+def _parts_table(runs: list[dict[str, Any]]) -> list[str]:
+    lines = ["| run | steps | GFLOP a step | loss | " + " | ".join(_COLUMNS.values()) + " |"]
+    lines.append("|---" * (4 + len(_COLUMNS)) + "|")
+    of_table = {name_of(run["parts"]): run for run in runs if run["tflop"] == TABLE_TFLOP}
+    for parts in ([], *ALONE, *AFTER):
+        if (run := of_table.get(name_of(parts))) is None:
+            continue
+        last = run["scores"][-1]
+        cells = [words_of(parts), str(last["step"]), f"{run['gflop_a_step']:.0f}", f"{run['loss']:.3f}"]
+        lines.append("| " + " | ".join([*cells, *_cells(last)]) + " |")
+    return lines
+
+
+def _pair_table(runs: list[dict[str, Any]]) -> list[str]:
+    lines = ["| recipe | TFLOP | steps | " + " | ".join(_COLUMNS.values()) + " |"]
+    lines.append("|---" * (3 + len(_COLUMNS)) + "|")
+    for name, words in (("v1", "RAE"), ("v2", "RAEv2")):
+        found = [run for run in runs if run["tflop"] == PAIR_TFLOP and name_of(run["parts"]) == name]
+        for number, moment in enumerate(MOMENTS if found else ()):
+            scores = [run["scores"][number] for run in found]
+            cells = [_range([one[key] for one in scores], share="share" in key) for key in _COLUMNS]
+            head = [words, f"{PAIR_TFLOP * moment:.3g}", str(scores[0]["step"])]
+            lines.append("| " + " | ".join([*head, *cells]) + " |")
+    return lines
+
+
+def _range(values: list[float], *, share: bool) -> str:
+    form = "{:.0%}" if share else "{:.2f}"
+    mean, low, high = (form.format(v) for v in (sum(values) / len(values), min(values), max(values)))
+    return mean if len(values) == 1 else f"{mean} ({low} to {high})"
+
+
+def draw(runs: list[dict[str, Any]]) -> bytes:
+    """Scores of the pair's seeds over operations, as a PNG."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    from unirae.app.pictures.plots import LIGHT
+
+    figure = Figure(figsize=(8.8, 3.6), dpi=110, layout="constrained")
+    panels = figure.subplots(1, 2)
+    for axes, (what, title) in zip(
+        panels, (("fd", "Fréchet distance"), ("share", "right class")), strict=True
+    ):
+        for name, colour in (("v1", LIGHT.curves[0]), ("v2", LIGHT.curves[1])):
+            found = [run for run in runs if run["tflop"] == PAIR_TFLOP and name_of(run["parts"]) == name]
+            for how, style in (("unguided", "-"), ("guided", "--")):
+                for number, run in enumerate(found):
+                    label = f"{'RAE' if name == 'v1' else 'RAEv2'}, {how}" if number == 0 else None
+                    x, y = zip(
+                        *(
+                            (m * PAIR_TFLOP, s[f"{what}_{how}"])
+                            for m, s in zip(MOMENTS, run["scores"], strict=True)
+                        ),
+                        strict=True,
+                    )
+                    axes.plot(x, y, style, color=colour, marker="o", ms=4, label=label)
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel("TFLOP of training")
+        axes.set_ylim(bottom=0)
+        axes.grid(color=LIGHT.grid, lw=0.7)
+    panels[0].legend(frameon=False, fontsize=9)
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()
+
+
+def publish(runs: list[dict[str, Any]]) -> None:
+    """Write the tables and the plot of docs/."""
+    shown = MARKED.sub(lambda part: part[1] + tables(runs) + part[2], PAGE.read_text())
+    write_atomically(PAGE, lambda file: file.write(shown.encode()))
+    if any(run["tflop"] == PAIR_TFLOP for run in runs):
+        png = draw(runs)
+        write_atomically(PLOT, lambda file: file.write(png))
+
+
 def main() -> int:
     """Run what is missing; write figures, tables and plot after each run."""
     parser = argparse.ArgumentParser(
@@ -246,6 +348,8 @@ def main() -> int:
         run = run_one(parts, seed=seed, tflop=tflop, demo=options.demo.resolve(), folder=options.output)
         content["runs"].append(run)
         write_json(options.figures, content)
+        if options.figures == FIGURES:
+            publish(content["runs"])
         sys.stdout.write(f"{name_of(parts)}, seed {seed}: {run['scores'][-1]}\n")
     return 0
 
