@@ -45,9 +45,10 @@ INTRODUCTION = """\
 Every parameter of both stages beside the official code's ([bytetriper/RAE][official], commit {short}). This page is
 made by `tools/build_alignment.py` from `tools/alignment.yaml`. Our values are read from `experiment=rae_dino` and
 `experiment=dit_xl` as they are composed and built, those of RAEv2 from `rae_dinov3_k7` and `dit_v2_xl`, and a test
-compares. {equal} of {total} rows are equal; beside each other one stands the reason. Where the recipe that this project follows (the paper, its code, its users) and the
-official code differ, ours is the recipe's. The official values were read in the code; the tool's `--official` finds
-each of RAE's in a clone. RAEv2's stand as in our notes of its code and configurations, by their sections.
+compares. {equal} of {total} rows are equal; beside each other one stands the reason. Where the recipe that this
+project follows (the paper, its code, its users) and the official code differ, ours is the recipe's. The official
+values were read in the code; the tool's `--official` finds each of RAE's in a clone. RAEv2's stand as in our notes of
+its code and configurations, by their sections.
 """
 
 

@@ -4,8 +4,8 @@
     python tools/recipe_study.py --demo DIR --output DIR --only v1 v2
 
 From dit_tiny (``v1``) to RAEv2's recipe, each switch alone and one after another, 12 TFLOP each; then ``v1`` against
-``v2``, 27 TFLOP each, with three seeds. A run is scored at a quarter, a half and the whole of its steps. Results stand
-in docs/results/recipe_study.json as soon as a run ends, and are not computed again; an interrupted run goes on.
+``v2``, 27 TFLOP each, with three seeds, scored at a quarter, a half and the whole of their steps. Results stand in
+docs/results/recipe_study.json as soon as a run ends, and are not computed again; an interrupted run goes on.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     import torch
 
     from unirae.evaluation.judges.classifier import PixelClassifier
-    from unirae.evaluation.passes.image_set import LabelledImages
+    from unirae.metrics.extractors import FeatureExtractor
+    from unirae.metrics.moments import Moments
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/results.md"
@@ -149,7 +151,9 @@ def run_one(parts: list[str], *, seed: int, tflop: float, demo: Path, folder: Pa
         "loss": round(sum(tail) / len(tail), 4),
         "scores": [
             {"step": step, **score(place / f"checkpoints/step-{step:07d}.ckpt", parts, demo, folder)}
-            for step in (round(4 * quarter * moment) for moment in MOMENTS)
+            for step in (
+                round(4 * quarter * moment) for moment in MOMENTS[0 if tflop == PAIR_TFLOP else -1 :]
+            )
         ],
     }
 
@@ -158,21 +162,17 @@ def score(checkpoint: Path, parts: list[str], demo: Path, folder: Path) -> dict[
     """Fréchet distance and classifier's share of samples, unguided and guided: internally where there is a head."""
     from unirae.evaluation.judges.classifier import judge
     from unirae.evaluation.passes.image_set import LabelledImages
-    from unirae.evaluation.scores.metric_set import encoder_extractor
     from unirae.metrics.frechet import frechet_distance
     from unirae.metrics.moments import moments_of
     from unirae.models.checkpoints.opening import load_dit, load_rae
 
     dit, rae = load_dit(checkpoint), load_rae(demo / ("raev2" if "fused" in parts else "rae"))
-    plain = load_rae(demo / "rae")  # its encoder's last block judges all, also what was made on fused blocks
-    extractor = encoder_extractor(plain.encoder, plain.encoder_input_size)
-    train, classifier = judges(demo, folder)
+    extractor, real, classifier = judges(demo, folder)
     guided = {"ig_scale": IG_SCALE} if "head" in parts else {"cfg_scale": CFG_SCALE}
     found: dict[str, float] = {}
     for name, settings in {"unguided": {}, "guided": guided}.items():
         images, labels = sample(dit, rae, **settings)
-        features = moments_of(extractor(images))
-        found[f"fd_{name}"] = round(frechet_distance(features, moments_of(extractor(train.images))), 3)
+        found[f"fd_{name}"] = round(frechet_distance(moments_of(extractor(images)), real), 3)
         found[f"share_{name}"] = round(
             judge(classifier, LabelledImages(images=images, labels=labels)).share, 4
         )
@@ -187,15 +187,16 @@ def sample(dit: Any, rae: Any, **settings: Any) -> "tuple[torch.Tensor, torch.Te
     from unirae.core.images import to_uint8
 
     labels = torch.arange(SAMPLES) % dit.num_classes
-    images = unirae.sample(dit, rae, labels=labels, num_steps=POINTS, batch_size=SAMPLES, **settings)
+    images = unirae.sample(dit, rae, labels=labels, num_steps=POINTS, precision="bf16", **settings)
     return to_uint8(images), labels
 
 
-_JUDGES: "dict[Path, tuple[LabelledImages, PixelClassifier]]" = {}
+@cache
+def judges(demo: Path, folder: Path) -> "tuple[FeatureExtractor, Moments, PixelClassifier]":
+    """The features of all rows, the training images' moments in them, and a classifier of pixels, trained once.
 
-
-def judges(demo: Path, folder: Path) -> "tuple[LabelledImages, PixelClassifier]":
-    """The training images, and a classifier of their pixels, trained once."""
+    The features are of the last block of rae_tiny's encoder, also for what was made on fused blocks.
+    """
     from unirae.app.run.builders import build_dataset
     from unirae.evaluation.judges.classifier import (
         ClassifierSettings,
@@ -204,17 +205,20 @@ def judges(demo: Path, folder: Path) -> "tuple[LabelledImages, PixelClassifier]"
         train_classifier,
     )
     from unirae.evaluation.passes.image_set import read_all
+    from unirae.evaluation.scores.metric_set import encoder_extractor
+    from unirae.metrics.moments import moments_of
+    from unirae.models.checkpoints.opening import load_rae
     from unirae.models.checkpoints.reading import open_checkpoint
 
-    if folder not in _JUDGES:
-        data = open_checkpoint(demo / "rae", kind="stage1").config["data"]
-        dataset = build_dataset(data, split="train", size=(64, 64), use="eval")
-        images, file, settings = read_all(dataset), folder / "classifier.pt", ClassifierSettings()
-        if not file.is_file():
-            network = train_classifier(images, num_classes=dataset.source.num_classes, settings=settings)
-            save_classifier(file, network, settings=settings, about={})
-        _JUDGES[folder] = images, load_classifier(file)[0]
-    return _JUDGES[folder]
+    rae = load_rae(demo / "rae")
+    extractor = encoder_extractor(rae.encoder, rae.encoder_input_size)
+    data = open_checkpoint(demo / "rae", kind="stage1").config["data"]
+    dataset = build_dataset(data, split="train", size=rae.output_size, use="eval")
+    images, file, settings = read_all(dataset), folder / "classifier.pt", ClassifierSettings()
+    if not file.is_file():
+        network = train_classifier(images, num_classes=dataset.source.num_classes, settings=settings)
+        save_classifier(file, network, settings=settings, about={})
+    return extractor, moments_of(extractor(images.images)), load_classifier(file)[0]
 
 
 def planned() -> Iterator[tuple[list[str], int, float]]:
