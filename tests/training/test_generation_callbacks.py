@@ -13,8 +13,9 @@ from tiny_checkpoint import write_checkpoint
 from tiny_latents import some_stats
 from tiny_training import tiny_config
 from unirae.app.run.assembly import assemble
-from unirae.core.errors import ConfigError
+from unirae.core.errors import ConfigError, DataError
 from unirae.core.io import load_tensors, save_tensors
+from unirae.evaluation.results.epochs_to import epochs_to
 from unirae.evaluation.sampling.image_sampler import spread_labels
 from unirae.training.callbacks import scoring
 from unirae.training.csv_logger import read_metrics
@@ -171,6 +172,56 @@ def test_without_labels(tmp_path):
         ):
             train(tmp_path / node, "data.source.classes=0", *guided)
         assert not (tmp_path / node / "samples").exists()
+
+
+EARLY = ("model.dit.base_head_depth=1", "model.base_loss_weight=0.5")
+UNGUIDED = tuple(f"callbacks.{node}.cfg_scale=1.0" for node in ("samples", "generation_metrics"))
+
+
+def test_internal_guidance_changes_pictures_and_scores_and_is_recorded(tmp_path):
+    guided = tuple(
+        f"callbacks.{node}.{setting}"
+        for node in ("samples", "generation_metrics")
+        for setting in ("ig_scale=3.0", "ig_interval=[0.1,1.0]")
+    )
+    train(tmp_path / "plain", *EARLY, *UNGUIDED, steps=1)
+    train(tmp_path / "guided", *EARLY, *UNGUIDED, *guided, steps=1)
+    plain, other = (
+        json.loads((tmp_path / run / "eval/step-0000001.json").read_text()) for run in ("plain", "guided")
+    )
+    sampler = other["settings"]["images"]["sampler"]
+    assert (sampler["ig_scale"], sampler["ig_interval"], sampler["guidance"]) == (3.0, [0.1, 1.0], "internal")
+    assert "ig_scale" not in plain["settings"]["images"]["sampler"]
+    assert plain["metrics"] != other["metrics"]
+    drawn = {run: picture(tmp_path / run / "samples/step-0000001.png") for run in ("plain", "guided")}
+    assert not np.array_equal(drawn["plain"], drawn["guided"])
+    assert len(epochs_to(tmp_path / "plain", "fd_random_mae", 0.1).scored) == 1
+    with pytest.raises(DataError, match="guided samples alone"):
+        epochs_to(tmp_path / "guided", "fd_random_mae", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("callbacks.samples.ig_scale=1.5", "callbacks.generation_metrics.ig_scale=2"),
+            r"samples\.ig_scale=1\.5 and callbacks\.generation_metrics\.ig_scale=2.*: internal guidance needs a "
+            r"network .*set model\.dit\.base_head_depth, or callbacks\.samples\.ig_scale=1\.0 callbacks\.gen",
+        ),
+        (
+            ("callbacks.samples.ig_unconditional_scale=0.5", "callbacks.samples.cfg_scale=2.0"),
+            r"callbacks\.samples\.ig_unconditional_scale=0\.5: internal guidance needs",
+        ),
+        (
+            (*EARLY, "callbacks.samples.ig_interval=[0.9,0.1]"),
+            r"callbacks\.samples\.ig_interval=\[0\.9,0\.1\]: give \[low, high\]",
+        ),
+    ],
+)
+def test_internal_guidance_that_cannot_work_shows_before_the_first_step(overrides, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        train(tmp_path, *UNGUIDED, *overrides)
+    assert not (tmp_path / "samples").exists()
 
 
 def test_no_metrics_and_both_clocks(tmp_path):

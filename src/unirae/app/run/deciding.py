@@ -20,6 +20,7 @@ DECIDING = (
     "callbacks.*_metrics.num_samples",
     "callbacks.generation_metrics.num_steps",
     "callbacks.generation_metrics.cfg_scale",
+    "callbacks.generation_metrics.ig_*",
 )
 NOT_DECIDING = (
     "data.source.data_dir",

@@ -14,6 +14,7 @@ from unirae.core.distributed import is_main
 from unirae.core.images import image_grid, save_png, to_float, to_uint8
 from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule, spread_labels
 from unirae.evaluation.sampling.settings import SamplerSettings
+from unirae.flow.guidance import ALWAYS
 from unirae.models.denoisers.base import Denoiser
 from unirae.training.callbacks.after_step import AfterStep
 from unirae.training.events import evaluation_data, is_due
@@ -79,14 +80,31 @@ class GenerationSamples(_Pictures):
     Args:
         num_steps: points of the sampler's time grid.
         cfg_scale: strength of classifier-free guidance; 1 is without.
+        ig_scale, ig_interval, ig_unconditional_scale: internal guidance, as of
+            :class:`~unirae.evaluation.sampling.settings.SamplerSettings`.
         pictures: arguments of every callback that draws.
     """
 
     name = "val/samples"
 
-    def __init__(self, *, num_steps: int, cfg_scale: float, **pictures: Any) -> None:
+    def __init__(
+        self,
+        *,
+        num_steps: int,
+        cfg_scale: float,
+        ig_scale: float = 1.0,
+        ig_interval: tuple[float, float] = ALWAYS,
+        ig_unconditional_scale: float | None = None,
+        **pictures: Any,
+    ) -> None:
         super().__init__(**pictures)
-        self.settings = SamplerSettings(num_steps=num_steps, cfg_scale=cfg_scale)
+        self.settings = SamplerSettings(
+            num_steps=num_steps,
+            cfg_scale=cfg_scale,
+            ig_scale=ig_scale,
+            ig_interval=ig_interval,
+            ig_unconditional_scale=ig_unconditional_scale,
+        )
 
     def work(self, trainer: pl.Trainer, module: Stage2) -> None:
         """Draw, in the first process."""

@@ -26,6 +26,7 @@ from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule
 from unirae.evaluation.sampling.settings import SamplerSettings
 from unirae.evaluation.scores.generation import evaluate_generation
 from unirae.evaluation.scores.reconstruction import evaluate_reconstruction
+from unirae.flow.guidance import ALWAYS
 from unirae.metrics.set_metrics import needs
 from unirae.training.callbacks.after_step import AfterStep
 from unirae.training.events import count_within_split, epoch_of, evaluation_data, is_due, publish_scores
@@ -157,10 +158,15 @@ class GenerationMetrics(_WithMetrics):
     Attributes:
         num_steps: points of the sampler's time grid.
         cfg_scale: strength of classifier-free guidance; 1 is without.
+        ig_scale, ig_interval, ig_unconditional_scale: internal guidance, as of
+            :class:`~unirae.evaluation.sampling.settings.SamplerSettings`.
     """
 
     num_steps: int
     cfg_scale: float
+    ig_scale: float = 1.0
+    ig_interval: tuple[float, float] = ALWAYS
+    ig_unconditional_scale: float | None = None
     _reference: Reference | None = field(default=None, init=False)
     key, what = "generation_metrics.num_samples", "samples"
 
@@ -175,7 +181,12 @@ class GenerationMetrics(_WithMetrics):
                 dit=average,
                 rae=module.rae,
                 settings=SamplerSettings(
-                    num_steps=self.num_steps, cfg_scale=self.cfg_scale, time_grid=module.time_grid
+                    num_steps=self.num_steps,
+                    cfg_scale=self.cfg_scale,
+                    time_grid=module.time_grid,
+                    ig_scale=self.ig_scale,
+                    ig_interval=self.ig_interval,
+                    ig_unconditional_scale=self.ig_unconditional_scale,
                 ),
                 labels=LabelRule(num_classes=module.denoiser.num_classes, seed=module.seed),
                 seed=module.seed,

@@ -13,6 +13,7 @@ from unirae.app.config.schema.kinds import (
     Positive,
     PositiveShare,
     Seed,
+    Share,
     Steps,
 )
 from unirae.app.config.schema.models import LinearProbe, Mae, Stage1, Stage2
@@ -59,6 +60,9 @@ class Samples(Keys):
     count: Count
     num_steps: Steps
     cfg_scale: NotNegative
+    ig_scale: NotNegative
+    ig_interval: tuple[Share, Share]
+    ig_unconditional_scale: NotNegative | None
 
 
 class ReconstructionMetrics(Keys):
@@ -83,6 +87,9 @@ class GenerationMetrics(Keys):
     batch_size: Count
     num_steps: Steps
     cfg_scale: NotNegative
+    ig_scale: NotNegative
+    ig_interval: tuple[Share, Share]
+    ig_unconditional_scale: NotNegative | None
     inception_weights: PathText
 
 

@@ -15,9 +15,11 @@ from unirae.app.run.rae_source import CONVERTED, RaeSource, find_rae
 from unirae.app.run.score_names import recorded_names
 from unirae.app.run.stages.base import Stage, scoring
 from unirae.core.arguments import called
+from unirae.core.differences import flat
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.data.dataset import ImageDataset
 from unirae.evaluation.latents.writing import check_cached_images
+from unirae.evaluation.sampling.settings import SamplerSettings
 from unirae.evaluation.scores.metric_set import MetricSources, build_set_metrics, encoder_extractor
 from unirae.flow.prediction import Prediction
 from unirae.flow.times import TimeDistribution
@@ -87,13 +89,17 @@ class Stage2Stage(Stage):
         """See :meth:`.base.Stage.callbacks`."""
         settings, scores = cfg["callbacks"]["samples"], cfg["callbacks"]["generation_metrics"]
         samples = GenerationSamples(
-            folder=output_dir / "samples", sample_every=cfg["model"]["sample_every"], **settings
+            folder=output_dir / "samples",
+            sample_every=cfg["model"]["sample_every"],
+            count=settings["count"],
+            **_sampling(settings),
         )
         if not scores["metrics"]:
             return [samples]
         metrics = GenerationMetrics(
             build_metrics=lambda module: _metrics(scores, module),
-            **{key: scores[key] for key in ("num_samples", "batch_size", "num_steps", "cfg_scale")},
+            **{key: scores[key] for key in ("num_samples", "batch_size")},
+            **_sampling(scores),
         )
         return [samples, scoring(cfg, "generation_metrics", metrics, output_dir=output_dir, data=data)]
 
@@ -191,16 +197,42 @@ def denoiser_for(cfg: Config, rae: RAE, *, num_classes: int) -> Denoiser:
     )
 
 
+def _sampling(node: Config) -> dict[str, Any]:
+    """The sampler's settings of a callback that samples."""
+    keys = ("num_steps", "cfg_scale", "ig_scale", "ig_unconditional_scale")
+    return {**{key: node[key] for key in keys}, "ig_interval": tuple(node["ig_interval"])}
+
+
 def _check_guidance(cfg: Config, *, num_classes: int) -> None:
-    """Refuse guidance of a network that will know no labels, before anything long begins."""
+    """Refuse guidance of a network that will know no labels, or have no early head, before anything long begins."""
     callbacks = cfg["callbacks"]
-    sampling = ["samples", *(["generation_metrics"] if callbacks["generation_metrics"]["metrics"] else [])]
-    guided = [node for node in sampling if callbacks[node]["cfg_scale"] != 1.0]
+    nodes = ["samples", *(["generation_metrics"] if callbacks["generation_metrics"]["metrics"] else [])]
+    sampling = {f"callbacks.{node}": callbacks[node] for node in nodes}
+    guided = [f"{name}.cfg_scale" for name, node in sampling.items() if node["cfg_scale"] != 1.0]
     if guided and num_classes == 0:
-        settings = " and ".join(
-            f"callbacks.{node}.cfg_scale={callbacks[node]['cfg_scale']}" for node in guided
-        )
         raise ConfigError(
-            f"{settings}: guidance needs data with labels, and these have none; set "
-            + " ".join(f"callbacks.{node}.cfg_scale=1.0" for node in guided)
+            f"{_given(cfg, guided)}: guidance needs data with labels, and these have none; set {_off(guided)}"
         )
+    for name, node in sampling.items():
+        low, high = node["ig_interval"]
+        if low > high:
+            raise ConfigError(f"{name}.ig_interval=[{low:g},{high:g}]: give [low, high] with low <= high")
+    inner = [
+        f"{name}.{key}"
+        for name, node in sampling.items()
+        for key in ("ig_scale", "ig_unconditional_scale")
+        if SamplerSettings(**_sampling(node)).uses_ig and node[key] not in (None, 1.0)
+    ]
+    if inner and cfg["model"]["dit"]["base_head_depth"] is None:
+        raise ConfigError(
+            f"{_given(cfg, inner)}: internal guidance needs a network with an early head, and this one has none; set "
+            f"model.dit.base_head_depth, or {_off(inner)}"
+        )
+
+
+def _given(cfg: Config, keys: list[str]) -> str:
+    return " and ".join(f"{key}={flat(cfg)[key]}" for key in keys)
+
+
+def _off(scales: list[str]) -> str:
+    return " ".join(f"{key}=1.0" for key in scales)
