@@ -214,6 +214,17 @@ def test_other_settings_are_listed(compared):
     assert found["images.sampler.seed"] == "not recorded"
 
 
+def test_internal_guidance_is_a_setting_of_the_sampler_and_off_where_nothing_is_said(compared):
+    changes = {f"{SAMPLER}/cfg_scale": 1.0, f"{SAMPLER}/ig_scale": 1.5, f"{SAMPLER}/ig_interval": [0.1, 1.0]}
+    comparison = compared(b=changes)
+    assert {d.name: (d.first, d.second) for d in comparison.differences} == {
+        "images.sampler.ig_scale": (1.0, 1.5),
+        "images.sampler.ig_interval": ([0.0, 1.0], [0.1, 1.0]),
+    }
+    assert "comparab" not in comparison.scores[0].outcome
+    assert compared(b={f"{SAMPLER}/ig_scale": 1.0, f"{SAMPLER}/cfg_scale": 1.0}).differences == []
+
+
 def test_a_shared_seed_makes_the_noise_an_upper_bound(compared):
     assert "seed 0, image by image" in compared().remarks[0]
     assert compared(b={f"{SAMPLER}/seed": 1}).remarks == []

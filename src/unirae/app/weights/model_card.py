@@ -182,7 +182,9 @@ def _scored(result: Result) -> str:
         return {"reconstruction": "reconstructions"}.get(result.images.get("kind", ""), "images")
     points = f", {sampler['num_steps']} points" if "num_steps" in sampler else ""
     scale = sampler.get("cfg_scale", 1)
-    guidance = f", guidance {scale:g}" if scale != 1 else ", unguided"
+    internal = sampler.get("ig_scale", 1)
+    scales = {"guidance": scale, "internal guidance": internal}
+    guidance = "".join(f", {kind} {s:g}" for kind, s in scales.items() if s != 1) or ", unguided"
     return f"samples: {sampler.get('solver', '')}{points}{guidance}"
 
 

@@ -20,6 +20,7 @@ from unirae.evaluation.results.comparability import (
 )
 from unirae.evaluation.results.result_file import Result
 from unirae.evaluation.results.score_families import Family, family
+from unirae.evaluation.sampling.settings import UNRECORDED
 
 Outcome = Literal[
     "A better",
@@ -179,10 +180,16 @@ def _listed(machine: list[Difference]) -> str:
 
 
 def _differing_settings(a: Result, b: Result) -> list[Difference]:
-    found = differences(
-        {"count": a.count, **a.settings}, {"count": b.count, **b.settings}, missing=NOT_RECORDED
-    )
+    found = differences(*map(_settings, (a, b)), missing=NOT_RECORDED)
     return [d for d in found if not _below(d.name, _HIDDEN)]
+
+
+def _settings(result: Result) -> dict[str, Any]:
+    """All settings, those too that a sampler's record leaves out where they are off."""
+    settings = {"count": result.count, **result.settings}
+    if not result.sampler:
+        return settings
+    return settings | {"images": result.images | {"sampler": UNRECORDED | result.sampler}}
 
 
 def _below(name: str, parents: tuple[str, ...]) -> bool:

@@ -104,9 +104,18 @@ class SamplerSettings:
 
         Some only where they are not at their defaults: records made before there was a choice are of the same images.
         """
-        late = ("trunk_every", "clamp_velocity", "ig_scale", "ig_interval", "ig_unconditional_scale")
-        found = {k: v for k, v in asdict(self).items() if k not in late or v != getattr(SamplerSettings, k)}
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+        return {k: v for k, v in _plain(self).items() if k not in UNRECORDED or v != UNRECORDED[k]}
+
+
+def _plain(settings: SamplerSettings) -> dict[str, Any]:
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()
+    }
+
+
+_LATE = ("trunk_every", "clamp_velocity", "ig_scale", "ig_interval", "ig_unconditional_scale")
+UNRECORDED = {key: value for key, value in _plain(SamplerSettings()).items() if key in _LATE}
+"""What a record means that says nothing of these settings: their defaults."""
 
 
 def guided_velocity(
