@@ -30,6 +30,7 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     write_checkpoint(root / "rae")
     write_stage2_checkpoint(root / "dit", root / "rae")
+    write_stage2_checkpoint(root / "early", root / "rae", base_head_depth=1)
     return root
 
 
@@ -151,6 +152,81 @@ def test_autoguidance(sweep, runs):
     assert [s.result.sampler["guidance"] for s in scored] == ["autoguidance", "autoguidance"]
 
 
+def test_internal_guidance_beside_guidance_by_label(sweep, sampled, runs, tmp_path, capsys):
+    early = {"checkpoint": runs / "early", "guidance_interval": ("0,1",)}
+    before = sweep(**early)  # a folder from before there was this axis
+    assert sampled == [1.0, 2.0]
+    record = (tmp_path / "sweep/sweep.json").read_text()
+    assert "ig_scale" not in record
+    joint = {"ig_scale": (1.0, 1.5), "ig_interval": ("0.1,1",), "ig_unconditional_scale": None}
+    scored = sweep(**early, **joint)
+    assert sampled == [1.0, 2.0, 1.0, 2.0]  # those without are there
+    assert (tmp_path / "sweep/sweep.json").read_text() == record
+    assert {s.result.file for s in before} < {s.result.file for s in scored}
+    found = [(row["cfg_scale"], row["ig_scale"], row["ig_interval"]) for row in rows(tmp_path / "sweep")]
+    assert found == [("1", "1", "-"), ("1", "1.5", "0.1-1"), ("2", "1", "-"), ("2", "1.5", "0.1-1")]
+    assert len({s.result.metrics[NAME] for s in scored}) == 4
+    assert {s.result.sampler["seed"] for s in scored} == {0}
+    assert [s.result.sampler["guidance"] for s in scored] == [
+        "none",
+        "internal",
+        "classifier-free",
+        "internal, then classifier-free",
+    ]
+    assert "-ig1.5-int0.1-1-" in scored[1].result.file.name
+    assert "| cfg | interval | ig | ig interval | solver |" in (tmp_path / "sweep/table.md").read_text()
+    sweep(**early, ig_scale=(1.5,), ig_interval=("0.1,1",))
+    assert len(sampled) == 4
+    assert "ig 1.5 in 0.1-1" in capsys.readouterr().err
+
+
+def test_internal_guidance_alone_is_what_eval_fid_writes(sweep, runs, tmp_path):
+    early = {"checkpoint": runs / "early", "cfg_scale": (2.0,), "guidance_interval": ("0,1",)}
+    plain, scored = sweep(**early, ig_scale=(1.0, 1.5), ig_unconditional_scale=0.5)
+    assert plain.result.sampler["guidance"] == "classifier-free"  # the branch without label, too
+    shared = {"num_samples": 6, "num_steps": 3, "batch_size": 3, "metrics": "fd", "num_threads": 1}
+    sampler = {"cfg_scale": 2.0, "ig_scale": 1.5, "ig_unconditional_scale": 0.5, "device": "cpu"}
+    one = tmp_path / "one.json"
+    eval_fid.run(eval_fid.Options(checkpoint=runs / "early", output=one, **shared, **sampler))
+    assert json.loads(one.read_text()) == json.loads(scored.result.file.read_text())
+
+
+def test_a_sweep_over_internal_guidance_alone_is_drawn_over_it(sweep, runs):
+    from unirae.app.sweep.plot import axis_of, label
+    from unirae.evaluation.results.guidance_grid import lines
+
+    early = {"checkpoint": runs / "early", "cfg_scale": (1.0,)}
+    scored = sweep(**early, ig_scale=(1.0, 1.5), ig_interval=("0,1", "0.1,1"))
+    assert axis_of(scored) == "ig_scale"
+    keys = list(lines(scored, "ig_scale"))
+    assert [label(key, keys) for key in keys] == ["ig interval 0-1", "ig interval 0.1-1"]
+    over_label = list(lines(scored, "cfg_scale"))
+    assert [label(key, over_label) for key in over_label] == [
+        "ig 1",
+        "ig 1.5, ig interval 0-1",
+        "ig 1.5, ig interval 0.1-1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "options", "message"),
+    [
+        ("dit", {}, r"ig_scale=1\.5\) needs a network with an early head, and this one has none"),
+        ("early", {"trunk_every": 2}, "trunk_every must be 1"),
+        ("early", {"guide_checkpoint": "early"}, "two kinds of autoguidance"),
+    ],
+)
+def test_internal_guidance_that_cannot_work_writes_nothing(
+    sweep, sampled, runs, tmp_path, checkpoint, options, message
+):
+    if "guide_checkpoint" in options:
+        options = {"guide_checkpoint": runs / options["guide_checkpoint"]}
+    with pytest.raises(ConfigError, match=message):
+        sweep(checkpoint=runs / checkpoint, ig_scale=(1.0, 1.5), **options)
+    assert sampled == []
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_every_point_keeps_its_trunk_as_asked(sweep, sampled, runs, tmp_path):
     one, kept = {"cfg_scale": (1.0,)}, {"output_dir": tmp_path / "kept", "trunk_every": 2}
     ((exact,), (other,)) = sweep(**one), sweep(**one, **kept)
@@ -263,6 +339,10 @@ def test_an_average_that_was_given_twice_is_scored_once(sweep, sampled, capsys):
     [
         ({"guidance_interval": ("0.1",)}, ConfigError, "--guidance_interval 0.1: each is LOW,HIGH"),
         ({"guidance_interval": ("0.9,0.1",)}, ConfigError, "0 <= LOW <= HIGH <= 1"),
+        ({"ig_scale": (-1.0,)}, ConfigError, "--ig_scale -1.0: give numbers from 0 up"),
+        ({"ig_scale": ()}, ConfigError, "--ig_scale : give numbers"),
+        ({"ig_interval": ("0.9,0.1",)}, ConfigError, "--ig_interval 0.9,0.1: each is LOW,HIGH"),
+        ({"ig_interval": ()}, ConfigError, "--ig_interval: give at least one"),
         ({"num_steps": (50, 1)}, ConfigError, "--num_steps 1: give numbers from 2 up"),
         ({"cfg_scale": (float("nan"),)}, ConfigError, "--cfg_scale nan"),
         ({"trunk_every": 2, "solver": ("euler", "dopri5")}, ConfigError, "leave dopri5 out of --solver"),

@@ -65,7 +65,13 @@ def write_checkpoint(run: Path) -> Path:
 
 
 def write_stage2_checkpoint(
-    run: Path, rae_run: Path, *, classes: int = 2, seed: int = 0, step: int = 9
+    run: Path,
+    rae_run: Path,
+    *,
+    classes: int = 2,
+    seed: int = 0,
+    step: int = 9,
+    base_head_depth: int | None = None,
 ) -> Path:
     """Of a DiT with random weights everywhere (a fresh one predicts zero), on the autoencoder of ``rae_run``."""
     from unirae.flow.times import TimeDistribution
@@ -85,6 +91,7 @@ def write_stage2_checkpoint(
         mean=torch.randn(16, 4, 4, generator=noise), var=torch.rand(16, 4, 4, generator=noise) + 0.2
     )
     sizes: dict[str, Any] = {"hidden_size": [16, 32], "depth": [1, 1], "num_heads": [2, 2]}
+    sizes["base_head_depth"] = base_head_depth
     dit = DiTDH(input_size=4, in_channels=16, num_classes=classes, latent_stats=stats, **sizes)
     _shake(dit, seed)
     path = run / "checkpoints" / "last.ckpt"
@@ -96,6 +103,7 @@ def write_stage2_checkpoint(
         class_names=[f"shape {k}" for k in range(classes)],
         time_distribution=TimeDistribution(),
         label_dropout=0.1,
+        base_loss_weight=0.0 if base_head_depth is None else 0.5,
         ema_extra_decays=[0.9],
         settings=StepSettings(
             optimizer=AdamWSettings(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0),

@@ -102,7 +102,7 @@ def open_average(
     """The networks with one average of the weights.
 
     Raises:
-        ConfigError: If guidance is asked of a network without labels.
+        ConfigError: If guidance is asked of a network without labels, or internal guidance of one without early head.
         WeightsError: If the checkpoint is missing or damaged, or holds no such average.
     """
     generator = open_generator(
@@ -118,6 +118,8 @@ def open_average(
             f"--cfg_scale {' '.join(f'{scale:g}' for scale in options.cfg_scale)}: this model was trained without "
             "labels; give 1, or a guide with --guide_checkpoint"
         )
+    for point in model_points(options, generator):
+        at_point(generator, point)  # refuses what this network cannot do
     return generator
 
 
@@ -162,7 +164,7 @@ def score_average(
     from unirae.core.distributed import is_main, on_main
     from unirae.core.log import get_logger
 
-    points = points_of(options, weights=generator.settings["weights"])
+    points = model_points(options, generator)
     for number, point in enumerate(points, start=1):
         here = at_point(generator, point)
         file = folder.file(point, here.settings)
@@ -189,13 +191,22 @@ def keep(folder: SweepFolder, file: Path, result: "Scores") -> None:
     folder.summarise()
 
 
+def model_points(options: Options, generator: "Generator") -> "list[Point]":
+    """The points of the grid for the opened average."""
+    return points_of(options, weights=generator.settings["weights"], said=generator.sampler.settings)
+
+
 def at_point(generator: "Generator", point: "Point") -> "Generator":
     """The same networks, sampled as a point says."""
+    settings = generator.sampler.settings
     settings = replace(
-        generator.sampler.settings,
+        settings,
         num_steps=point.num_steps,
         solver=point.solver,
         cfg_scale=point.cfg_scale,
         guidance_interval=point.guidance_interval,
+        ig_scale=point.ig_scale,
+        ig_interval=point.ig_interval,
+        ig_unconditional_scale=None if point.ig_scale == 1.0 else settings.ig_unconditional_scale,
     )
     return with_sampler_settings(generator, settings)

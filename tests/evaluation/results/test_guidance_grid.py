@@ -18,9 +18,14 @@ from unirae.evaluation.results.guidance_grid import (
 from unirae.evaluation.results.result_file import Result
 
 
-def at(scale, interval=ALWAYS, steps=50):
+def at(scale, interval=ALWAYS, steps=50, **internal):
     return Point(
-        weights="EMA 0.9995", solver="euler", num_steps=steps, guidance_interval=interval, cfg_scale=scale
+        weights="EMA 0.9995",
+        solver="euler",
+        num_steps=steps,
+        guidance_interval=interval,
+        cfg_scale=scale,
+        **internal,
     )
 
 
@@ -77,6 +82,49 @@ def test_a_point_comes_back_from_its_record():
         "guidance_interval": [0.1, 0.9],
     }
     assert str(point_of(sampler)) == "cfg 2 in 0.1-0.9, heun 9, raw"
+
+
+def test_internal_guidance_is_an_axis_of_its_own():
+    points = grid(
+        weights=["raw"],
+        solvers=["euler"],
+        num_steps=[10],
+        intervals=[ALWAYS],
+        cfg_scales=[1.0, 2.0],
+        ig_intervals=[ALWAYS, (0.1, 1.0)],
+        ig_scales=[1.0, 1.5],
+    )
+    internal = [(1.0, ALWAYS), (1.5, ALWAYS), (1.5, (0.1, 1.0))]
+    assert [(p.cfg_scale, p.ig_scale, p.ig_interval) for p in points] == [
+        (cfg, *one) for cfg in (1.0, 2.0) for one in internal
+    ]
+    assert str(points[2]) == "ig 1.5 in 0.1-1, euler 10, raw"
+    assert str(points[4]) == "cfg 2 in 0-1, ig 1.5 in 0-1, euler 10, raw"
+    assert str(points[0]) == "no guidance, euler 10, raw"
+
+
+def test_a_record_without_internal_guidance_is_of_scale_1():
+    sampler = {"weights": "raw", "solver": "euler", "num_steps": 9, "cfg_scale": 1.0}
+    sampler["guidance_interval"] = [0.0, 1.0]
+    assert (point_of(sampler).ig_scale, point_of(sampler).ig_interval_text) == (1.0, "-")
+    guided = point_of(sampler | {"ig_scale": 1.5, "ig_interval": [0.1, 1.0]})
+    assert (guided.ig_scale, guided.ig_interval) == (1.5, (0.1, 1.0))
+
+
+def test_lines_over_either_scale():
+    unguided, inner = at(1), [at(1, ig_scale=1.5), at(1, ig_scale=1.5, ig_interval=(0.1, 1.0))]
+    both = at(2, ig_scale=1.5, ig_interval=(0.1, 1.0))
+    of_internal = lines([scored(p, 1.0) for p in (unguided, *inner)], "ig_scale")
+    assert [[s.point for s in of] for of in of_internal.values()] == [[unguided, one] for one in inner]
+    of_label = lines([scored(p, 1.0) for p in (unguided, *inner, both)], "cfg_scale")
+    found = [[s.point for s in of] for of in of_label.values()]
+    assert sorted(found) == sorted([[unguided], [inner[0]], [inner[1], both]])
+
+
+def test_the_edge_of_internal_scales():
+    values = [scored(at(1, ig_scale=s), v, 0.01) for s, v in ((1.0, 3.0), (1.5, 1.0))]
+    (remark,) = remarks(values, "fid")
+    assert "the largest ig_scale 1.5: try scales beyond it" in remark
 
 
 def test_the_best_is_the_scores_own():

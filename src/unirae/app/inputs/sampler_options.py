@@ -24,11 +24,6 @@ class CommonSamplingOptions(DeviceOptions):
     time_grid: Literal["reference", "to_zero", "log_odds", "linear"] | None = None
     """Grid of times: reference ends at shift(0.001), to_zero at 0; log_odds is for few steps of multistep3; linear is
     RAEv2's, whose N steps are N + 1 points. Default: what a converted model says, else reference."""
-    ig_scale: NotNegative | None = None
-    """Strength of internal guidance, away from the network's own early head. 1 is none. Default of this, --ig_interval
-    and --ig_unconditional_scale: what a converted model's configuration says, else 1 and the whole interval."""
-    ig_interval: tuple[Share, Share] | None = None
-    """Internal guidance only between these two (shifted) times, ends included."""
     ig_unconditional_scale: NotNegative | None = None
     """Strength of internal guidance without label, where --cfg_scale guides, too. Default: --ig_scale."""
     time_shift: Positive | None = None
@@ -57,6 +52,11 @@ class SamplingOptions(CommonSamplingOptions):
     interval, 50 and euler."""
     guidance_interval: tuple[Share, Share] | None = None
     """Guide only between these two (shifted) times, ends included; 0 is data, 1 is noise."""
+    ig_scale: NotNegative | None = None
+    """Strength of internal guidance, away from the network's own early head. 1 is none. Default of this, --ig_interval
+    and --ig_unconditional_scale: what a converted model's configuration says, else 1 and the whole interval."""
+    ig_interval: tuple[Share, Share] | None = None
+    """Internal guidance only between these two (shifted) times, ends included."""
     num_steps: Steps | None = None
     """Points of the time grid. euler evaluates the network once less."""
     solver: Solver | None = None

@@ -57,6 +57,9 @@ def _metavar(kind: Any) -> str:
     if get_origin(kind) is Annotated:
         return _metavar(get_args(kind)[0])
     parts = [part for part in get_args(kind) if part is not type(None)]
+    if get_origin(kind) is tuple and Ellipsis in parts:
+        one = _metavar(parts[0])
+        return f"{one} [{one} ...]"
     if get_origin(kind) is Literal:
         return f"{{{','.join(parts)}}}"
     if get_origin(kind) is tuple:

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from unirae.evaluation.scores.record import Scores
     from unirae.metrics.resampling import Confidence
 
-_SWEPT = (*("cfg_scale", "guidance_interval", "num_steps", "solver", "weights"), *("times", "guidance"))
+_SWEPT = (
+    *("cfg_scale", "guidance_interval", "ig_scale", "ig_interval", "num_steps", "solver", "weights"),
+    *("times", "guidance"),
+)
 """The sampler's settings that a sweep varies: its axes, and what follows from them."""
 
 
@@ -63,8 +66,9 @@ class SweepFolder:
         code = short_code(sampler)
         weights = point.weights.lower().replace(" ", "")
         interval = "" if point.cfg_scale == 1.0 else f"-int{point.interval_text}"
-        name = f"cfg{point.cfg_scale:g}{interval}-{point.solver}{point.num_steps}-{weights}-{code}.json"
-        return self._points / name
+        internal = "" if point.ig_scale == 1.0 else f"-ig{point.ig_scale:g}-int{point.ig_interval_text}"
+        guidance = f"cfg{point.cfg_scale:g}{interval}{internal}"
+        return self._points / f"{guidance}-{point.solver}{point.num_steps}-{weights}-{code}.json"
 
     def holds(self, file: Path, sampler: dict[str, Any], confidence: "Confidence | None") -> bool:
         """True where a point is there, with the uncertainty that is asked for where its scores can have one.

@@ -11,6 +11,7 @@ from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from unirae.evaluation.results.guidance_grid import Point
+    from unirae.evaluation.sampling.settings import SamplerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,12 @@ class Options(eval_fid.ScoringOptions, CommonSamplingOptions):
     """Strengths of guidance, by the same network without label or by --guide_checkpoint. 1 is no guidance."""
     guidance_interval: tuple[str, ...] = ("0,1",)
     """Intervals of guidance, each LOW,HIGH: guide only between these (shifted) times; 0 is data, 1 is noise."""
+    ig_scale: tuple[NotNegative, ...] | None = None
+    """Strengths of internal guidance, away from the network's own early head. 1 is none. Default: what a converted
+    model's configuration says, else 1."""
+    ig_interval: tuple[str, ...] | None = None
+    """Intervals of internal guidance, each LOW,HIGH as those of guidance. Default: what a converted model's
+    configuration says, else 0,1."""
     num_steps: tuple[Steps, ...] = (50,)
     """Numbers of points of the time grid."""
     solver: tuple[Solver, ...] = ("euler",)
@@ -38,15 +45,24 @@ class Options(eval_fid.ScoringOptions, CommonSamplingOptions):
     """The folder for results, tables and plot. Default: eval/sweep in the checkpoint's run folder."""
 
 
-def points_of(options: Options, *, weights: str) -> "list[Point]":
+def points_of(options: Options, *, weights: str, said: "SamplerSettings | None" = None) -> "list[Point]":
     """The points of the grid for one average of the weights.
+
+    Args:
+        said: the settings of the opened model, for internal guidance that the options leave open; None: without.
 
     Raises:
         ConfigError: If an interval, a scale, a number of steps or a solver cannot work.
     """
-    from unirae.evaluation.results.guidance_grid import grid
+    from unirae.evaluation.results.guidance_grid import ALWAYS, grid
 
-    for name, values, least in (("cfg_scale", options.cfg_scale, 0.0), ("num_steps", options.num_steps, 2)):
+    own = (1.0, ALWAYS) if said is None else (said.ig_scale, said.ig_interval)
+    ig_scales = (own[0],) if options.ig_scale is None else options.ig_scale
+    for name, values, least in (
+        ("cfg_scale", options.cfg_scale, 0.0),
+        ("ig_scale", ig_scales, 0.0),
+        ("num_steps", options.num_steps, 2),
+    ):
         wrong = [value for value in values if not least <= value < float("inf")]
         if wrong or not values:
             raise ConfigError(f"--{name} {' '.join(map(str, wrong))}: give numbers from {least:g} up")
@@ -58,8 +74,12 @@ def points_of(options: Options, *, weights: str) -> "list[Point]":
         weights=[weights],
         solvers=options.solver,
         num_steps=options.num_steps,
-        intervals=[parse_interval(text) for text in options.guidance_interval],
+        intervals=_intervals("guidance_interval", options.guidance_interval),
         cfg_scales=options.cfg_scale,
+        ig_intervals=[own[1]]
+        if options.ig_interval is None
+        else _intervals("ig_interval", options.ig_interval),
+        ig_scales=ig_scales,
     )
 
 
@@ -68,7 +88,13 @@ def metric_names(options: Options) -> list[str]:
     return [name.strip() for name in options.metrics.split(",")]
 
 
-def parse_interval(text: str) -> tuple[float, float]:
+def _intervals(name: str, texts: tuple[str, ...]) -> list[tuple[float, float]]:
+    if not texts:
+        raise ConfigError(f"--{name}: give at least one interval, such as 0,1")
+    return [parse_interval(text, name) for text in texts]
+
+
+def parse_interval(text: str, name: str = "guidance_interval") -> tuple[float, float]:
     """The pair of numbers that a text such as ``0.1,0.9`` holds.
 
     Raises:
@@ -79,9 +105,7 @@ def parse_interval(text: str) -> tuple[float, float]:
     except ValueError:
         low, high = 1.0, 0.0
     if not 0 <= low <= high <= 1:
-        raise ConfigError(
-            f"--guidance_interval {text}: each is LOW,HIGH with 0 <= LOW <= HIGH <= 1, as in 0,1 0.1,0.9"
-        )
+        raise ConfigError(f"--{name} {text}: each is LOW,HIGH with 0 <= LOW <= HIGH <= 1, as in 0,1 0.1,0.9")
     return low, high
 
 
@@ -100,10 +124,14 @@ def weights_options(text: str) -> dict[str, Any]:
 
 
 def sampler_options(options: Options, average: dict[str, Any]) -> eval_fid.Options:
-    """The sweep's options as those of ``eval_fid.py``, with defaults for what is swept."""
+    """The sweep's options as those of ``eval_fid.py``, with defaults for what is swept.
+
+    Where internal guidance is swept, a model is opened without: its own may not go with the guide, points are checked.
+    """
     shared = {
         field.name: getattr(options, field.name)
         for group in (eval_fid.ScoringOptions, CommonSamplingOptions)
         for field in fields(group)
     }
-    return eval_fid.Options(checkpoint=options.checkpoint, **shared, **average)
+    opened = None if options.ig_scale is None else 1.0
+    return eval_fid.Options(checkpoint=options.checkpoint, ig_scale=opened, **shared, **average)

@@ -1,4 +1,4 @@
-"""Scores over the guidance scale: a panel for each score, a line for each other setting, the best point marked."""
+"""Scores over a guidance scale: a panel for each score, a line for each other setting, the best point marked."""
 
 import io
 from collections.abc import Sequence
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 _LINE_STYLES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D")
+_AXIS_LABELS = {
+    "cfg_scale": "guidance scale (1 is without)",
+    "ig_scale": "scale of internal guidance (1 is without)",
+    "num_steps": "steps of the sampler",
+}
 
 
 def draw(scored: "Sequence[Scored]") -> bytes:
@@ -30,9 +35,9 @@ def draw(scored: "Sequence[Scored]") -> bytes:
 
 
 def axis_of(scored: "Sequence[Scored]") -> str:
-    """The horizontal axis: the guidance scale, or the steps where only these vary."""
-    scales, steps = ({getattr(s.point, axis) for s in scored} for axis in ("cfg_scale", "num_steps"))
-    return "num_steps" if len(scales) == 1 and len(steps) > 1 else "cfg_scale"
+    """The horizontal axis: the guidance scale; that of internal guidance, or the steps, where it does not vary."""
+    axes = ("cfg_scale", "ig_scale", "num_steps")
+    return next((axis for axis in axes if len({getattr(s.point, axis) for s in scored}) > 1), axes[0])
 
 
 def draw_panel(axes: "Axes", scored: "Sequence[Scored]", name: str, axis: str) -> None:
@@ -68,7 +73,11 @@ def label(key: "Point", others: "Sequence[Point]") -> str | None:
         "solver": key.solver,
         "num_steps": f"{key.num_steps} steps",
         "guidance_interval": "interval {:g}-{:g}".format(*key.guidance_interval),
+        "ig_scale": f"ig {key.ig_scale:g}",
+        "ig_interval": "ig interval {:g}-{:g}".format(*key.ig_interval),
     }
+    if key.ig_scale == 1.0:
+        del parts["ig_interval"]  # of what is not there
     varied = [part for part in parts if len({getattr(other, part) for other in others}) > 1]
     return ", ".join(parts[part] for part in varied) or None
 
@@ -78,7 +87,7 @@ def _dress(axes: "Axes", scored: "Sequence[Scored]", name: str, axis: str) -> No
     from unirae.evaluation.results.score_families import family
 
     known = any(s.result.standard_error(name) is not None for s in scored)
-    axes.set_xlabel({"cfg_scale": "guidance scale (1 is without)", "num_steps": "steps of the sampler"}[axis])
+    axes.set_xlabel(_AXIS_LABELS[axis])
     axes.set_ylabel(f"{scored[0].result.labels.get(name, name)} ({family(name).better} is better)")
     axes.set_title(
         f"{scored[0].result.count} samples a point" + (", bars: 1 standard error" if known else ""),

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unirae.evaluation.results.guidance_grid import Scored
 
-AXES = ("cfg_scale", "guidance_interval", "solver", "num_steps", "weights")
+AXES = {
+    "cfg_scale": "cfg",
+    "guidance_interval": "interval",
+    "ig_scale": "ig",
+    "ig_interval": "ig interval",
+    "solver": "solver",
+    "num_steps": "steps",
+    "weights": "weights",
+}
+"""Columns of the CSV for the axes of the grid, and what they are called for readers."""
+_INTERNAL = ("ig_scale", "ig_interval")
 
 
 def as_csv(scored: "Sequence[Scored]") -> str:
@@ -22,7 +32,7 @@ def as_csv(scored: "Sequence[Scored]") -> str:
     writer.writerow([*AXES, "network_evaluations", "count", *errors, "file"])
     for s in scored:
         values = [v for name in names for v in (s.result.metrics[name], s.result.standard_error(name))]
-        row = [*_axes(s), _evaluations(s), s.result.count, *values, s.result.file.name]
+        row = [*_axes(s).values(), _evaluations(s), s.result.count, *values, s.result.file.name]
         writer.writerow(["" if cell is None else cell for cell in row])
     return text.getvalue()
 
@@ -64,17 +74,21 @@ def table(scored: "Sequence[Scored]", *, mark: str) -> tuple[list[str], list[lis
 
     names = list(scored[0].result.metrics)
     tops = {name: best(scored, name) for name in names}
-    header = ["cfg", "interval", "solver", "steps", "weights", "evaluations"]
+    internal = any(s.point.ig_scale != 1.0 for s in scored)
+    axes = [axis for axis in AXES if internal or axis not in _INTERNAL]
+    header = [*(AXES[axis] for axis in axes), "evaluations"]
     rows = []
     for s in scored:
         scores = [_with_error(s, name, mark if s is tops[name] else "") for name in names]
-        rows.append([*map(str, _axes(s)), str(_evaluations(s)), *scores])
+        rows.append([*(str(_axes(s)[axis]) for axis in axes), str(_evaluations(s)), *scores])
     return [*header, *(_quoted(scored, name) for name in names)], rows
 
 
-def _axes(scored: "Scored") -> list[str | int]:
+def _axes(scored: "Scored") -> dict[str, str | int]:
     point = scored.point
-    return [f"{point.cfg_scale:g}", point.interval_text, point.solver, point.num_steps, point.weights]
+    texts = {"guidance_interval": point.interval_text, "ig_interval": point.ig_interval_text}
+    scales = {scale: f"{getattr(point, scale):g}" for scale in ("cfg_scale", "ig_scale")}
+    return {axis: texts.get(axis) or scales.get(axis) or getattr(point, axis) for axis in AXES}
 
 
 def _evaluations(scored: "Scored") -> str:

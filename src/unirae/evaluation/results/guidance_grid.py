@@ -1,7 +1,7 @@
 """A grid of samplers, the scores at its points, and remarks on the best one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from itertools import product
 from typing import Any
 
@@ -11,6 +11,8 @@ from unirae.evaluation.results.result_file import Result
 from unirae.evaluation.results.score_families import family
 
 ALWAYS = (0.0, 1.0)
+_INTERVAL_OF = {"cfg_scale": "guidance_interval", "ig_scale": "ig_interval"}
+"""Scales of guidance, 1 of which is without, and the intervals in which they act."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -20,6 +22,7 @@ class Point:
     Attributes:
         weights: which average of the network: ``EMA 0.9995``, or ``raw``.
         guidance_interval: (lowest, highest) time with guidance; all times where the scale is 1, which is without.
+        ig_interval, ig_scale: the same of internal guidance.
     """
 
     weights: str
@@ -27,22 +30,29 @@ class Point:
     num_steps: int
     guidance_interval: tuple[float, float]
     cfg_scale: float
+    ig_interval: tuple[float, float] = ALWAYS
+    ig_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.cfg_scale == 1.0:  # then nothing depends on it
-            object.__setattr__(self, "guidance_interval", ALWAYS)
+        for scale, interval in _INTERVAL_OF.items():
+            if getattr(self, scale) == 1.0:  # then nothing depends on it
+                object.__setattr__(self, interval, ALWAYS)
 
     @property
     def interval_text(self) -> str:
         """Guidance interval as text, ``0.1-0.9``; a dash without guidance."""
-        low, high = self.guidance_interval
-        return "-" if self.cfg_scale == 1.0 else f"{low:g}-{high:g}"
+        return _interval_text(self.guidance_interval, self.cfg_scale)
+
+    @property
+    def ig_interval_text(self) -> str:
+        """Interval of internal guidance as text; a dash without."""
+        return _interval_text(self.ig_interval, self.ig_scale)
 
     def __str__(self) -> str:
-        guidance = (
-            "no guidance" if self.cfg_scale == 1.0 else f"cfg {self.cfg_scale:g} in {self.interval_text}"
-        )
-        return f"{guidance}, {self.solver} {self.num_steps}, {self.weights}"
+        label = [] if self.cfg_scale == 1.0 else [f"cfg {self.cfg_scale:g} in {self.interval_text}"]
+        internal = [] if self.ig_scale == 1.0 else [f"ig {self.ig_scale:g} in {self.ig_interval_text}"]
+        guidance = label + internal or ["no guidance"]
+        return ", ".join([*guidance, f"{self.solver} {self.num_steps}", self.weights])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +70,29 @@ def grid(
     num_steps: Sequence[int],
     intervals: Sequence[tuple[float, float]],
     cfg_scales: Sequence[float],
+    ig_intervals: Sequence[tuple[float, float]] = (ALWAYS,),
+    ig_scales: Sequence[float] = (1.0,),
 ) -> list[Point]:
     """The product, in this order; each point once, although intervals share the one without guidance."""
-    points = [
-        Point(weights=w, solver=solver, num_steps=steps, guidance_interval=interval, cfg_scale=scale)
-        for w, solver, steps, interval, scale in product(weights, solvers, num_steps, intervals, cfg_scales)
-    ]
+    axes: dict[str, Sequence[Any]] = {
+        "weights": weights,
+        "solver": solvers,
+        "num_steps": num_steps,
+        "guidance_interval": intervals,
+        "cfg_scale": cfg_scales,
+        "ig_interval": ig_intervals,
+        "ig_scale": ig_scales,
+    }
+    points = [Point(**dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
     return list(dict.fromkeys(points))
 
 
 def point_of(sampler: dict[str, Any]) -> Point:
-    """The point of the grid in the sampler's record of a result."""
-    plain = {field.name: sampler[field.name] for field in fields(Point)}
-    return Point(**{**plain, "guidance_interval": tuple(sampler["guidance_interval"])})
+    """The point of the grid in the sampler's record of a result, which leaves out internal guidance where it is off."""
+    named = [field for field in fields(Point) if field.default is MISSING or field.name in sampler]
+    plain: dict[str, Any] = {field.name: sampler[field.name] for field in named}
+    plain |= {name: tuple(plain[name]) for name in _INTERVAL_OF.values() if name in plain}
+    return Point(**plain)
 
 
 def best(scored: Sequence[Scored], name: str) -> Scored:
@@ -101,12 +121,12 @@ def remarks(scored: Sequence[Scored], name: str) -> list[str]:
     top, said = best(scored, name), []
     if len(scored) > 1:
         said += _of_noise(scored, name)
-    for axis, step in (("cfg_scale", "scales"), ("num_steps", "numbers of steps")):
+    for axis, step in (("cfg_scale", "scales"), ("ig_scale", "scales"), ("num_steps", "numbers of steps")):
         values = sorted({getattr(s.point, axis) for s in scored})
         value = getattr(top.point, axis)
         if len(values) == 1 or value not in (values[0], values[-1]):
             continue
-        if axis == "cfg_scale" and value == 1.0:  # guidance only hurts; below 1 lies nothing to try
+        if axis in _INTERVAL_OF and value == 1.0:  # guidance only hurts; below 1 lies nothing to try
             continue
         end = "largest" if value == values[-1] else "smallest"
         said.append(
@@ -140,12 +160,19 @@ def lines(scored: Sequence[Scored], axis: str) -> dict[Point, list[Scored]]:
     Returns:
         by a point that stands for its line, with the axis's value set to a constant.
     """
-    guided = [s.point for s in scored if s.point.cfg_scale != 1.0]
-    intervals = {p.guidance_interval for p in guided} or {ALWAYS}
+    interval = _INTERVAL_OF.get(axis)
     found: dict[Point, list[Scored]] = {}
-    for s in scored:
-        for interval in sorted(intervals) if s.point.cfg_scale == 1.0 else [s.point.guidance_interval]:
-            fixed = {"cfg_scale": 0.0} if axis == "cfg_scale" else {axis: 0}
-            key = replace(s.point, **{"guidance_interval": interval, **fixed})
-            found.setdefault(key, []).append(s)
+    if interval is None:
+        for s in scored:
+            found.setdefault(replace(s.point, **{axis: 0}), []).append(s)
+    else:
+        used = {getattr(s.point, interval) for s in scored if getattr(s.point, axis) != 1.0} or {ALWAYS}
+        for s in scored:
+            shared = getattr(s.point, axis) == 1.0
+            for one in sorted(used) if shared else [getattr(s.point, interval)]:
+                found.setdefault(replace(s.point, **{axis: 0.0, interval: one}), []).append(s)
     return {key: sorted(of, key=lambda s: getattr(s.point, axis)) for key, of in sorted(found.items())}
+
+
+def _interval_text(interval: tuple[float, float], scale: float) -> str:
+    return "-" if scale == 1.0 else "{:g}-{:g}".format(*interval)
