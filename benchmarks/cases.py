@@ -1,6 +1,7 @@
 """What a case of a benchmark is, and how its sides are compared, recorded and shown."""
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -9,11 +10,14 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import official
+import official_v2
 import ours
 from paced import Measured, Side, interleave, one_by_one
 
@@ -26,6 +30,36 @@ _LOST = 0.85
 
 
 @dataclass(frozen=True)
+class Reference:
+    """Code that ours is measured beside.
+
+    Attributes:
+        module: of this folder, whose functions do the works.
+        option: of the command, that names a checkout.
+        repository: on GitHub.
+        mark: a file by which a checkout is known.
+    """
+
+    module: str
+    option: str
+    repository: str
+    mark: str
+
+    def check(self, parser: argparse.ArgumentParser, folder: Path | None) -> None:
+        """End the command if that is no checkout."""
+        if folder is not None and not (folder / self.mark).is_file():
+            parser.error(
+                f"{self.option} {folder} has no {self.mark}: it is no checkout of {self.repository}"
+            )
+
+
+RAE = Reference("official", "--against", "bytetriper/RAE", official.MARK)
+RAEV2 = Reference("official_v2", "--against_v2", "nanovisionx/RAEv2", official_v2.MARK)
+GRAM = Reference("official_v2", "--gram", "Dao-AILab/gram-newton-schulz", official_v2.GRAM_MARK)
+"""RAEv2's Muon, in a checkout of its own."""
+
+
+@dataclass(frozen=True)
 class Case:
     """A piece of work that both implementations do.
 
@@ -33,7 +67,7 @@ class Case:
         name: of its file of results.
         title: for the tables, with sizes.
         images: of one unit.
-        work: function of that name in ``ours`` and in ``official``.
+        work: function of that name in ``ours`` and in the reference's module.
         ours, theirs: options of it beside ``precision``.
         training: whether precisions are named as trainers do.
         rounds: how often each side takes its turn.
@@ -43,6 +77,9 @@ class Case:
         units: of a round on CUDA.
         tf32: the reference lets 32-bit products on CUDA be TF32, and so do ours then.
         compile_together: on CUDA sides make their first unit at the same time, for those that compile long.
+        reference: whose code theirs is.
+        agreement: ``module:function`` of this folder that computes, in a process of its own, how far both are apart
+            for equal weights and inputs, by name, before anything is timed; it raises if they are not the same.
     """
 
     name: str
@@ -59,6 +96,8 @@ class Case:
     units: int = 5
     tf32: bool = False
     compile_together: bool = False
+    reference: Reference = RAE
+    agreement: str = ""
 
     def of_batch(self, batch: int | None) -> "Case":
         """The same work on as many images."""
@@ -87,9 +126,18 @@ def main(cases: Sequence[Case], *, description: str) -> None:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    reference = cases[0].reference
     parser.add_argument(
-        "--against", type=Path, metavar="DIR", help="a checkout of the official code (bytetriper/RAE)"
+        reference.option,
+        dest="against",
+        type=Path,
+        metavar="DIR",
+        help=f"a checkout of the official code ({reference.repository})",
     )
+    if reference is RAEV2:
+        parser.add_argument(
+            GRAM.option, type=Path, metavar="DIR", help=f"one of {GRAM.repository}, if it is not installed"
+        )
     parser.add_argument("--only", nargs="+", metavar="CASE", choices=[case.name for case in cases])
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--batch", type=int, help="images, in place of the cases' own number")
@@ -97,13 +145,15 @@ def main(cases: Sequence[Case], *, description: str) -> None:
         "--device", choices=["cuda", "cpu"], help="by default CUDA where there is a card of it, else the CPU"
     )
     parser.add_argument(
+        "--precision", choices=["fp32"], help="leave out all that is in bf16, for processors without it"
+    )
+    parser.add_argument(
         "--check", action="store_true", help="compare with the committed results; write nothing"
     )
     options = parser.parse_args()
-    if options.against is not None and not (options.against / official.MARK).is_file():
-        parser.error(
-            f"--against {options.against} has no {official.MARK}: it is no checkout of bytetriper/RAE"
-        )
+    reference.check(parser, options.against)
+    gram = getattr(options, "gram", None)
+    GRAM.check(parser, gram)
     if options.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch asks; the sides inherit it
     elif options.device == "cuda" and ours.device().type == "cpu":
@@ -113,6 +163,10 @@ def main(cases: Sequence[Case], *, description: str) -> None:
         if options.only and case.name not in options.only:
             continue
         case = case.of_batch(options.batch)
+        if gram is not None:
+            case = replace(case, theirs={**case.theirs, "gram": str(gram.resolve())})
+        if options.precision == "fp32":
+            case = replace(case, only=(OURS_FP32, THEIRS_FP32))
         result = measure(case, options.against, rounds=options.rounds or case.rounds)
         show(result)
         if options.check:
@@ -138,28 +192,32 @@ def sides(case: Case, against: Path | None) -> list[Side]:
     if against is not None:
         options = {**case.theirs, "root": str(against.resolve())}
         found += [
-            Side(THEIRS_FP32, f"official:{case.work}", {**options, "precision": "fp32"}),
-            Side(THEIRS_BF16, f"official:{case.work}", {**options, "precision": "bf16"}),
+            Side(THEIRS_FP32, f"{case.reference.module}:{case.work}", {**options, "precision": "fp32"}),
+            Side(THEIRS_BF16, f"{case.reference.module}:{case.work}", {**options, "precision": "bf16"}),
         ]
     if case.only:
         found = [side for name in case.only for side in found if side.name == name]
     size, fp32 = {"size": PRODUCT_SIZE[device]}, {"backend": "high" if tf32 else "highest"}
-    return [
-        *found,
-        Side(PRODUCTS["fp32"], "ours:products", {"dtype": "float32", **size, **fp32}),
-        Side(PRODUCTS["bf16"], "ours:products", {"dtype": "bfloat16", **size}),
-    ]
+    products = [Side(PRODUCTS["fp32"], "ours:products", {"dtype": "float32", **size, **fp32})]
+    if {side.name for side in found} - {OURS_FP32, THEIRS_FP32}:  # without it bf16 may be very slow
+        products.append(Side(PRODUCTS["bf16"], "ours:products", {"dtype": "bfloat16", **size}))
+    return [*found, *products]
 
 
 def measure(case: Case, against: Path | None, *, rounds: int) -> dict[str, Any]:
     """One case's record, ready for JSON."""
+    apart = _agreement(case, against)
     every = sides(case, against)
     found = _measured(case, every, rounds)
     measured = {name: one for group in reversed(found) for name, one in group.items()}  # of two, the first
     work = {name: one for name, one in measured.items() if name not in PRODUCTS.values()}
     flops = _flops(work)
     # a peak is what the machine can do: the fastest round
-    peak = {kind: product_flops() / min(measured[name].seconds) for kind, name in PRODUCTS.items()}
+    peak = {
+        kind: product_flops() / min(measured[name].seconds)
+        for kind, name in PRODUCTS.items()
+        if name in measured
+    }
     return {
         "what": case.title,
         "images": case.images,
@@ -169,9 +227,23 @@ def measure(case: Case, against: Path | None, *, rounds: int) -> dict[str, Any]:
             side.name: _described(work[side.name], case, flops, peak) for side in every if side.name in work
         },
         "ratios": {name: ratio for group in found for name, ratio in _ratios(group).items()},
+        **({"apart": apart} if apart else {}),
         "machine": machine(),
-        "versions": versions(against),
+        "versions": versions(against, case.theirs.get("gram")),
     }
+
+
+def _agreement(case: Case, against: Path | None) -> dict[str, float]:
+    """How far both sides are apart, by name; nothing where that is not computed."""
+    if against is None or not case.agreement:
+        return {}
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_call, case.agreement, str(against.resolve()), case.theirs).result()
+
+
+def _call(function: str, root: str, options: dict[str, Any]) -> dict[str, float]:
+    module, name = function.split(":")
+    return getattr(importlib.import_module(module), name)(root, options)
 
 
 def product_flops() -> int:
@@ -208,8 +280,7 @@ def _described(one: Measured, case: Case, flops: int, peak: dict[str, float]) ->
         "images_per_second": round(case.images / one.median, 2),
         "peak_gb": None if one.peak_bytes is None else round(one.peak_bytes / 1e9, 2),
         # model FLOPs are those of ours, which computes nothing twice
-        "share_of_bf16_products": round(flops / one.median / peak["bf16"], 3),
-        "share_of_fp32_products": round(flops / one.median / peak["fp32"], 3),
+        **{f"share_of_{kind}_products": round(flops / one.median / rate, 3) for kind, rate in peak.items()},
     }
 
 
@@ -264,15 +335,19 @@ def file_name(name: str) -> str:
     return f"{words[0] if words else 'gpu'}_{name}" if _gpu() else name
 
 
-def versions(against: Path | None) -> dict[str, Any]:
+def versions(against: Path | None, gram: str | None = None) -> dict[str, Any]:
     """Of what ran."""
     from importlib.metadata import version
 
-    commit = None
-    if against is not None and (against / ".git").exists():
-        command = ["git", "-C", str(against), "rev-parse", "HEAD"]
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
-    return {"unirae": version("unirae"), "torch": version("torch"), "reference": commit}
+    found = {"unirae": version("unirae"), "torch": version("torch"), "reference": _commit(against)}
+    return found | ({"gram_newton_schulz": _commit(Path(gram))} if gram else {})
+
+
+def _commit(folder: Path | None) -> str | None:
+    if folder is None or not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
 
 
 def show(result: dict[str, Any]) -> None:
@@ -281,13 +356,21 @@ def show(result: dict[str, Any]) -> None:
     for name, side in result["sides"].items():
         print(
             f"  {name:15s} {side['median']:8.3f} s {side['images_per_second']:8.2f} images/s {side['peak_gb']} GB, "
-            f"{side['share_of_bf16_products']:.0%} of bf16 products, {side['share_of_fp32_products']:.0%} of fp32"
+            f"{share(side, 'bf16')} of bf16 products, {share(side, 'fp32')} of fp32"
         )
     for name, ratio in result["ratios"].items():
         print(
             f"  {name}: {ratio['speed']} ({ratio['lowest']} to {ratio['highest']}), memory {ratio['memory']}"
         )
+    for name, distance in result.get("apart", {}).items():
+        print(f"  {name}: {distance:.1e} apart")
     sys.stdout.flush()
+
+
+def share(side: dict[str, Any], kind: str) -> str:
+    """Of the speed of products that a side reached."""
+    found = side.get(f"share_of_{kind}_products")
+    return "–" if found is None else f"{found:.0%}"
 
 
 def write(name: str, result: dict[str, Any]) -> None:

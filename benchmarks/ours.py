@@ -33,7 +33,14 @@ def stage1(lap: Lap, *, precision: str, batch: int, gan: bool, overrides: tuple[
 
 
 def stage2(
-    lap: Lap, *, precision: str, batch: int, dit: str, cached: bool, overrides: tuple[str, ...] = ()
+    lap: Lap,
+    *,
+    precision: str,
+    batch: int,
+    dit: str,
+    cached: bool,
+    experiment: str = "dit_dummy",
+    overrides: tuple[str, ...] = (),
 ) -> None:
     """Steps of stage 2 from images, or from a cache of their latents."""
     cache = (
@@ -43,8 +50,8 @@ def stage2(
     )
     train(
         lap,
-        "experiment=dit_dummy",
-        f"model/dit={dit}",
+        f"experiment={experiment}",
+        *network_overrides(dit, experiment),
         f"trainer.precision={precision}",
         f"data.global_batch_size={batch}",
         f"data.source.train_count={_enough(batch)}",
@@ -90,7 +97,14 @@ def train(lap: Lap, *overrides: str) -> None:
 
 
 def sampling(
-    lap: Lap, *, precision: str, batch: int, dit: str, num_steps: int, settings: dict[str, Any]
+    lap: Lap,
+    *,
+    precision: str,
+    batch: int,
+    dit: str,
+    num_steps: int,
+    settings: dict[str, Any],
+    experiment: str = "dit_dummy",
 ) -> None:
     """Latents from labels: ``sample_dit.py`` without the decoder."""
     import torch
@@ -104,7 +118,7 @@ def sampling(
     keep_freed_memory()
     where = device()
     torch.set_float32_matmul_precision(fastest_float32_matmul(where.type))
-    model = build_dit(dit).eval().to(where)
+    model = build_dit(dit, experiment).eval().to(where)
     autoguided = settings.pop("guide", False)
     guide = build_dit("dh_dummy").eval().to(where) if autoguided else None
     how = SamplerSettings(num_steps=num_steps, **settings)
@@ -116,19 +130,58 @@ def sampling(
             sample_numbered(model, labels=numbers, indices=numbers, seed=0, settings=how, guide=guide)
 
 
-def build_dit(name: str) -> Any:
+def network_overrides(dit: str, experiment: str) -> tuple[str, ...]:
+    """What makes the network of an experiment that preset; RAEv2's names its early head for the dummy."""
+    depths = {"dh_v2_s": 4}
+    early = (f"model.dit.base_head_depth={depths[dit]}",) if experiment == "dit_v2_dummy" and dit in depths else ()
+    return (f"model/dit={dit}", *early)
+
+
+def build_dit(name: str, experiment: str = "dit_dummy") -> Any:
     """A network of random weights on latents of 768×16×16."""
     import torch
 
     from unirae.app.config.composition import compose
     from unirae.models.denoisers.build import build_denoiser
 
-    node = {**compose(["experiment=dit_dummy", f"model/dit={name}"])["model"]["dit"]}
+    config = compose([f"experiment={experiment}", *network_overrides(name, experiment)])
+    node = {**config["model"]["dit"], "prediction": config["flow"]["prediction"]}
     node.update(in_channels=768, input_size=16, num_classes=1000)
     torch.manual_seed(0)
     network = build_denoiser(**node)
-    torch.nn.init.normal_(network.output.linear.weight, std=0.02)  # a new network's velocity is zero
+    for output in (network.output, network.base_output):
+        if output is not None:
+            torch.nn.init.normal_(output.linear.weight, std=0.02)  # a new network answers zeros
     return network
+
+
+def build_muon(network: Any, precision: str) -> Any:
+    """Muon of all matrices as RAEv2 divides them, its products in fp32, bf16 or fp16."""
+    import torch
+
+    from unirae.training.muon import Matrix, Muon
+
+    groups = network.parameter_groups()
+    matrices = [Matrix(matrix, groups.parts(matrix, "projections")) for matrix in groups.matrices]
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    return Muon(matrices, [], lr=2e-4, dtype=dtypes[precision])
+
+
+def muon(lap: Lap, *, precision: str, dit: str) -> None:
+    """Muon's part of a step: of all matrices, from gradients that lie there."""
+    import torch
+
+    from unirae.core.hardware import fastest_float32_matmul, keep_freed_memory
+
+    keep_freed_memory()
+    torch.set_float32_matmul_precision(fastest_float32_matmul(device().type))
+    network = build_dit(dit, "dit_v2_dummy").to(device())
+    optimizer = build_muon(network, precision)
+    for matrix in optimizer.param_groups[0]["params"]:
+        matrix.grad = torch.randn_like(matrix)
+    while True:
+        lap()
+        optimizer.step()
 
 
 def autoencoder(lap: Lap, *, precision: str, batch: int, what: str, decoder: str = "vit_b") -> None:

@@ -71,8 +71,7 @@ def details(found: list[dict[str, Any]]) -> str:
         for name, side in result["sides"].items():
             lines.append(
                 f"| {result['what']} | {name} | {side['median']} | {side['images_per_second']} | {side['peak_gb']} | "
-                f"{result['model_gflops']} | {side['share_of_bf16_products']:.0%} | "
-                f"{side['share_of_fp32_products']:.0%} |"
+                f"{result['model_gflops']} | {cases.share(side, 'bf16')} | {cases.share(side, 'fp32')} |"
             )
     return "\n".join(lines)
 
