@@ -10,6 +10,8 @@ WORKERS ?= auto
 TESTS := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 
 BESIDE := $(if $(AGAINST),--against $(AGAINST))
+BESIDE_V2 := $(if $(AGAINST_V2),--against_v2 $(AGAINST_V2))
+MUON := $(if $(GRAM),--gram $(GRAM))
 
 .PHONY: demo test test-slow test-gpu check bench format clean help
 
@@ -45,9 +47,10 @@ check: $(VENV)/installed-dev  ## formatting, lint, types, layers, then the defau
 	$(BIN)/lint-imports
 	$(TESTS)
 
-bench: $(VENV)/installed-dev  ## measure beside the official code: make bench AGAINST=DIR; with CHECK=1 compare with the committed results
+bench: $(VENV)/installed-dev  ## measure beside the official code: make bench AGAINST=DIR AGAINST_V2=DIR GRAM=DIR; with CHECK=1 compare with the committed results
 	failed=; \
 	for run in "training_stage1 $(BESIDE)" "training_stage2 $(BESIDE)" "autoencoder $(BESIDE)" "sampling $(BESIDE)" "solvers $(BESIDE)" \
+		"training_v2 $(BESIDE_V2) $(MUON)" "sampling_v2 $(BESIDE_V2)" "muon_step $(BESIDE_V2) $(MUON)" \
 		"evaluation --images 300 --rounds 1" "evaluation --extractor projection --rounds 5" data memory; do \
 		set -- $$run; script=$$1; shift; \
 		$(BIN)/python benchmarks/$$script.py "$$@" $(if $(CHECK),--check) || failed="$$failed $$script"; \

@@ -60,7 +60,9 @@ def muon(root: str, options: dict[str, Any]) -> dict[str, float]:
     after, wanted = own.state_dict(), dit_v2_from_official(theirs.state_dict(), own)
     moved = {name: after[name] - old for name, old in before.items() if name in wanted}
     distances = [
-        _apart(change, wanted[name] - before[name]) for name, change in moved.items() if change.abs().max() > 0
+        _apart(change, wanted[name] - before[name])
+        for name, change in moved.items()
+        if change.abs().max() > 0
     ]
     return _checked({"updates": max(distances)}, _TOLERATED_OF_MUON)
 

@@ -48,9 +48,7 @@ class Reference:
     def check(self, parser: argparse.ArgumentParser, folder: Path | None) -> None:
         """End the command if that is no checkout."""
         if folder is not None and not (folder / self.mark).is_file():
-            parser.error(
-                f"{self.option} {folder} has no {self.mark}: it is no checkout of {self.repository}"
-            )
+            parser.error(f"{self.option} {folder} has no {self.mark}: it is no checkout of {self.repository}")
 
 
 RAE = Reference("official", "--against", "bytetriper/RAE", official.MARK)

@@ -27,7 +27,14 @@ def case(name: str, title: str, dit: str, **settings: Any) -> cases.Case:
 
 CASES = [
     case("muon_dummy", "Muon's step, matrices of RAEv2's DiT^DH dummy", "dh_dummy"),
-    case("muon_small", "Muon's step, matrices of RAEv2's DiT^DH-S", "dh_v2_s", rounds=3, warmup=1, by_pairs=True),
+    case(
+        "muon_small",
+        "Muon's step, matrices of RAEv2's DiT^DH-S",
+        "dh_v2_s",
+        rounds=3,
+        warmup=1,
+        by_pairs=True,
+    ),
 ]
 
 if __name__ == "__main__":

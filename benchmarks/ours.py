@@ -133,7 +133,11 @@ def sampling(
 def network_overrides(dit: str, experiment: str) -> tuple[str, ...]:
     """What makes the network of an experiment that preset; RAEv2's names its early head for the dummy."""
     depths = {"dh_v2_s": 4}
-    early = (f"model.dit.base_head_depth={depths[dit]}",) if experiment == "dit_v2_dummy" and dit in depths else ()
+    early = (
+        (f"model.dit.base_head_depth={depths[dit]}",)
+        if experiment == "dit_v2_dummy" and dit in depths
+        else ()
+    )
     return (f"model/dit={dit}", *early)
 
 

@@ -12,9 +12,12 @@ from typing import Any
 
 import autoencoder
 import cases
+import muon_step
 import sampling
+import sampling_v2
 import training_stage1
 import training_stage2
+import training_v2
 import where_time_goes
 
 ROOT = Path(__file__).parents[1]
@@ -29,13 +32,13 @@ KINDS = dict(
 )
 
 
-def results() -> list[dict[str, Any]]:
+SCRIPTS = (training_stage1, training_stage2, autoencoder, sampling)
+SCRIPTS_V2 = (training_v2, sampling_v2, muon_step)
+
+
+def results(scripts: tuple[Any, ...] = SCRIPTS) -> list[dict[str, Any]]:
     """Those of the cases that were measured against the reference, in the order of the scripts."""
-    names = [
-        case.name
-        for script in (training_stage1, training_stage2, autoencoder, sampling)
-        for case in script.CASES
-    ]
+    names = [case.name for script in scripts for case in script.CASES]
     files = [cases.RESULTS / f"{name}.json" for name in names]
     found = [json.loads(file.read_text()) for file in files if file.is_file()]
     return [result for result in found if result["ratios"]]
@@ -74,6 +77,13 @@ def details(found: list[dict[str, Any]]) -> str:
                 f"{result['model_gflops']} | {cases.share(side, 'bf16')} | {cases.share(side, 'fp32')} |"
             )
     return "\n".join(lines)
+
+
+def beside_raev2(found: list[dict[str, Any]]) -> str:
+    """Ratios and sides of the cases that RAEv2 was measured in; empty before they are."""
+    if not found:
+        return ""
+    return f"## Beside RAEv2\n\n{summary(found)}\n\n{details(found)}\n\nMeasured on: {where(found)}.\n\n"
 
 
 def evaluations() -> str:
@@ -239,7 +249,7 @@ def main() -> None:
     put(
         ROOT / "docs/benchmarks.md",
         f"{summary(found)}\n\n{picture}\n\n{details(found)}\n\n{note}\n\n{profiles()}\n\n"
-        f"## On a GPU\n\n{on_gpu}\n\n{details(by_gpu)}".rstrip(),
+        f"{beside_raev2(results(SCRIPTS_V2))}## On a GPU\n\n{on_gpu}\n\n{details(by_gpu)}".rstrip(),
     )
     put(ROOT / "docs/evaluation.md", evaluations())
     put(ROOT / "README.md", f"{summary(found)}\n\n{note}\n\n{on_gpu}")

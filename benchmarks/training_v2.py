@@ -2,8 +2,8 @@
 
     python benchmarks/training_v2.py --against_v2 DIR --gram GRAM
 
-Muon divides the matrices as RAEv2 does (``chunks=projections``). On a CPU its products are in float32 on both sides, also
-in a step in bf16: the reference's are in float16, which a CPU multiplies a hundred times slower.
+Muon divides the matrices as RAEv2 does (``chunks=projections``). On a CPU its products are in float32 on both sides,
+also in a step in bf16: the reference's are in float16, which a CPU multiplies a hundred times slower.
 """
 
 from typing import Any
@@ -33,7 +33,9 @@ def case(
 
 
 CASES = [
-    case("stage2_v2_dummy", "stage-2 step, RAEv2's DiT^DH dummy (384/384, 6+2), batch 4", "dh_dummy", "gmuon"),
+    case(
+        "stage2_v2_dummy", "stage-2 step, RAEv2's DiT^DH dummy (384/384, 6+2), batch 4", "dh_dummy", "gmuon"
+    ),
     case("stage2_v2_dummy_adamw", "… with AdamW", "dh_dummy", "adamw"),
     case(
         "stage2_v2_dummy_compiled",

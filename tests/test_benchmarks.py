@@ -32,21 +32,26 @@ def benchmarks(tmp_path, monkeypatch):
 
     yield paced, cases, tmp_path
     for name in (
+        "agreement_v2",
         "autoencoder",
         "averaging",
         "cases",
         "data",
         "flows",
+        "muon_step",
         "one_gpu",
         "official",
+        "official_v2",
         "ours",
         "paced",
         "report",
         "sampling",
+        "sampling_v2",
         "sides",
         "solvers",
         "training_stage1",
         "training_stage2",
+        "training_v2",
         "where_time_goes",
     ):
         sys.modules.pop(name, None)
@@ -225,22 +230,70 @@ def test_time_is_told_apart_by_kind_of_operation(benchmarks):
 
 
 def test_every_script_has_cases_of_functions_that_both_sides_have(benchmarks):
-    import autoencoder
-    import official
     import one_gpu
     import ours
-    import sampling
-    import training_stage1
-    import training_stage2
+    import report
 
-    found = [
-        case for script in (training_stage1, training_stage2, autoencoder, sampling) for case in script.CASES
-    ]
-    assert len({case.name for case in found}) == len(found) == 12
+    found = [case for script in (*report.SCRIPTS, *report.SCRIPTS_V2) for case in script.CASES]
+    assert len({case.name for case in found}) == len(found) == 22
     assert not {case.name for case in one_gpu.CASES} & {case.name for case in found}
     for case in [*found, *one_gpu.CASES]:
         assert callable(getattr(ours, case.work))
-        assert callable(getattr(official, case.work))
+        assert callable(getattr(importlib.import_module(case.reference.module), case.work))
+        if case.agreement:
+            module, function = case.agreement.split(":")
+            assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_the_docs_show_the_committed_results(benchmarks):
+    import report
+
+    page = (FOLDER.parent / "docs/benchmarks.md").read_text()
+    for scripts in (report.SCRIPTS, report.SCRIPTS_V2):
+        found = report.results(scripts)
+        for line in f"{report.summary(found)}\n{report.details(found)}".splitlines() if found else ():
+            assert line in page, "run benchmarks/report.py"
+    assert report.beside_raev2([]) == ""
+    assert "## Beside RAEv2" in report.beside_raev2(report.results())
+
+
+def test_without_bf16_only_fp32_is_measured(benchmarks):
+    from dataclasses import replace
+
+    _, cases, folder = benchmarks
+    case = replace(cases.Case("x", "x", 1, "work"), only=(cases.OURS_FP32, cases.THEIRS_FP32))
+    names = [side.name for side in cases.sides(case, folder)]
+    assert names == [cases.OURS_FP32, cases.THEIRS_FP32, cases.PRODUCTS["fp32"]]
+    assert cases.share({"share_of_fp32_products": 0.5}, "fp32") == "50%"
+    assert cases.share({}, "bf16") == "–"
+
+
+def test_a_folder_that_is_no_checkout_is_refused(benchmarks, monkeypatch, capsys):
+    _, cases, folder = benchmarks
+    import muon_step
+
+    for option in ("--against_v2", "--gram"):
+        monkeypatch.setattr(sys, "argv", ["muon_step.py", option, str(folder)])
+        with pytest.raises(SystemExit):
+            cases.main(muon_step.CASES, description="x")
+        assert "it is no checkout of" in capsys.readouterr().err
+
+
+def test_what_ours_computes_beside_raev2_runs(benchmarks):
+    import ours
+    import torch
+
+    network = ours.build_dit("dh_v2_s", "dit_v2_dummy")
+    assert (len(network.trunk), network.config.base_head_depth) == (12, 4)
+    network = ours.build_dit("dh_dummy", "dit_v2_dummy")
+    assert (network.config.base_head_depth, network.prediction.value) == (1, "data")
+    x = torch.randn(1, 768, 16, 16)
+    with torch.no_grad():
+        pair = network.predict_with_base(x, torch.ones(1), torch.zeros(1, dtype=torch.long))
+    assert all(output.abs().mean() > 0.01 for output in pair)  # new ones would answer zeros
+    groups = ours.build_muon(network, "bf16").param_groups
+    assert groups[0]["params"]
+    assert not groups[1]["params"]
 
 
 def in_this_process(sides, *, rounds, warmup, count_flops):

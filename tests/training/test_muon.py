@@ -12,7 +12,7 @@ from torch import nn
 from processes import run_in_processes
 from unirae.core.errors import ConfigError
 from unirae.nn.parameter_groups import group_parameters
-from unirae.training.muon import POLAR_EXPRESS, Matrix, Muon, _shares, orthogonalised
+from unirae.training.muon import POLAR_EXPRESS, Matrix, Muon, _shares, orthogonalised, symmetric_product
 from unirae.training.optimizers import optimizer_settings
 
 GOLDEN = Path(__file__).parents[1] / "golden/raev2_muon.safetensors"
@@ -85,6 +85,25 @@ def test_singular_values_end_near_one():
     values = torch.linalg.svdvals(orthogonalised(matrices, dtype=torch.float32))
     assert values.min() > 0.8
     assert values.max() < 1.15
+
+
+@pytest.mark.parametrize("rows", [1, 256, 600, 1030])
+def test_a_symmetric_product_is_the_product(rows):
+    """Also where its panels are of unequal heights, and where there is only one."""
+    x = torch.randn(2, rows, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gram = symmetric_product(x, x.mT)
+    assert torch.allclose(gram, x @ x.mT)
+    found = symmetric_product(gram, gram, gram, beta=-0.5, alpha=2.0)
+    assert torch.allclose(found, 2 * gram @ gram - 0.5 * gram)
+
+
+@pytest.mark.parametrize("shape", [(600, 640), (640, 600), (600, 600)])
+def test_large_matrices_become_orthogonal(shape):
+    given = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    found = orthogonalised(given, dtype=torch.float32)
+    u, values, v = torch.linalg.svd(given[0], full_matrices=False)
+    lowest = values > 0.05 * values.max()
+    assert relative((u[:, lowest].mT @ found[0] @ v[lowest].mT).diagonal(), torch.ones(lowest.sum())) < 0.15
 
 
 def test_a_gradient_of_zeros_changes_nothing():
