@@ -234,12 +234,15 @@ def words_of(parts: list[str]) -> str:
     """A run's parts for a reader."""
     if not parts:
         return "`dit_tiny`, RAE's recipe"
-    return WORDS[parts[0]] if len(parts) == 1 else f"… + {WORDS[parts[-1]]}"
+    if len(parts) <= 2:
+        return " + ".join(WORDS[part] for part in parts)
+    return f"… + {WORDS[parts[-1]]}{' (in its place)' if parts[-1] == 'muon' else ''}"
 
 
 def tables(runs: list[dict[str, Any]]) -> str:
     """The parts alone and one after another, then the pair."""
-    return "\n".join([*_parts_table(runs), "", *_pair_table(runs)]) + "\n"
+    pair = ["", *_pair_table(runs)] if any(run["tflop"] == PAIR_TFLOP for run in runs) else []
+    return "\n".join([*_parts_table(runs), *pair]) + "\n"
 
 
 _COLUMNS = {
