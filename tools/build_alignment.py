@@ -103,6 +103,7 @@ def namespace() -> dict[str, Any]:
             "STAGE2_TRANSFORM": locate(dit["data"]["stage2_transform"]["_target_"]),
             "TF32": torch.backends.cuda.matmul.allow_tf32,
             "decoder_table": _decoder_table,
+            "last": lambda dotted: dotted.rpartition(".")[2],
             "default": lambda target, name: inspect.signature(target).parameters[name].default,
             "parameters": lambda module: sum(p.numel() for p in module.parameters()),
             "trainable": lambda module: sum(p.numel() for p in module.parameters() if p.requires_grad),

@@ -12,7 +12,7 @@ from unirae.app.config.overrides import as_hydra_reads, choices, groups
 from unirae.app.config.schema import table
 from unirae.app.config.schema.check import _class_of, _classes, _hints, kinds_of, takes_text
 from unirae.app.config.schema.kinds import Keys, Mismatch, PathText, Range, describe, read
-from unirae.app.config.schema.models import Encoder, Optimizer
+from unirae.app.config.schema.models import Encoder, MuonOptimizer, Optimizer
 from unirae.app.config.targets import config_dir, experiments, locate
 from unirae.core.errors import ConfigError
 from unirae.evaluation.scores.metric_set import RECONSTRUCTION_METRICS, SET_METRICS
@@ -92,7 +92,8 @@ def test_what_a_yaml_leaves_out_is_an_argument_of_the_target(cls):
 
 def test_names_of_the_table_are_those_of_the_code():
     assert set(get_args(_hints(Encoder)["kind"])) == set(KINDS)
-    assert set(get_args(_hints(Optimizer)["kind"])) == set(OPTIMIZERS)
+    kinds = [get_args(_hints(cls)["kind"]) for cls in (Optimizer, MuonOptimizer)]
+    assert {kind for names in kinds for kind in names} == set(OPTIMIZERS)
     scores = _hints(table.ReconstructionMetrics)["metrics"]
     names = {name for part in get_args(get_args(get_args(scores)[0])[0]) for name in get_args(part)}
     assert names == set(RECONSTRUCTION_METRICS)
