@@ -10,6 +10,8 @@ from typing import Any
 
 import cases
 
+SMALL_DECODER = ("model/decoder@model.rae.decoder=vit_tiny", "model.rae.decoder.output=unit")
+"""Of the run's autoencoder, which a step from latents does not use; the reference's side has none."""
 KINDS = {"gmuon": ("model.optimizer.chunks=projections",), "adamw": ("model.optimizer.kind=adamw",)}
 
 
@@ -22,7 +24,12 @@ def case(
         title=title,
         images=4,
         work="stage2",
-        ours={**sizes, "cached": True, "experiment": "dit_v2_dummy", "overrides": KINDS[optimizer]},
+        ours={
+            **sizes,
+            "cached": True,
+            "experiment": "dit_v2_dummy",
+            "overrides": (*SMALL_DECODER, *KINDS[optimizer]),
+        },
         theirs={**sizes, "optimizer": optimizer, "compiled": compiled},
         training=True,
         tf32=True,

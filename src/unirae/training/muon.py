@@ -35,7 +35,7 @@ _RESTART = 2
 _SMALLEST_NORM = 1e-7
 _AT_ONCE = 16
 """Matrices of one shape that a GPU multiplies together: enough to fill it, few enough not to need its memory."""
-_PANELS, _SMALLEST_PANEL = 4, 256
+_PANELS, _SMALLEST_PANEL = 4, 128
 """Of the rows of a symmetric product on a CPU: four leave out 3/8 of it, and lower ones would multiply more slowly."""
 
 
