@@ -58,11 +58,10 @@ def muon(root: str, options: dict[str, Any]) -> dict[str, float]:
         for optimizer in optimizers:
             optimizer.step()
     after, wanted = own.state_dict(), dit_v2_from_official(theirs.state_dict(), own)
-    moved = {name: after[name] - old for name, old in before.items() if name in wanted}
+    moves = [(after[name] - old, wanted[name] - old) for name, old in before.items() if name in wanted]
+    # what only one side moves must not pass unseen
     distances = [
-        _apart(change, wanted[name] - before[name])
-        for name, change in moved.items()
-        if change.abs().max() > 0
+        _apart(ours_by, theirs_by) for ours_by, theirs_by in moves if ours_by.any() or theirs_by.any()
     ]
     return _checked({"updates": max(distances)}, _TOLERATED_OF_MUON)
 
