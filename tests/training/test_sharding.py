@@ -131,6 +131,7 @@ def test_one_process_reads_a_sharded_checkpoint(sharded):
         ("stage1", SHARDED, "shards the denoiser of stage 2"),
         ("stage2", ("trainer.strategy=fsdp", "trainer.devices=1"), "needs several devices"),
         ("stage2", (*SHARDED, "trainer.precision=16-mixed"), "gradient scaler"),
+        ("stage2", (*SHARDED, "model.optimizer.kind=muon"), "makes whole matrices orthogonal"),
         ("stage2", (*TWO, "trainer.strategy=zero"), "give ddp or fsdp"),
     ],
 )

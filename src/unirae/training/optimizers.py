@@ -74,10 +74,7 @@ class MuonSettings(AdamWSettings):
                 f"chunks={self.chunks!r} is unknown; choose one of {', '.join(get_args(Chunks))}"
             )
         if any(is_sharded(parameter) for parameter in parameters.trained):
-            raise ConfigError(
-                "kind=muon makes whole matrices orthogonal, and trainer.strategy=fsdp leaves each process parts of "
-                "them: use another strategy, or kind=adamw"
-            )
+            raise ConfigError("Muon makes whole matrices orthogonal, and these parameters are sharded")
         return Muon(
             [Matrix(matrix, parameters.parts(matrix, self.chunks)) for matrix in parameters.matrices],
             parameters.others,

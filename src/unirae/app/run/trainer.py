@@ -178,6 +178,11 @@ def _check_sharding(cfg: Config, *, processes: int) -> None:
         raise ConfigError(
             "trainer.strategy=fsdp trains in 32-true or bf16-mixed; 16-mixed's gradient scaler is ddp's"
         )
+    if model["optimizer"].get("kind") == "muon":
+        raise ConfigError(
+            "model.optimizer.kind=muon makes whole matrices orthogonal, and trainer.strategy=fsdp leaves each process "
+            "parts of them: trainer.strategy=ddp, or model.optimizer.kind=adamw"
+        )
 
 
 def resolve_precision(settings: Config, checkpoint: Checkpoint | None) -> str:
