@@ -219,7 +219,7 @@ class Muon(Optimizer):
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter] |= {
-                    "step": torch.zeros((), dtype=torch.float32),
+                    "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
                     "exp_avg": torch.zeros_like(parameter),
                     "exp_avg_sq": torch.zeros_like(parameter),
                 }
@@ -232,7 +232,7 @@ class Muon(Optimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            foreach=True,
+            fused=all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in parameters),
             amsgrad=False,
             beta1=beta1,
             beta2=beta2,
