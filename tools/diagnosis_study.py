@@ -1,6 +1,6 @@
 """Measure which figure of diagnose_rae.py foretells how well a decoder generates: docs/results.md, "Diagnosis".
 
-    python tools/diagnosis_study.py --encoder outputs/demo/encoder      # about 170 TFLOP; then tables and JSON of docs/
+    python tools/diagnosis_study.py --encoder outputs/demo/encoder      # at most 181 TFLOP; tables and JSON of docs/
     python tools/diagnosis_study.py --encoder DIR --output DIR --no-docs    # elsewhere
 
 Decoders on one fused encoder, which differ in noise, layer dropout and length, and one generator on its latents. Each

@@ -1,11 +1,11 @@
 """``diagnosis.html``, self-contained, and ``diagnosis.json`` beside it."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unirae.app.diagnosis.curves import draw_curves
+from unirae.app.pictures.embedded import data_uri
 from unirae.core.io import write_atomically, write_json
 from unirae.core.log import get_logger
 
@@ -73,8 +73,8 @@ def _render(found: "Mapping[str, Diagnosis]") -> str:
     )
     environment.globals |= {
         "cells": cells,
-        "curves": _data_uri(draw_curves(found)),
-        "pictures": {name: _data_uri(_pictures(diagnosis)) for name, diagnosis in found.items()},
+        "curves": data_uri(draw_curves(found)),
+        "pictures": {name: data_uri(_pictures(diagnosis)) for name, diagnosis in found.items()},
     }
     template = Path(__file__).with_name("template.html").read_text(encoding="utf-8")
     return environment.from_string(template).render(found=found)
@@ -96,7 +96,3 @@ def _pictures(diagnosis: "Diagnosis") -> bytes:
     png = io.BytesIO()
     picture.save(png, format="PNG", optimize=True)
     return png.getvalue()
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -54,9 +54,8 @@ def licence_of(identity: EncoderIdentity) -> Licence | None:
     if identity.weights == "random":
         return None
     name = licence_of_name(identity.name)
-    if (
-        identity.kind == "timm" and name is None and "." in identity.name
-    ):  # without a tag it may be of any weights
+    tagged = identity.kind == "timm" and "." in identity.name  # without a tag it may be of any weights
+    if tagged and name is None:
         name = licence_in_timm(identity.name)
     if identity.kind == "dinov3" and name is None and "eupe" not in identity.name.lower():
         name = LICENCES["facebook/dinov3"]

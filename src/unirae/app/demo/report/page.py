@@ -1,6 +1,5 @@
 """The page ``report.html``: the template, filled with the contents of the demo's folder."""
 
-import base64
 import shlex
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from unirae.app.demo.report.inputs import Demo, incomplete, read_demo
 from unirae.app.demo.report.pictures import draw_growth, draw_learning
 from unirae.app.demo.report.scores import best, compare, known_scores, score_of
+from unirae.app.pictures.embedded import data_uri
 from unirae.app.pictures.plots import DARK, LIGHT, Curve, Panel, draw_panel, read_curve
 from unirae.core.io import write_atomically
 
@@ -76,7 +76,7 @@ def _pictures(demo: Demo) -> dict[str, str]:
     for name, run, draw in (("learning", "rae", draw_learning), ("growth", "dit", draw_growth)):
         if run in demo.runs:
             files.append(draw(folder / f"{name}.png", demo.runs[run].samples))
-    return {file.stem: _data_uri(file.read_bytes()) for file in files if file and file.is_file()}
+    return {file.stem: data_uri(file.read_bytes()) for file in files if file and file.is_file()}
 
 
 def _panels(demo: Demo) -> dict[str, dict[str, Any]]:
@@ -85,7 +85,7 @@ def _panels(demo: Demo) -> dict[str, dict[str, Any]]:
     for panel in _build_panels(demo):
         light, dark = draw_panel(panel, LIGHT), draw_panel(panel, DARK)
         write_atomically(demo.folder / f"pictures/{panel.name}.png", lambda file, png=light: file.write(png))
-        drawn[panel.name] = {"panel": panel, "light": _data_uri(light), "dark": _data_uri(dark)}
+        drawn[panel.name] = {"panel": panel, "light": data_uri(light), "dark": data_uri(dark)}
     return drawn
 
 
@@ -134,7 +134,3 @@ def _sample_scores(demo: Demo) -> tuple[Curve, ...]:
     curves = _curves(demo, "dit", {column: "samples"})
     # one point is no curve, and the table has that score
     return curves if curves and len(curves[0].steps) > 1 else ()
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
