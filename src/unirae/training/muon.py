@@ -146,10 +146,13 @@ class Muon(Optimizer):
         matrices = list(matrices)
         self._parts = [matrix.parts for matrix in matrices]
         self._dtype = dtype
+        others = list(others)
         shared = {"lr": lr, "weight_decay": weight_decay}
+        # torch looks at it, too: of a fused kernel a checkpoint's counts of steps go to the parameters' device
+        fused = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in others)
         groups: list[dict[str, Any]] = [
             {"params": [matrix.parameter for matrix in matrices], "momentum": momentum, **shared},
-            {"params": list(others), "betas": betas, "eps": eps, **shared},
+            {"params": others, "betas": betas, "eps": eps, "fused": fused, **shared},
         ]
         super().__init__(groups, shared)
 
@@ -232,7 +235,7 @@ class Muon(Optimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            fused=all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in parameters),
+            fused=group["fused"],
             amsgrad=False,
             beta1=beta1,
             beta2=beta2,
