@@ -164,6 +164,7 @@ def test_a_state_that_was_saved_and_loaded_goes_on_exactly():
     again = optimizer_for(network)
     again.load_state_dict(state)
     assert again.param_groups[0]["momentum"] == 0.95
+    assert all(kept["step"].dtype == torch.float32 for kept in again.state.values() if "step" in kept)
     steps(network, again, 3, 6)
     for parameter, expected in zip(network.parameters(), straight.parameters(), strict=True):
         assert torch.equal(parameter, expected)
