@@ -35,8 +35,9 @@ _RESTART = 2
 _SMALLEST_NORM = 1e-7
 _AT_ONCE = 16
 """Matrices of one shape that a GPU multiplies together: enough to fill it, few enough not to need its memory."""
-_PANELS, _SMALLEST_PANEL = 4, 128
-"""Of the rows of a symmetric product on a CPU: four leave out 3/8 of it, and lower ones would multiply more slowly."""
+_PANELS, _SMALLEST_PANEL = 4, 256
+"""Of the rows of a symmetric product on a CPU: four leave out 3/8 of it. All of Newton–Schulz then takes 0.78 to 0.84
+of the time for 1024 rows, in 32 and in 16 bits (two cores, AVX-512); panels of 128 gained nothing for 384 rows."""
 
 
 @dataclass(frozen=True)
