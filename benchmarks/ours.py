@@ -106,13 +106,14 @@ def sampling(
     settings: dict[str, Any],
     experiment: str = "dit_dummy",
 ) -> None:
-    """Latents from labels: ``sample_dit.py`` without the decoder."""
+    """Latents from labels: ``sample_dit.py`` without the decoder, for so many that it compiles."""
     import torch
 
-    from unirae.core.hardware import fastest_float32_matmul, keep_freed_memory
+    from unirae.core.hardware import compiler_problem, fastest_float32_matmul, keep_freed_memory
     from unirae.evaluation.passes.encoding import inference_context
     from unirae.evaluation.sampling.sampler import sample_numbered
     from unirae.evaluation.sampling.settings import SamplerSettings
+    from unirae.nn.kernels.block_compiler import BlockCompiler
     from unirae.nn.kernels.narrow_weights import NarrowWeights
 
     keep_freed_memory()
@@ -123,10 +124,11 @@ def sampling(
     guide = build_dit("dh_dummy").eval().to(where) if autoguided else None
     how = SamplerSettings(num_steps=num_steps, **settings)
     numbers = torch.arange(batch, device=where)
+    compiler = BlockCompiler(*(() if compiler_problem(where) else (model, guide)))
     while True:
         lap()
-        narrow = NarrowWeights(model, guide)
-        with inference_context(numbers.device, precision), narrow.in_use():  # pyright: ignore[reportArgumentType]
+        narrow, context = NarrowWeights(model, guide), inference_context(where, precision)  # pyright: ignore[reportArgumentType]
+        with context, narrow.in_use(), compiler.in_use():
             sample_numbered(model, labels=numbers, indices=numbers, seed=0, settings=how, guide=guide)
 
 

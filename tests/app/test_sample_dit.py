@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 from threads_at_exit import gloo_threads, observing
 from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
+from unirae.app.inputs import generator as generators
 from unirae.app.sample_dit import Options, main, run
 from unirae.app.shell.devices import fixed_threads
 from unirae.core.errors import ConfigError, WeightsError
@@ -341,3 +343,54 @@ def test_the_command_line(monkeypatch, capsys, runs, tmp_path):
     )
     assert main() == 2
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: no checkpoint at")
+
+
+# --------------------------------------------------------------- --compile
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler's front end alone; no C++ compiler is asked for."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
+
+
+@pytest.mark.usefixtures("traced")
+def test_compiled_blocks_make_the_same_images(sample):
+    usual, compiled = sample("usual", cfg_scale=2.0), sample("compiled", cfg_scale=2.0, compile="true")
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert graphs > 0
+    assert np.abs(pixels(usual) - pixels(compiled)).max() <= 1
+    assert [record(folder)["made_with"]["compiled"] for folder in (usual, compiled)] == [False, True]
+    assert sample("compiled", cfg_scale=2.0, num_samples=14) == compiled  # which is no setting of the images
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
+    """The devices for which someone asked whether the compiler works; it does not."""
+    devices: list[torch.device] = []
+
+    def problem(device: torch.device) -> str:
+        devices.append(device)
+        return "no C++ compiler"
+
+    monkeypatch.setattr("unirae.core.hardware.compiler_problem", problem)
+    return devices
+
+
+def test_only_long_work_waits_for_the_compiler(sample, asked, monkeypatch, capsys):
+    sample("short")
+    assert asked == []
+    monkeypatch.setattr(generators, "_WORTH_COMPILING", 12)  # three batches of four points
+    assert record(sample("long"))["made_with"]["compiled"] is False
+    assert asked == [torch.device("cpu")]
+    assert "no C++ compiler" in capsys.readouterr().err
+    sample("as it is", compile="false")
+    assert len(asked) == 1
+
+
+def test_a_compiler_that_was_asked_for_and_is_missing_is_named(sample, asked, tmp_path):
+    with pytest.raises(ConfigError, match=r"--compile true.*no C\+\+ compiler"):
+        sample(compile="true")
+    assert not (tmp_path / "samples").exists()

@@ -17,7 +17,8 @@ from unirae.app.run.assembly import assemble
 from unirae.app.run.trainer import resolve_compile
 from unirae.core import hardware
 from unirae.core.errors import ConfigError
-from unirae.training.callbacks.compiled_blocks import CompiledBlocks, repeated_blocks
+from unirae.nn.kernels.block_compiler import repeated_blocks
+from unirae.training.callbacks.compiled_blocks import CompiledBlocks
 
 DINO = (
     "model/discriminator=dino",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unirae.app.config.schema.kinds import Count, OutputFile
 from unirae.app.inputs.fdr import FdrReferenceOptions, fdr_sources
-from unirae.app.inputs.generator import describe_program, labels_of, open_generator
+from unirae.app.inputs.generator import compiled, describe_program, labels_of, open_generator
 from unirae.app.inputs.options import ReferenceOptions, run_folder
 from unirae.app.inputs.sampler_options import SamplerOptions
 from unirae.app.shell.options import command
@@ -90,11 +90,12 @@ def open_for_scoring(options: Options, names: list[str], device: "torch.device")
 def evaluate(options: Options, names: list[str], generator: "Generator", device: "torch.device") -> "Scores":
     """Score the samples. References come first, since their mistakes show at once."""
     metrics = build_metrics(options, names, generator, device)
+    reference = open_reference(options, metrics, generator, device)
     return score_samples(
-        generator,
+        compiled(generator, options, options.num_samples, device),
         options.num_samples,
         metrics=metrics,
-        reference=open_reference(options, metrics, generator, device),
+        reference=reference,
         device=device,
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unirae.app.config.schema.kinds import Count, OutputFolder
-from unirae.app.inputs.generator import describe_program, labels_of, open_generator
+from unirae.app.inputs.generator import compiled, describe_program, labels_of, open_generator
 from unirae.app.inputs.sampler_options import SamplerOptions
 from unirae.app.shell.options import Flag, command
 
@@ -48,6 +48,7 @@ def run(options: Options) -> Path:
         if count is None:
             count = len(generator.sampler.labels.given) or _DEFAULT_COUNT
         folder = SampleFolder(options.output_dir, settings=generator.settings, count=count)
+        generator = compiled(generator, options, count, device)
         fill(folder, generator, device, npz=options.npz)
     return options.output_dir
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unirae.app import eval_fid
-from unirae.app.inputs.generator import check_null_label, open_generator, with_sampler_settings
+from unirae.app.inputs.generator import check_null_label, compiled, open_generator, with_sampler_settings
 from unirae.app.inputs.options import run_folder
 from unirae.app.shell.options import command
 from unirae.app.sweep.folder import SweepFolder, common_settings
@@ -165,6 +165,7 @@ def score_average(
     from unirae.core.log import get_logger
 
     points = model_points(options, generator)
+    generator = compiled(generator, options, options.num_samples * len(points), device)
     for number, point in enumerate(points, start=1):
         here = at_point(generator, point)
         file = folder.file(point, here.settings)

@@ -12,8 +12,8 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder, encoder_from_identity
 from unirae.models.encoders.identity import EncoderIdentity
+from unirae.nn.kernels.block_compiler import repeated_blocks
 from unirae.nn.kernels.narrow_weights import NarrowWeights
-from unirae.training.callbacks.compiled_blocks import repeated_blocks
 
 KINDS = list(TINY_ARCHITECTURES)
 

@@ -10,7 +10,7 @@ from unirae.core.errors import ConfigError, WeightsError
 if TYPE_CHECKING:
     import torch
 
-    from unirae.app.inputs.sampler_options import SamplerOptions
+    from unirae.app.inputs.sampler_options import CommonSamplingOptions, SamplerOptions
     from unirae.evaluation.sampling.image_sampler import ImageSampler
     from unirae.evaluation.sampling.settings import SamplerSettings
     from unirae.models.denoisers.base import Denoiser
@@ -27,6 +27,9 @@ _BY_CHECKPOINT = (
     "ig_unconditional_scale",
 )
 """Options whose default a checkpoint may know."""
+
+_WORTH_COMPILING = 5000
+"""Evaluations of the network from which on compiling it pays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +143,32 @@ def with_sampler_settings(generator: Generator, settings: "SamplerSettings") -> 
     return replace(generator, sampler=sampler, settings={**generator.settings, **sampler.describe()})
 
 
+def compiled(
+    generator: Generator, options: "CommonSamplingOptions", count: int, device: "torch.device"
+) -> Generator:
+    """The same networks, compiled where the options say so for that many images.
+
+    Raises:
+        ConfigError: If compilation is asked for and does not work here.
+    """
+    from unirae.core.hardware import compiler_problem
+    from unirae.core.log import get_logger
+    from unirae.nn.kernels.block_compiler import BlockCompiler
+
+    sampler = generator.sampler
+    evaluations = -(-count // sampler.batch_size) * len(sampler.settings.times(sampler.dit))
+    if options.compile == "false" or (options.compile == "auto" and evaluations < _WORTH_COMPILING):
+        return generator
+    if problem := compiler_problem(device):
+        if options.compile == "true":
+            raise ConfigError(f"--compile true: torch.compile does not work here ({problem})")
+        get_logger(__name__).warning(
+            "the network runs as it is, which is slower: torch.compile does not work here (%s)", problem
+        )
+        return generator
+    return replace(generator, sampler=replace(sampler, compiler=BlockCompiler(sampler.dit, sampler.guide)))
+
+
 def labels_of(generator: Generator, count: int) -> list[int]:
     """The label of each image."""
     import torch
@@ -157,6 +186,7 @@ def describe_program(generator: Generator, device: "torch.device") -> dict[str, 
         "checkpoint": str(generator.checkpoint),
         "cpu_threads": torch.get_num_threads() if device.type == "cpu" else None,
         "float32_matmul": torch.get_float32_matmul_precision(),
+        "compiled": generator.sampler.compiler is not None,
         "versions": {"unirae": __version__, "torch": str(torch.__version__)},
     }
 

@@ -38,6 +38,9 @@ class CommonSamplingOptions(DeviceOptions):
     """Images in a batch. Another number changes the last digits."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the networks. The solver's state is always fp32."""
+    compile: Literal["auto", "true", "false"] = "auto"
+    """Fuse operations of the network by torch.compile, which may change the last digits: auto does for 5000 evaluations
+    and more, where a compiler is there."""
     rae: Path | None = None
     """The autoencoder's checkpoint or folder. Default: where the generator's checkpoint says."""
 

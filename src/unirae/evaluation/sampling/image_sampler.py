@@ -6,6 +6,7 @@ asked for nor on the number of processes; and a folder of samples can grow witho
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from unirae.evaluation.sampling.sampler import choose_labels, decoder_for, sampl
 from unirae.evaluation.sampling.settings import SamplerSettings, guided_velocity
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.rae import RAE
+from unirae.nn.kernels.block_compiler import BlockCompiler
 
 LabelSampling = Literal["equal", "random"]
 
@@ -70,6 +72,7 @@ class ImageSampler:
         labels: of each number.
         batch_size: images that the network sees at once. Another one changes the last digits.
         precision: of network and decoder; the state of the solver stays float32.
+        compiler: of the blocks of ``dit`` and ``guide``, which are compiled while sampling; None runs them as they are.
         evaluations: filled while sampling with how often the network was asked in a batch.
     """
 
@@ -81,6 +84,7 @@ class ImageSampler:
     batch_size: int = 32
     precision: Precision = "fp32"
     guide: Denoiser | None = None
+    compiler: BlockCompiler | None = None
     evaluations: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -106,17 +110,18 @@ class ImageSampler:
         return decoder_for(self.dit, self.rae)
 
     def _batch(self, indices: Int64[Tensor, " b"]) -> UInt8[Tensor, "b 3 H W"]:
-        made = sample_batch(
-            self.dit,
-            self.decoder,
-            indices=indices,
-            labels=self.labels,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            settings=self.settings,
-            guide=self.guide,
-            precision=self.precision,
-        )
+        with nullcontext() if self.compiler is None else self.compiler.in_use():
+            made = sample_batch(
+                self.dit,
+                self.decoder,
+                indices=indices,
+                labels=self.labels,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                settings=self.settings,
+                guide=self.guide,
+                precision=self.precision,
+            )
         self.evaluations.add(made.evaluations)
         return to_uint8(made.images)
 
