@@ -13,7 +13,7 @@ BESIDE := $(if $(AGAINST),--against $(AGAINST))
 BESIDE_V2 := $(if $(AGAINST_V2),--against_v2 $(AGAINST_V2))
 MUON := $(if $(GRAM),--gram $(GRAM))
 
-.PHONY: demo test test-slow test-gpu check bench format clean help
+.PHONY: demo test test-slow test-gpu check bench bench-gpu format clean help
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,14 @@ bench: $(VENV)/installed-dev  ## measure beside the official code: make bench AG
 	done; \
 	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 	$(if $(CHECK),,$(BIN)/python benchmarks/where_time_goes.py && $(BIN)/python benchmarks/report.py)
+
+bench-gpu: $(VENV)/installed-dev  ## the same on one GPU of 80 GB, in 15 minutes: what only a GPU shows, then full sizes beside both references
+	failed=; \
+	for run in "200 $(BIN)/pytest -m gpu" "420 $(BIN)/python benchmarks/one_gpu_v2.py $(BESIDE_V2) $(MUON)" \
+		"280 $(BIN)/python benchmarks/one_gpu.py $(BESIDE) --only stage2_xl sampling_xl sampling_xl_cfg"; do \
+		timeout $$run || failed="$$failed; $$run"; \
+	done; \
+	[ -z "$$failed" ] || { echo "failed or cut off$$failed"; exit 1; }
 
 format: $(VENV)/installed-dev  ## let ruff format and mend
 	$(BIN)/ruff format src tests tools benchmarks

@@ -44,6 +44,12 @@ DITS = {
         "num_heads": [6, 16],
         "base_model_depth": 4,
     },
+    "dh_v2_xl": {
+        "hidden_size": [1440, 2048],
+        "depth": [28, 2],
+        "num_heads": [20, 16],
+        "base_model_depth": 8,
+    },
 }
 
 

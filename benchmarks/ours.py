@@ -134,7 +134,7 @@ def sampling(
 
 def network_overrides(dit: str, experiment: str) -> tuple[str, ...]:
     """What makes the network of an experiment that preset; RAEv2's names its early head for the dummy."""
-    depths = {"dh_v2_s": 4}
+    depths = {"dh_v2_s": 4, "dh_v2_xl": 8}
     early = (
         (f"model.dit.base_head_depth={depths[dit]}",)
         if experiment == "dit_v2_dummy" and dit in depths

@@ -40,6 +40,7 @@ def benchmarks(tmp_path, monkeypatch):
         "flows",
         "muon_step",
         "one_gpu",
+        "one_gpu_v2",
         "official",
         "official_v2",
         "ours",
@@ -231,13 +232,15 @@ def test_time_is_told_apart_by_kind_of_operation(benchmarks):
 
 def test_every_script_has_cases_of_functions_that_both_sides_have(benchmarks):
     import one_gpu
+    import one_gpu_v2
     import ours
     import report
 
     found = [case for script in (*report.SCRIPTS, *report.SCRIPTS_V2) for case in script.CASES]
     assert len({case.name for case in found}) == len(found) == 22
-    assert not {case.name for case in one_gpu.CASES} & {case.name for case in found}
-    for case in [*found, *one_gpu.CASES]:
+    on_gpus = [*one_gpu.CASES, *one_gpu_v2.CASES]
+    assert not {case.name for case in on_gpus} & {case.name for case in found}
+    for case in [*found, *on_gpus]:
         assert callable(getattr(ours, case.work))
         assert callable(getattr(importlib.import_module(case.reference.module), case.work))
         if case.agreement:
@@ -376,3 +379,29 @@ def test_the_usual_way_crops_as_ours_does_exactly(benchmarks, size):
 
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
     assert np.array_equal(data.adm_crop(image), AdmCenterCrop(size=data.CROP_PX).crop(image))
+
+
+def test_the_cases_of_raev2s_xl_network_name_it_on_both_sides(benchmarks):
+    import official_v2
+    import one_gpu_v2
+    import ours
+
+    from unirae.app.config.composition import compose
+
+    assert [case.name for case in one_gpu_v2.CASES] == [
+        "stage2_v2_xl",
+        "sampling_v2_xl",
+        "sampling_v2_ig_xl",
+        "sampling_v2_ig_cfg_xl",
+        "muon_xl",
+    ]
+    for case in one_gpu_v2.CASES:
+        assert case.ours["dit"] == case.theirs["dit"] == "dh_v2_xl"
+        assert len(benchmarks[1].sides(case, benchmarks[2])) == 4
+    overrides = ours.network_overrides("dh_v2_xl", "dit_v2_dummy")
+    network = compose(["experiment=dit_v2_dummy", *overrides])["model"]["dit"]
+    theirs = official_v2.DITS["dh_v2_xl"]
+    assert (network["hidden_size"], network["depth"], network["num_heads"]) == tuple(
+        theirs[key] for key in ("hidden_size", "depth", "num_heads")
+    )
+    assert network["base_head_depth"] == theirs["base_model_depth"]
