@@ -83,7 +83,8 @@ def beside_raev2(found: list[dict[str, Any]]) -> str:
     """Ratios and sides of the cases that RAEv2 was measured in; empty before they are."""
     if not found:
         return ""
-    return f"## Beside RAEv2\n\n{summary(found)}\n\n{details(found)}\n\nMeasured on: {where(found)}.\n\n"
+    shown = [summary(found), details(found), f"Measured on: {where(found)}.", profiles("where_time_goes_v2")]
+    return "## Beside RAEv2\n\n" + "".join(f"{part}\n\n" for part in shown if part)
 
 
 def evaluations() -> str:
@@ -98,16 +99,16 @@ def evaluations() -> str:
     return "\n".join(lines)
 
 
-def profiles() -> str:
-    """Where the time of our steps goes."""
-    file = cases.RESULTS / "where_time_goes.json"
+def profiles(name: str) -> str:
+    """Where the time of our steps goes, of one group."""
+    file = cases.RESULTS / f"{name}.json"
     if not file.is_file():
         return ""
     result = json.loads(file.read_text())
     peak = result["products_of_2048_gflops_per_second"]
     kinds = [*where_time_goes.KINDS, where_time_goes.COMPILED, where_time_goes.REST]
     lines = [
-        f"| step of ours | s | {' | '.join(kinds)} | products and convolutions, GFLOP/s |",
+        f"| work of ours | s | {' | '.join(kinds)} | products and convolutions, GFLOP/s |",
         "|---|---|" + "---|" * (len(kinds) + 1),
     ]
     for step in result["steps"].values():
@@ -121,7 +122,8 @@ def profiles() -> str:
     return (
         "\n".join(lines)
         + f"\n\nA product of 2048×2048 matrices reaches {peak['bfloat16']} GFLOP/s in bf16 and "
-        f"{peak['float32']} in fp32 by MKL on that machine. What is missing to 100 % is Python, Lightning and waiting."
+        f"{peak['float32']} in fp32 by MKL there ({where([result])}). What is missing to 100 % is Python, Lightning "
+        "and waiting."
     )
 
 
@@ -248,7 +250,7 @@ def main() -> None:
     on_gpu = f"{summary(by_gpu)}\n\nMeasured on: {where(by_gpu)}."
     put(
         ROOT / "docs/benchmarks.md",
-        f"{summary(found)}\n\n{picture}\n\n{details(found)}\n\n{note}\n\n{profiles()}\n\n"
+        f"{summary(found)}\n\n{picture}\n\n{details(found)}\n\n{note}\n\n{profiles('where_time_goes')}\n\n"
         f"{beside_raev2(results(SCRIPTS_V2))}## On a GPU\n\n{on_gpu}\n\n{details(by_gpu)}".rstrip(),
     )
     put(ROOT / "docs/evaluation.md", evaluations())

@@ -1,6 +1,7 @@
-"""Where the time of our training steps goes: the share of each kind of operation, from torch's profiler.
+"""Where the time of our steps goes: the share of each kind of operation, from torch's profiler.
 
     python benchmarks/where_time_goes.py
+    python benchmarks/where_time_goes.py --only where_time_goes_v2
 
 What is not products (of matrices, convolutions) could at best be taken away; products have the machine's limit. The
 profiler itself costs a few per cent.
@@ -17,8 +18,10 @@ from typing import Any
 import cases
 import ours
 import paced
+import sampling_v2
 import training_stage1
 import training_stage2
+import training_v2
 
 KINDS = {
     "products of matrices": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
@@ -36,6 +39,11 @@ KINDS = {
 COMPILED = "compiled kernels"
 """What torch.compile made of the operations between the products of a block."""
 REST = "all other operations"
+GROUPS = {
+    "where_time_goes": (*training_stage1.CASES, training_stage2.CASES[1]),
+    "where_time_goes_v2": (training_v2.CASES[0], training_v2.CASES[1], sampling_v2.CASES[1]),
+}
+"""The cases of each file of results."""
 _WARMUP = 6
 
 
@@ -102,27 +110,32 @@ def by_kind(events: Any, seconds: float, flops: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write ``results/where_time_goes.json``."""
-    argparse.ArgumentParser(
+    """Write ``results/where_time_goes.json`` and the like."""
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    )
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), metavar="FILE")
+    for name in parser.parse_args().only:
+        cases.write(name, measure(GROUPS[name]))
+
+
+def measure(group: tuple[cases.Case, ...]) -> dict[str, Any]:
+    """The record of one file."""
     peak = paced.interleave(
         [paced.Side(kind, "ours:products", {"dtype": kind}) for kind in ("float32", "bfloat16")],
         rounds=7,
         warmup=2,
         count_flops=False,
     )
+    names = {"bf16": "bf16-mixed", "fp32": "32-true"}
     found = {
         case.name: {
             "what": case.title,
-            **{
-                name: profile(case, precision)
-                for name, precision in (("bf16", "bf16-mixed"), ("fp32", "32-true"))
-            },
+            **{short: profile(case, name if case.training else short) for short, name in names.items()},
         }
-        for case in (*training_stage1.CASES, training_stage2.CASES[1])
+        for case in group
     }
-    result = {
+    return {
         "steps": found,
         "products_of_2048_gflops_per_second": {
             kind: round(cases.product_flops() / min(one.seconds) / 1e9) for kind, one in peak.items()
@@ -130,7 +143,6 @@ def main() -> None:
         "machine": cases.machine(),
         "versions": cases.versions(None),
     }
-    cases.write("where_time_goes", result)
 
 
 if __name__ == "__main__":

@@ -33,11 +33,14 @@ POLAR_EXPRESS = [
 """(a, b, c) of the five steps X ← aX + (bA + cA²)X, A = XXᵀ: Polar Express' own, made safe by 1.05, 1.05³, 1.05⁵."""
 _RESTART = 2
 _SMALLEST_NORM = 1e-7
-_AT_ONCE = 16
-"""Matrices of one shape that a GPU multiplies together: enough to fill it, few enough not to need its memory."""
+_AT_ONCE, _AT_ONCE_ON_CPU = 16, 4
+"""Matrices of one shape that are multiplied together: enough to fill a GPU, few enough not to need its memory. On a
+CPU, where small ones are meant, the step for RAEv2's DiT^DH dummy takes 0.7 of the time in 16 bits (two cores, AMX)."""
+_SMALL = 2**20
+"""Numbers of a matrix up to which a CPU multiplies several together: larger ones keep its cores busy alone."""
 _PANELS, _SMALLEST_PANEL = 4, 256
 """Of the rows of a symmetric product on a CPU: four leave out 3/8 of it. All of Newton–Schulz then takes 0.78 to 0.84
-of the time for 1024 rows, in 32 and in 16 bits (two cores, AVX-512); panels of 128 gained nothing for 384 rows."""
+of the time for 1024 rows, in 32 and in 16 bits (two cores, AVX-512). Less than two whole panels only cost time."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def symmetric_product(
     """β·added + α·ab, or ab, known to be symmetric: a CPU multiplies only what lies on the diagonal and right of it."""
     rows = a.shape[-2]
     height = max(_SMALLEST_PANEL, -(-rows // _PANELS))
-    if a.device.type != "cpu" or height >= rows:
+    if a.device.type != "cpu" or rows < 2 * height:
         return a @ b if added is None else torch.baddbmm(added, a, b, beta=beta, alpha=alpha)
     out = a.new_empty(len(a), rows, rows)
     for number, matrix in enumerate(out):
@@ -272,13 +275,15 @@ def _cost(shape: torch.Size) -> float:
 def _orthogonalised_by_shape(
     like: Sequence[Tensor], ahead: Callable[[int], Tensor], share: Sequence[int], dtype: torch.dtype
 ) -> Iterator[tuple[int, Tensor]]:
-    """The pieces of a share with their numbers; on a GPU those of one shape are multiplied together."""
+    """The pieces of a share with their numbers, some of one shape multiplied together."""
     kept = _kept(dtype)
-    at_once = 1 if like[0].device.type == "cpu" else _AT_ONCE
     by_shape: dict[torch.Size, list[int]] = {}
     for number in share:
         by_shape.setdefault(like[number].shape, []).append(number)
-    for numbers in by_shape.values():
+    for shape, numbers in by_shape.items():
+        at_once = (
+            _AT_ONCE if like[0].device.type != "cpu" else _AT_ONCE_ON_CPU if shape.numel() <= _SMALL else 1
+        )
         for start in range(0, len(numbers), at_once):
             chosen = numbers[start : start + at_once]
             stacked = torch.stack([ahead(number).to(kept) for number in chosen])
