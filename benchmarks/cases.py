@@ -317,6 +317,7 @@ def machine() -> dict[str, Any]:
         "processor": name,
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
+        "instructions": _instructions(),
     }
     return found | ({"gpu": gpu} if (gpu := _gpu()) else {})
 
@@ -327,8 +328,17 @@ def _gpu() -> str | None:
     return torch.cuda.get_device_name() if ours.device().type == "cuda" else None
 
 
+def _instructions() -> str:
+    """``avx512``, ``avx2`` …, that torch's kernels use: the processor's, or what ATEN_CPU_CAPABILITY forces."""
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability().lower()
+
+
 def file_name(name: str) -> str:
-    """Of a case's results: those of a GPU begin with its name, such as ``h100``."""
+    """Of a case's results: of a GPU they begin with its name, such as ``h100``, without AVX-512 with ``avx2``."""
+    if not _gpu() and _instructions() == "avx2":
+        return f"avx2_{name}"
     words = re.findall(r"[a-z]+\d+[a-z]*", (_gpu() or "").lower())
     return f"{words[0] if words else 'gpu'}_{name}" if _gpu() else name
 

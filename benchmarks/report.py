@@ -50,6 +50,20 @@ def gpu_results() -> list[dict[str, Any]]:
     return [result for result in found if result.get("ratios") and "gpu" in result.get("machine", {})]
 
 
+def avx2_results() -> list[dict[str, Any]]:
+    """Those that were measured without AVX-512, by any script."""
+    found = [json.loads(file.read_text()) for file in sorted(cases.RESULTS.glob("avx2_*.json"))]
+    return [result for result in found if result["ratios"]]
+
+
+def without_avx512(found: list[dict[str, Any]]) -> str:
+    """Ratios and sides without AVX-512; empty before they are measured."""
+    if not found:
+        return ""
+    shown = [summary(found), details(found), f"Measured on: {where(found)}, with the code paths of AVX2."]
+    return "## Without AVX-512\n\n" + "".join(f"{part}\n\n" for part in shown)
+
+
 def summary(found: list[dict[str, Any]]) -> str:
     """Ratios, a line for each case."""
     lines = [
@@ -59,7 +73,8 @@ def summary(found: list[dict[str, Any]]) -> str:
     for result in found:
         ratios = result["ratios"]
         cells = [f"{ratios[kind]['speed']:.2f}" if kind in ratios else "–" for kind in KINDS]
-        memory = ratios.get("default against recommended", {}).get("memory")
+        compared = ratios.get("default against recommended") or ratios.get("equal precision") or {}
+        memory = compared.get("memory")
         lines.append(f"| {result['what']} | {' | '.join(cells)} | {memory or '–'} |")
     return "\n".join(lines)
 
@@ -251,7 +266,8 @@ def main() -> None:
     put(
         ROOT / "docs/benchmarks.md",
         f"{summary(found)}\n\n{picture}\n\n{details(found)}\n\n{note}\n\n{profiles('where_time_goes')}\n\n"
-        f"{beside_raev2(results(SCRIPTS_V2))}## On a GPU\n\n{on_gpu}\n\n{details(by_gpu)}".rstrip(),
+        f"{beside_raev2(results(SCRIPTS_V2))}{without_avx512(avx2_results())}"
+        f"## On a GPU\n\n{on_gpu}\n\n{details(by_gpu)}".rstrip(),
     )
     put(ROOT / "docs/evaluation.md", evaluations())
     put(ROOT / "README.md", f"{summary(found)}\n\n{note}\n\n{on_gpu}")

@@ -4,9 +4,11 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from torch._inductor.runtime import cache_dir_utils
 
 from unirae.core import hardware
 from unirae.core.hardware import FLOAT32_MATMUL, fastest_float32_matmul, float32_matmul
@@ -107,3 +109,16 @@ sys.stdout.write(f"{mapped} {held} {kept()}")
     assert mapped < 2**23
     assert kept > 2**25
     assert mapped_again < 2**23
+
+
+@pytest.mark.parametrize("given", [None, "shared"])
+def test_compiled_kernels_lie_apart_by_instructions(monkeypatch, tmp_path, given):
+    folder = tmp_path / "shared"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    if given is None:
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+        folder = Path(cache_dir_utils.default_cache_dir())
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    for _ in range(2):
+        hardware.keep_kernels_apart()
+        assert cache_dir_utils.cache_dir() == str(folder / "avx2")

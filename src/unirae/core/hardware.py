@@ -1,6 +1,7 @@
 """Abilities of this machine, measured in a moment, and settings of its memory."""
 
 import ctypes
+import os
 import platform
 import time
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ def compiler_problem(device: torch.device) -> str | None:
     """
     if device.type not in ("cpu", "cuda"):
         return f"not made for {device.type}"
+    keep_kernels_apart()
     try:
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             torch.compile(_small, dynamic=False)(torch.ones(64, device=device))
@@ -50,6 +52,19 @@ def compiler_problem(device: torch.device) -> str | None:
     except Exception as error:
         return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')[:200]}"
     return None
+
+
+def keep_kernels_apart() -> None:
+    """Give torch.compile's cache a folder for the instructions that this process uses; to be called before it compiles.
+
+    The cache does not tell them apart: kernels that were made for AVX-512 gave NaN and other wrong numbers, without a
+    word, in a process limited to AVX2 (torch 2.14).
+    """
+    from torch._inductor.runtime.cache_dir_utils import cache_dir as kernels
+
+    folder, instructions = Path(kernels()), torch.backends.cpu.get_cpu_capability().lower()
+    if folder.name != instructions:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / instructions)
 
 
 def _small(x: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from unirae.core.hardware import keep_kernels_apart
+
 
 class BlockCompiler:
     """Blocks of ``networks`` whose operations between the products torch.compile fuses, only while :meth:`in_use`.
@@ -15,6 +17,7 @@ class BlockCompiler:
     """
 
     def __init__(self, *networks: nn.Module | None) -> None:
+        keep_kernels_apart()
         self._compiled: list[tuple[nn.Module, Any]] = []
         for network in networks:
             for block in [] if network is None else repeated_blocks(network):
