@@ -92,6 +92,10 @@ def build_optimizer(kind: str, parameters: Any, products: str | None = None) -> 
     from configs.shared import OptimizerConfig  # pyright: ignore[reportMissingImports]
     from utils.optim_utils import build_optimizer as build  # pyright: ignore[reportMissingImports]
 
+    if kind == "gmuon":
+        import torch
+
+        torch._dynamo.config.recompile_limit = 64  # it compiles for every shape, and ends beyond eight
     if kind == "gmuon" and products is not None:
         module: Any = importlib.import_module("gram_newton_schulz.gram_newton_schulz")
         module.torch = _Torch(products)
