@@ -191,13 +191,14 @@ def muon(lap: Lap, *, precision: str, dit: str) -> None:
 
 
 def autoencoder(lap: Lap, *, precision: str, batch: int, what: str, decoder: str = "vit_b") -> None:
-    """``encode``: images to latents; ``decode``: latents to images."""
+    """``encode``: images to latents; ``decode``: latents to images, as for so many samples that it is compiled."""
     import torch
 
     from unirae.app.config.composition import compose
     from unirae.app.run.builders import build_rae
-    from unirae.core.hardware import fastest_float32_matmul, keep_freed_memory
+    from unirae.core.hardware import compiler_problem, fastest_float32_matmul, keep_freed_memory
     from unirae.evaluation.passes.encoding import inference_context
+    from unirae.nn.kernels.block_compiler import BlockCompiler
     from unirae.nn.kernels.narrow_weights import NarrowWeights
 
     keep_freed_memory()
@@ -208,9 +209,11 @@ def autoencoder(lap: Lap, *, precision: str, batch: int, what: str, decoder: str
     narrow = NarrowWeights(rae)
     images = torch.rand(batch, 3, 256, 256, device=where)
     latents = torch.randn(batch, 768, 16, 16, device=where)
+    compiler = BlockCompiler(rae.decoder if what == "decode" and not compiler_problem(where) else None)
     while True:
         lap()
-        with inference_context(images.device, precision), narrow.in_use():  # pyright: ignore[reportArgumentType]
+        context = inference_context(images.device, precision)  # pyright: ignore[reportArgumentType]
+        with context, narrow.in_use(), compiler.in_use():
             rae.latents(images) if what == "encode" else rae.decode(latents)
 
 

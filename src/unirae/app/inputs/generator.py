@@ -166,7 +166,8 @@ def compiled(
             "the network runs as it is, which is slower: torch.compile does not work here (%s)", problem
         )
         return generator
-    return replace(generator, sampler=replace(sampler, compiler=BlockCompiler(sampler.dit, sampler.guide)))
+    compiler = BlockCompiler(sampler.dit, sampler.guide, sampler.rae.decoder)
+    return replace(generator, sampler=replace(sampler, compiler=compiler))
 
 
 def labels_of(generator: Generator, count: int) -> list[int]:

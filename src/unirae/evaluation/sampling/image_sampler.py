@@ -72,7 +72,7 @@ class ImageSampler:
         labels: of each number.
         batch_size: images that the network sees at once. Another one changes the last digits.
         precision: of network and decoder; the state of the solver stays float32.
-        compiler: of the blocks of ``dit`` and ``guide``, which are compiled while sampling; None runs them as they are.
+        compiler: of the blocks of ``dit``, ``guide`` and decoder while sampling; None runs them as they are.
         evaluations: filled while sampling with how often the network was asked in a batch.
     """
 
