@@ -11,7 +11,12 @@ import torch
 from torch._inductor.runtime import cache_dir_utils
 
 from unirae.core import hardware
-from unirae.core.hardware import FLOAT32_MATMUL, fastest_float32_matmul, float32_matmul
+from unirae.core.hardware import (
+    FLOAT32_MATMUL,
+    fastest_float32_matmul,
+    fastest_num_threads,
+    float32_matmul,
+)
 
 
 @pytest.fixture
@@ -122,3 +127,34 @@ def test_compiled_kernels_lie_apart_by_instructions(monkeypatch, tmp_path, given
     for _ in range(2):
         hardware.keep_kernels_apart()
         assert cache_dir_utils.cache_dir() == str(folder / "avx2")
+
+
+# ---------------------------------------------------------------------- threads
+
+
+@pytest.mark.parametrize(
+    ("busy", "every", "chosen"),
+    [(5.0, 2, 1), (1.3, 8, 7), (1.1, 2, 2), (0.6, 4, 4)],
+    ids=["a core is taken", "of eight", "hardly faster", "all are free"],
+)
+def test_a_core_is_left_to_others_only_where_that_is_faster(monkeypatch, busy, every, chosen):
+    before = torch.get_num_threads()
+    tried = []
+
+    def seconds() -> float:
+        tried.append(torch.get_num_threads())
+        return busy if tried[-1] == every else 1.0
+
+    monkeypatch.setattr(hardware, "_small_steps_seconds", seconds)
+    assert fastest_num_threads(every) == chosen
+    assert set(tried) == {every, every - 1}
+    assert torch.get_num_threads() == before
+
+
+def test_one_thread_is_not_measured(monkeypatch):
+    monkeypatch.setattr(hardware, "_small_steps_seconds", None)
+    assert fastest_num_threads(1) == 1
+
+
+def test_the_work_of_the_measurement_runs():
+    assert 0 < hardware._small_steps_seconds() < 60

@@ -71,6 +71,50 @@ def _small(x: torch.Tensor) -> torch.Tensor:
     return x.sin() + 1.0
 
 
+def fastest_num_threads(every: int) -> int:
+    """``every`` thread, or one less where that is faster: where another program holds a core.
+
+    All threads meet at every operation. One that shares its core comes late, and small operations then take several
+    times as long as on the free cores alone.
+    """
+    if every == 1:
+        return 1
+    seconds = {every: 0.0, every - 1: 0.0}
+    before = torch.get_num_threads()
+    try:
+        for number in list(seconds) * _TURNS:  # in turn: what disturbs both decides nothing
+            torch.set_num_threads(number)
+            seconds[number] += _small_steps_seconds()
+    finally:
+        torch.set_num_threads(before)
+    ratio = seconds[every] / seconds[every - 1]
+    if ratio < _WORTH_LEAVING_A_CORE:
+        return every
+    log.info(
+        "%d of %d threads: another program holds a core, and small operations are %.1f times as fast so",
+        every - 1,
+        every,
+        ratio,
+    )
+    return every - 1
+
+
+_TURNS = 6
+_WORTH_LEAVING_A_CORE = 1.15
+"""Gain of the free cores alone from which on they are taken."""
+
+
+def _small_steps_seconds() -> float:
+    """Seconds of what a block of a small network does forward and backward, a few times."""
+    x = torch.ones(1024, 256)
+    into, back = (torch.full(shape, 0.01, requires_grad=True) for shape in ((256, 512), (512, 256)))
+    started = time.perf_counter()
+    for _ in range(4):
+        hidden = torch.layer_norm(x, (256,)) @ into
+        (x + torch.nn.functional.gelu(hidden) @ back).square().mean().backward()
+    return time.perf_counter() - started
+
+
 FLOAT32_MATMUL = ("highest", "high", "medium")
 """Settings of ``torch.set_float32_matmul_precision``."""
 

@@ -19,6 +19,7 @@ from unirae.app.run.trainer import (
     limit,
     resolve_compile,
     resolve_float32_matmul,
+    resolve_num_threads,
     resolve_precision,
 )
 from unirae.core import stopping
@@ -102,6 +103,8 @@ def assemble(
     config["trainer"]["precision"] = resolve_precision(config["trainer"], opened)
     config["trainer"]["float32_matmul"] = resolve_float32_matmul(config["trainer"], opened)
     torch.set_float32_matmul_precision(config["trainer"]["float32_matmul"])
+    config["trainer"]["num_threads"] = resolve_num_threads(config["trainer"], opened)
+    torch.set_num_threads(config["trainer"]["num_threads"])
     pl.seed_everything(config["seed"], verbose=False)
     trainer = build_trainer(config, output_dir=output_dir, checkpoint=opened)
     check_compile(config["trainer"], trainer)

@@ -139,6 +139,7 @@ def _keep_torch_settings(stack: ExitStack) -> None:
     import torch
 
     stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+    stack.callback(torch.set_num_threads, torch.get_num_threads())
     stack.callback(setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
     stack.callback(
         torch.use_deterministic_algorithms,

@@ -17,7 +17,12 @@ from unirae.app.run.score_names import resolve_monitor
 from unirae.app.run.stages import STAGES
 from unirae.app.run.stages.base import Stage
 from unirae.core.errors import ConfigError
-from unirae.core.hardware import compiler_problem, fastest_float32_matmul, fastest_precision
+from unirae.core.hardware import (
+    compiler_problem,
+    fastest_float32_matmul,
+    fastest_num_threads,
+    fastest_precision,
+)
 from unirae.core.log import get_logger
 from unirae.evaluation.health.check import differences
 from unirae.evaluation.health.curve_files import read_curves
@@ -203,6 +208,20 @@ def resolve_float32_matmul(settings: Config, checkpoint: Checkpoint | None) -> s
     if wanted == "auto":
         return fastest_float32_matmul(_device_type(settings["accelerator"]))
     return wanted
+
+
+def resolve_num_threads(settings: Config, checkpoint: Checkpoint | None) -> int:
+    """Resolve ``trainer.num_threads``; ``auto`` is measured once in a run, since another number changes last digits.
+
+    It is PyTorch's own number where the run does not compute on the CPU.
+    """
+    wanted = settings["num_threads"]
+    if wanted != "auto":
+        return wanted
+    if checkpoint is not None and "num_threads" in (before := checkpoint.config["trainer"]):
+        return before["num_threads"]  # runs of before this setting lack it
+    every = torch.get_num_threads()
+    return fastest_num_threads(every) if _device_type(settings["accelerator"]) == "cpu" else every
 
 
 def check_compile(settings: Config, trainer: pl.Trainer) -> None:

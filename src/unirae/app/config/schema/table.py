@@ -35,6 +35,7 @@ class Trainer(Keys):
     strategy: Literal["ddp", "fsdp"]
     precision: Precision
     float32_matmul: Literal["auto", "highest", "high", "medium"]
+    num_threads: Literal["auto"] | Count
     compile: Literal["auto"] | bool
     max_epochs: Positive | None
     max_steps: Count | None
