@@ -50,8 +50,8 @@ def test_a_sample_depends_on_its_own_number_and_label_alone(solver):
     dit = tiny_dit()
     both = latents(dit, [4, 7], [1, 2], solver=solver).latents
     alone = latents(dit, [7], [2], solver=solver).latents
-    # products of one row and of two round differently; the steps of the SDE, with fresh noise each, enlarge that more
-    loose = 10 if solver == "sde" else 1
+    # products of one row and of two round differently; fresh noise at each step and extrapolation enlarge that more
+    loose = 10 if solver in ("sde", "multistep3") else 1
     torch.testing.assert_close(both[1:], alone, rtol=1e-4 * loose, atol=1e-5 * loose)
     for other in (
         latents(dit, [8], [2], solver=solver),
