@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from compilers import only_trace, without_compiler
 from threads_at_exit import gloo_threads, observing
 from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 from unirae.app.inputs import generator as generators
@@ -350,10 +350,7 @@ def test_the_command_line(monkeypatch, capsys, runs, tmp_path):
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The compiler's front end alone; no C++ compiler is asked for."""
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
+    only_trace(monkeypatch)
 
 
 @pytest.mark.usefixtures("traced")
@@ -368,15 +365,7 @@ def test_compiled_blocks_make_the_same_images(sample):
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
-    """The devices for which someone asked whether the compiler works; it does not."""
-    devices: list[torch.device] = []
-
-    def problem(device: torch.device) -> str:
-        devices.append(device)
-        return "no C++ compiler"
-
-    monkeypatch.setattr("unirae.core.hardware.compiler_problem", problem)
-    return devices
+    return without_compiler(monkeypatch, "unirae.core.hardware.compiler_problem")
 
 
 def test_only_long_work_waits_for_the_compiler(sample, asked, monkeypatch, capsys):

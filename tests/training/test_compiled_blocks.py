@@ -1,6 +1,5 @@
 """Blocks that torch.compile fuses within steps: the same training, and nothing of it outside of them."""
 
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from compilers import only_trace, without_compiler
 from tiny_training import RAEV2, TINY, fit
 from unirae.app.config.composition import compose
 from unirae.app.run import trainer as app_trainer
@@ -80,10 +80,7 @@ def train(folder: Path, stage: str, *overrides: str, callbacks: tuple[pl.Callbac
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The compiler's front end alone, which refuses breaks and too many graphs; no C++ compiler is asked for."""
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
+    only_trace(monkeypatch)
 
 
 def assert_same_training(folder: Path, name: str) -> None:
@@ -158,15 +155,7 @@ def resolved(wanted: Any, max_steps: int) -> bool:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
-    """The devices for which someone asked whether the compiler works; it does not."""
-    devices: list[torch.device] = []
-
-    def problem(device: torch.device) -> str:
-        devices.append(device)
-        return "no C++ compiler"
-
-    monkeypatch.setattr(app_trainer, "compiler_problem", problem)
-    return devices
+    return without_compiler(monkeypatch, "unirae.app.run.trainer.compiler_problem")
 
 
 def test_short_runs_do_not_wait_for_the_compiler(asked: list[torch.device]) -> None:

@@ -53,3 +53,12 @@ def test_a_number_is_taken_as_it_is(tmp_path, monkeypatch):
     assert run(tmp_path, "trainer.max_steps=1", "trainer.num_threads=3") == 3
     assert asked == []
     assert used[0] == 3
+
+
+@pytest.mark.parametrize(("device", "processes"), [("cpu", 2), ("cuda", 1)])
+def test_only_one_process_on_a_cpu_measures(monkeypatch, device, processes):
+    asked = busy(monkeypatch, 1)
+    monkeypatch.setattr(app_trainer, "_device_type", lambda accelerator: device)
+    settings = {"num_threads": "auto", "accelerator": "auto"}
+    assert app_trainer.resolve_num_threads(settings, None, processes=processes) == 2
+    assert asked == []

@@ -103,10 +103,12 @@ def assemble(
     config["trainer"]["precision"] = resolve_precision(config["trainer"], opened)
     config["trainer"]["float32_matmul"] = resolve_float32_matmul(config["trainer"], opened)
     torch.set_float32_matmul_precision(config["trainer"]["float32_matmul"])
-    config["trainer"]["num_threads"] = resolve_num_threads(config["trainer"], opened)
-    torch.set_num_threads(config["trainer"]["num_threads"])
     pl.seed_everything(config["seed"], verbose=False)
     trainer = build_trainer(config, output_dir=output_dir, checkpoint=opened)
+    config["trainer"]["num_threads"] = resolve_num_threads(
+        config["trainer"], opened, processes=trainer.world_size
+    )
+    torch.set_num_threads(config["trainer"]["num_threads"])
     check_compile(config["trainer"], trainer)
 
     check_scores(config, stage.score_names(config), default=stage.monitor)

@@ -210,10 +210,11 @@ def resolve_float32_matmul(settings: Config, checkpoint: Checkpoint | None) -> s
     return wanted
 
 
-def resolve_num_threads(settings: Config, checkpoint: Checkpoint | None) -> int:
+def resolve_num_threads(settings: Config, checkpoint: Checkpoint | None, *, processes: int) -> int:
     """Resolve ``trainer.num_threads``; ``auto`` is measured once in a run, since another number changes last digits.
 
-    It is PyTorch's own number where the run does not compute on the CPU.
+    It is PyTorch's own number where the run does not compute on the CPU, and where it has several processes, each of
+    which would take the others for the program that holds a core.
     """
     wanted = settings["num_threads"]
     if wanted != "auto":
@@ -221,7 +222,8 @@ def resolve_num_threads(settings: Config, checkpoint: Checkpoint | None) -> int:
     if checkpoint is not None and "num_threads" in (before := checkpoint.config["trainer"]):
         return before["num_threads"]  # runs of before this setting lack it
     every = torch.get_num_threads()
-    return fastest_num_threads(every) if _device_type(settings["accelerator"]) == "cpu" else every
+    alone_on_cpu = processes == 1 and _device_type(settings["accelerator"]) == "cpu"
+    return fastest_num_threads(every) if alone_on_cpu else every
 
 
 def check_compile(settings: Config, trainer: pl.Trainer) -> None:
