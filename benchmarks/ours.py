@@ -1,6 +1,7 @@
 """The works of the benchmarks as UniRAE does them: the same code paths as its commands."""
 
 import tempfile
+from functools import partial
 from typing import Any
 
 from paced import Lap
@@ -70,6 +71,7 @@ def _enough(batch: int) -> int:
 def train(lap: Lap, *overrides: str) -> None:
     """A run as ``src/train.py`` makes it, one step for each lap."""
     import lightning.pytorch as pl
+    import torch
 
     from unirae.app.config.composition import compose
     from unirae.app.run.assembly import assemble
@@ -88,6 +90,7 @@ def train(lap: Lap, *overrides: str) -> None:
             f"trainer.max_steps={FAR}",
             "trainer.max_epochs=null",
             "trainer.log_every_n_steps=50",
+            f"trainer.num_threads={torch.get_num_threads()}",  # other sides hold a core while this one is built
         ]
     )
     run = assemble(config, experiment="benchmark", checkpoint=None)
@@ -116,7 +119,6 @@ def sampling(
     from unirae.nn.kernels.block_compiler import BlockCompiler
     from unirae.nn.kernels.narrow_weights import NarrowWeights
 
-    keep_freed_memory()
     where = device()
     torch.set_float32_matmul_precision(fastest_float32_matmul(where.type))
     model = build_dit(dit, experiment).eval().to(where)
@@ -125,10 +127,13 @@ def sampling(
     how = SamplerSettings(num_steps=num_steps, **settings)
     numbers = torch.arange(batch, device=where)
     compiler = BlockCompiler(*(() if compiler_problem(where) else (model, guide)))
+    context, narrow = partial(inference_context, where, precision), NarrowWeights(model, guide)  # pyright: ignore[reportArgumentType]
+    with context():
+        narrow.map_originals()
+    keep_freed_memory()
     while True:
         lap()
-        narrow, context = NarrowWeights(model, guide), inference_context(where, precision)  # pyright: ignore[reportArgumentType]
-        with context, narrow.in_use(), compiler.in_use():
+        with context(), narrow.in_use(), compiler.in_use():
             sample_numbered(model, labels=numbers, indices=numbers, seed=0, settings=how, guide=guide)
 
 
@@ -195,25 +200,30 @@ def autoencoder(lap: Lap, *, precision: str, batch: int, what: str, decoder: str
     import torch
 
     from unirae.app.config.composition import compose
-    from unirae.app.run.builders import build_rae
     from unirae.core.hardware import compiler_problem, fastest_float32_matmul, keep_freed_memory
     from unirae.evaluation.passes.encoding import inference_context
+    from unirae.models.checkpoints.making import random_rae
     from unirae.nn.kernels.block_compiler import BlockCompiler
     from unirae.nn.kernels.narrow_weights import NarrowWeights
 
-    keep_freed_memory()
     where = device()
     torch.set_float32_matmul_precision(fastest_float32_matmul(where.type))
-    config = compose(["experiment=rae_dummy", f"model/decoder={decoder}", "model.decoder.patch_size=16"])
-    rae = build_rae(config["model"], seed=0).eval().requires_grad_(False).to(where)
-    narrow = NarrowWeights(rae)
+    overrides = ["experiment=dit_dummy", f"model/decoder@model.rae.decoder={decoder}"]
+    node = compose([*overrides, "model.rae.decoder.patch_size=16"])["model"]["rae"]
+    node["decoder"].pop("_target_")
+    rae = random_rae(**{key: node[key] for key in ("encoder", "decoder", "image_size")}, seed=0).to(where)
+    rae = rae if what == "encode" else rae.without_encoder()  # as sample_dit.py opens it
+    context = partial(inference_context, where, precision)  # pyright: ignore[reportArgumentType]
+    narrow = NarrowWeights(rae.encoder if what == "encode" else rae.decoder)
+    with context():
+        narrow.map_originals()
+    keep_freed_memory()
     images = torch.rand(batch, 3, 256, 256, device=where)
     latents = torch.randn(batch, 768, 16, 16, device=where)
     compiler = BlockCompiler(rae.decoder if what == "decode" and not compiler_problem(where) else None)
     while True:
         lap()
-        context = inference_context(images.device, precision)  # pyright: ignore[reportArgumentType]
-        with context, narrow.in_use(), compiler.in_use():
+        with context(), narrow.in_use(), compiler.in_use():
             rae.latents(images) if what == "encode" else rae.decode(latents)
 
 

@@ -211,7 +211,7 @@ class _Lap:
             self.asked, self.left = self.pipe.recv()
             if self.asked in ("run", "count"):
                 break
-            self.pipe.send(_forget_peak() if self.asked == "forget" else _peak_bytes())
+            self.pipe.send(forget_peak() if self.asked == "forget" else _peak_bytes())
         if self.asked == "count":
             self.counter = flop_counter()
             self.counter.__enter__()
@@ -268,7 +268,7 @@ def _synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     import torch
 
     if torch.cuda.is_available():

@@ -68,6 +68,7 @@ def without_avx512(found: list[dict[str, Any]]) -> str:
     if not found:
         return ""
     shown = [summary(found), details(found), f"Measured on: {where(found)}, with the code paths of AVX2."]
+    shown += [profile] if (profile := profiles("avx2_where_time_goes_v2")) else []
     return "## Without AVX-512\n\n" + "".join(f"{part}\n\n" for part in shown)
 
 
@@ -134,32 +135,59 @@ def profiles(name: str) -> str:
         "|---|---|" + "---|" * (len(kinds) + 1),
     ]
     for step in result["steps"].values():
-        for precision in ("bf16", "fp32"):
-            found = step[precision]
+        for precision, found in step.items():
+            if precision == "what":
+                continue
             shares = " | ".join(f"{found['shares'][kind]:.0%}" for kind in kinds)
             lines.append(
                 f"| {step['what']}, {precision} | {found['seconds']:.2f} | {shares} | "
                 f"{found['products_gflops_per_second']} |"
             )
+    in_bf16 = f"{peak['bfloat16']} GFLOP/s in bf16 and " if "bfloat16" in peak else ""
     return (
         "\n".join(lines)
-        + f"\n\nA product of 2048×2048 matrices reaches {peak['bfloat16']} GFLOP/s in bf16 and "
-        f"{peak['float32']} in fp32 by MKL there ({where([result])}). What is missing to 100 % is Python, Lightning "
-        "and waiting."
+        + f"\n\nA product of 2048×2048 matrices reaches {in_bf16}{peak['float32']} GFLOP/s in fp32 "
+        f"by MKL there ({where([result])}). What is missing to 100 % is Python, Lightning and waiting."
+    )
+
+
+def memory_profile() -> str:
+    """Where the memory of both sides goes."""
+    file = cases.RESULTS / "where_memory_goes.json"
+    if not file.is_file():
+        return ""
+    result = json.loads(file.read_text())
+    parts = ("libraries", "tensors", "unit", "peak")
+    lines = [
+        "| work | side | libraries, MB | tensors that stay | a unit's own | peak |",
+        "|---|---|---|---|---|---|",
+    ]
+    for found in result["cases"].values():
+        for side, sizes in found.items():
+            if side != "what":
+                lines.append(
+                    f"| {found['what']} | {side} | {' | '.join(str(sizes[part]) for part in parts)} |"
+                )
+    return (
+        "## Where the memory goes\n\n"
+        + "\n".join(lines)
+        + "\n\nA process whose work is small is mostly its libraries: torch alone has 520 MB, its compiler 160 more, "
+        "Lightning and transformers, which ours has in training, 80 each. Weights whose files stay mapped (the "
+        f"reference's encoder) count as libraries. Measured on: {where([result])}, by `where_memory_goes.py`.\n\n"
     )
 
 
 def where(found: list[dict[str, Any]]) -> str:
-    """The machines and versions."""
-    seen = []
+    """The machines and versions; where there are several, the first says what was measured on the others."""
+    seen: dict[str, list[str]] = {}
     for result in found:
         machine, versions = result["machine"], result["versions"]
         commit = f", reference {versions['reference'][:7]}" if versions["reference"] else ""
         gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
-        seen.append(
-            f"{gpu}{machine['processor']}, {machine['cores']} cores, torch {versions['torch']}{commit}"
-        )
-    return "; ".join(dict.fromkeys(seen))
+        machine = f"{gpu}{machine['processor']}, {machine['cores']} cores, torch {versions['torch']}{commit}"
+        seen.setdefault(machine, []).append(result.get("what", ""))
+    first, *others = seen
+    return "; ".join([first, *(f"{machine} ({'; '.join(seen[machine])})" for machine in others)])
 
 
 def reading(result: dict[str, Any]) -> str:
@@ -274,6 +302,7 @@ def main() -> None:
         ROOT / "docs/benchmarks.md",
         f"{summary(found)}\n\n{picture}\n\n{details(found)}\n\n{note}\n\n{profiles('where_time_goes')}\n\n"
         f"{beside_raev2(results(SCRIPTS_V2))}{without_avx512(avx2_results())}"
+        f"{memory_profile()}"
         f"## On a GPU\n\n{on_gpu}\n\n{details(by_gpu)}".rstrip(),
     )
     put(ROOT / "docs/evaluation.md", evaluations())

@@ -1,7 +1,7 @@
 """Where the time of our steps goes: the share of each kind of operation, from torch's profiler.
 
     python benchmarks/where_time_goes.py
-    python benchmarks/where_time_goes.py --only where_time_goes_v2
+    python benchmarks/where_time_goes.py --only where_time_goes_v2 --precision fp32
 
 What is not products (of matrices, convolutions) could at best be taken away; products have the machine's limit. The
 profiler itself costs a few per cent.
@@ -115,19 +115,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), metavar="FILE")
-    for name in parser.parse_args().only:
-        cases.write(name, measure(GROUPS[name]))
+    parser.add_argument("--precision", choices=["fp32"], help="leave out bf16, for processors without it")
+    options = parser.parse_args()
+    precisions = [options.precision] if options.precision else ["bf16", "fp32"]
+    for name in options.only:
+        cases.write(cases.file_name(name), measure(GROUPS[name], precisions))
 
 
-def measure(group: tuple[cases.Case, ...]) -> dict[str, Any]:
+def measure(group: tuple[cases.Case, ...], precisions: list[str]) -> dict[str, Any]:
     """The record of one file."""
+    dtypes = {"bf16": "bfloat16", "fp32": "float32"}
     peak = paced.interleave(
-        [paced.Side(kind, "ours:products", {"dtype": kind}) for kind in ("float32", "bfloat16")],
+        [paced.Side(dtypes[short], "ours:products", {"dtype": dtypes[short]}) for short in precisions],
         rounds=7,
         warmup=2,
         count_flops=False,
     )
-    names = {"bf16": "bf16-mixed", "fp32": "32-true"}
+    trainers = {"bf16": "bf16-mixed", "fp32": "32-true"}
+    names = {short: trainers[short] for short in precisions}
     found = {
         case.name: {
             "what": case.title,

@@ -213,8 +213,16 @@ class RAE(nn.Module):
         """The same RAE with other latent statistics; its networks are shared, not copied."""
         return self._other(decoder=self.decoder, stats=stats)
 
-    def _other(self, *, decoder: ViTDecoder, stats: LatentStats) -> "RAE":
-        other = RAE(encoder=self.encoder, decoder=decoder, stats=stats, **self._settings())
+    def without_encoder(self) -> "RAE":
+        """The same RAE without the network of its encoder, which only decodes."""
+        encoder = self.encoder
+        stand_in = AbsentEncoder(
+            width=encoder.width, patch_size=encoder.patch_size, identity=encoder.identity
+        )
+        return self._other(decoder=self.decoder, stats=self.stats, encoder=stand_in)
+
+    def _other(self, *, decoder: ViTDecoder, stats: LatentStats, encoder: Encoder | None = None) -> "RAE":
+        other = RAE(encoder=encoder or self.encoder, decoder=decoder, stats=stats, **self._settings())
         other.training = self.training
         return other
 

@@ -33,9 +33,13 @@ def attend(
         return chunked_attention(q, k, v)
 
 
-@torch.compiler.assume_constant_result  # a run sets it once; asking breaks the graph of torch.compile
 def _onednn_makes_fp32_products() -> bool:
     return torch.get_float32_matmul_precision() != "highest"
+
+
+# What torch.compiler.assume_constant_result would set, without importing the compiler, which takes 160 MB and two
+# seconds: a run sets the precision once, and asking for it breaks the graph.
+_onednn_makes_fp32_products._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 class SelfAttention(nn.Module):

@@ -68,6 +68,16 @@ def test_the_sde_needs_fresh_noise_at_every_step():
     assert not torch.allclose(latents(dit, [0], solver="sde").latents, latents(dit, [0]).latents, atol=1e-2)
 
 
+def test_a_sampler_for_many_keeps_16_bits_in_memory_and_makes_the_same_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNIRAE_CACHE_DIR", str(tmp_path))
+    usual, many = (sampler(guide=tiny_dit(seed=1), precision="bf16", batch_size=2) for _ in range(2))
+    numbers = torch.arange(3)
+    assert torch.equal(many.for_many()(numbers), usual(numbers))
+    assert many.narrow.mapped
+    assert not usual.narrow.mapped
+    assert sampler().for_many().narrow.mapped == []  # 32 bits are what it computes with
+
+
 @pytest.mark.parametrize(("solver", "evaluations"), [("euler", 4), ("heun", 8), ("multistep", 4), ("sde", 4)])
 def test_evaluations_are_counted(solver, evaluations):
     assert latents(tiny_dit(), [0], solver=solver).evaluations == evaluations

@@ -37,6 +37,17 @@ def test_it_decodes_and_is_the_same_autoencoder(rae):
     assert reopened(absent).spec() == rae.spec()
 
 
+@torch.no_grad()
+def test_an_autoencoder_gives_up_its_encoder():
+    rae, latents = tiny_rae("mae", stats=some_stats()), torch.randn(2, 16, 4, 4)
+    absent = rae.without_encoder()
+    assert torch.equal(absent.decode(latents), rae.decode(latents))
+    assert (absent.spec(), absent.fingerprint) == (rae.spec(), rae.fingerprint)
+    assert list(absent.encoder.parameters()) == []
+    with pytest.raises(WeightsError, match="was not loaded"):
+        absent.encode(torch.rand(1, 3, 32, 32))
+
+
 def test_it_cannot_encode(rae):
     absent, images = reopened(rae), torch.rand(1, 3, 32, 32)
     calls = [absent.encode, absent.tokens, absent.reconstruct, absent.encoder, absent.encoder.feature_maps]

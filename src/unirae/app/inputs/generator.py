@@ -146,7 +146,7 @@ def with_sampler_settings(generator: Generator, settings: "SamplerSettings") -> 
 def compiled(
     generator: Generator, options: "CommonSamplingOptions", count: int, device: "torch.device"
 ) -> Generator:
-    """The same networks, compiled where the options say so for that many images.
+    """The same networks, compiled where the options say so for that many images, and in memory in 16 bits alone.
 
     Raises:
         ConfigError: If compilation is asked for and does not work here.
@@ -167,7 +167,7 @@ def compiled(
         )
         return generator
     compiler = BlockCompiler(sampler.dit, sampler.guide, sampler.rae.decoder)
-    return replace(generator, sampler=replace(sampler, compiler=compiler))
+    return replace(generator, sampler=replace(sampler, compiler=compiler).for_many())
 
 
 def labels_of(generator: Generator, count: int) -> list[int]:

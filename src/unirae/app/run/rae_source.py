@@ -43,7 +43,7 @@ class RaeSource:
     encoder_weights: str | None = None
 
     def load(self, *, with_encoder: bool = True) -> RAE:
-        """The autoencoder, in eval mode on the CPU; a random one always has its encoder.
+        """The autoencoder, in eval mode on the CPU.
 
         Raises:
             WeightsError: If weights are missing or do not fit.
@@ -54,7 +54,8 @@ class RaeSource:
                 keys_for(encoder_input_size="model.rae.image_size"),
                 called({"encoder.": "model.rae.encoder."}),
             ):
-                return random_rae(**self.recipe)
+                rae = random_rae(**self.recipe)
+            return rae if with_encoder else rae.without_encoder()
         return rae_from_checkpoint(
             self.checkpoint, encoder_weights=self.encoder_weights, with_encoder=with_encoder
         )

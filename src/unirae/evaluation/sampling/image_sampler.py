@@ -18,12 +18,14 @@ from torch import Tensor
 from unirae.core.distributed import gather
 from unirae.core.errors import ConfigError
 from unirae.core.images import to_uint8
+from unirae.evaluation.passes.encoding import inference_context
 from unirae.evaluation.passes.reading import Precision
 from unirae.evaluation.sampling.sampler import choose_labels, decoder_for, sample_batch
 from unirae.evaluation.sampling.settings import SamplerSettings, guided_velocity
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.rae import RAE
 from unirae.nn.kernels.block_compiler import BlockCompiler
+from unirae.nn.kernels.narrow_weights import NarrowWeights
 
 LabelSampling = Literal["equal", "random"]
 
@@ -109,6 +111,17 @@ class ImageSampler:
         """The RAE with the network's statistics; comparing them takes a hash, so once."""
         return decoder_for(self.dit, self.rae)
 
+    @cached_property
+    def narrow(self) -> NarrowWeights:
+        """16-bit copies of the networks' weights."""
+        return NarrowWeights(self.dit, self.guide, self.rae.decoder)
+
+    def for_many(self) -> "ImageSampler":
+        """The same, with its networks in memory in the precision of sampling alone."""
+        with inference_context(next(self.dit.parameters()).device, self.precision):
+            self.narrow.map_originals()
+        return self
+
     def _batch(self, indices: Int64[Tensor, " b"]) -> UInt8[Tensor, "b 3 H W"]:
         with nullcontext() if self.compiler is None else self.compiler.in_use():
             made = sample_batch(
@@ -119,6 +132,7 @@ class ImageSampler:
                 batch_size=self.batch_size,
                 seed=self.seed,
                 settings=self.settings,
+                narrow=self.narrow,
                 guide=self.guide,
                 precision=self.precision,
             )

@@ -126,6 +126,7 @@ def sample_batch(
     batch_size: int,
     seed: int,
     settings: SamplerSettings,
+    narrow: NarrowWeights,
     guide: Denoiser | None = None,
     precision: Precision = "fp32",
 ) -> SampledImages:
@@ -136,6 +137,7 @@ def sample_batch(
     Args:
         decoder: as :func:`decoder_for` gives it.
         labels: of any numbers, also of those that follow.
+        narrow: of all networks, kept from batch to batch.
         precision: of network and decoder; the state of the solver stays float32.
 
     Raises:
@@ -144,7 +146,6 @@ def sample_batch(
     """
     missing = batch_size - len(indices)
     filled = torch.cat([indices, indices[-1] + 1 + torch.arange(missing, device=indices.device)])
-    narrow = NarrowWeights(dit, guide, decoder.decoder)
     with inference_context(indices.device, precision), narrow.in_use():
         made = sample_numbered(
             dit, labels=labels(filled), indices=filled, seed=seed, settings=settings, guide=guide
@@ -201,6 +202,7 @@ def sample(
         batch_size=min(batch_size, count),
         seed=seed,
         settings=SamplerSettings(num_steps=num_steps, cfg_scale=cfg_scale, **settings),
+        narrow=NarrowWeights(dit, guide, rae.decoder),
         guide=guide,
         precision=precision,
     )
