@@ -51,6 +51,21 @@ def test_last_layer_is_the_linear_before_the_pixels():
     assert dict(decoder.named_parameters())["to_pixels.weight"] is decoder.last_layer
 
 
+def test_deblocking_starts_as_nothing_and_then_sees_across_the_borders_of_patches():
+    plain, correcting = tiny_decoder(), tiny_decoder(deblocking=8)
+    correcting.load_state_dict(plain.state_dict(), strict=False)
+    tokens = torch.randn(1, 16, 4, 4)
+    assert torch.equal(correcting(tokens), plain(tokens))
+    assert correcting.last_layer is correcting.deblocking.mix.weight
+    torch.nn.init.normal_(correcting.last_layer)
+    pixels = torch.zeros(1, 3, 16, 16, requires_grad=True)
+    correcting.deblocking(pixels)[0, 0, 0, 3].backward()  # the last column of the first patch
+    assert bool(pixels.grad[0, :, 0, 4].any())
+    groups = correcting.parameter_groups()
+    assert {id(p) for p in correcting.deblocking.parameters()} <= {id(p) for p in groups.others}
+    assert ViTDecoder(**correcting.architecture).corrects
+
+
 def test_gradient_checkpointing_changes_no_number():
     plain, saving = tiny_decoder(), tiny_decoder(gradient_checkpointing=True)
     saving.load_state_dict(plain.state_dict())

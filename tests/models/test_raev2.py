@@ -144,6 +144,7 @@ def test_a_decoder_does_not_start_from_one_of_the_other_output(tmp_path):
         ({"norm_affine": True}, {}, "the affine part of the encoder's final norm"),
         ({"final_norm": False}, {}, "an encoder without its final norm"),
         ({}, {"output": "unit"}, "a decoder that gives RGB"),
+        ({}, {"deblocking": 4}, "a correction across the borders of patches"),
     ],
 )
 def test_formats_of_before_refuse_what_they_cannot_hold(encoder, decoder, reason, tmp_path):

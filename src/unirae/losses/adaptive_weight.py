@@ -77,7 +77,7 @@ def adaptive_weight(
 def last_layer_gradient_norms(
     recon: Float[Tensor, "b 3 H W"],
     image_gradients: tuple[Float[Tensor, "b 3 H W"], ...],
-    last_layer: Float[Tensor, "out in"],
+    last_layer: Float[Tensor, "out ..."],
 ) -> list[Float[Tensor, ""]]:
     """Norm of the last layer's gradient, averaged over processes, that each image gradient causes.
 
@@ -97,7 +97,7 @@ def balance(
     recon: Float[Tensor, "b 3 H W"],
     reconstruction_gradient: Float[Tensor, "b 3 H W"],
     adversarial_gradient: Float[Tensor, "b 3 H W"],
-    last_layer: Float[Tensor, "out in"],
+    last_layer: Float[Tensor, "out ..."],
     *,
     disc_weight: float,
     max_weight: float = 1e4,
@@ -110,7 +110,7 @@ def balance(
         recon: the decoder's output, with its graph, which is kept for the backward pass.
         reconstruction_gradient: d(L1 + perceptual)/d recon, times ``loss_scale``.
         adversarial_gradient: d(generator loss)/d recon, times ``loss_scale``.
-        last_layer: the decoder's last linear weight.
+        last_layer: the decoder's last weight, of a linear layer or a convolution.
         disc_weight: constant factor of the GAN loss (0.75 in the recipe).
         max_weight: upper limit of λ.
         loss_scale: fp16's loss scale that the gradients carry.

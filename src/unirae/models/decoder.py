@@ -2,7 +2,7 @@
 
 It is MAE's decoder (He et al. 2021) without mask tokens. Two departures from MAE follow the official RAE
 code: the class token in front is the decoder's own, and the positions, sin-cos at the start, are trained.
-Linear layers start from PyTorch's default, as there.
+Linear layers start from PyTorch's default, as there. A correction of the finished pixels is ours, and off by default.
 """
 
 from typing import Any, Literal
@@ -32,6 +32,8 @@ class ViTDecoder(nn.Module):
         patch_size: side of the square of pixels that one token becomes.
         output: the space of the pixels: "encoder_pixels", the encoder's normalised ones (RAE), or "unit", RGB in
             [0, 1] (RAEv2).
+        deblocking: channels between two convolutions that correct the laid-out pixels, across the borders of patches,
+            too; 0 is none, as in the papers: each patch is painted by itself.
         gradient_checkpointing: recompute each block in the backward pass: less memory, about a third slower.
     """
 
@@ -46,6 +48,7 @@ class ViTDecoder(nn.Module):
         patch_size: int,
         grid: tuple[int, int],
         output: DecoderOutput = "encoder_pixels",
+        deblocking: int = 0,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -58,6 +61,7 @@ class ViTDecoder(nn.Module):
             "patch_size": patch_size,
             "grid": tuple(grid),
             "output": output,
+            "deblocking": deblocking,
         }
         if output not in ("encoder_pixels", "unit"):
             raise ConfigError(
@@ -76,6 +80,7 @@ class ViTDecoder(nn.Module):
         )
         self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
         self.to_pixels = nn.Linear(width, patch_size**2 * 3)
+        self.deblocking = Deblocking(deblocking) if deblocking else nn.Identity()
 
     @property
     def output_size(self) -> tuple[int, int]:
@@ -83,15 +88,23 @@ class ViTDecoder(nn.Module):
         return self.grid[0] * self.patch_size, self.grid[1] * self.patch_size
 
     @property
+    def corrects(self) -> bool:
+        """True where pixels are corrected across the borders of patches."""
+        return isinstance(self.deblocking, Deblocking)
+
+    @property
     def last_layer(self) -> nn.Parameter:
         """The weight whose gradients balance the losses (VQGAN's adaptive weight)."""
-        weight = self.to_pixels.weight
+        weight = (
+            self.deblocking.mix.weight if isinstance(self.deblocking, Deblocking) else self.to_pixels.weight
+        )
         assert isinstance(weight, nn.Parameter)
         return weight
 
     def parameter_groups(self) -> ParameterGroups:
         """The trained parameters in groups: matrices are those of the blocks."""
-        return group_parameters(self, edges=("embed", "to_pixels"))
+        correction = ("deblocking",) if self.corrects else ()
+        return group_parameters(self, edges=("embed", "to_pixels", *correction))
 
     def forward(self, tokens: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Un-normalised encoder tokens to pixels in the space that ``output`` names, not clamped."""
@@ -104,9 +117,23 @@ class ViTDecoder(nn.Module):
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)
-        return self._unpatchify(self.to_pixels(self.norm(x))[:, 1:])
+        return self.deblocking(self._unpatchify(self.to_pixels(self.norm(x))[:, 1:]))
 
     def _unpatchify(self, patches: Float[Tensor, "b n p"]) -> Float[Tensor, "b 3 H W"]:
         """Lay the patches out: n (h w) (p q c) → n c (h p) (w q)."""
         squares = patches.unflatten(2, (self.patch_size, self.patch_size, 3)).unflatten(1, self.grid)
         return squares.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), 3, *self.output_size)
+
+
+class Deblocking(nn.Module):
+    """Pixels plus a correction that two 5 × 5 convolutions read off them; nothing at the start."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.widen = nn.Conv2d(3, channels, 5, padding=2)
+        self.mix = nn.Conv2d(channels, 3, 5, padding=2)
+        for parameter in self.mix.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        return pixels + self.mix(F.gelu(self.widen(pixels), approximate="tanh"))

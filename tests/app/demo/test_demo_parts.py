@@ -18,7 +18,6 @@ def test_an_override_reaches_the_parts_that_have_the_key():
     assert given == {
         "encoder": ["trainer.max_steps=3"],
         "rae": ["trainer.max_steps=3", "model.disc_weight=0"],
-        "random_encoder": ["trainer.max_steps=3", "model.disc_weight=0"],
         "dit": ["trainer.max_steps=3", "model.dit.patch_size=1"],
     }
 
@@ -28,7 +27,6 @@ def test_an_override_may_name_its_part():
     assert given == {
         "encoder": [],
         "rae": ["model.optimizer.lr=1e-4"],
-        "random_encoder": [],
         "dit": ["trainer.max_steps=3"],
     }
 
@@ -45,7 +43,7 @@ def test_groups_and_added_keys():
 
 def test_an_added_key_goes_where_its_node_is():
     given = distribute(["+model.discriminator.seed=1"])
-    assert [part for part in PARTS if given[part]] == ["rae", "random_encoder"]
+    assert [part for part in PARTS if given[part]] == ["rae"]
 
 
 def test_nothing_given_is_nothing_composed():

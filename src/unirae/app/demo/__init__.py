@@ -1,13 +1,13 @@
 """``make demo``: the whole of UniRAE in small, on this machine, without a network.
 
-Stage 0 pretrains an encoder on the bundled emoji, stage 1 trains a decoder on it, and the same decoder is trained on a
-random encoder as a baseline; stage 2 trains a diffusion transformer on the latents. Then held-out emoji are
-reconstructed, new ones are sampled, both are scored and shown. Each part is a run of its own: finished ones are reused,
-an interrupted one goes on where it stopped.
+Stage 0 pretrains an encoder on the bundled emoji, stage 1 trains a decoder on it, and stage 2 a diffusion transformer
+on the latents. Then held-out emoji are reconstructed, new ones are sampled, both are scored and shown. Each part is a
+run of its own: finished ones are reused, an interrupted one goes on where it stopped.
 
 | module | |
 |---|---|
 | ``options`` | its options |
+| ``outlook`` | how long it will take |
 | ``parts`` | training one part, from where it stands, with its overrides |
 | ``generator`` | stage 2: the trained networks, the classifier, the samples |
 | ``scores`` | scores of the reconstructions and of the samples |
@@ -18,12 +18,15 @@ an interrupted one goes on where it stopped.
 import platform
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unirae.app.demo.options import Options
+from unirae.app.demo.options import USUAL, Options
 from unirae.app.shell import cli
 from unirae.core.errors import RunInterrupted
 from unirae.core.log import get_logger
+
+if TYPE_CHECKING:
+    from unirae.app.demo.outlook import Outlook
 
 log = get_logger(__name__)
 
@@ -40,13 +43,14 @@ def run(options: Options) -> None:
     """Train what is not trained yet, evaluate, write the report."""
     import torch
 
-    from unirae.app.shell.devices import fast_products
+    from unirae.app.demo.generator import threads
+    from unirae.app.shell.devices import fast_products, fixed_threads
 
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), torch.device("cpu")
     train_all(options)
-    cli.configure_logging(options.output_dir / "demo.log")
+    cli.configure_logging(options.folder / "demo.log")
     try:
-        with fast_products(torch.device("cpu")):
+        with fast_products(cpu), fixed_threads(cpu, threads(options.folder / "samples")):
             report = evaluate(options)
     except KeyboardInterrupt:
         raise RunInterrupted("interrupted; nothing is lost: the same command goes on from here") from None
@@ -56,26 +60,60 @@ def run(options: Options) -> None:
 def train_all(options: Options) -> None:
     """The training parts in order; each needs those before it."""
     from unirae.app.config.composition import compose
-    from unirae.app.demo.parts import PARTS, check_dit_fits, check_rae_fits, distribute, train_part
+    from unirae.app.demo.parts import PARTS, check_dit_fits, check_rae_fits, distribute, shortened, train_part
+    from unirae.training.callbacks.progress import readable_time
 
-    folder, given = options.output_dir, distribute(options.override)
+    folder, given = options.folder, distribute(options.override)
+    usual = {part: compose([f"experiment={of}"]) for part, of in PARTS.items()}
     needs = {
         "encoder": [],
         "rae": [f"model.encoder.weights={folder / 'encoder'}"],
-        "random_encoder": ["model.encoder.weights=random"],
-        "dit": [f"model.rae.pretrained_decoder_path={folder / 'rae'}"],
+        "dit": [
+            f"model.rae.pretrained_decoder_path={folder / 'rae'}",
+            f"data.latent_cache={folder / 'latents'}",
+        ],
     }
-    words = {part: [*needs[part], *given[part]] for part in PARTS}
+    words = {
+        part: [*needs[part], *shortened(usual[part], options.length.steps[part]), *given[part]]
+        for part in PARTS
+    }
     # a mistake in the last part's is found before the first is trained
     configs = {part: compose([f"experiment={of}", *words[part]]) for part, of in PARTS.items()}
+    cli.configure_logging()
+    outlook = _outlook(options, configs, usual)
+    log.info("%s on this machine, at %.0f GFLOP/s of small steps: %s", folder, outlook.speed / 1e9, outlook)
     for number, (part, experiment) in enumerate(PARTS.items(), start=1):
         cli.configure_logging()
-        log.info("part %d of %d, %s: %s in %s", number, len(PARTS), part, experiment, folder / part)
+        log.info(
+            "part %d of %d, %s: %s in %s; %s left in all",
+            number,
+            len(PARTS),
+            part,
+            experiment,
+            folder / part,
+            readable_time(outlook.left()),
+        )
         if part == "rae":
             check_rae_fits(folder, configs[part]["model"]["encoder"])
         if part == "dit":
             check_dit_fits(folder)
+        started = time.perf_counter()
         train_part(experiment, folder / part, words[part])
+        outlook.finished(part, time.perf_counter() - started)
+    cli.configure_logging()
+    log.info("samples, scores, pictures: %s left", readable_time(outlook.left()))
+
+
+def _outlook(options: Options, configs: dict[str, Any], usual: dict[str, Any]) -> "Outlook":
+    """What is left to do, and how fast this machine is at it."""
+    from unirae.app.demo.outlook import TFLOP, Outlook, measured_flops, work_left
+    from unirae.app.demo.parts import steps_done
+
+    left = work_left(configs, usual, {part: steps_done(options.folder / part) for part in configs})
+    rest = (options.num_steps or options.length.num_steps) / USUAL.num_steps
+    return Outlook(
+        measured_flops(), {**left, "scores and pictures": TFLOP["scores and pictures"] * 1e12 * rest}
+    )
 
 
 def evaluate(options: Options) -> Path:
@@ -87,7 +125,7 @@ def evaluate(options: Options) -> Path:
     from unirae.app.demo.scores import score_generation, score_reconstructions
     from unirae.core.io import write_json
 
-    folder = options.output_dir
+    folder = options.folder
     scores = score_reconstructions(folder)
     trained = open_trained(options)
     generation = score_generation(trained)

@@ -63,7 +63,7 @@ def open_trained(options: "Options") -> Trained:
     from unirae.models.checkpoints.opening import load_rae
     from unirae.models.checkpoints.reading import open_checkpoint
 
-    folder = options.output_dir
+    folder = options.folder
     data = open_checkpoint(folder / "rae", kind="stage1").config["data"]
     size = load_rae(folder / "rae").output_size
     train_set, val_set = (build_dataset(data, split=s, size=size, use="eval") for s in ("train", "val"))
@@ -108,8 +108,8 @@ def _classifier(
     )
     from unirae.evaluation.passes.reading import describe_data
 
-    path = options.output_dir / "classifier.pt"
-    settings = ClassifierSettings(epochs=options.classifier_epochs)
+    path = options.folder / "classifier.pt"
+    settings = ClassifierSettings(epochs=options.classifier_epochs or options.length.classifier_epochs)
     wanted = {"settings": asdict(settings), "about": describe_data(dataset)}
     if path.is_file():
         classifier, about = load_classifier(path)
@@ -117,7 +117,7 @@ def _classifier(
             log.info("classifier: already trained, %s; delete the file to train it again", path)
             return classifier, about
     log.info("classifier: training on %d images, to judge the samples", len(images))
-    with timed(options.output_dir, "classifier"), progress_bar("classifier") as progress:
+    with timed(options.folder, "classifier"), progress_bar("classifier") as progress:
         classifier = train_classifier(
             images, num_classes=dataset.source.num_classes, settings=settings, progress=progress
         )
@@ -134,13 +134,13 @@ def _open(options: "Options", labels: list[int]) -> "Generator":
 
     batches = -(-len(labels) // _BATCH)
     sampler = SamplerOptions(
-        checkpoint=options.output_dir / "dit",
-        rae=options.output_dir / "rae",
+        checkpoint=options.folder / "dit",
+        rae=options.folder / "rae",
         cfg_scale=options.cfg_scale,
-        num_steps=options.num_steps,
+        num_steps=options.num_steps or options.length.num_steps,
         seed=options.seed,
         batch_size=-(-len(labels) // batches),
-        precision=_precision(options.output_dir / "samples"),
+        precision=_precision(options.folder / "samples"),
         device="cpu",
     )
     return open_generator(sampler, torch.device("cpu"), labels=",".join(map(str, labels)), with_encoder=True)
@@ -157,13 +157,24 @@ def _precision(samples: Path) -> Any:
     return "bf16" if fastest_precision("cpu") == "bf16-mixed" else "fp32"
 
 
+def threads(samples: Path) -> int:
+    """The CPU threads of samples begun before; else all, or one fewer beside a program that holds a core."""
+    import torch
+
+    from unirae.core.hardware import fastest_num_threads
+    from unirae.core.io import read_json
+
+    record = samples / "settings.json"
+    kept = read_json(record)["made_with"]["cpu_threads"] if record.is_file() else None
+    return kept or fastest_num_threads(torch.get_num_threads())
+
+
 def _samples(folder: Path, generator: "Generator", count: int) -> "LabelledImages":
     """The folder's images, made by the code of sample_dit.py; those of another checkpoint or settings are redone."""
     import torch
 
     from unirae.app.pictures.sample_folder import SampleFolder, differences
     from unirae.app.sample_dit import fill, labels_of
-    from unirae.app.shell.devices import fixed_threads
     from unirae.core.io import read_json
     from unirae.evaluation.passes.image_set import LabelledImages
 
@@ -176,7 +187,7 @@ def _samples(folder: Path, generator: "Generator", count: int) -> "LabelledImage
     samples, device = SampleFolder(folder, settings=generator.settings, count=count), torch.device("cpu")
     started_before = record.is_file()
     if not samples.is_complete(range(count)):
-        with timed(folder.parent, "samples", add=started_before), fixed_threads(device, None):
+        with timed(folder.parent, "samples", add=started_before):
             fill(samples, generator, device, npz=False)
     return LabelledImages(
         images=torch.stack([samples.read(number) for number in range(count)]),

@@ -15,11 +15,11 @@ from unirae.core.log import get_logger
 
 log = get_logger(__name__)
 
-PARTS = {"encoder": "mae_tiny", "rae": "rae_tiny", "random_encoder": "rae_tiny", "dit": "dit_tiny"}
+PARTS = {"encoder": "mae_tiny", "rae": "rae_demo", "dit": "dit_demo"}
 """The folder and the experiment of each part, in order."""
 
 _KINDS = ("mae", "stage1", "stage2")
-_TRAINED = {"encoder": "mae", "rae": "decoder", "random_encoder": "decoder", "dit": "dit"}
+_TRAINED = {"encoder": "mae", "rae": "decoder", "dit": "dit"}
 """The names that parts' checkpoints give the trained weights."""
 
 
@@ -44,7 +44,7 @@ def distribute(overrides: Sequence[str]) -> dict[str, list[str]]:
             where = f"the part {part} ({PARTS[part]})" if part else "no part of the demo"
             raise ConfigError(
                 f"--override {override}: {where} {'lacks' if part else 'has'} the key {key}; to see the keys: "
-                f"python src/train.py experiment={PARTS[part] if part else 'dit_tiny'} --cfg job"
+                f"python src/train.py experiment={PARTS[part] if part else 'dit_demo'} --cfg job"
             )
         for p in chosen:
             given[p].append(text)
@@ -62,6 +62,25 @@ def _parse(override: str) -> tuple[str | None, str, str]:
     name = text.lstrip("+~").split("=", 1)[0]
     # a group's override names its file's folder, or after "@" where its content goes
     return part, name.split("@")[-1].replace("/", "."), text
+
+
+def shortened(config: dict[str, Any], factor: float) -> list[str]:
+    """The overrides that make a part ``factor`` times as long, its warm-up no longer than in proportion."""
+    steps, warmup = (config["trainer"]["max_steps"], config["model"]["scheduler"]["warmup_steps"])
+    if factor == 1.0:
+        return []
+    return [
+        f"trainer.max_steps={max(1, round(steps * factor))}",
+        f"model.scheduler.warmup_steps={max(1, round(warmup * min(1.0, factor)))}",
+    ]
+
+
+def steps_done(output_dir: Path) -> int:
+    """The steps that a part has made, as far as they are kept."""
+    from unirae.models.checkpoints.reading import open_checkpoint
+
+    checkpoint = output_dir / "checkpoints/last.ckpt"
+    return (open_checkpoint(checkpoint, kind=_KINDS).step or 0) if checkpoint.is_file() else 0
 
 
 def train_part(experiment: str, output_dir: Path, overrides: list[str]) -> None:

@@ -7,16 +7,19 @@ from unirae.app.demo.parts import timed
 from unirae.core.log import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from unirae.evaluation.passes.image_set import LabelledImages
 
 log = get_logger(__name__)
 
-_SCALES = (1.0, 1.5, 2.0, 3.0, 4.0)
+_SCALES = ((1.0, 1.0), (1.5, 1.25), (2.0, 1.5), (3.0, 2.0), (4.0, 3.0))
+"""Of guidance by class, and of internal guidance, row by row."""
 _CLASSES = 9
 """Most classes that are shown."""
-_NOISES = 4
+_NOISES = 3
 """Noises for each class in the picture of guidance."""
 _MOMENTS = 8
 _STRIPS = 4
@@ -98,7 +101,7 @@ def _draw_nearest(trained: Trained) -> None:
 
 
 def _draw_guidance(trained: Trained) -> None:
-    """Draw two classes, the first and the last, by the same noises at every scale."""
+    """Draw two classes, the first and the last, by the same noises at every scale, guided in either way."""
     from dataclasses import replace
 
     import torch
@@ -110,15 +113,22 @@ def _draw_guidance(trained: Trained) -> None:
     shown, sampler = dict.fromkeys((present[0], present[-1])), trained.generator.sampler
     given = tuple(label for label in shown for _ in range(_NOISES))
     numbers = torch.arange(len(given))
-    rows = {}
-    for scale in _SCALES:
+
+    def guided(**scales: float) -> "Sequence[Tensor]":
         one = replace(
             sampler,
-            settings=replace(sampler.settings, cfg_scale=scale),
+            settings=replace(sampler.settings, **{"cfg_scale": 1.0, "ig_scale": 1.0, **scales}),
             labels=LabelRule(num_classes=sampler.dit.num_classes, given=given),
             batch_size=len(given),
         )
-        rows[scale] = one(numbers).split(_NOISES)
+        return one(numbers).split(_NOISES)
+
+    rows = []
+    for by_class, internal in _SCALES:
+        row = [(f"by class, {by_class:g}", guided(cfg_scale=by_class))]
+        if sampler.dit.base_output is not None:
+            row.append((f"internal, {internal:g}", guided(ig_scale=internal)))
+        rows.append(row)
     draw_guidance(
         trained.folder / "pictures/guidance.png", rows, [trained.class_names[label] for label in shown]
     )

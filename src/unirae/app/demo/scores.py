@@ -1,6 +1,6 @@
-"""Scores of the demo's autoencoders on held-out images, and of its samples.
+"""Scores of the demo's autoencoder on held-out images, and of its samples.
 
-Beside the autoencoders stands a baseline; beside the samples images that they should resemble, and others that they
+Beside the autoencoder stands a baseline; beside the samples images that they should resemble, and others that they
 should beat.
 """
 
@@ -30,7 +30,7 @@ _NAMES = {
 
 
 def score_reconstructions(folder: Path) -> dict[str, Any]:
-    """Score both autoencoders and the mean colour on the validation split; draw their reconstructions."""
+    """Score the autoencoder and the mean colour on the validation split; draw their reconstructions."""
     from unirae.app.run.builders import build_dataset
     from unirae.evaluation.scores.baselines import MeanColour
     from unirae.models.checkpoints.opening import rae_from_checkpoint
@@ -38,12 +38,10 @@ def score_reconstructions(folder: Path) -> dict[str, Any]:
 
     checkpoint = open_checkpoint(folder / "rae", kind="stage1")
     rae = rae_from_checkpoint(checkpoint)
-    random_rae = rae_from_checkpoint(open_checkpoint(folder / "random_encoder", kind="stage1"))
     config = checkpoint.config
     data = build_dataset(config["data"], split="val", size=rae.output_size, use="eval")
     candidates: dict[str, tuple[str, Reconstructor]] = {
-        "rae": ("RAE, pretrained encoder", rae),
-        "random_encoder": ("RAE, random encoder", random_rae),
+        "rae": ("RAE", rae),
         "mean_colour": ("mean colour", MeanColour()),
     }
     results = {key: _score(rae.encoder, candidate, data) for key, (_, candidate) in candidates.items()}

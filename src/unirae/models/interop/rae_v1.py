@@ -3,6 +3,8 @@
 from unirae.core.errors import ConfigError
 from unirae.models.rae import RAE
 
+DEBLOCKING = "a correction across the borders of patches (model.decoder.deblocking)"
+
 
 def check_fits_rae_v1(rae: RAE, program: str) -> None:
     """Refuse an autoencoder that a format without RAEv2's switches would turn into another one.
@@ -11,7 +13,8 @@ def check_fits_rae_v1(rae: RAE, program: str) -> None:
         program: whose format it is, for the error.
 
     Raises:
-        ConfigError: If the encoder combines blocks or has another norm than the plain one, or the decoder gives RGB.
+        ConfigError: If the encoder combines blocks or has another norm than the plain one, or the decoder gives RGB or
+            corrects its pixels.
     """
     identity, beyond = rae.encoder.identity_without_hash, []
     if identity.layers is not None:
@@ -22,5 +25,7 @@ def check_fits_rae_v1(rae: RAE, program: str) -> None:
         beyond.append("an encoder without its final norm (final_norm=false)")
     if rae.decoder.output == "unit":
         beyond.append("a decoder that gives RGB instead of the encoder's pixels (output=unit)")
+    if rae.decoder.corrects:
+        beyond.append(DEBLOCKING)
     if beyond:
         raise ConfigError(f"{program} cannot hold {', nor '.join(beyond)}; its models would be other ones")

@@ -76,6 +76,7 @@ class ViTDecoder(Keys):
     mlp_width: Count
     patch_size: Pixels
     output: Literal["encoder_pixels", "unit"]
+    deblocking: CountOrZero
     gradient_checkpointing: bool
 
 

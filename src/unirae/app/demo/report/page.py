@@ -118,9 +118,7 @@ def _adversary_starts(demo: Demo) -> tuple[tuple[int, str], ...]:
 
 
 def _held_out(demo: Demo) -> Panel:
-    curves: tuple[Curve, ...] = ()
-    for run, label in (("rae", "pretrained encoder"), ("random_encoder", "random encoder")):
-        curves += _curves(demo, run, {"train/psnr": f"{label}, training", "val/psnr": f"{label}, held-out"})
+    curves = _curves(demo, "rae", {"train/psnr": "training", "val/psnr": "held-out"})
     level = score_of(demo.scores["rows"], "mean_colour", "psnr")
     levels = () if level is None else ((level, "mean colour"),)
     return Panel(

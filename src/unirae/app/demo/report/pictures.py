@@ -1,6 +1,6 @@
 """Pictures of the demo's report: what is in the rows of each."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,12 +97,22 @@ def draw_classes(path: Path, rows: "Sequence[tuple[str, Images, Images]]") -> Pa
     return save(path, [strips])
 
 
-def draw_guidance(path: Path, rows: "Mapping[float, Sequence[Images]]", class_names: Sequence[str]) -> Path:
-    """Draw scales downward, noises to the right, in a group for each class; in a column only the guidance differs."""
+def draw_guidance(
+    path: Path, rows: "Sequence[Sequence[tuple[str, Sequence[Images]]]]", class_names: Sequence[str]
+) -> Path:
+    """Draw scales downward, kinds of guidance side by side; in a column only the scale differs.
+
+    Args:
+        path: the file to write.
+        rows: for each kind of guidance its label, and the images of each class.
+        class_names: of the images.
+    """
     strips = []
-    for scale, groups in rows.items():
-        label = f"scale {scale:g}" + (" (no guidance)" if scale == 1 else "")
-        strips.append(strip(*([] if strips else [class_names]), label, groups=groups))
+    for row in rows:
+        groups = [images for _, classes in row for images in classes]
+        labels = [text for label, classes in row for text in (label, *[""] * (len(classes) - 1))]
+        heads = [] if strips else [[*class_names] * len(row)]
+        strips.append(strip(*heads, labels, groups=groups))
     return save(path, [strips])
 
 

@@ -23,7 +23,7 @@ from unirae.models.interop.official.dit import dit_to_official, official_predict
 from unirae.models.interop.official.names import DECODER_CONSTANTS, DECODER_SIZES, decoder_to_official
 from unirae.models.interop.official.raev2 import name_of, resolution_of
 from unirae.models.interop.official.to_generator_v2 import check_dit_v2, write_dit_v2
-from unirae.models.interop.rae_v1 import check_fits_rae_v1
+from unirae.models.interop.rae_v1 import DEBLOCKING, check_fits_rae_v1
 from unirae.models.rae import RAE
 
 log = get_logger(__name__)
@@ -92,6 +92,8 @@ def to_official(
 def _name_for_raev2(rae: RAE, about: dict[str, Any]) -> str:
     """The name of the encoder for RAEv2, which reads square images decoded from the encoder's own grid."""
     _check_square(rae)
+    if rae.decoder.corrects:
+        raise ConfigError(f"RAEv2's code cannot hold {DEBLOCKING}; its model would be another one")
     converted_from = (about.get("origin") or {}).get("encoder_name")
     return name_of(rae.encoder.identity, converted_from, rae.encoder_input_size[0])
 
