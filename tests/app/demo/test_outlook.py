@@ -4,10 +4,16 @@ import json
 
 import pytest
 
+from unirae.app.demo import outlook as outlook_module
 from unirae.app.demo.options import LONG, QUICK, USUAL, Options
 from unirae.app.demo.outlook import TFLOP, Outlook, work_left
 from unirae.app.demo.parts import PARTS, shortened
 from unirae.core.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def speeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlook_module, "_SPEED", {"encoder": 0.4, "rae": 0.6, "dit": 1.0})
 
 
 def outlook() -> Outlook:

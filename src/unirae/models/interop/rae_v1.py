@@ -3,7 +3,7 @@
 from unirae.core.errors import ConfigError
 from unirae.models.rae import RAE
 
-DEBLOCKING = "a correction across the borders of patches (model.decoder.deblocking)"
+DEBLOCKING = "a correction across the borders of patches (deblocking)"
 
 
 def check_fits_rae_v1(rae: RAE, program: str) -> None:
