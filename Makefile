@@ -56,7 +56,7 @@ bench: $(VENV)/installed-dev  ## measure beside the official code: make bench AG
 		$(BIN)/python benchmarks/$$script.py "$$@" $(if $(CHECK),--check) || failed="$$failed $$script"; \
 	done; \
 	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
-	$(if $(CHECK),,$(BIN)/python benchmarks/where_time_goes.py && $(BIN)/python benchmarks/report.py)
+	$(if $(CHECK),,$(BIN)/python benchmarks/where_time_goes.py && $(BIN)/python benchmarks/where_memory_goes.py $(BESIDE) $(BESIDE_V2) $(MUON) && $(BIN)/python benchmarks/report.py)
 
 bench-gpu: $(VENV)/installed-dev  ## the same on one GPU of 80 GB, in 15 minutes: what only a GPU shows, then full sizes beside both references
 	failed=; \

@@ -10,18 +10,20 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cases
 import paced
 
+from unirae.app.config.composition import compose
 from unirae.app.demo import evaluate, train_all
 from unirae.app.demo import parts as demo_parts
-from unirae.app.demo.options import QUICK, USUAL, Options
+from unirae.app.demo.options import Options
 from unirae.app.demo.outlook import measured_flops
 from unirae.core.io import read_json
+
+_STEPS = (20, 60)
 
 
 @contextmanager
@@ -34,10 +36,24 @@ def counted(found: dict[str, float], part: str) -> Iterator[None]:
 
 
 def count(folder: Path) -> dict[str, float]:
-    """Operations of the parts: of a tenth of the steps, times as much; scores and pictures whole.
+    """Operations of the parts: of two short lengths, from which the whole follows; scores and pictures as they are.
 
-    Scores while training, a hundredth of a part, are left out: a tenth of the steps has as many of them.
+    What a part does once (latents, its last scores) counts once. Samples and scores while training, a hundredth of a
+    part, are left out.
     """
+    short, long = (_trained(folder / f"{steps}", steps) for steps in _STEPS)
+    found = {}
+    for part, experiment in demo_parts.PARTS.items():
+        a_step = (long[part] - short[part]) / (_STEPS[1] - _STEPS[0])
+        steps = compose([f"experiment={experiment}"])["trainer"]["max_steps"]
+        found[part] = long[part] + a_step * (steps - _STEPS[1])
+    with counted(found, "scores and pictures"):
+        evaluate(Options(output_dir=folder / f"{_STEPS[1]}"))
+    return found
+
+
+def _trained(folder: Path, steps: int) -> dict[str, float]:
+    """Operations of all training parts, of so many steps each."""
     found: dict[str, float] = {}
     train = demo_parts.train_part
 
@@ -45,19 +61,12 @@ def count(folder: Path) -> dict[str, float]:
         with counted(found, output_dir.name):
             train(experiment, output_dir, overrides)
 
-    unscored = (
-        "rae:callbacks.reconstruction_metrics.every_n_steps=1000000",
-        "dit:model.sample_every=1000000",
-    )
-    options = Options(quick=True, output_dir=folder, override=unscored, num_steps=USUAL.num_steps)
     demo_parts.train_part = train_counted
     try:
-        train_all(options)
+        length = (f"trainer.max_steps={steps}", "model.scheduler.warmup_steps=1")
+        train_all(Options(output_dir=folder, override=length))
     finally:
         demo_parts.train_part = train
-    found = {part: flops / QUICK.steps[part] for part, flops in found.items()}
-    with counted(found, "scores and pictures"):
-        evaluate(replace(options, classifier_epochs=USUAL.classifier_epochs))
     return found
 
 

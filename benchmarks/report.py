@@ -158,6 +158,9 @@ def memory_profile() -> str:
         return ""
     result = json.loads(file.read_text())
     parts = ("libraries", "tensors", "unit", "peak")
+    brought = ", ".join(
+        f"`{name}` {one['mb']} MB and {one['seconds']} s" for name, one in result["libraries"].items()
+    )
     lines = [
         "| work | side | libraries, MB | tensors that stay | a unit's own | peak |",
         "|---|---|---|---|---|---|",
@@ -171,8 +174,8 @@ def memory_profile() -> str:
     return (
         "## Where the memory goes\n\n"
         + "\n".join(lines)
-        + "\n\nA process whose work is small is mostly its libraries: torch alone has 520 MB, its compiler 160 more, "
-        "Lightning and transformers, which ours has in training, 80 each. Weights whose files stay mapped (the "
+        + "\n\nA process whose work is small is mostly its libraries. One after the other they add "
+        f"{brought}; ours has Lightning and transformers in training. Weights whose files stay mapped (the "
         f"reference's encoder) count as libraries. Measured on: {where([result])}, by `where_memory_goes.py`.\n\n"
     )
 

@@ -13,6 +13,8 @@ import importlib
 import multiprocessing
 import os
 import platform
+import time
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -72,6 +74,26 @@ def resident_bytes(field: str) -> int:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
 
 
+LIBRARIES = ("torch", "torch._dynamo", "transformers.modeling_utils", "lightning.pytorch")
+"""In an order in which none brings a later one."""
+
+
+def libraries() -> dict[str, dict[str, float]]:
+    """Megabytes and seconds that each of the libraries adds to those before it, in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_imported).result()
+
+
+def _imported() -> dict[str, dict[str, float]]:
+    found = {}
+    for name in LIBRARIES:
+        before, started = resident_bytes("VmRSS"), time.perf_counter()
+        importlib.import_module(name)
+        taken = time.perf_counter() - started
+        found[name] = {"mb": round((resident_bytes("VmRSS") - before) / 1e6), "seconds": round(taken, 1)}
+    return found
+
+
 def _work(pipe: Connection, side: paced.Side) -> None:
     os.dup2(2, 1)
     module, function = side.work.split(":")
@@ -104,6 +126,7 @@ def main() -> None:
     options = parser.parse_args()
     for reference in (cases.RAE, cases.RAEV2, cases.GRAM):
         reference.check(parser, getattr(options, checkouts[reference.option]))
+    brought = libraries()
     found = {}
     for case in CASES:
         folder = getattr(options, checkouts[case.reference.option])
@@ -113,7 +136,8 @@ def main() -> None:
         found[case.name] = {"what": case.title, **{side.name: profile(side) for side in every}}
         print(case.title, *found[case.name].items(), sep="\n  ", flush=True)
     cases.write(
-        "where_memory_goes", {"cases": found, "machine": cases.machine(), "versions": cases.versions(None)}
+        "where_memory_goes",
+        {"cases": found, "libraries": brought, "machine": cases.machine(), "versions": cases.versions(None)},
     )
 
 

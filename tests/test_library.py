@@ -47,7 +47,7 @@ def test_the_public_names_are_listed_before_and_after_they_are_used():
 
 
 def test_networks_do_not_bring_the_compiler():
-    """160 MB and two seconds, which only a compiled run needs."""
+    """160 MB and a second, which only a compiled run needs."""
     script = (
         "import sys, unirae.models.rae, unirae.models.denoisers.build, unirae.evaluation.sampling.image_sampler\n"
         "assert 'torch._dynamo' not in sys.modules\n"

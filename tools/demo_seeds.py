@@ -3,8 +3,8 @@
     python tools/demo_seeds.py                           # three demos under outputs/demo_seeds, then the table
     python tools/demo_seeds.py --folder DIR --seeds 0    # elsewhere, fewer
 
-A demo that is finished is reused, one that was interrupted goes on. Everything of a demo follows its seed: encoder,
-autoencoder, generator, samples.
+A demo that is finished is reused, one that was interrupted goes on. Encoder, autoencoder and generator follow the seed;
+the noise of the samples is that of seed 0.
 """
 
 import argparse
@@ -34,7 +34,7 @@ ROWS = {
 def scores_of(folder: Path, seed: int) -> dict[str, Any]:
     """The scores of a seed's demo, which is run if it is not finished."""
     if not (folder / "scores.json").is_file():
-        demo.run(Options(output_dir=folder, seed=seed, override=(f"seed={seed}",)))
+        demo.run(Options(output_dir=folder, override=(f"seed={seed}",)))
     scores = read_json(folder / "scores.json")
     generation = scores["generation"]
     return {

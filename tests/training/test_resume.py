@@ -142,10 +142,22 @@ def test_a_killed_and_then_interrupted_process_continues_exactly(tmp_path):
     assert [int(row["step"]) for row in metrics(parts)] == list(range(1, 101))
 
 
+def test_a_run_from_before_a_switch_of_the_decoder_goes_on(tmp_path):
+    run(tmp_path / "a", "stage1", "trainer.max_steps=1")
+    checkpoint = tmp_path / "a/checkpoints/last.ckpt"
+    content = torch.load(checkpoint, weights_only=False)
+    decoder = content["unirae"]["rae"]["decoder"]
+    del decoder["output"], decoder["deblocking"]
+    torch.save(content, checkpoint)
+    run(tmp_path / "a", "stage1", "trainer.max_steps=2", checkpoint=checkpoint)
+    assert int(metrics(tmp_path / "a")[-1]["step"]) == 2
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("model.decoder.output=unit", r"model\.decoder\.output encoder_pixels there, unit here"),
+        ("model.decoder.deblocking=4", r"model\.decoder\.deblocking 0 there, 4 here"),
         ("model.encoder.layers=[0,1]", r"model\.encoder\.layers None there, \[0, 1\] here"),
         (
             "model.encoder.mean=[0.1,0.1,0.1]",

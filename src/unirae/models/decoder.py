@@ -21,6 +21,8 @@ from unirae.nn.positions import sincos_positions
 
 DecoderOutput = Literal["encoder_pixels", "unit"]
 _NORM_EPS = 1e-12  # MAE's
+OF_OLDER_RECORDS: dict[str, Any] = {"output": "encoder_pixels", "deblocking": 0}
+"""What a decoder has whose record does not say."""
 
 
 class ViTDecoder(nn.Module):

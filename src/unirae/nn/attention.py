@@ -37,8 +37,8 @@ def _onednn_makes_fp32_products() -> bool:
     return torch.get_float32_matmul_precision() != "highest"
 
 
-# What torch.compiler.assume_constant_result would set, without importing the compiler, which takes 160 MB and two
-# seconds: a run sets the precision once, and asking for it breaks the graph.
+# What torch.compiler.assume_constant_result would set, without importing the compiler, which takes 160 MB and a
+# second: a run sets the precision once, and asking for it breaks the graph.
 _onednn_makes_fp32_products._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 

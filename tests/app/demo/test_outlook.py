@@ -7,7 +7,7 @@ import pytest
 from unirae.app.demo import outlook as outlook_module
 from unirae.app.demo.options import LONG, QUICK, USUAL, Options
 from unirae.app.demo.outlook import TFLOP, Outlook, work_left
-from unirae.app.demo.parts import PARTS, shortened
+from unirae.app.demo.parts import PARTS, lengthened
 from unirae.core.errors import ConfigError
 
 
@@ -58,15 +58,23 @@ def test_work_follows_steps_batches_and_what_is_done():
     assert left == pytest.approx({"encoder": 0.0, "rae": 1.5e12 * TFLOP["rae"], "dit": 2e12 * TFLOP["dit"]})
 
 
+def test_a_part_without_a_number_of_steps_counts_as_usual():
+    usual = {part: config(100) for part in PARTS}
+    epochs = config(100)
+    epochs["trainer"]["max_steps"] = None
+    left = work_left({"encoder": epochs}, usual, {"encoder": 25})
+    assert left == pytest.approx({"encoder": 0.75e12 * TFLOP["encoder"]})
+
+
 def test_lengths():
     assert Options().length is USUAL
     assert Options(quick=True).length is QUICK
     assert str(Options(long=True).folder) == LONG.folder
     with pytest.raises(ConfigError, match="--quick and --long exclude each other"):
         _ = Options(quick=True, long=True).length
-    assert shortened(config(360), 0.1) == ["trainer.max_steps=36", "model.scheduler.warmup_steps=2"]
-    assert shortened(config(360), 5.0) == ["trainer.max_steps=1800", "model.scheduler.warmup_steps=20"]
-    assert shortened(config(360), 1.0) == []
+    assert lengthened(config(360), 0.1) == ["trainer.max_steps=36", "model.scheduler.warmup_steps=2"]
+    assert lengthened(config(360), 5.0) == ["trainer.max_steps=1800", "model.scheduler.warmup_steps=20"]
+    assert lengthened(config(360), 1.0) == []
 
 
 def test_the_operations_are_those_that_were_counted(pytestconfig):

@@ -60,7 +60,14 @@ def run(options: Options) -> None:
 def train_all(options: Options) -> None:
     """The training parts in order; each needs those before it."""
     from unirae.app.config.composition import compose
-    from unirae.app.demo.parts import PARTS, check_dit_fits, check_rae_fits, distribute, shortened, train_part
+    from unirae.app.demo.parts import (
+        PARTS,
+        check_dit_fits,
+        check_rae_fits,
+        distribute,
+        lengthened,
+        train_part,
+    )
     from unirae.training.callbacks.progress import readable_time
 
     folder, given = options.folder, distribute(options.override)
@@ -74,7 +81,7 @@ def train_all(options: Options) -> None:
         ],
     }
     words = {
-        part: [*needs[part], *shortened(usual[part], options.length.steps[part]), *given[part]]
+        part: [*needs[part], *lengthened(usual[part], options.length.steps[part]), *given[part]]
         for part in PARTS
     }
     # a mistake in the last part's is found before the first is trained

@@ -27,7 +27,7 @@ class Length:
 
 USUAL = Length("outputs/demo", {"encoder": 1.0, "rae": 1.0, "dit": 1.0}, 26, 20)
 QUICK = Length("outputs/demo_quick", {"encoder": 0.1, "rae": 0.1, "dit": 0.1}, 6, 4)
-LONG = Length("outputs/demo_long", {"encoder": 2.0, "rae": 2.0, "dit": 5.0}, 50, 20)
+LONG = Length("outputs/demo_long", {"encoder": 2.0, "rae": 2.0, "dit": 4.5}, 50, 20)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Options:
     quick: Flag = False
     """A tenth of the work, to try the program: the samples are blobs."""
     long: Flag = False
-    """Several times the work, as for the gallery of the README."""
+    """Three times the work, most of it the generator's."""
     output_dir: OutputFolder | None = None
     """The folder to write into: report.html, scores.json, pictures/, samples/, and a folder for each training part.
     Default: outputs/demo, outputs/demo_quick or outputs/demo_long."""

@@ -64,7 +64,7 @@ def _parse(override: str) -> tuple[str | None, str, str]:
     return part, name.split("@")[-1].replace("/", "."), text
 
 
-def shortened(config: dict[str, Any], factor: float) -> list[str]:
+def lengthened(config: dict[str, Any], factor: float) -> list[str]:
     """The overrides that make a part ``factor`` times as long, its warm-up no longer than in proportion."""
     steps, warmup = (config["trainer"]["max_steps"], config["model"]["scheduler"]["warmup_steps"])
     if factor == 1.0:

@@ -22,6 +22,7 @@ from unirae.evaluation.scores.metric_set import (
 )
 from unirae.losses.adversarial import discriminator_loss
 from unirae.models.checkpoints.reading import Checkpoint
+from unirae.models.decoder import OF_OLDER_RECORDS
 from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.identity import EncoderIdentity
 from unirae.models.rae import RAE
@@ -100,7 +101,7 @@ def check_same_rae(checkpoint: Checkpoint, rae: RAE) -> None:
     for encoder in (there, here):
         encoder["architecture"] = {key: encoder["architecture"][key] for key in both}
     decoders = (
-        {"output": "encoder_pixels", **said["decoder"], "grid": list(said["decoder"]["grid"])},
+        {**OF_OLDER_RECORDS, **said["decoder"], "grid": list(said["decoder"]["grid"])},
         {**rae.decoder.architecture, "grid": list(rae.decoder.grid)},
     )
     found = [*differences(there, here, name="model.encoder"), *differences(*decoders, name="model.decoder")]
