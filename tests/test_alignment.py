@@ -1,16 +1,9 @@
 """docs/alignment.md says what the configurations say, explains every difference, and forgets no parameter."""
 
 import fnmatch
-import importlib.util
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-SPEC = importlib.util.spec_from_file_location("build_alignment", ROOT / "tools/build_alignment.py")
-assert SPEC is not None
-assert SPEC.loader is not None
-alignment = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(alignment)
+import build_alignment as alignment
 
 ROWS = list(alignment.rows())
 FIELDS = {"what", "ours", "fact", "official", "means", "at", "why", "note", "same"}

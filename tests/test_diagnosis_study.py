@@ -1,18 +1,9 @@
 """Which figure foretells samples: the tool's arithmetic, and docs/results.md shows what its JSON says."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
+import diagnosis_study as tool
 from unirae.core.io import read_json
-
-ROOT = Path(__file__).parents[1]
-SPEC = importlib.util.spec_from_file_location("diagnosis_study", ROOT / "tools/diagnosis_study.py")
-assert SPEC is not None
-assert SPEC.loader is not None
-tool = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(tool)
 
 
 def test_agreement_is_the_share_of_pairs_in_the_same_order():
@@ -47,4 +38,4 @@ def test_the_page_shows_the_figures():
     first, again = {f"{name}-0" for name in tool.DECODERS}, {f"{name}-1" for name in tool.CHECKED}
     assert set(found["decoders"]) == first | again
     assert set(found["candidates"]) == set(tool.CANDIDATES)
-    assert tool.table(found) in tool.PAGE.read_text(), "run: python tools/diagnosis_study.py"
+    assert tool.table(found) in tool.studies.PAGE.read_text(), "run: python tools/diagnosis_study.py"

@@ -1,19 +1,10 @@
 """What each part of RAEv2's recipe is worth: the tool's plan and arithmetic, and docs/results.md shows its JSON."""
 
-import importlib.util
-from pathlib import Path
-
 import torch
 
+import recipe_study as tool
 from unirae.app.config.composition import compose
 from unirae.core.io import read_json
-
-ROOT = Path(__file__).parents[1]
-SPEC = importlib.util.spec_from_file_location("recipe_study", ROOT / "tools/recipe_study.py")
-assert SPEC is not None
-assert SPEC.loader is not None
-tool = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(tool)
 
 
 def test_the_plan_stays_within_300_tflop():
@@ -31,7 +22,7 @@ def test_every_switch_is_one_of_the_configuration(tmp_path):
 
 def test_operations_are_those_of_the_products():
     a, b = torch.ones(3, 5), torch.ones(5, 7)
-    with tool.counting() as total:
+    with tool.studies.counting() as total:
         torch.mm(a, b)
         a + 1
     assert total() == 2 * 3 * 5 * 7
@@ -58,4 +49,4 @@ def test_the_page_shows_the_figures():
     runs = read_json(tool.FIGURES)["runs"]
     table_rows = {tool.name_of(parts) for parts in ([], *tool.ALONE, *tool.AFTER)}
     assert {tool.name_of(run["parts"]) for run in runs if run["tflop"] == tool.TABLE_TFLOP} == table_rows
-    assert tool.tables(runs) in tool.PAGE.read_text(), "run: python tools/recipe_study.py"
+    assert tool.tables(runs) in tool.studies.PAGE.read_text(), "run: python tools/recipe_study.py"

@@ -1,34 +1,21 @@
 """The tables of docs/scaling.md are what its tool makes, and its arithmetic holds; the job script is a script."""
 
-import importlib.util
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import scaling
 from unirae.app.shell.cli import launch_rank
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def scaling():
-    spec = importlib.util.spec_from_file_location("scaling", ROOT / "tools/scaling.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["scaling"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["scaling"]
-
-
-def test_the_page_is_what_the_tool_makes(scaling):
+def test_the_page_is_what_the_tool_makes():
     assert scaling.page() == scaling.PAGE.read_text()
 
 
-def test_operations_are_those_of_the_networks(scaling):
+def test_operations_are_those_of_the_networks():
     """Two for each weight and token, the trunk's modulation (28 blocks) once an image; two products in attention."""
     stage, tokens = scaling.stage2(), 256
     once = 28 * 6 * 1152**2 + 1001 * 1152
@@ -38,7 +25,7 @@ def test_operations_are_those_of_the_networks(scaling):
     assert stage.flops["denoiser"] == pytest.approx(forward_and_backward, rel=0.01)
 
 
-def test_messages_within_a_node_take_no_network(scaling):
+def test_messages_within_a_node_take_no_network():
     h100 = scaling.DEVICES[0]
     one, two, many = (scaling.all_reduce_seconds(1e9, gpus, h100) for gpus in (8, 16, 512))
     assert one == pytest.approx(2 * 7 / 8 * 1e9 / (450e9 * 0.8))

@@ -1,6 +1,6 @@
 """Run the demo with several seeds, and put its scores into README.md.
 
-    python tools/demo_seeds.py                           # three demos under outputs/demo_seeds, then the table
+    python tools/demo_seeds.py                           # four demos under outputs/demo_seeds, then the table
     python tools/demo_seeds.py --folder DIR --seeds 0    # elsewhere, fewer
 
 A demo that is finished is reused, one that was interrupted goes on. Encoder, autoencoder and generator follow the seed;
@@ -8,20 +8,17 @@ the noise of the samples is that of seed 0.
 """
 
 import argparse
-import re
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
+import studies
 from unirae.app import demo
 from unirae.app.demo.options import Options
-from unirae.core.io import read_json, write_atomically, write_json
+from unirae.core.io import read_json, write_json
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "README.md"
-FIGURES = ROOT / "docs/results/demo_seeds.json"
-MARKED = re.compile(r"(<!-- demo_seeds: .*?-->\n).*?(<!-- demo_seeds end -->)", re.DOTALL)
+PAGE = studies.ROOT / "README.md"
+FIGURES = studies.ROOT / "docs/results/demo_seeds.json"
 ROWS = {
     "real": "real, held out",
     "reconstructed": "the same, through the autoencoder",
@@ -49,12 +46,9 @@ def scores_of(folder: Path, seed: int) -> dict[str, Any]:
 
 
 def spread(values: list[float | None], digits: int, unit: str = "") -> str:
-    """The mean, with the smallest and the largest."""
+    """The mean, with the smallest and the largest; a dash where nothing is known."""
     known = [value for value in values if value is not None]
-    if not known:
-        return "–"
-    low, high = min(known), max(known)
-    return f"{statistics.mean(known):.{digits}f} ({low:.{digits}f} to {high:.{digits}f}){unit}"
+    return studies.spread(known, f"{{:.{digits}f}}") + unit if known else "–"
 
 
 def ratios(found: list[dict[str, Any]], name: str) -> list[float]:
@@ -92,14 +86,13 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folder", type=Path, default=Path("outputs/demo_seeds"), metavar="DIR")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
     options = parser.parse_args()
     found = []
     for seed in options.seeds:
         found.append(scores_of(options.folder / f"seed-{seed}", seed))
         write_json(FIGURES, {"runs": found})
-    page = MARKED.sub(lambda match: f"{match[1]}{table(found)}{match[2]}", PAGE.read_text(encoding="utf-8"))
-    write_atomically(PAGE, lambda file: file.write(page.encode()))
+    studies.publish("demo_seeds", table(found), PAGE)
     print(table(found))
     return 0
 

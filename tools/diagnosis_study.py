@@ -12,23 +12,18 @@ on the first seed of the decoders is checked on another. Finished parts are kept
 import argparse
 import itertools
 import math
-import os
-import platform
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unirae.core.io import read_json, write_atomically, write_json
+import studies
+from unirae.core.io import read_json, write_json
 
 if TYPE_CHECKING:
     import torch
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs/results.md"
-FIGURES = ROOT / "docs/results/diagnosis_study.json"
-MARKED = re.compile(r"(<!-- diagnosis_study: .*?-->\n).*?(<!-- diagnosis_study end -->)", re.DOTALL)
+FIGURES = studies.ROOT / "docs/results/diagnosis_study.json"
 
 STEPS = 350
 DECODERS: dict[str, tuple[int, dict[str, float]]] = {
@@ -117,55 +112,12 @@ def diagnosis(folder: Path) -> dict[str, Any]:
     return next(iter(read_json(file).values()))
 
 
-def judges(folder: Path, rae: Any, train_set: Any) -> dict[str, Any]:
-    """The networks in whose features samples are compared: the encoder, and a classifier of pixels."""
-    from unirae.evaluation.judges.classifier import (
-        ClassifierSettings,
-        load_classifier,
-        save_classifier,
-        train_classifier,
-    )
-    from unirae.evaluation.passes.image_set import read_all
-    from unirae.evaluation.scores.metric_set import encoder_extractor
-    from unirae.metrics.extractors import ModuleExtractor
-
-    file, settings = folder / "classifier.pt", ClassifierSettings()
-    if not file.is_file():
-        network = train_classifier(
-            read_all(train_set), num_classes=train_set.source.num_classes, settings=settings
-        )
-        save_classifier(file, network, settings=settings, about={})
-    classifier, _ = load_classifier(file)
-    pooled = _Pooled(classifier)
-    return {
-        "encoder": encoder_extractor(rae.encoder, rae.encoder_input_size),
-        "classifier": ModuleExtractor(
-            module=pooled, name="classifier", width=classifier.head[1].in_features, identity={}
-        ),
-    }
-
-
-class _Pooled:
-    """A classifier's last features, the mean over positions."""
-
-    def __init__(self, classifier: Any) -> None:
-        self._classifier = classifier
-
-    def __call__(self, images: "torch.Tensor") -> "torch.Tensor":
-        import torch.nn.functional as F
-
-        from unirae.core.images import to_float
-
-        pixels = F.avg_pool2d(to_float(images), self._classifier.pool) * 2 - 1
-        return self._classifier.features(pixels).mean((-2, -1))
-
-
 def sample(folder: Path) -> "torch.Tensor":
     """The 500 latents, which are a function of the generator alone."""
     import torch
 
     from unirae.core.exact import exact_float32
-    from unirae.evaluation.sampling.sampler import SamplerSettings, choose_labels, sample_latents
+    from unirae.evaluation.sampling.sampler import SamplerSettings, choose_labels, sample_numbered
     from unirae.models.checkpoints.opening import load_dit
 
     dit = load_dit(folder / "generator")
@@ -173,7 +125,7 @@ def sample(folder: Path) -> "torch.Tensor":
     labels = choose_labels(numbers, num_classes=dit.num_classes, sampling="equal", seed=0)
     with exact_float32(numbers.device):
         parts = [
-            sample_latents(dit, labels=labels[n], indices=n, seed=0, settings=SamplerSettings()).latents
+            sample_numbered(dit, labels=labels[n], indices=n, seed=0, settings=SamplerSettings()).latents
             for n in numbers.split(50)
         ]
     return dit.latent_stats.denormalise(torch.cat(parts))
@@ -183,19 +135,13 @@ def distances(folder: Path, names: list[str]) -> dict[str, dict[str, list[float]
     """By judge and decoder: the distance of its samples to the training images, then that of each resample."""
     import torch
 
-    from unirae.app.run.builders import build_dataset
     from unirae.core.exact import exact_float32, in_chunks
     from unirae.core.images import to_uint8
-    from unirae.evaluation.passes.image_set import read_all
     from unirae.metrics.frechet import frechet_distance
     from unirae.metrics.moments import moments_of
     from unirae.models.checkpoints.opening import load_rae
-    from unirae.models.checkpoints.reading import open_checkpoint
 
-    rae = load_rae(folder / names[0])
-    data = open_checkpoint(folder / names[0], kind="stage1").config["data"]
-    train_set = build_dataset(data, split="train", size=rae.output_size, use="eval")
-    tokens, images = sample(folder), read_all(train_set).images
+    judges, tokens = studies.judges_of(folder / names[0], folder), sample(folder)
     draws = torch.Generator().manual_seed(0)
     resamples = [torch.randint(SAMPLES, (SAMPLES,), generator=draws) for _ in range(RESAMPLES)]
     decoded = {}
@@ -203,13 +149,12 @@ def distances(folder: Path, names: list[str]) -> dict[str, dict[str, list[float]
         with exact_float32(tokens.device), torch.no_grad():
             decoded[name] = to_uint8(in_chunks(load_rae(folder / name).decode_tokens, tokens, 50))
     found: dict[str, dict[str, list[float]]] = {}
-    for judge, extractor in judges(folder, rae, train_set).items():
-        real = moments_of(extractor(images))
+    for judge, extractor in judges.extractors.items():
         found[judge] = {}
         for name in names:
             features = extractor(decoded[name])
             found[judge][name] = [
-                frechet_distance(moments_of(features[chosen]), real)
+                frechet_distance(moments_of(features[chosen]), judges.real[judge])
                 for chosen in (torch.arange(SAMPLES), *resamples)
             ]
     return found
@@ -241,7 +186,7 @@ def study(folder: Path) -> dict[str, Any]:
         for candidate, figure in CANDIDATES.items()
     }
     return {
-        "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} CPU cores",
+        "machine": studies.MACHINE,
         "samples": SAMPLES,
         "resamples": RESAMPLES,
         "decoders": {
@@ -292,7 +237,7 @@ def main() -> int:
     parser.add_argument(
         "--encoder", type=Path, required=True, help="folder of the encoder of experiment=mae_tiny"
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "outputs/diagnosis_study")
+    parser.add_argument("--output", type=Path, default=studies.ROOT / "outputs/diagnosis_study")
     parser.add_argument("--docs", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     train(options.encoder.resolve(), options.output)
@@ -300,8 +245,7 @@ def main() -> int:
     sys.stdout.write(table(found))
     if options.docs:
         write_json(FIGURES, found)
-        shown = MARKED.sub(lambda part: part[1] + table(found) + part[2], PAGE.read_text())
-        write_atomically(PAGE, lambda file: file.write(shown.encode()))
+        studies.publish("diagnosis_study", table(found))
     return 0
 
 

@@ -8,20 +8,14 @@ and one that was interrupted goes on. Scores are of the 185 held-out emoji, by t
 """
 
 import argparse
-import os
-import platform
-import re
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
-from unirae.core.io import read_json, write_atomically, write_json
+import studies
+from unirae.core.io import read_json, write_json
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs/results.md"
-FIGURES = ROOT / "docs/results/fused_tiny.json"
-MARKED = re.compile(r"(<!-- fused_tiny: .*?-->\n).*?(<!-- fused_tiny end -->)", re.DOTALL)
+FIGURES = studies.ROOT / "docs/results/fused_tiny.json"
 SIDES = {
     "last block": ["model.encoder.layers=null", "model.encoder.add_token_mean=false"],
     "blocks 1, 3, 5": [],
@@ -50,12 +44,8 @@ def table(runs: list[dict[str, Any]]) -> str:
     """Rows of the sides with the mean and the range of their seeds."""
     lines = ["| encoder's tokens | " + " | ".join(SCORES.values()) + " |", "|---|" + "---|" * len(SCORES)]
     for side in SIDES:
-        cells = []
-        for score in SCORES:
-            values = [run[score] for run in runs if run["side"] == side]
-            mean = statistics.mean(values)
-            digits = 2 if mean > 1 else 3
-            cells.append(f"{mean:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})")
+        of = {score: [run[score] for run in runs if run["side"] == side] for score in SCORES}
+        cells = [studies.spread(of["psnr"], "{:.2f}"), studies.spread(of["ssim"], "{:.3f}")]
         lines.append(f"| {side} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -68,7 +58,9 @@ def main() -> int:
     parser.add_argument(
         "--encoder", type=Path, required=True, help="folder of the encoder of experiment=mae_tiny"
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "outputs/fused_tiny", help="folder of the runs")
+    parser.add_argument(
+        "--output", type=Path, default=studies.ROOT / "outputs/fused_tiny", help="folder of the runs"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     runs = [
@@ -78,11 +70,8 @@ def main() -> int:
     ]
     sys.stdout.write(table(runs))
     if options.seeds == [0, 1, 2]:
-        machine = f"{platform.machine()}, {platform.system()}, {os.cpu_count()} CPU cores"
-        write_json(FIGURES, {"machine": machine, "runs": runs})
-        page = PAGE.read_text()
-        shown = MARKED.sub(lambda found: found[1] + table(runs) + found[2], page)
-        write_atomically(PAGE, lambda file: file.write(shown.encode()))
+        write_json(FIGURES, {"machine": studies.MACHINE, "runs": runs})
+        studies.publish("fused_tiny", table(runs))
     return 0
 
 

@@ -9,30 +9,17 @@ docs/results/recipe_study.json as soon as a run ends, and are not computed again
 """
 
 import argparse
-import os
-import platform
-import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import studies
 from unirae.core.io import read_json, write_atomically, write_json
 
-if TYPE_CHECKING:
-    import torch
-
-    from unirae.evaluation.judges.classifier import PixelClassifier
-    from unirae.metrics.extractors import FeatureExtractor
-    from unirae.metrics.moments import Moments
-
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs/results.md"
-FIGURES = ROOT / "docs/results/recipe_study.json"
-PLOT = ROOT / "docs/images/recipe_study.png"
-MARKED = re.compile(r"(<!-- recipe_study: .*?-->\n).*?(<!-- recipe_study end -->)", re.DOTALL)
+FIGURES = studies.ROOT / "docs/results/recipe_study.json"
+PLOT = studies.ROOT / "docs/images/recipe_study.png"
 
 SWITCHES = {
     "data": ["flow.prediction=data"],
@@ -81,41 +68,10 @@ def overrides_of(parts: list[str], demo: Path) -> list[str]:
     return [*found, *(override for part in parts for override in SWITCHES[part])]
 
 
-@contextmanager
-def counting() -> Iterator[Callable[[], int]]:
-    """Operations of the block by torch's formulas, a multiplication and an addition being two."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils.flop_counter import flop_registry
-
-    class Counter(TorchDispatchMode):
-        total = 0
-
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            found = function(*args, **(kwargs or {}))
-            formula = flop_registry.get(function._overloadpacket)
-            if formula is not None:
-                self.total += formula(*args, **(kwargs or {}), out_val=found)
-            return found
-
-    with Counter() as counter:
-        yield lambda: counter.total
-
-
-def flop_of_a_step(parts: list[str], demo: Path, scratch: Path) -> int:
-    """Operations of one training step, the encoder's and the optimizer's with it: what the third step adds to two."""
-    import shutil
-
-    import unirae
-
-    def of_steps(count: int) -> int:
-        shutil.rmtree(scratch, ignore_errors=True)
-        quiet = ["callbacks.samples.count=1", "callbacks.generation_metrics.metrics=[]"]
-        own = [f"trainer.max_steps={count}", f"paths.output_dir={scratch}", "trainer.precision=32-true"]
-        with counting() as total:
-            unirae.train(["experiment=dit_tiny", *overrides_of(parts, demo), *quiet, *own])
-        return total()
-
-    return of_steps(3) - of_steps(2)
+def words_of_run(parts: list[str], demo: Path) -> list[str]:
+    """The overrides of a run whose scores and pictures come afterwards."""
+    quiet = ["callbacks.samples.count=1", "callbacks.generation_metrics.metrics=[]"]
+    return [*overrides_of(parts, demo), *quiet]
 
 
 def train(parts: list[str], *, seed: int, tflop: float, demo: Path, folder: Path) -> tuple[Path, int, int]:
@@ -123,16 +79,14 @@ def train(parts: list[str], *, seed: int, tflop: float, demo: Path, folder: Path
     from unirae.app.demo.parts import train_part
 
     place = folder / f"{name_of(parts)}-{tflop:g}-{seed}"
-    counted = folder / f"flop-{name_of(parts)}.json"
-    if not counted.is_file():
-        write_json(counted, flop_of_a_step(parts, demo, folder / "scratch"))
-    a_step = int(read_json(counted))
+    words = words_of_run(parts, demo)
+    a_step = studies.flop_of_a_step("dit_tiny", words, folder)
     quarter = round(tflop * 1e12 / a_step / 4)
     own = [f"seed={seed}", f"trainer.max_steps={4 * quarter}"]
-    own += [f"callbacks.model_checkpoint.keep_every_n_steps={quarter}", "callbacks.samples.count=1"]
-    own += [f"callbacks.model_checkpoint.every_n_train_steps={quarter}"]
-    own += ["callbacks.generation_metrics.metrics=[]"]
-    train_part("dit_tiny", place, [*overrides_of(parts, demo), *own])
+    own += [
+        f"callbacks.model_checkpoint.{key}={quarter}" for key in ("keep_every_n_steps", "every_n_train_steps")
+    ]
+    train_part("dit_tiny", place, [*words, *own])
     return place, a_step, quarter
 
 
@@ -159,66 +113,24 @@ def run_one(parts: list[str], *, seed: int, tflop: float, demo: Path, folder: Pa
 
 
 def score(checkpoint: Path, parts: list[str], demo: Path, folder: Path) -> dict[str, float]:
-    """Fréchet distance and classifier's share of samples, unguided and guided: internally where there is a head."""
-    from unirae.evaluation.judges.classifier import judge
-    from unirae.evaluation.passes.image_set import LabelledImages
-    from unirae.metrics.frechet import frechet_distance
-    from unirae.metrics.moments import moments_of
-    from unirae.models.checkpoints.opening import load_dit, load_rae
-
-    dit, rae = load_dit(checkpoint), load_rae(demo / ("raev2" if "fused" in parts else "rae"))
-    extractor, real, classifier = judges(demo, folder)
-    guided = {"ig_scale": IG_SCALE} if "head" in parts else {"cfg_scale": CFG_SCALE}
-    found: dict[str, float] = {}
-    for name, settings in {"unguided": {}, "guided": guided}.items():
-        images, labels = sample(dit, rae, **settings)
-        found[f"fd_{name}"] = round(frechet_distance(moments_of(extractor(images)), real), 3)
-        found[f"share_{name}"] = round(
-            judge(classifier, LabelledImages(images=images, labels=labels)).share, 4
-        )
-    return found
-
-
-def sample(dit: Any, rae: Any, **settings: Any) -> "tuple[torch.Tensor, torch.Tensor]":
-    """8-bit samples and their labels, which go round the classes."""
-    import torch
-
-    import unirae
-    from unirae.core.images import to_uint8
-
-    labels = torch.arange(SAMPLES) % dit.num_classes
-    images = unirae.sample(dit, rae, labels=labels, num_steps=POINTS, precision="bf16", **settings)
-    return to_uint8(images), labels
-
-
-@cache
-def judges(demo: Path, folder: Path) -> "tuple[FeatureExtractor, Moments, PixelClassifier]":
-    """The features of all rows, the training images' moments in them, and a classifier of pixels, trained once.
+    """Fréchet distance and classifier's share of samples, unguided and guided: internally where there is a head.
 
     The features are of the last block of rae_tiny's encoder, also for what was made on fused blocks.
     """
-    from unirae.app.run.builders import build_dataset
-    from unirae.evaluation.judges.classifier import (
-        ClassifierSettings,
-        load_classifier,
-        save_classifier,
-        train_classifier,
-    )
-    from unirae.evaluation.passes.image_set import read_all
-    from unirae.evaluation.scores.metric_set import encoder_extractor
-    from unirae.metrics.moments import moments_of
-    from unirae.models.checkpoints.opening import load_rae
-    from unirae.models.checkpoints.reading import open_checkpoint
+    from unirae.models.checkpoints.opening import load_dit, load_rae
 
-    rae = load_rae(demo / "rae")
-    extractor = encoder_extractor(rae.encoder, rae.encoder_input_size)
-    data = open_checkpoint(demo / "rae", kind="stage1").config["data"]
-    dataset = build_dataset(data, split="train", size=rae.output_size, use="eval")
-    images, file, settings = read_all(dataset), folder / "classifier.pt", ClassifierSettings()
-    if not file.is_file():
-        network = train_classifier(images, num_classes=dataset.source.num_classes, settings=settings)
-        save_classifier(file, network, settings=settings, about={})
-    return extractor, moments_of(extractor(images.images)), load_classifier(file)[0]
+    dit, rae = load_dit(checkpoint), load_rae(demo / ("raev2" if "fused" in parts else "rae"))
+    judges, labels = judges_of(demo / "rae", folder), studies.equal_labels(SAMPLES, dit.num_classes)
+    guided = {"ig_scale": IG_SCALE} if "head" in parts else {"cfg_scale": CFG_SCALE}
+    found: dict[str, float] = {}
+    for name, settings in {"unguided": {}, "guided": guided}.items():
+        images = studies.sample_images(dit, rae, count=SAMPLES, num_steps=POINTS, **settings)
+        found[f"fd_{name}"] = round(judges.distances(images)["encoder"], 3)
+        found[f"share_{name}"] = round(judges.share(images, labels), 4)
+    return found
+
+
+judges_of = cache(studies.judges_of)
 
 
 def planned() -> Iterator[tuple[list[str], int, float]]:
@@ -254,7 +166,11 @@ _COLUMNS = {
 
 
 def _cells(scores: dict[str, float]) -> list[str]:
-    return [f"{scores[key]:.0%}" if "share" in key else f"{scores[key]:.2f}" for key in _COLUMNS]
+    return [_form(key).format(scores[key]) for key in _COLUMNS]
+
+
+def _form(key: str) -> str:
+    return "{:.0%}" if "share" in key else "{:.2f}"
 
 
 def _parts_table(runs: list[dict[str, Any]]) -> list[str]:
@@ -277,16 +193,10 @@ def _pair_table(runs: list[dict[str, Any]]) -> list[str]:
         found = [run for run in runs if run["tflop"] == PAIR_TFLOP and name_of(run["parts"]) == name]
         for number, moment in enumerate(MOMENTS if found else ()):
             scores = [run["scores"][number] for run in found]
-            cells = [_range([one[key] for one in scores], share="share" in key) for key in _COLUMNS]
+            cells = [studies.spread([one[key] for one in scores], _form(key)) for key in _COLUMNS]
             head = [words, f"{PAIR_TFLOP * moment:.3g}", str(scores[0]["step"])]
             lines.append("| " + " | ".join([*head, *cells]) + " |")
     return lines
-
-
-def _range(values: list[float], *, share: bool) -> str:
-    form = "{:.0%}" if share else "{:.2f}"
-    mean, low, high = (form.format(v) for v in (sum(values) / len(values), min(values), max(values)))
-    return mean if len(values) == 1 else f"{mean} ({low} to {high})"
 
 
 def draw(runs: list[dict[str, Any]]) -> bytes:
@@ -327,8 +237,7 @@ def draw(runs: list[dict[str, Any]]) -> bytes:
 
 def publish(runs: list[dict[str, Any]]) -> None:
     """Write the tables and the plot of docs/."""
-    shown = MARKED.sub(lambda part: part[1] + tables(runs) + part[2], PAGE.read_text())
-    write_atomically(PAGE, lambda file: file.write(shown.encode()))
+    studies.publish("recipe_study", tables(runs))
     if any(run["tflop"] == PAIR_TFLOP for run in runs):
         png = draw(runs)
         write_atomically(PLOT, lambda file: file.write(png))
@@ -342,12 +251,12 @@ def main() -> int:
     parser.add_argument(
         "--demo", type=Path, required=True, help="folder with rae (rae_tiny) and raev2 (raev2_tiny)"
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "outputs/recipe_study")
+    parser.add_argument("--output", type=Path, default=studies.ROOT / "outputs/recipe_study")
     parser.add_argument("--figures", type=Path, default=FIGURES, help="the JSON file of results")
     parser.add_argument("--only", nargs="+", help="names of runs, such as v1 data data+head v2")
     options = parser.parse_args()
     content = read_json(options.figures) if options.figures.is_file() else {"runs": []}
-    content["machine"] = f"{platform.machine()}, {platform.system()}, {os.cpu_count()} CPU cores"
+    content["machine"] = studies.MACHINE
     done = {(name_of(run["parts"]), run["seed"], run["tflop"]) for run in content["runs"]}
     for parts, seed, tflop in planned():
         if (name_of(parts), seed, tflop) in done or (options.only and name_of(parts) not in options.only):

@@ -11,21 +11,18 @@ import argparse
 import io
 import math
 import platform
-import re
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
+import studies
 from unirae.app.pictures.plots import LIGHT
 from unirae.core.io import load_tensors, read_json, write_atomically, write_json
 from unirae.training.csv_logger import read_metrics
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs/results.md"
-FIGURES = ROOT / "docs/results/width_study.json"
-PLOT = ROOT / "docs/images/width_study.png"
-MARKED = re.compile(r"(<!-- width_study: .*?-->\n).*?(<!-- width_study end -->)", re.DOTALL)
+FIGURES = studies.ROOT / "docs/results/width_study.json"
+PLOT = studies.ROOT / "docs/images/width_study.png"
 
 PAPER = {"dimension": 768, "losses": {384: 0.52, 512: 0.35, 640: 0.185, 768: 0.02, 896: 0.0}}
 """RAE paper (arXiv 2510.11690), section 4.1: DINOv2-B, one image; the losses are read off as two or three digits."""
@@ -139,14 +136,6 @@ def _depths(figures: dict[str, Any]) -> list[int]:
     return sorted({run["depth"] for run in figures["runs"]})
 
 
-def page(figures: dict[str, Any]) -> str:
-    """docs/results.md with the table between its markers renewed."""
-    text, count = MARKED.subn(lambda m: f"{m[1]}{table(figures)}{m[2]}", PAGE.read_text())
-    if count != 1:
-        raise SystemExit(f"{PAGE} must hold the markers of the width study once, not {count} times")
-    return text
-
-
 def main() -> int:
     """Write what was asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -163,8 +152,7 @@ def main() -> int:
     png = plot(figures)
     write_atomically(plot_file, lambda file: file.write(png))
     if options.output is None:
-        text = page(figures)
-        write_atomically(PAGE, lambda file: file.write(text.encode()))
+        studies.publish("width_study", table(figures))
     print(table(figures))
     return 0
 

@@ -169,7 +169,7 @@ def test_unknown_curves_name_the_known_ones(tmp_path):
 
 
 def test_the_tiny_experiments_have_curves_of_four_seeds():
-    assert known_curves() == ["dit_tiny", "mae_tiny", "rae_tiny"]
+    assert known_curves() == ["dit_demo", "dit_tiny", "mae_tiny", "rae_demo", "rae_tiny"]
     for name in known_curves():
         content = read_json(FOLDER / f"{name}.json")
         assert (content["name"], len({run["seed"] for run in content["runs"]})) == (name, 4)

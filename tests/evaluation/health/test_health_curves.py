@@ -1,23 +1,18 @@
 """The tool that makes curves of healthy runs: it reads runs as they are and refuses what does not belong together."""
 
 import csv
-import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import health_curves as tool
 from synthetic_curves import rows_of
 from unirae.core.io import read_json
 from unirae.evaluation.health.curve_files import known_curves, read_curves
 
 ROOT = Path(__file__).parents[3]
-SPEC = importlib.util.spec_from_file_location("health_curves", ROOT / "tools/health_curves.py")
-assert SPEC is not None
-assert SPEC.loader is not None
-tool = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(tool)
 
 
 def write_run(folder: Path, seed: int, *, lr: float = 0.001, step: int = 1000) -> Path:

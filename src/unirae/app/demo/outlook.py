@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-TFLOP = {"encoder": 8.4, "rae": 14.6, "dit": 19.7, "scores and pictures": 2.9}
+TFLOP = {"encoder": 8.4, "rae": 14.6, "dit": 19.0, "scores and pictures": 2.9}
 """Of each part at its usual length, as ``benchmarks/demo.py`` counts them."""
 _SPEED = {"encoder": 0.34, "rae": 0.54, "dit": 0.51, "scores and pictures": 0.43}
 """Of each part, over that of the steps that are measured here; by the same script."""
