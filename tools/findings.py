@@ -1,23 +1,25 @@
-"""Reproduce findings of the RAE papers on a laptop: tables and plots of docs/results.md.
+"""Reproduce findings of the RAE papers on a laptop: docs/results.md.
 
-    python tools/findings.py --demo outputs/demo                  # 132 TFLOP, after `make demo`
+    python tools/findings.py --demo outputs/demo                  # after `make demo`; 125 TFLOP of training
     python tools/findings.py --demo DIR --output DIR --only shift # one of them
+    python tools/findings.py --demo DIR --docs                    # results, tables and plots into docs/, too
 
-Each run has its share of operations, by torch's counter, whatever a step of it costs. Results stand in
-docs/results/findings.json as soon as a run ends and are not computed again; an interrupted run goes on.
+Each run has its share of operations, by torch's counter, whatever a step of it costs. Results stand in findings.json of
+the output folder as soon as a run ends, and are not computed again; an interrupted run goes on.
 """
 
 import argparse
-import io
+import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import studies
-from unirae.core.io import read_json, write_atomically, write_json
+from findings_page import Shown, draw, table
+from unirae.core.io import file_sha256, read_json, short_code, write_atomically, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -31,17 +33,12 @@ DECODED, WIDE = 500, 192
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run reads and writes: the demo, the folder of all runs, its own arm and seed."""
+    """Where a run reads and writes: the demo, the folder of all findings, the run's own, and its seed."""
 
     demo: Path
     folder: Path
-    arm: str
+    own: Path
     seed: int
-
-    @property
-    def own(self) -> Path:
-        """The folder of this arm and seed."""
-        return self.folder / f"{self.arm.replace(' ', '_').replace('=', '')}-{self.seed}"
 
     def train(self, experiment: str, words: list[str], *, tflop: float, into: str) -> dict[str, Any]:
         """Train for so many operations, unless that was done; what it took."""
@@ -54,23 +51,17 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Finding(Shown):
     """A claim of a paper, and the runs that try it.
 
     Attributes:
-        arms: what is compared: the overrides of each.
         run: trains and scores one arm with one seed.
         tflop: of one arm with one seed, training alone.
-        scores: the scores that are shown, with their headings.
-        paper: the paper's own figures of these or the corresponding arms, and what they are.
     """
 
-    arms: dict[str, list[str]]
     seeds: tuple[int, ...]
-    run: Callable[[Place, list[str]], dict[str, Any]]
+    run: "Callable[[Place, list[str], float], dict[str, Any]]"
     tflop: float
-    scores: dict[str, str]
-    paper: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def _quiet(dit: bool) -> list[str]:
@@ -97,7 +88,7 @@ def guided_and_not(place: Place, dit: Any, rae: Any) -> dict[str, float]:
     return found
 
 
-def shift(place: Place, words: list[str]) -> dict[str, Any]:
+def shift(place: Place, words: list[str], tflop: float) -> dict[str, Any]:
     """A generator of 128 × 12 × 12 latents; its samples are judged as latents, by their mean over positions."""
     import torch
 
@@ -112,7 +103,7 @@ def shift(place: Place, words: list[str]) -> dict[str, Any]:
         *(f"model.rae.image_size={WIDE}", f"data.latent_cache={place.folder / 'latents_wide'}"),
         *("data.global_batch_size=16", "model.dit.depth=[4,1]", "model.optimizer.lr=2e-3", *_quiet(dit=True)),
     ]
-    took = place.train("dit_demo", [*own, *words], tflop=SHIFT.tflop, into="dit")
+    took = place.train("dit_demo", [*own, *words], tflop=tflop, into="dit")
     dit = load_dit(place.own / "dit")
     found = {"time_shift": dit.time_shift}
     real = real_latents(place)
@@ -166,14 +157,14 @@ def reconstructed(place: Place) -> "tuple[float, float]":
     return psnr(images, originals).mean().item(), judge.distances(images)["encoder"]
 
 
-def noise(place: Place, words: list[str]) -> dict[str, Any]:
+def noise(place: Place, words: list[str], tflop: float) -> dict[str, Any]:
     """A decoder of noised latents, and what it makes of the samples of the demo's generator, unguided."""
     import torch
 
     from unirae.core.images import to_uint8
     from unirae.models.checkpoints.opening import load_rae
 
-    took = train_decoder(place, words, tflop=NOISE.tflop)
+    took = train_decoder(place, words, tflop=tflop)
     found = dict(zip(("psnr", "rfd"), reconstructed(place), strict=True))
     rae, tokens = load_rae(place.own / "rae"), demo_samples(place.demo)
     with torch.no_grad():
@@ -197,26 +188,26 @@ def demo_samples(demo: Path) -> "torch.Tensor":
     return dit.latent_stats.denormalise(made)
 
 
-def head(place: Place, words: list[str]) -> dict[str, Any]:
+def head(place: Place, words: list[str], tflop: float) -> dict[str, Any]:
     """A generator that predicts the velocity without an early head, as RAE's, on the demo's latents."""
     from unirae.models.checkpoints.opening import load_dit, load_rae
 
     rae = place.demo / "rae"
     own = [f"model.rae.pretrained_decoder_path={rae}", f"data.latent_cache={place.demo / 'latents'}"]
     own += ["flow.prediction=velocity", *_quiet(dit=True)]
-    took = place.train("dit_demo", [*own, *words], tflop=HEAD_TFLOP, into="dit")
+    took = place.train("dit_demo", [*own, *words], tflop=tflop, into="dit")
     return {**took, **guided_and_not(place, load_dit(place.own / "dit"), load_rae(rae))}
 
 
-def blocks(place: Place, words: list[str]) -> dict[str, Any]:
+def blocks(place: Place, words: list[str], tflop: float) -> dict[str, Any]:
     """An autoencoder on some of the encoder's blocks, and a generator on its latents."""
     from unirae.models.checkpoints.opening import load_dit, load_rae
 
-    half = BLOCKS.tflop / 2
-    train_decoder(place, words, tflop=half)
+    decoder = train_decoder(place, words, tflop=tflop / 2)
     own = [f"model.rae.pretrained_decoder_path={place.own / 'rae'}", *_quiet(dit=True)]
     own += [f"data.latent_cache={place.own / 'latents'}"]
-    took = place.train("dit_demo", own, tflop=half, into="dit")
+    took = place.train("dit_demo", own, tflop=tflop / 2, into="dit")
+    took["decoder_steps"] = decoder["steps"]
     found = dict(zip(("psnr", "rfd"), reconstructed(place), strict=True))
     return {
         **took,
@@ -228,10 +219,8 @@ def blocks(place: Place, words: list[str]) -> dict[str, Any]:
 _FD = {"fd": "Fréchet distance", "fd_guided": "guided: Fréchet distance"}
 _WITH_SHARES = {
     **{"fd": "Fréchet distance", "share": "right class"},
-    **{"fd_guided": "guided: Fréchet distance", "share_guided": "right class "},
+    **{"fd_guided": "guided: Fréchet distance", "share_guided": "right class"},
 }
-
-HEAD_TFLOP = 4.5
 
 
 def _plain(width: int) -> list[str]:
@@ -268,7 +257,7 @@ HEAD = Finding(
     arms={"plain": _plain(128), "wide head": _wide_head(128, 256)},
     seeds=(0, 1, 2),
     run=head,
-    tflop=HEAD_TFLOP,
+    tflop=4.5,
     scores=_WITH_SHARES,
     paper={"gFID, XL, 80 epochs": {"plain": 4.28, "wide head": 2.16}},
 )
@@ -276,7 +265,7 @@ NARROW = Finding(
     arms={"plain, 64": _plain(64), "64, head of 128": _wide_head(64, 128)},
     seeds=(0, 1),
     run=head,
-    tflop=HEAD_TFLOP,
+    tflop=4.5,
     scores=_WITH_SHARES,
 )
 BLOCKS = Finding(
@@ -297,94 +286,66 @@ BLOCKS = Finding(
 FINDINGS = {"shift": SHIFT, "noise": NOISE, "head": HEAD, "narrow": NARROW, "blocks": BLOCKS}
 
 
-def table(finding: Finding, runs: list[dict[str, Any]]) -> str:
-    """A row for each arm, with the mean and the range of its seeds, then the paper's figures."""
-    heads = ["run", "steps", "GFLOP a step", *(title.strip() for title in finding.scores.values())]
-    lines = [f"| {' | '.join([*heads, *(f'paper: {what}' for what in finding.paper)])} |"]
-    lines.append("|---" * (len(heads) + len(finding.paper)) + "|")
-    others = {arm for of in finding.paper.values() for arm in of} - set(finding.arms)
-    for arm in [*finding.arms, *sorted(others, key=lambda name: int(name.split()[0]))]:
-        found = [run for run in runs if run["arm"] == arm]
-        cells = [arm, *(f"{found[0][name]:g}" if found else "–" for name in ("steps", "gflop_a_step"))]
-        for name in finding.scores:
-            form = "{:.0%}" if "share" in name else "{:.2f}"
-            cells.append(studies.spread([run[name] for run in found], form) if found else "–")
-        cells += [f"{of[arm]:g}" if arm in of else "–" for of in finding.paper.values()]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def key_of(name: str, demo: Path, words: list[str]) -> str:
+    """What a result depends on beside its arm's name and seed: overrides, operations, and the demo's networks."""
+    networks = [file_sha256(demo / part / "checkpoints/last.ckpt") for part in ("encoder", "rae", "dit")]
+    return short_code([name, words, FINDINGS[name].tflop, networks])
 
 
-def draw(finding: Finding, runs: list[dict[str, Any]]) -> bytes:
-    """A panel for each score with a point for each seed, then the paper's figures, as a PNG."""
-    from matplotlib.figure import Figure
+def run_one(name: str, arm: str, seed: int, *, demo: Path, output: Path) -> None:
+    """One run, unless its result is there."""
+    finding, figures = FINDINGS[name], output / FIGURES.name
+    key = key_of(name, demo, finding.arms[arm])
+    about = {"finding": name, "arm": arm, "seed": seed, "key": key}
+    if any(about.items() <= run.items() for run in results(figures)):
+        return
+    own = output / name / f"{re.sub('[^0-9A-Za-z.]+', '_', arm)}-{seed}-{key}"
+    found = finding.run(Place(demo, output, own, seed), finding.arms[arm], finding.tflop)
+    found = {score: round(value, 4) if isinstance(value, float) else value for score, value in found.items()}
+    others = [
+        run for run in results(figures) if (run["finding"], run["arm"], run["seed"]) != (name, arm, seed)
+    ]
+    write_json(figures, {"machine": studies.MACHINE, "runs": [*others, {**about, **found}]})
+    sys.stdout.write(f"{name}, {arm}, seed {seed}: {found}\n")
+    sys.stdout.flush()
 
-    from unirae.app.pictures.plots import LIGHT
 
-    count = len(finding.scores) + len(finding.paper)
-    figure = Figure(figsize=(2.3 * count, 3.0), dpi=110, layout="constrained", facecolor=LIGHT.paper)
-    panels = list(figure.subplots(1, count))
-    arms, (ours, theirs) = list(finding.arms), LIGHT.curves[:2]
-    for axes, (name, title) in zip(panels, finding.scores.items(), strict=False):
-        for number, arm in enumerate(arms):
-            values = [run[name] for run in runs if run["arm"] == arm]
-            axes.bar(number, sum(values) / len(values), color=ours, alpha=0.35, width=0.6)
-            axes.plot([number] * len(values), values, "o", color=ours, ms=5)
-        axes.set_title(title.strip().replace(": ", ":\n").replace(", in", ",\nin"), fontsize=9)
-        axes.set_xticks(range(len(arms)), arms, fontsize=8)
-        if name == "psnr":
-            axes.set_ylim(bottom=10)
-    for axes, (title, of) in zip(panels[len(finding.scores) :], finding.paper.items(), strict=True):
-        axes.bar(range(len(of)), list(of.values()), color=theirs, alpha=0.6, width=0.6)
-        axes.set_title(f"paper: {title}", fontsize=9)
-        axes.set_xticks(range(len(of)), list(of), fontsize=8)
-    for axes in panels:
-        axes.grid(axis="y", color=LIGHT.grid, lw=0.7)
-        axes.set_axisbelow(True)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    return png.getvalue()
+def results(figures: Path) -> list[dict[str, Any]]:
+    """The runs of a file of results, which may be missing."""
+    return read_json(figures)["runs"] if figures.is_file() else []
+
+
+def publish(figures: Path) -> None:
+    """Copy the results into docs/, and write tables and plots of the findings that have all arms."""
+    write_json(FIGURES, read_json(figures))
+    for name, finding in FINDINGS.items():
+        runs = [run for run in results(FIGURES) if run["finding"] == name]
+        if {run["arm"] for run in runs} == set(finding.arms):
+            studies.publish(f"findings_{name}", table(finding, runs))
+            png = draw(finding, runs)
+            write_atomically(PLOTS / f"findings_{name}.png", lambda file, png=png: file.write(png))
 
 
 def main() -> int:
-    """Run what is missing; write figures, tables and plots after each run."""
+    """Run what is missing."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--demo", type=Path, required=True, help="the folder of a finished demo")
     parser.add_argument("--output", type=Path, default=studies.ROOT / "outputs/findings")
-    parser.add_argument("--figures", type=Path, default=FIGURES, help="the JSON file of results")
     parser.add_argument("--only", nargs="+", choices=list(FINDINGS), default=list(FINDINGS))
+    parser.add_argument("--docs", action="store_true", help="results, tables and plots into docs/")
     options = parser.parse_args()
+    output = options.output.resolve()
     for name in options.only:
-        finding = FINDINGS[name]
-        for seed in finding.seeds:
-            for arm, words in finding.arms.items():
-                place = Place(options.demo.resolve(), (options.output / name).resolve(), arm, seed)
-                _run(name, place, words, options.figures)
+        for seed in FINDINGS[name].seeds:
+            for arm in FINDINGS[name].arms:
+                run_one(name, arm, seed, demo=options.demo.resolve(), output=output)
+        runs = [run for run in results(output / FIGURES.name) if run["finding"] == name]
+        sys.stdout.write(table(FINDINGS[name], runs))
+    if options.docs:
+        publish(output / FIGURES.name)
     return 0
-
-
-def _run(name: str, place: Place, words: list[str], figures: Path) -> None:
-    """One run, unless its result is there."""
-    content = read_json(figures) if figures.is_file() else {"runs": []}
-    if any(
-        (run["finding"], run["arm"], run["seed"]) == (name, place.arm, place.seed) for run in content["runs"]
-    ):
-        return
-    found = FINDINGS[name].run(place, words)
-    found = {key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()}
-    content = read_json(figures) if figures.is_file() else {"runs": []}
-    content["runs"].append({"finding": name, "arm": place.arm, "seed": place.seed, **found})
-    write_json(figures, {**content, "machine": studies.MACHINE})
-    runs = [run for run in content["runs"] if run["finding"] == name]
-    if figures == FIGURES and {run["arm"] for run in runs} == set(FINDINGS[name].arms):
-        studies.publish(f"findings_{name}", table(FINDINGS[name], runs))
-        png = draw(FINDINGS[name], runs)
-        write_atomically(PLOTS / f"findings_{name}.png", lambda file: file.write(png))
-    sys.stdout.write(f"{name}, {place.arm}, seed {place.seed}: {found}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

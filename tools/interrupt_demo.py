@@ -4,7 +4,7 @@
     python tools/interrupt_demo.py --folder outputs/interrupt_demo --write    # the result into docs/results/
 
 Both run with one thread, so that a busy machine changes nothing. In the end samples, scores and pictures must agree to
-the bit, apart from what shows seconds.
+the bit.
 """
 
 import argparse
@@ -50,18 +50,35 @@ def finish(folder: Path) -> float:
     return time.monotonic() - started
 
 
-def interrupt(folder: Path, after: float) -> str:
-    """Run or continue, send what ctrl-C sends to the whole group, and wait; the last thing that it had said."""
+def interrupt(folder: Path, after: float) -> str | None:
+    """Run or continue, send what ctrl-C sends to the whole group, and wait.
+
+    Args:
+        after: seconds from the first line that the demo says.
+
+    Returns:
+        The last line that it had said, or None where it was finished before.
+    """
+    console = folder / "console.txt"
+    before = console.stat().st_size if console.is_file() else 0
     demo = start(folder)
-    time.sleep(after)
-    said = (folder / "console.txt").read_text(errors="replace").strip().splitlines()[-1:]
-    os.killpg(demo.pid, signal.SIGINT)
-    if (code := demo.wait()) != INTERRUPTED:
-        raise SystemExit(
-            f"interrupted after {after:.1f} s, the demo ended with {code} instead of {INTERRUPTED}; see "
-            f"{folder / 'console.txt'}"
-        )
-    return said[0].split(" ", 1)[-1][:80] if said else "nothing yet"
+    try:
+        while console.stat().st_size == before and demo.poll() is None:
+            time.sleep(0.05)
+        time.sleep(after)
+        said = console.read_text(errors="replace").strip().splitlines()[-1]
+        if demo.poll() == 0:
+            return None
+        os.killpg(demo.pid, signal.SIGINT)
+        if (code := demo.wait()) != INTERRUPTED:
+            raise SystemExit(
+                f"interrupted {after:.1f} s after its first line, the demo ended with {code} instead of {INTERRUPTED}; "
+                f"see {console}"
+            )
+    finally:
+        if demo.poll() is None:
+            os.killpg(demo.pid, signal.SIGKILL)
+    return said.split(" ", 1)[-1][:80]
 
 
 def differences(stopped: Path, whole: Path) -> list[str]:
@@ -103,9 +120,13 @@ def main() -> int:
     draws = random.Random(options.seed)
     moments: list[dict[str, Any]] = []
     for _ in range(options.stops):
-        after = draws.uniform(2.0, 0.4 * seconds)
-        moments.append({"seconds": round(after, 1), "said": interrupt(stopped, after)})
-        log.warning("stopped after %.1f s: %s", after, moments[-1]["said"])
+        after = draws.uniform(0.0, 1.5 * seconds / options.stops)  # a restart takes time, too
+        said = interrupt(stopped, after)
+        if said is None:
+            log.warning("finished before stop %d", len(moments) + 1)
+            break
+        moments.append({"seconds": round(after, 1), "said": said})
+        log.warning("stopped after %.1f s: %s", after, said)
     finish(stopped)
     content = {
         "stops": moments,

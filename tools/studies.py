@@ -1,6 +1,5 @@
 """What the studies of docs/results.md share: runs of equal operations, judges of samples, tables and plots of docs/."""
 
-import hashlib
 import os
 import platform
 import re
@@ -8,11 +7,11 @@ import shutil
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unirae.core.io import read_json, write_atomically, write_json
+from unirae.core.io import read_json, short_code, write_atomically, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -49,10 +48,11 @@ def counting() -> Iterator[Callable[[], int]]:
 
 
 def flop_of_a_step(experiment: str, words: Sequence[str], folder: Path) -> int:
-    """Operations of one training step, the optimizer's and an encoder's with it; counted once for the same words."""
+    """Operations of one training step, the optimizer's and an encoder's with it; counted once for the same settings."""
     import unirae
+    from unirae.app.config.composition import compose
 
-    key = hashlib.sha256("\n".join([experiment, *words]).encode()).hexdigest()[:16]
+    key = short_code(compose([f"experiment={experiment}", *words]))
     record, scratch = folder / f"flop/{key}.json", folder / f"flop/{key}"
     if record.is_file():
         return int(read_json(record)["flop"])
@@ -114,6 +114,7 @@ def judges_of(rae_folder: Path, folder: Path) -> Judges:
         train_classifier,
     )
     from unirae.evaluation.passes.image_set import read_all
+    from unirae.evaluation.passes.reading import describe_data
     from unirae.evaluation.scores.metric_set import encoder_extractor
     from unirae.metrics.extractors import ModuleExtractor
     from unirae.metrics.moments import moments_of
@@ -127,12 +128,18 @@ def judges_of(rae_folder: Path, folder: Path) -> Judges:
         for split in ("train", "val")
     }
     train, held_out = (read_all(images) for images in sets.values())
-    file, settings = folder / "classifier.pt", ClassifierSettings()
-    if not file.is_file():
-        classes = sets["train"].source.num_classes
-        save_classifier(
-            file, train_classifier(train, num_classes=classes, settings=settings), settings=settings, about={}
+    file, wanted = (
+        folder / "classifier.pt",
+        {
+            "settings": asdict(ClassifierSettings()),
+            "about": describe_data(sets["train"]),
+        },
+    )
+    if not file.is_file() or load_classifier(file)[1] != wanted:
+        network = train_classifier(
+            train, num_classes=sets["train"].source.num_classes, settings=ClassifierSettings()
         )
+        save_classifier(file, network, settings=ClassifierSettings(), about=wanted["about"])
     classifier, _ = load_classifier(file)
     extractors = {
         "encoder": encoder_extractor(rae.encoder, rae.encoder_input_size),

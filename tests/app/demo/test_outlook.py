@@ -14,6 +14,7 @@ from unirae.core.errors import ConfigError
 @pytest.fixture(autouse=True)
 def speeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlook_module, "_SPEED", {"encoder": 0.4, "rae": 0.6, "dit": 1.0})
+    monkeypatch.setattr(outlook_module, "_START", 4.0)
 
 
 def outlook() -> Outlook:
@@ -23,7 +24,7 @@ def outlook() -> Outlook:
 def test_the_sum_is_of_the_parts_and_each_is_named():
     found = outlook()
     assert found.left() == pytest.approx(sum(found.seconds(part) for part in ("encoder", "rae", "dit")))
-    assert str(found).startswith("about 30 s (encoder 10 s, rae ")
+    assert str(found).startswith("about 42 s (encoder 14 s, rae ")
 
 
 def test_finished_parts_correct_what_is_left():

@@ -8,6 +8,8 @@ TFLOP = {"encoder": 8.4, "rae": 14.6, "dit": 19.0, "scores and pictures": 2.9}
 """Of each part at its usual length, as ``benchmarks/demo.py`` counts them."""
 _SPEED = {"encoder": 0.34, "rae": 0.54, "dit": 0.51, "scores and pictures": 0.43}
 """Of each part, over that of the steps that are measured here; by the same script."""
+_START = 4.0
+"""Seconds that a part takes before its first step and after its last: imports, data, checkpoints (docs/log.md)."""
 _STEPS = 24
 
 
@@ -68,7 +70,8 @@ class Outlook:
 
     def seconds(self, part: str) -> float:
         """Of one part."""
-        return self.work[part] / (self.speed * _SPEED[part]) * self.correction
+        work = self.work[part]
+        return (work / (self.speed * _SPEED[part]) + _START) * self.correction if work else 0.0
 
     def left(self) -> float:
         """Of all parts that are not finished."""
