@@ -6,8 +6,8 @@ from typing import Any
 
 TFLOP = {"encoder": 8.4, "rae": 14.6, "dit": 19.0, "scores and pictures": 2.9}
 """Of each part at its usual length, as ``benchmarks/demo.py`` counts them."""
-_SPEED = {"encoder": 0.34, "rae": 0.54, "dit": 0.51, "scores and pictures": 0.43}
-"""Of each part, over that of the steps that are measured here; by the same script."""
+_SPEED = {"encoder": 0.37, "rae": 0.58, "dit": 0.6, "scores and pictures": 0.47}
+"""Of each part, over that of the steps that are measured here: between the script's figures on two processors."""
 _START = 4.0
 """Seconds that a part takes before its first step and after its last: imports, data, checkpoints (docs/log.md)."""
 _STEPS = 24
