@@ -76,4 +76,4 @@ def test_the_page_shows_the_figures(name):
         (a, s) for a in finding.arms for s in finding.seeds
     }
     assert tool.table(finding, runs) in tool.studies.PAGE.read_text(), "run: python tools/findings.py --docs"
-    assert (tool.PLOTS / f"findings_{name}.png").is_file()
+    assert (tool.studies.ROOT / f"docs/images/findings_{name}.png").is_file()

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import studies
-from findings_page import Shown, draw, table
-from unirae.core.io import file_sha256, read_json, short_code, write_atomically, write_json
+from findings_page import Shown, table, write_page
+from unirae.core.io import file_sha256, read_json, short_code, write_json
 
 if TYPE_CHECKING:
     import torch
 
 FIGURES = studies.ROOT / "docs/results/findings.json"
-PLOTS = studies.ROOT / "docs/images"
 SAMPLES, POINTS, CFG_SCALE = 185, 26, 2.0
 DECODED, WIDE = 500, 192
 """Samples of the demo's generator that each decoder decodes; side of the images whose latents need a shift of 2.1."""
@@ -321,9 +320,7 @@ def publish(figures: Path) -> None:
     for name, finding in FINDINGS.items():
         runs = [run for run in results(FIGURES) if run["finding"] == name]
         if {run["arm"] for run in runs} == set(finding.arms):
-            studies.publish(f"findings_{name}", table(finding, runs))
-            png = draw(finding, runs)
-            write_atomically(PLOTS / f"findings_{name}.png", lambda file, png=png: file.write(png))
+            write_page(name, finding, runs)
 
 
 def main() -> int:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import studies
+from unirae.core.io import write_atomically
+
+PLOTS = studies.ROOT / "docs/images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,3 +73,10 @@ def draw(finding: Shown, runs: list[dict[str, Any]]) -> bytes:
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
+
+
+def write_page(name: str, finding: Shown, runs: list[dict[str, Any]]) -> None:
+    """Put a finding's table into docs/results.md and its plot into docs/images."""
+    studies.publish(f"findings_{name}", table(finding, runs))
+    png = draw(finding, runs)
+    write_atomically(PLOTS / f"findings_{name}.png", lambda file: file.write(png))
