@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
+from unirae.data.captions import drawn_caption
 from unirae.data.readable import ReadableImages
 from unirae.data.sample_key import SampleKey, sample_generator
 from unirae.data.source import EncodedSource, Sample, Source
@@ -12,6 +13,8 @@ from unirae.data.transforms import Transform
 
 class ImageDataset(Dataset[dict[str, Any]]):
     """Samples ``{"image": uint8 [3, H, W], "label": int, "index": int}`` by number or :class:`SampleKey`.
+
+    With ``captions`` each has a ``"caption"``, too, drawn by (seed, epoch, index) where a picture has several.
 
     The transform's generator is seeded from (seed, epoch, index), so augmentation does not depend on
     workers, batches, or where a run was resumed. A plain number means epoch 0.
@@ -25,16 +28,18 @@ class ImageDataset(Dataset[dict[str, Any]]):
         seed: int = 0,
         on_bad_image: Literal["replace", "error"] = "replace",
         fast_decode: bool = False,
+        captions: bool = False,
     ):
         """Join a source and a transform.
 
         Args:
             on_bad_image: "replace" shows the next readable image instead, "error" stops.
             fast_decode: decode large JPEGs at a smaller size that is still at least twice what the transform asks for.
+            captions: give the captions, too.
         """
         self.source = source
         self.transform, self.seed = transform, seed
-        self.fast_decode = fast_decode
+        self.fast_decode, self.captions = fast_decode, captions
         self._readable = ReadableImages(source, decode=self._decode, on_bad_image=on_bad_image)
 
     def __len__(self) -> int:
@@ -51,7 +56,10 @@ class ImageDataset(Dataset[dict[str, Any]]):
         key = SampleKey.of(key)
         shown, sample = self.readable_from(key.index)
         image = self.transform(sample.image, sample_generator(self.seed, key))
-        return {"image": image, "label": sample.label, "index": shown}
+        found = {"image": image, "label": sample.label, "index": shown}
+        if self.captions:
+            found["caption"] = drawn_caption(self.source, shown, seed=self.seed, epoch=key.epoch)
+        return found
 
     def readable_from(self, index: int) -> tuple[int, Sample]:
         """The first readable image at or after ``index``, wrapping around: the same one in every epoch."""

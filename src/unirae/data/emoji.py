@@ -19,6 +19,7 @@ class EmojiSource(Source):
     """About 1,850 pictures; reads one file of the package, writes none, needs no network."""
 
     name = "emoji"
+    caption_weights: tuple[float, ...] = (1.0,)
 
     def __init__(self, *, split: Split):
         import pyarrow.parquet
@@ -34,6 +35,7 @@ class EmojiSource(Source):
         self._rows = dataset.cast_column("image", Image(decode=False)).select(rows)
         self._decoded: dict[int, PIL.Image.Image] = {}  # 12 kB each: decoding would cost a tiny model's step
         self._labels: list[int] = list(self._rows["label"])
+        self._names: list[str] = list(self._rows["name"])
         self.class_names: tuple[str, ...] = tuple(dataset.features["label"].names)
         with resources.as_file(assets / "emoji.json") as path:
             file_hash = read_json(path)["sha256"]
@@ -43,6 +45,10 @@ class EmojiSource(Source):
     def emoji(self) -> list[str]:
         """The emoji as text, in order."""
         return list(self._rows["emoji"])
+
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        """The emoji's name in Unicode, such as ``grinning face with big eyes``."""
+        return (self._names[index],)
 
     def __len__(self) -> int:
         """Number of pictures in this split."""

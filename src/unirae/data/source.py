@@ -31,6 +31,8 @@ class Source(Protocol):
     """Empty where pictures have no labels."""
     fingerprint: dict[str, Any]
     """JSON-able: which data were asked for: path, split, count. What they hold, :meth:`content` says."""
+    caption_weights: tuple[float, ...] = ()
+    """How often each caption of a picture is drawn in training, adding up to 1; empty where there are no captions."""
 
     @property
     def num_classes(self) -> int:
@@ -52,6 +54,10 @@ class Source(Protocol):
             anew: look at the files again; else what was seen at the first call will do.
         """
         return self.fingerprint
+
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        """The captions of a picture, one for each of :attr:`caption_weights`; "" for one that is missing."""
+        return ("",) * len(self.caption_weights)
 
     def name_of(self, index: int) -> str | None:
         """A picture's file below its folder; None where pictures have no names."""

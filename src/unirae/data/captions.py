@@ -1,0 +1,100 @@
+"""Captions of pictures: which one a sample shows, and what becomes of pictures that have none."""
+
+from typing import Any, Literal
+
+from unirae.core.arguments import argument
+from unirae.core.errors import ConfigError, DataError
+from unirae.core.log import get_logger
+from unirae.data.sample_key import derived_share
+from unirae.data.source import EncodedSource, Sample, Source
+
+log = get_logger(__name__)
+
+MissingCaptions = Literal["null_prompt", "leave_out"]
+
+
+def drawn_caption(source: Source, index: int, *, seed: int, epoch: int) -> str:
+    """The caption that a picture has in an epoch: a function of (seed, epoch, index), by the source's weights.
+
+    Only captions that are there are drawn; "" where the picture has none.
+    """
+    there = [
+        (caption, weight)
+        for caption, weight in zip(source.captions_of(index), source.caption_weights, strict=True)
+        if caption
+    ]
+    if len(there) < 2:
+        return there[0][0] if there else ""
+    left = derived_share(seed, "caption", epoch, index) * sum(weight for _, weight in there)
+    for caption, weight in there:
+        left -= weight
+        if left < 0:
+            return caption
+    return there[-1][0]
+
+
+class Captioned(Source):
+    """A source of pictures with captions, of which it knows how many have none.
+
+    Args:
+        missing: ``null_prompt`` shows a picture without captions with the caption ""; ``leave_out`` leaves it out.
+
+    Raises:
+        ConfigError: If ``missing`` is neither of its two values.
+        DataError: If no picture has a caption.
+    """
+
+    def __init__(self, source: Source, *, missing: MissingCaptions) -> None:
+        if missing not in ("null_prompt", "leave_out"):
+            raise ConfigError(
+                f"{argument('source.missing_captions', repr(missing))} is unknown; use 'null_prompt' or 'leave_out'"
+            )
+        self._source, self.name = source, source.name
+        self.class_names, self.caption_weights = source.class_names, source.caption_weights
+        captioned = [i for i in range(len(source)) if any(source.captions_of(i))]
+        if not captioned:
+            raise DataError(
+                f"{source.name}: none of the {len(source)} pictures has a caption, and the network is to be trained on "
+                "them (docs/data.md says where captions are looked for)"
+            )
+        lacking = len(source) - len(captioned)
+        if lacking:
+            what = "are left out" if missing == "leave_out" else "stand for the null prompt"
+            log.warning(
+                "%s: %d of %d pictures have no caption and %s", source.name, lacking, len(source), what
+            )
+        self._chosen = captioned if lacking and missing == "leave_out" else None
+        self.fingerprint: dict[str, Any] = self._described(source.fingerprint)
+
+    def content(self, *, anew: bool = False) -> dict[str, Any]:
+        """The source's content, and how many of its pictures are left out, if any."""
+        return self._described(self._source.content(anew=anew))
+
+    def name_of(self, index: int) -> str | None:
+        """A picture's name in its source."""
+        return self._source.name_of(self._number(index))
+
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        """The captions of a picture."""
+        return self._source.captions_of(self._number(index))
+
+    def __len__(self) -> int:
+        """Number of pictures that are not left out."""
+        return len(self._source) if self._chosen is None else len(self._chosen)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Decode one picture."""
+        return self._source[self._number(index)]
+
+    def reduced(self, index: int, at_least: tuple[int, int]) -> Sample:
+        """Decode one picture, at a smaller size where the source can do so."""
+        number = self._number(index)
+        if isinstance(self._source, EncodedSource):
+            return self._source.reduced(number, at_least)
+        return self._source[number]
+
+    def _number(self, index: int) -> int:
+        return index if self._chosen is None else self._chosen[index]
+
+    def _described(self, record: dict[str, Any]) -> dict[str, Any]:
+        return record if self._chosen is None else {**record, "captioned_alone": len(self._chosen)}
