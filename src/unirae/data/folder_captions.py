@@ -166,7 +166,7 @@ class _Reading:
         if self._unreadable:
             path, reason = self._unreadable[0]
             log.warning(
-                "%s: %s of captions cannot be read and count as missing: %s (%s)%s",
+                "%s: the captions of %s cannot be read and count as missing: %s (%s)%s",
                 self._where,
                 count_of(len(self._unreadable), "file"),
                 on_one_line(path),
