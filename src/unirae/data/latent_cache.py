@@ -16,7 +16,9 @@ from torch.utils.data import Dataset
 from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, DataError
 from unirae.data.cache_plan import INDEX, SAMPLES, CachePlan, check_key, is_complete, shard_files
+from unirae.data.captions import drawn_caption
 from unirae.data.sample_key import SampleKey, sample_generator
+from unirae.data.source import Source
 from unirae.data.transforms import Transform, ViewTransform
 
 _OPEN_SHARDS = 128
@@ -85,12 +87,17 @@ class LatentCache:
 class CachedLatents(Dataset[dict[str, Any]]):
     """Samples ``{"latent": float32 [c, h, w], "label": int, "index": int}`` by number or :class:`SampleKey`.
 
-    Picture, view and label are those that an :class:`~unirae.data.dataset.ImageDataset` with this transform and
-    seed gives for the same key.
+    Picture, view, label and caption are those that an :class:`~unirae.data.dataset.ImageDataset` with this transform
+    and seed gives for the same key.
+
+    Args:
+        captions: the pictures' source, where samples are to have a ``"caption"``, too.
     """
 
-    def __init__(self, *, cache: LatentCache, transform: Transform, seed: int) -> None:
-        self.cache, self.seed = cache, seed
+    def __init__(
+        self, *, cache: LatentCache, transform: Transform, seed: int, captions: Source | None = None
+    ) -> None:
+        self.cache, self.seed, self._captions = cache, seed, captions
         self._transform = require_views(transform)
 
     @property
@@ -113,11 +120,15 @@ class CachedLatents(Dataset[dict[str, Any]]):
         if not 0 <= key.index < len(self):
             raise IndexError(f"image {key.index} of {len(self)}")
         view = self._transform.view(sample_generator(self.seed, key))
-        return {
+        shown = int(self.cache.shown[key.index])
+        found = {
             "latent": self.cache.latent(key.index, view),
             "label": int(self.cache.labels[key.index]),
-            "index": int(self.cache.shown[key.index]),
+            "index": shown,
         }
+        if self._captions is not None:
+            found["caption"] = drawn_caption(self._captions, shown, seed=self.seed, epoch=key.epoch)
+        return found
 
 
 def require_views(transform: Transform) -> ViewTransform:

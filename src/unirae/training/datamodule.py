@@ -1,6 +1,7 @@
 """Data for a run: an endless stream of batches whose position is the step, and the evaluation split."""
 
 import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import lightning.pytorch as pl
@@ -47,6 +48,7 @@ class TrainingData(pl.LightningDataModule):
             any where the CPU trains: handing a batch over takes longer than reading it.
         overfit_batches: train on this many batches again and again; 0 is off.
         seed: of the order.
+        collate: samples to a batch; None is torch's way.
 
     ``steps_per_epoch`` is the number of whole batches in one pass; the rest of a pass is left out.
     """
@@ -63,6 +65,7 @@ class TrainingData(pl.LightningDataModule):
         num_workers: int | None,
         overfit_batches: int,
         seed: int,
+        collate: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(global_batch_size, int):
@@ -78,7 +81,7 @@ class TrainingData(pl.LightningDataModule):
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.global_batch_size, self.world_size, self.seed = global_batch_size, world_size, seed
         self.images_per_micro_batch = global_batch_size // parts
-        self.overfit_batches = overfit_batches
+        self.overfit_batches, self._collate = overfit_batches, collate
         self.num_workers = default_workers(local_processes) if num_workers is None else num_workers
         self._reads_without = num_workers is None and isinstance(train_dataset, CachedLatents)
         self.wait_clock = WaitClock(torch.device("cpu"))
@@ -112,6 +115,7 @@ class TrainingData(pl.LightningDataModule):
             pin_memory=device.type == "cuda",
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_prepare_worker,
+            collate_fn=self._collate,
         )
 
 

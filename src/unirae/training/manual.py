@@ -105,6 +105,10 @@ class ManualModule(pl.LightningModule):
             own = slice(start, start + size)
             yield {name: tensor[own] for name, tensor in batch.items()}, keys[own]
 
+    def example(self, sample: dict[str, Any]) -> dict[str, Tensor]:
+        """A sample of the data as tensors, whose shapes and types a step's memory depends on."""
+        return {name: torch.as_tensor(value) for name, value in sample.items()}
+
     def state_parts(self) -> dict[str, nn.Module]:
         """The modules that a checkpoint holds: everything trained here, nothing frozen."""
         raise NotImplementedError

@@ -179,7 +179,7 @@ class MemoryEstimate(pl.Callback):
             return
         data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         batch = next(iter(data.batches(rank=trainer.global_rank, start_step=0)))
-        sample = {name: torch.as_tensor(value) for name, value in data.train_dataset[batch[0]].items()}
+        sample = module.example(data.train_dataset[batch[0]])
         try:
             step = rehearse(module, trainer.precision_plugin, sample, len(batch))
         except RuntimeError as error:  # all that tensors without numbers refuse; it can still be trained

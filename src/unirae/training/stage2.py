@@ -1,14 +1,14 @@
 """Stage 2: train a diffusion transformer on the latents of a frozen autoencoder (RAE paper, sections 4 and 5).
 
 A step is flow matching (Lipman et al. 2023): x_t = (1 − t)·x + t·ε with t shifted towards noise, and the mean of
-(v_θ(x_t, t, y) − (ε − x))². Labels are dropped now and then, so that the network also learns without them. A
+(v_θ(x_t, t, y) − (ε − x))². Labels, or texts, are dropped now and then, so that the network also learns without them. A
 network may predict the data instead, and one with an early head has that head's loss added (RAEv2, arXiv 2605.18324).
 
 The autoencoder takes no part in training: it is in eval mode, has no gradients and no optimizer, and a checkpoint
 holds its path and fingerprint, not its weights.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,9 @@ from unirae.training.ema import Ema
 from unirae.training.manual import MeanTerms, StepSettings
 from unirae.training.single import SingleNetwork
 
+_MULTIPLE = 16
+"""Texts are filled up to a multiple of this many tokens, so that compiled networks meet few lengths."""
+
 
 @dataclass(frozen=True)
 class LatentBatch:
@@ -56,7 +59,9 @@ class Stage2(SingleNetwork):
         t_min: the clamp of the loss (:func:`~unirae.flow.prediction.prediction_loss`); None is the prediction's own.
         base_loss_weight: of the early head's loss, where the denoiser has one.
         time_grid: that samples are made with by default.
-        label_dropout: probability that a label becomes the null label.
+        label_dropout: probability that a condition becomes the null condition.
+        encode_texts: captions to tokens, of a denoiser that is conditioned on text; batches may have tokens already.
+        text_encoder: the network behind ``encode_texts``, where there is one, so that it is on this module's device.
         ema_extra_decays: of further averages, kept beside the one that is evaluated and shown.
     """
 
@@ -76,8 +81,11 @@ class Stage2(SingleNetwork):
         t_min: float | None = None,
         base_loss_weight: float = 1.0,
         time_grid: TimeGrid = "reference",
+        encode_texts: Callable[[Sequence[str]], Condition] | None = None,
+        text_encoder: nn.Module | None = None,
     ) -> None:
         super().__init__(settings)
+        self.text_encoder, self.encode_texts = text_encoder, encode_texts
         self.rae = rae.eval().requires_grad_(False)
         self.denoiser = denoiser
         main, warmup = settings.ema_decay, settings.ema_warmup
@@ -99,7 +107,32 @@ class Stage2(SingleNetwork):
         """Split a batch: latents from a cache as they are, images through the encoder."""
         for part, keys in self.parts(batch):
             latents = part["latent"] if "latent" in part else self.rae.latents(to_float(part["image"]))
-            yield LatentBatch(latents.to(self.dtype), Condition(labels=part["label"]), keys)
+            yield LatentBatch(latents.to(self.dtype), self.condition_of(part), keys)
+
+    def condition_of(self, part: dict[str, Any]) -> Condition:
+        """The labels of a batch, or its texts' tokens: from a cache as they are, captions through the text encoder."""
+        if not self.denoiser.reads_text:
+            return Condition(labels=part["label"])
+        if "text" in part:
+            return Condition(tokens=part["text"], mask=part["text_mask"])
+        assert self.encode_texts is not None
+        found = self.encode_texts(part["caption"]).to(self.device)
+        tokens, _ = found.text
+        return found.resized(-(-tokens.shape[1] // _MULTIPLE) * _MULTIPLE)
+
+    def example(self, sample: dict[str, Any]) -> dict[str, Tensor]:
+        """See :meth:`.manual.ManualModule.example`; of texts the longest that there may be."""
+        width, identity = self.denoiser.config.text_width, self.denoiser.text_identity
+        if width is None or identity is None:
+            return super().example(sample)
+        words = {"caption", "text", "text_mask"}
+        found = super().example({name: value for name, value in sample.items() if name not in words})
+        length = identity["max_length"]
+        return {
+            **found,
+            "text": torch.zeros(length, width),
+            "text_mask": torch.ones(length, dtype=torch.bool),
+        }
 
     def loss(self, part: LatentBatch, terms: MeanTerms) -> Float[Tensor, ""]:
         """Flow matching at random times (RAE paper, equation 2), of both heads where there are two."""
@@ -197,7 +230,7 @@ class Stage2(SingleNetwork):
     def networks(self) -> dict[str, nn.Module | None]:
         """The networks of the summary."""
         averages = {name.replace("_", " 0.").upper(): ema for name, ema in self.emas.items()}
-        return {"RAE": self.rae, "DiT": self.denoiser, **averages}
+        return {"RAE": self.rae, "text encoder": self.text_encoder, "DiT": self.denoiser, **averages}
 
     @property
     def frozen(self) -> list[nn.Module]:

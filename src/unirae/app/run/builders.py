@@ -10,6 +10,7 @@ import torch
 from unirae.app.config.targets import build
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.images import to_float
+from unirae.data.captions import Captioned
 from unirae.data.dataset import ImageDataset
 from unirae.data.order import EndlessBatches
 from unirae.data.source import Source
@@ -34,12 +35,14 @@ def build_dataset(
     seed: int = 0,
     exact: bool = True,
     source: Source | None = None,
+    captions: bool = False,
 ) -> ImageDataset:
     """A split of the configured data, cropped to ``size``, with the transform of ``use``: train, stage2 or eval.
 
     Args:
         exact: read and resize as the reference does; else as ``fast_decode`` and ``fast_resize`` say.
         source: the source of that split, if it is open already.
+        captions: give the pictures' captions, too; those that have none are as ``missing_captions`` says.
 
     Raises:
         ConfigError: If ``data_dir`` or ``caption_column`` is given, or labels are switched off, for data that are not
@@ -62,12 +65,16 @@ def build_dataset(
             "a folder or a Hugging Face dataset; choose data=image_folder or data=hf"
         )
     resizing = {} if exact else {"fast": data["fast_resize"]}
+    opened: Source = build(data["source"], split=split) if source is None else source
+    if captions and source is None:
+        opened = Captioned(opened, missing=data["missing_captions"])
     return ImageDataset(
-        source=build(data["source"], split=split) if source is None else source,
+        source=opened,
         transform=build(data[f"{use}_transform"], size=size, **resizing),
         seed=seed,
         on_bad_image=data["on_bad_image"],
         fast_decode=not exact and data["fast_decode"],
+        captions=captions,
     )
 
 
@@ -77,11 +84,11 @@ def training_images(
     size: int | tuple[int, int],
     use: str = "train",
     exact: bool = False,
-    source: Source | None = None,
+    **options: Any,
 ) -> ImageDataset:
-    """The training split, with the transform of ``use``: train, or stage2."""
+    """The training split, with the transform of ``use``: train, or stage2; ``options`` as of :func:`build_dataset`."""
     return build_dataset(
-        cfg["data"], split="train", size=size, use=use, seed=cfg["seed"], exact=exact, source=source
+        cfg["data"], split="train", size=size, use=use, seed=cfg["seed"], exact=exact, **options
     )
 
 
@@ -101,6 +108,7 @@ def build_data(
     trainer: pl.Trainer,
     train_dataset: TrainingSet | None = None,
     eval_dataset: ImageDataset | None = None,
+    **options: Any,
 ) -> TrainingData:
     """The data module: training images at ``size`` (or what is given), evaluation on the validation split."""
     data = cfg["data"]
@@ -116,6 +124,7 @@ def build_data(
         micro_batches=cfg["trainer"]["accumulate_grad_batches"],
         num_workers=data["num_workers"],
         seed=cfg["seed"],
+        **options,
     )
 
 

@@ -131,7 +131,8 @@ def ensure_latent_cache(
             f"Choose another folder for {argument('latent_cache')}, or remove this one and it will be made again"
         )
     log.info("latents: from the cache in %s", folder)
-    return CachedLatents(cache=cache, transform=dataset.transform, seed=dataset.seed)
+    captions = dataset.source if dataset.captions else None
+    return CachedLatents(cache=cache, transform=dataset.transform, seed=dataset.seed, captions=captions)
 
 
 def write_latent_cache(

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -209,12 +208,9 @@ def filled(texts: Condition) -> Condition:
 
     So the last digits of an image hardly depend on what other prompts are sampled with it.
     """
-    tokens, mask = texts.text
+    _, mask = texts.text
     needed = int(mask.any(0).nonzero().max()) + 1 if bool(mask.any()) else 1
-    length = max(_SHORTEST, 1 << (needed - 1).bit_length())
-    more = max(0, length - tokens.shape[1])
-    tokens, mask = F.pad(tokens, (0, 0, 0, more)), F.pad(mask, (0, more))
-    return Condition(tokens=tokens[:, :length], mask=mask[:, :length])
+    return texts.resized(max(_SHORTEST, 1 << (needed - 1).bit_length()))
 
 
 def spread_labels(count: int, num_classes: int) -> tuple[int, ...]:

@@ -87,6 +87,13 @@ class Condition:
         moved = {name: tensor.to(device) for name, tensor in self._tensors().items()}
         return Condition(**{name: t.to(dtype) if t.is_floating_point() else t for name, t in moved.items()})
 
+    def resized(self, length: int) -> "Condition":
+        """The same texts filled up to so many tokens, or cut to them."""
+        tokens, mask = self.text
+        more = max(0, length - tokens.shape[1])
+        tokens, mask = F.pad(tokens, (0, 0, 0, more)), F.pad(mask, (0, more))
+        return Condition(tokens=tokens[:, :length], mask=mask[:, :length])
+
     def select(self, indices: Int64[Tensor, " n"]) -> "Condition":
         """The samples of these numbers."""
         return Condition(**{name: tensor[indices] for name, tensor in self._tensors().items()})
@@ -106,11 +113,5 @@ class Condition:
             raise ValueError(f"one condition has {', '.join(one)}, the other {', '.join(two)}")
         if self.tokens is not None and other.tokens is not None:
             length = max(self.tokens.shape[1], other.tokens.shape[1])
-            one, two = _filled(one, length), _filled(two, length)
+            one, two = self.resized(length)._tensors(), other.resized(length)._tensors()
         return one, two
-
-
-def _filled(tensors: dict[str, Tensor], length: int) -> dict[str, Tensor]:
-    """Fill tokens and mask up to a length: zeros that do not count."""
-    more = length - tensors["tokens"].shape[1]
-    return {"tokens": F.pad(tensors["tokens"], (0, 0, 0, more)), "mask": F.pad(tensors["mask"], (0, more))}

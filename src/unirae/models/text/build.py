@@ -12,13 +12,13 @@ import torch
 from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.hub import first_line
-from unirae.core.io import module_sha256
+from unirae.core.io import module_sha256, sha256_of_text
 from unirae.core.log import get_logger
 from unirae.core.weights import carried_folder
 from unirae.models.hf_loading import here_first, quiet_transformers
 from unirae.models.text.encoder import TextEncoder
 from unirae.models.text.identity import TextEncoderIdentity
-from unirae.models.text.packaged import NAME, packaged_folder
+from unirae.models.text.packaged import NAME, SHA256, packaged_folder
 
 log = get_logger(__name__)
 
@@ -103,6 +103,27 @@ def check_text_encoder(identity: TextEncoderIdentity, found: TextEncoder) -> Non
             f"the text encoder {found.identity.name} is not the one that the network was trained with "
             f"({identity.name}): {'; '.join(different)}. Give that one with {argument('text_encoder', 'PATH')}"
         )
+
+
+def stamp_of(name: str) -> str | None:
+    """Hash of the names, sizes and times of a text encoder's files; None where it is in no folder that is known."""
+    if name == NAME:
+        return SHA256
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return None
+    stats = [(file.name, file.stat()) for file in sorted(folder.iterdir()) if file.is_file()]
+    return sha256_of_text(json.dumps([(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]))
+
+
+def is_here(name: str) -> bool:
+    """Say whether a text encoder of a hub's name can be loaded without asking the hub."""
+    try:
+        source = _source_of(name)
+        here_first(source, partial(_tokenizer, source), local_only=True)
+    except WeightsError:
+        return False
+    return True
 
 
 def _source_of(name: str) -> str:

@@ -13,11 +13,12 @@ from torch import Tensor
 from unirae.core.distributed import is_main
 from unirae.core.images import image_grid, save_png, to_float, to_uint8
 from unirae.evaluation.sampling.image_sampler import ImageSampler
-from unirae.evaluation.sampling.requests import LabelRule, spread_labels
+from unirae.evaluation.sampling.requests import LabelRule, RequestRule, spread_labels
 from unirae.evaluation.sampling.settings import SamplerSettings
 from unirae.flow.guidance import ALWAYS
 from unirae.models.denoisers.base import Denoiser
 from unirae.training.callbacks.after_step import AfterStep
+from unirae.training.callbacks.captions import caption_rule
 from unirae.training.events import evaluation_data, is_due
 from unirae.training.stage1 import Stage1
 from unirae.training.stage2 import Stage2
@@ -112,18 +113,23 @@ class GenerationSamples(_Pictures):
         module.guard.check(module.last_checkpoint)  # its message names the step and the terms
         with module.whole_average() as average:
             if is_main():
-                self.write(trainer, self.draw(module, average))
+                self.write(trainer, self.draw(trainer, module, average))
 
-    def draw(self, module: Stage2, average: Denoiser) -> UInt8[Tensor, "3 h w"]:
+    def draw(self, trainer: pl.Trainer, module: Stage2, average: Denoiser) -> UInt8[Tensor, "3 h w"]:
         """The grid, in rows of at most 8."""
-        classes = module.denoiser.num_classes
         sampler = ImageSampler(
             dit=average,
             rae=module.rae,
             settings=replace(self.settings, time_grid=module.time_grid),
-            rule=LabelRule(num_classes=classes, given=spread_labels(self.count, classes)),
+            rule=self._rule(trainer, module),
             seed=module.seed,
             batch_size=min(self.count, _MOST_AT_ONCE),
         )
         images = sampler(torch.arange(self.count, device=module.device)).cpu()
         return image_grid(images, columns=min(self.count, _COLUMNS))
+
+    def _rule(self, trainer: pl.Trainer, module: Stage2) -> RequestRule:
+        if module.denoiser.reads_text:
+            return caption_rule(module, evaluation_data(trainer).source, self.count)
+        classes = module.denoiser.num_classes
+        return LabelRule(num_classes=classes, given=spread_labels(self.count, classes))

@@ -23,13 +23,14 @@ from unirae.evaluation.probe.linear_probe import accuracies
 from unirae.evaluation.references.reference import Reference, reference_from_data
 from unirae.evaluation.references.reference_cache import cached_reference
 from unirae.evaluation.sampling.image_sampler import ImageSampler
-from unirae.evaluation.sampling.requests import LabelRule
+from unirae.evaluation.sampling.requests import LabelRule, RequestRule
 from unirae.evaluation.sampling.settings import SamplerSettings
 from unirae.evaluation.scores.generation import evaluate_generation
 from unirae.evaluation.scores.reconstruction import evaluate_reconstruction
 from unirae.flow.guidance import ALWAYS
 from unirae.metrics.set_metrics import needs
 from unirae.training.callbacks.after_step import AfterStep
+from unirae.training.callbacks.captions import caption_rule
 from unirae.training.events import count_within_split, epoch_of, evaluation_data, is_due, publish_scores
 from unirae.training.linear_probe import LinearProbe
 from unirae.training.manual import ManualModule
@@ -189,7 +190,7 @@ class GenerationMetrics(_WithMetrics):
                     ig_interval=self.ig_interval,
                     ig_unconditional_scale=self.ig_unconditional_scale,
                 ),
-                rule=LabelRule(num_classes=module.denoiser.num_classes, seed=module.seed),
+                rule=self._rule(trainer, module),
                 seed=module.seed,
                 batch_size=min(self.batch_size, count),
             )
@@ -209,6 +210,13 @@ class GenerationMetrics(_WithMetrics):
                 progress=progress,
             )
         return result.content()
+
+    def _rule(self, trainer: pl.Trainer, module: Stage2) -> RequestRule:
+        """Labels that go round the classes, or the captions of the images that samples are compared with."""
+        if module.denoiser.reads_text:
+            source = evaluation_data(trainer).source
+            return caption_rule(module, source, len(source))
+        return LabelRule(num_classes=module.denoiser.num_classes, seed=module.seed)
 
     def _compute_reference(self, trainer: pl.Trainer, module: Stage2, progress: Progress) -> Reference:
         data, wanted = evaluation_data(trainer), needs(self.metrics, of_reference=True)

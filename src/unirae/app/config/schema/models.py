@@ -250,6 +250,14 @@ class DiTDH(_DiT):
     use_pos_embed: bool
 
 
+class TextEncoder(Keys):
+    """The text encoder of a generator that is conditioned on text; without a name it is conditioned on labels."""
+
+    name: PathText | None
+    max_length: Count
+    layer: int | None
+
+
 class LatentStats(Keys):
     """The settings of latent statistics."""
 
@@ -263,6 +271,7 @@ class Stage2(_Trained):
     stage: Literal["stage2"]
     dit: PlainDiT | DiTDH
     rae: Autoencoder
+    text_encoder: TextEncoder
     latent_stats: LatentStats
     label_dropout: Share
     base_loss_weight: NotNegative

@@ -1,6 +1,7 @@
 """Stage 2: a diffusion transformer on the latents of a frozen autoencoder (RAE paper, sections 4 and 5)."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from unirae.app.run.latents import cached_latents, statistics_of_data, statistic
 from unirae.app.run.rae_source import CONVERTED, RaeSource, check_rae_named, find_rae
 from unirae.app.run.score_names import recorded_names
 from unirae.app.run.stages.base import Stage, scoring
+from unirae.app.run.texts import Texts, null_text, open_texts, reads_text
 from unirae.core.arguments import called
 from unirae.core.differences import flat
 from unirae.core.errors import ConfigError, WeightsError
@@ -62,13 +64,19 @@ class Stage2Stage(Stage):
             )
         rae = source.load(with_encoder=cache is None)
         # for statistics and the cache
-        images = builders.training_images(cfg, use="stage2", size=rae.output_size, exact=True)
+        worded = reads_text(cfg)
+        images = builders.training_images(
+            cfg, use="stage2", size=rae.output_size, exact=True, captions=worded
+        )
         builders.check_batch(cfg, images)
-        validation = builders.build_dataset(cfg["data"], split="val", size=rae.output_size, use="eval")
-        _check_guidance(cfg, num_classes=images.source.num_classes)
-        check_labels(checkpoint, images.source.class_names, accept=cfg["ckpt_other_labels"])
+        validation = builders.build_dataset(
+            cfg["data"], split="val", size=rae.output_size, use="eval", captions=worded
+        )
+        class_names = () if worded else images.source.class_names
+        _check_guidance(cfg, can_guide=worded or bool(class_names))
+        check_labels(checkpoint, class_names, accept=cfg["ckpt_other_labels"])
         if checkpoint is not None:
-            _check_prediction(checkpoint, cfg["flow"]["prediction"])
+            _check_continued(checkpoint, cfg["flow"]["prediction"], worded=worded)
         if cache is not None:
             check_cached_images(cache, images, trust=cfg["data"]["latent_cache_trust"])
         bare = cfg["model"]["rae"]["pretrained_decoder_path"]
@@ -78,16 +86,23 @@ class Stage2Stage(Stage):
             rae = rae.with_stats(statistics_of_run(checkpoint, rae))
         elif rae.stats.shape is None:
             rae = rae.with_stats(statistics_of_data(rae, images, source=source, cfg=cfg, trainer=trainer))
+        texts = open_texts(cfg, trainer, checkpoint, images, validation) if worded else None
         if cache is None:
             trained_on = builders.training_images(
-                cfg, use="stage2", size=rae.output_size, source=images.source
+                cfg, use="stage2", size=rae.output_size, source=images.source, captions=worded
             )
         else:
             trained_on = cached_latents(cfg, source, rae, images, trainer)
         data = builders.build_data(
-            cfg, size=rae.output_size, trainer=trainer, train_dataset=trained_on, eval_dataset=validation
+            cfg,
+            size=rae.output_size,
+            trainer=trainer,
+            train_dataset=trained_on,
+            eval_dataset=validation,
+            collate=None if texts is None else texts.collate,
         )
-        return build_stage2(cfg, source, rae, images, steps_per_epoch=data.steps_per_epoch), data
+        steps = data.steps_per_epoch
+        return build_stage2(cfg, source, rae, class_names, steps_per_epoch=steps, texts=texts), data
 
     def callbacks(self, cfg: Config, *, output_dir: Path, data: TrainingData) -> list[pl.Callback]:
         """See :meth:`.base.Stage.callbacks`."""
@@ -115,8 +130,13 @@ class Stage2Stage(Stage):
         return recorded_names(cfg["callbacks"]["generation_metrics"], encoder=encoder)
 
 
-def _check_prediction(checkpoint: Checkpoint, here: str) -> None:
-    """Refuse to continue a network as one whose output means something else."""
+def _check_continued(checkpoint: Checkpoint, here: str, *, worded: bool) -> None:
+    """Refuse to continue a network as one whose output, or whose condition, means something else."""
+    if "text_encoder" in checkpoint.about["dit"] and not worded:
+        name = checkpoint.about["dit"]["text_encoder"]["name"]
+        raise ConfigError(
+            f"{checkpoint.file} continues a run that was conditioned on text; set model.text_encoder.name={name}"
+        )
     there = checkpoint.about["dit"].get("prediction", Prediction.VELOCITY.value)
     if there != here:
         raise ConfigError(
@@ -149,15 +169,26 @@ def _check_decoder(cfg: Config, rae: RAE, images: ImageDataset) -> None:
 
 
 def build_stage2(
-    cfg: Config, source: RaeSource, rae: RAE, dataset: ImageDataset, *, steps_per_epoch: int
+    cfg: Config,
+    source: RaeSource,
+    rae: RAE,
+    class_names: Sequence[str],
+    *,
+    steps_per_epoch: int,
+    texts: Texts | None = None,
 ) -> Stage2:
-    """The training module of stage 2, on an RAE that has its latents' statistics."""
+    """The training module of stage 2, on an RAE that has its latents' statistics.
+
+    Args:
+        class_names: empty without labels.
+        texts: of a network that is conditioned on text.
+    """
     model, flow = cfg["model"], cfg["flow"]
     return Stage2(
         rae=rae,
         rae_reference=source.reference(rae, checkpoints=Path(cfg["paths"]["output_dir"]) / "checkpoints"),
-        denoiser=denoiser_for(cfg, rae, num_classes=dataset.source.num_classes),
-        class_names=dataset.source.class_names,
+        denoiser=denoiser_for(cfg, rae, num_classes=len(class_names), texts=texts),
+        class_names=class_names,
         time_distribution=TimeDistribution(
             kind=flow["time_distribution"],
             mean=flow["time_mean"],
@@ -170,11 +201,13 @@ def build_stage2(
         label_dropout=model["label_dropout"],
         ema_extra_decays=model["ema_extra_decays"],
         settings=builders.step_settings(cfg, steps_per_epoch=steps_per_epoch),
+        encode_texts=None if texts is None else texts.encode,
+        text_encoder=None if texts is None else texts.encoder,
     )
 
 
-def denoiser_for(cfg: Config, rae: RAE, *, num_classes: int) -> Denoiser:
-    """A new network whose shapes follow from the autoencoder's latents.
+def denoiser_for(cfg: Config, rae: RAE, *, num_classes: int, texts: Texts | None = None) -> Denoiser:
+    """A new network whose shapes follow from the autoencoder's latents, and from the text encoder's tokens.
 
     Raises:
         ConfigError: If a given shape is not that of the latents.
@@ -198,7 +231,17 @@ def denoiser_for(cfg: Config, rae: RAE, *, num_classes: int) -> Denoiser:
         time_shift=cfg["flow"]["time_shift"],
         prediction=cfg["flow"]["prediction"],
         latent_stats=rae.stats,
+        **({} if texts is None else _of_texts(texts)),
     )
+
+
+def _of_texts(texts: Texts) -> dict[str, Any]:
+    identity = texts.identity
+    return {
+        "text_width": identity.width,
+        "null_text": null_text(texts),
+        "text_identity": identity.to_dict(),
+    }
 
 
 def _sampling(node: Config) -> dict[str, Any]:
@@ -207,13 +250,13 @@ def _sampling(node: Config) -> dict[str, Any]:
     return {**{key: node[key] for key in keys}, "ig_interval": tuple(node["ig_interval"])}
 
 
-def _check_guidance(cfg: Config, *, num_classes: int) -> None:
-    """Refuse guidance of a network that will know no labels, or have no early head, before anything long begins."""
+def _check_guidance(cfg: Config, *, can_guide: bool) -> None:
+    """Refuse guidance of a network that will know no condition, or have no early head, before anything long begins."""
     callbacks = cfg["callbacks"]
     nodes = ["samples", *(["generation_metrics"] if callbacks["generation_metrics"]["metrics"] else [])]
     sampling = {f"callbacks.{node}": callbacks[node] for node in nodes}
     guided = [f"{name}.cfg_scale" for name, node in sampling.items() if node["cfg_scale"] != 1.0]
-    if guided and num_classes == 0:
+    if guided and not can_guide:
         raise ConfigError(
             f"{_given(cfg, guided)}: guidance needs data with labels, and these have none; set {_off(guided)}"
         )
