@@ -1,0 +1,140 @@
+"""The options of clip_score: the CLIP, and the prompts of images that lie in files."""
+
+import codecs
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unirae.core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from unirae.data.stored import StoredImages
+
+_NO_LINES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
+"""Files of prompts whose lines are no prompts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipOptions:
+    """The network and the prompts of clip_score."""
+
+    clip: str | None = None
+    """CLIP of the score clip_score: a hub name, or a folder in transformers' format with processor and tokenizer.
+    Default: openai/clip-vit-large-patch14."""
+    prompts: Path | None = None
+    """Text file with the prompts of clip_score, one a line in the order of the images; an empty line is an image
+    without one. Default: the captions of the images' own folder or data set."""
+
+
+def clip_sources(
+    options: ClipOptions, names: Sequence[str], images: "StoredImages", chosen: Sequence[int]
+) -> dict[str, Any]:
+    """The arguments of ``MetricSources`` for clip_score.
+
+    Args:
+        chosen: numbers of the images that are scored, in their order.
+
+    Raises:
+        ConfigError: If an option is given without the score.
+        DataError: If no image has a prompt, or the file of prompts is damaged or of another number of images.
+    """
+    from unirae.metrics.clip_score import CLIP_SCORE
+
+    if CLIP_SCORE not in names:
+        given = {"--clip": options.clip, "--prompts": options.prompts}
+        if said := [name for name, value in given.items() if value is not None]:
+            raise ConfigError(
+                f"{', '.join(said)}: only --metrics {CLIP_SCORE} reads it; ask for {CLIP_SCORE}, too"
+            )
+        return {}
+    prompts = (
+        _captions(images, chosen) if options.prompts is None else _lines(options.prompts, images, chosen)
+    )
+    return {"clip_weights": options.clip, "prompts": prompts}
+
+
+def _captions(images: "StoredImages", chosen: Sequence[int]) -> list[str]:
+    """Of each image the first of its captions that says something."""
+    found = [
+        next((caption for caption in images.source.captions_of(number) if caption.strip()), "")
+        for number in chosen
+    ]
+    if not any(found):
+        raise DataError(
+            f"--metrics clip_score: none of the {len(found)} images of {images.source.name} has a caption; give their "
+            "prompts as --prompts FILE, one a line in the order of the images (docs/data.md says where captions are "
+            "looked for)"
+        )
+    return found
+
+
+def _lines(file: Path, images: "StoredImages", chosen: Sequence[int]) -> list[str]:
+    """Of each image its line."""
+    lines = _read_lines(file)
+    if len(lines) != len(images):
+        raise DataError(
+            f"--prompts {file} has {len(lines)} lines, and there are {len(images)} images; it has one line for each, "
+            "in their order, an empty one where there is no prompt"
+        )
+    place = {number: line for line, number in enumerate(_order(images))}
+    found = [lines[place[number]] for number in chosen]
+    if not any(map(str.strip, found)):
+        raise DataError(
+            f"--prompts {file}: the lines of the {len(found)} images are empty; give a prompt a line"
+        )
+    return found
+
+
+def _read_lines(file: Path) -> list[str]:
+    """Lines of a text file in UTF-8; other characters that some programs take for line ends stay in them."""
+    if file.suffix.lower() in _NO_LINES:
+        raise ConfigError(
+            f"--prompts {file}: a text file with one prompt a line is expected, not {file.suffix}; captions beside "
+            "images need no option (docs/data.md)"
+        )
+    if not file.is_file():
+        raise DataError(f"--prompts {file}: there is no such file")
+    content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"--prompts {file}, line {line}: it is not UTF-8; save the file as UTF-8") from None
+    if "\0" in text:
+        raise DataError(f"--prompts {file} holds zero bytes and is no text in UTF-8; save the file as UTF-8")
+    lines = text.replace("\r\n", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def _order(images: "StoredImages") -> list[int]:
+    """Numbers of the images in the order that a list of prompts has.
+
+    A folder is read in the order of its names as text, where ``10.png`` stands before ``2.png``; a list of prompts then
+    goes by the numbers.
+    """
+    from unirae.evaluation.passes.image_pairs import by_number
+
+    as_read = list(range(len(images)))
+    names = [images.stem_of(number) for number in as_read]
+    named = [name for name in names if name is not None]
+    if (
+        images.source.name == "hf"
+        or len(named) < len(names)
+        or sorted(as_read, key=lambda i: _parts(named[i])) == as_read
+    ):
+        return as_read
+    try:
+        return by_number(named)
+    except DataError:
+        raise DataError(
+            f"--prompts: {named[0]}, {named[1]} and the other names of the images stand in another order by their "
+            "numbers than as text, so it is not certain which line belongs to which image; name the files by their "
+            "numbers alone, all of one width as 000.png, 001.png, …"
+        ) from None
+
+
+def _parts(name: str) -> list[tuple[int, int, str]]:
+    """A key that sorts the numbers within a name by value."""
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split("([0-9]+)", name)]
