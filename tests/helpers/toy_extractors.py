@@ -74,7 +74,7 @@ class ToyClip(PromptExtractor):
     length = 8
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return {POOLED: images.float().mean((2, 3)) - 100}
+        return {POOLED: images.float().mean((2, 3)) - 50}
 
     def tokenise(self, prompts: Sequence[str]) -> Tokens:
         texts = [prompt.encode() for prompt in prompts]
@@ -82,5 +82,5 @@ class ToyClip(PromptExtractor):
         return Tokens(ids=ids, mask=(ids > 0).long(), cut=sum(len(text) > self.length for text in texts))
 
     def of_tokens(self, ids: Tensor, mask: Tensor) -> Tensor:
-        weights = torch.arange(1.0, self.length + 1)
-        return torch.stack([ids @ weights.long(), ids[:, 0], ids[:, 1] - ids[:, 2]], 1).float() - 90
+        sums = ids @ torch.arange(1, self.length + 1)
+        return torch.stack([sums % 11, ids[:, 0] % 7, sums % 5], 1) - 2.5

@@ -1,4 +1,4 @@
-"""CLIPScore's arithmetic on a toy pair of functions: means, errors, images without prompts, order and number of texts."""
+"""CLIPScore's arithmetic on a toy pair of functions: means, errors, images without prompts, the order of texts."""
 
 import math
 

@@ -199,8 +199,8 @@ def test_other_models_and_places_are_refused(tmp_path, monkeypatch):
     file = tmp_path / "file.pt"
     file.touch()
     for place in (file, tmp_path / "none", "./none", "~/none", "a/b/c", ""):
-        with pytest.raises(WeightsError, match="it is no folder.*hf download"):
+        with pytest.raises(WeightsError, match=r"it is no folder.*hf download"):
             ClipExtractor(weights=str(place))
-    with pytest.raises(WeightsError, match="somebody/their-clip.*hf download") as error:
+    with pytest.raises(WeightsError, match=r"somebody/their-clip.*hf download") as error:
         ClipExtractor(weights="somebody/their-clip")
     assert "\n" not in str(error.value)

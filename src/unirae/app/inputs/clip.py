@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unirae.core.errors import ConfigError, DataError
+from unirae.core.names import count_of
 
 if TYPE_CHECKING:
     from unirae.data.stored import StoredImages
@@ -62,9 +63,10 @@ def _captions(images: "StoredImages", chosen: Sequence[int]) -> list[str]:
         for number in chosen
     ]
     if not any(found):
+        counted = count_of(len(found), "image")
         raise DataError(
-            f"--metrics clip_score: none of the {len(found)} images of {images.source.name} has a caption; give their "
-            "prompts as --prompts FILE, one a line in the order of the images (docs/data.md says where captions are "
+            f"--metrics clip_score: none of the {counted} of {images.source.name} has a caption; give their prompts as "
+            "--prompts FILE, one a line in the order of the images (docs/data.md says where captions are "
             "looked for)"
         )
     return found
@@ -75,14 +77,14 @@ def _lines(file: Path, images: "StoredImages", chosen: Sequence[int]) -> list[st
     lines = _read_lines(file)
     if len(lines) != len(images):
         raise DataError(
-            f"--prompts {file} has {len(lines)} lines, and there are {len(images)} images; it has one line for each, "
-            "in their order, an empty one where there is no prompt"
+            f"--prompts {file} has {count_of(len(lines), 'line')}, and there are {count_of(len(images), 'image')}; it "
+            "has one line for each, in their order, an empty one where there is no prompt"
         )
     place = {number: line for line, number in enumerate(_order(images))}
     found = [lines[place[number]] for number in chosen]
     if not any(map(str.strip, found)):
         raise DataError(
-            f"--prompts {file}: the lines of the {len(found)} images are empty; give a prompt a line"
+            f"--prompts {file}: the lines of the {count_of(len(found), 'image')} are empty; give a prompt a line"
         )
     return found
 
