@@ -192,7 +192,7 @@ def test_what_has_no_prompts_is_refused(score, folders, tmp_path):
     write_checkpoint(tmp_path / "rae")
     write_stage2_checkpoint(tmp_path / "dit", tmp_path / "rae")
     for name in ("rae", "dit"):
-        with pytest.raises(ConfigError, match="--clip, --prompts: "):
+        with pytest.raises(ConfigError, match="--prompts, --clip: "):
             score(images=str(tmp_path / name))
     with pytest.raises(UserError, match="clip_score"):
         score(images=str(tmp_path / "rae"), clip=None, prompts=None)

@@ -102,8 +102,9 @@ def _build_metrics(
         metrics = build_set_metrics(of_sets, sources) if of_sets else []
         return metrics, [pair_metric(name, sources) for name in of_pairs]
     except WeightsError as error:
+        said = str(error).rstrip(".")
         raise WeightsError(
-            f"{error} Or leave these scores out of --metrics ({', '.join(PAIR_METRICS[:2])} need no network)"
+            f"{said}. Or leave these scores out of --metrics ({', '.join(PAIR_METRICS[:2])} need no network)"
         ) from None
 
 

@@ -84,13 +84,14 @@ def cosine_scores(images: Float[Tensor, "n d"], texts: Float[Tensor, "n d"]) -> 
     return 100.0 * (pair[0] * pair[1]).sum(-1)
 
 
-def clip_metric(extractor: PromptExtractor, prompts: Sequence[str]) -> SetMetric:
+def clip_metric(extractor: PromptExtractor, prompts: Sequence[str], *, shared: bool = True) -> SetMetric:
     """CLIPScore of a set of images, of which number k belongs to ``prompts[k]``.
 
     The prompts go through the network here, each text once, so that a mistake in them shows before images are made.
 
     Args:
         prompts: one for each image; an image whose prompt is blank is left out of the mean, and counted.
+        shared: the processes share the texts; False where one process has its images to itself.
 
     Raises:
         DataError: If no image has a prompt, or a prompt is not text.
@@ -102,7 +103,7 @@ def clip_metric(extractor: PromptExtractor, prompts: Sequence[str]) -> SetMetric
     given = [prompts[number] for number in there]
     place = {prompt: k for k, prompt in enumerate(dict.fromkeys(given))}
     tokens = extractor.tokenise(list(place))
-    features = extractor.text_features(tokens)
+    features = extractor.text_features(tokens, shared=shared)
     if not features.isfinite().all():
         raise DataError(
             f"{CLIP_SCORE}: features of the prompts are not finite; the network's weights are damaged"

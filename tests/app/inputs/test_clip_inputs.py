@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from unirae.app.inputs.clip import ClipOptions, clip_sources
+from unirae.app.inputs.clip import StoredPromptOptions, clip_sources
 from unirae.core.errors import ConfigError, DataError
 from unirae.data.source import Sample, Source
 from unirae.data.stored import StoredImages
@@ -35,7 +35,7 @@ class Pictures(Source):
 def prompts(source, chosen=None, **options):
     images = StoredImages(source)
     chosen = range(len(images)) if chosen is None else chosen
-    return clip_sources(ClipOptions(**options), ["clip_score"], images, chosen)["prompts"]
+    return clip_sources(StoredPromptOptions(**options), ["clip_score"], images, chosen)["prompts"]
 
 
 def named(count, form="{:03d}.png", **options):
@@ -128,10 +128,10 @@ def test_files_that_hold_no_lines(written, tmp_path):
 
 def test_options_without_the_score_are_refused(tmp_path):
     images = StoredImages(named(1))
-    assert clip_sources(ClipOptions(), ["fid"], images, [0]) == {}
+    assert clip_sources(StoredPromptOptions(), ["fid"], images, [0]) == {}
     for options, said in (
         ({"clip": "x"}, "--clip:"),
         ({"clip": "x", "prompts": tmp_path}, "--clip, --prompts:"),
     ):
         with pytest.raises(ConfigError, match=f"{said} only --metrics clip_score reads it"):
-            clip_sources(ClipOptions(**options), ["fid"], images, [0])
+            clip_sources(StoredPromptOptions(**options), ["fid"], images, [0])

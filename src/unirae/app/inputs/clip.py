@@ -1,8 +1,11 @@
-"""The options of clip_score: the CLIP, and the prompts of images that lie in files."""
+"""The options of clip_score: the CLIP, and the prompts of images that lie in files.
+
+A command that makes images from prompts takes :class:`ClipOptions` alone and gives its prompts to :func:`of_prompts`.
+"""
 
 import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,20 +22,49 @@ _NO_LINES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 
 @dataclass(frozen=True, kw_only=True)
 class ClipOptions:
-    """The network and the prompts of clip_score."""
+    """The network of clip_score."""
 
     clip: str | None = None
     """CLIP of the score clip_score: a hub name, or a folder in transformers' format with processor and tokenizer.
     Default: openai/clip-vit-large-patch14."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredPromptOptions(ClipOptions):
+    """The network of clip_score, and the prompts of images that lie in files."""
+
     prompts: Path | None = None
     """Text file with the prompts of clip_score, one a line in the order of the images; an empty line is an image
     without one. Default: the captions of the images' own folder or data set."""
 
 
-def clip_sources(
-    options: ClipOptions, names: Sequence[str], images: "StoredImages", chosen: Sequence[int]
+def of_prompts(
+    options: ClipOptions, names: Sequence[str], prompts: Callable[[], Sequence[str]]
 ) -> dict[str, Any]:
     """The arguments of ``MetricSources`` for clip_score.
+
+    Args:
+        prompts: gives those of the images in their order, and is called where they are needed.
+
+    Raises:
+        ConfigError: If an option is given without the score.
+    """
+    from unirae.metrics.clip_score import CLIP_SCORE
+
+    if CLIP_SCORE in names:
+        return {"clip_weights": options.clip, "prompts": prompts()}
+    given = [f"--{name}" for name in ("clip", "prompts") if getattr(options, name, None) is not None]
+    if given:
+        raise ConfigError(
+            f"{', '.join(given)}: only --metrics {CLIP_SCORE} reads it; ask for {CLIP_SCORE}, too"
+        )
+    return {}
+
+
+def clip_sources(
+    options: StoredPromptOptions, names: Sequence[str], images: "StoredImages", chosen: Sequence[int]
+) -> dict[str, Any]:
+    """The arguments of ``MetricSources`` for clip_score of images that lie in files.
 
     Args:
         chosen: numbers of the images that are scored, in their order.
@@ -41,19 +73,13 @@ def clip_sources(
         ConfigError: If an option is given without the score.
         DataError: If no image has a prompt, or the file of prompts is damaged or of another number of images.
     """
-    from unirae.metrics.clip_score import CLIP_SCORE
 
-    if CLIP_SCORE not in names:
-        given = {"--clip": options.clip, "--prompts": options.prompts}
-        if said := [name for name, value in given.items() if value is not None]:
-            raise ConfigError(
-                f"{', '.join(said)}: only --metrics {CLIP_SCORE} reads it; ask for {CLIP_SCORE}, too"
-            )
-        return {}
-    prompts = (
-        _captions(images, chosen) if options.prompts is None else _lines(options.prompts, images, chosen)
-    )
-    return {"clip_weights": options.clip, "prompts": prompts}
+    def prompts() -> list[str]:
+        return (
+            _captions(images, chosen) if options.prompts is None else _lines(options.prompts, images, chosen)
+        )
+
+    return of_prompts(options, names, prompts)
 
 
 def _captions(images: "StoredImages", chosen: Sequence[int]) -> list[str]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from unirae.app.config.schema.kinds import Count, OutputFile, Size
-from unirae.app.inputs.clip import ClipOptions
+from unirae.app.inputs.clip import StoredPromptOptions
 from unirae.app.inputs.fdr import FdrReferenceOptions
 from unirae.app.inputs.features import EncoderOptions
 from unirae.app.inputs.options import ReferenceOptions
@@ -13,7 +13,7 @@ DEFAULT_METRICS = "fid,is,precision,recall"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(ClipOptions, EncoderOptions, FdrReferenceOptions, ReferenceOptions, SamplingOptions):
+class Options(StoredPromptOptions, EncoderOptions, FdrReferenceOptions, ReferenceOptions, SamplingOptions):
     """Score a set of images against another one: FID and its relatives.
 
     Writes scores, their uncertainty and every setting as JSON. Run it under torchrun to use several devices; the

@@ -176,7 +176,8 @@ def _check_parts(weights: str, network: Any, processor: Any, tokenizer: Any) -> 
     words = tokenizer("a photo")["input_ids"][1:-1]
     if not words or tokenizer.unk_token_id in words:  # without its files transformers makes an empty one
         raise WeightsError(
-            f"{said}: its tokenizer knows no words; its folder must have tokenizer.json, or vocab.json and merges.txt"
+            f"{said}: its tokenizer knows no words; its folder must have tokenizer.json, or vocab.json and merges.txt, "
+            f"as `hf download {MODEL} --local-dir DIR` fetches them"
         )
     end = tokenizer.eos_token_id
     is_end = (
