@@ -10,11 +10,14 @@ from processes import command_in_processes
 from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
 from tiny_clip import TensorFeatures, write_clip
 from tiny_images import pixels, write_extractor, write_folder
+from toy_extractors import MeanColour
 from unirae.app import compare, eval_fid, evaluate, make_reference
 from unirae.core.errors import ConfigError, DataError, UserError, WeightsError
 from unirae.evaluation.results.comparison import compare as compare_results
 from unirae.evaluation.results.result_file import read_result
+from unirae.evaluation.scores.metric_set import MetricSources, build_set_metrics
 from unirae.evaluation.scores.record import warn_once
+from unirae.metrics.set_metrics import needs
 
 COUNT = 21
 PROMPTS = [f"a {'cat' if k % 2 else 'dog'} {k * k}" for k in range(COUNT)]
@@ -89,6 +92,16 @@ def test_neither_batches_nor_beside_which_scores_it_stands_matter(score, tmp_pat
     )
     assert both.scores["clip_score"] == value
     assert len(both.scores) == 2
+
+
+def test_an_encoder_that_is_called_clip_is_another_network(folders):
+    class Clip(MeanColour):
+        name = "clip"
+
+    sources = MetricSources(encoder=Clip(), clip_weights=str(folders["clip"]), prompts=PROMPTS)
+    metrics = build_set_metrics(["fd", "clip_score"], sources)
+    assert [metric.labels for metric in metrics] == [{"fd": "fd_clip"}, {"clip_score": "clip_score"}]
+    assert len({extractor for extractor, _ in needs(metrics, of_reference=False)}) == 2
 
 
 def test_two_processes_equal_one(score, folders, tmp_path):

@@ -198,7 +198,7 @@ def test_other_models_and_places_are_refused(tmp_path, monkeypatch):
         ClipExtractor(weights=str(tmp_path / "vit"))
     file = tmp_path / "file.pt"
     file.touch()
-    for place in (file, tmp_path / "none", "./none", "~/none", "a/b/c", ""):
+    for place in (file, tmp_path / "none", "./none", "~/none", "~nobody-here/clip", "a/b/c", ""):
         with pytest.raises(WeightsError, match=r"it is no folder.*hf download"):
             ClipExtractor(weights=str(place))
     with pytest.raises(WeightsError, match=r"somebody/their-clip.*hf download") as error:

@@ -140,24 +140,19 @@ def _order(images: "StoredImages") -> list[int]:
     """Numbers of the images in the order that a list of prompts has.
 
     A folder is read in the order of its names as text, where ``10.png`` stands before ``2.png``; a list of prompts then
-    goes by the numbers.
+    goes by the numbers. Other sources have an order of their own.
     """
     from unirae.evaluation.passes.image_pairs import by_number
 
     as_read = list(range(len(images)))
-    names = [images.stem_of(number) for number in as_read]
-    named = [name for name in names if name is not None]
-    if (
-        images.source.name == "hf"
-        or len(named) < len(names)
-        or sorted(as_read, key=lambda i: _parts(named[i])) == as_read
-    ):
+    names = [images.stem_of(number) or "" for number in as_read]
+    if images.source.name != "image_folder" or sorted(names, key=_parts) == names:
         return as_read
     try:
-        return by_number(named)
+        return by_number(names)
     except DataError:
         raise DataError(
-            f"--prompts: {named[0]}, {named[1]} and the other names of the images stand in another order by their "
+            f"--prompts: {names[0]}, {names[1]} and the other names of the images stand in another order by their "
             "numbers than as text, so it is not certain which line belongs to which image; name the files by their "
             "numbers alone, all of one width as 000.png, 001.png, …"
         ) from None

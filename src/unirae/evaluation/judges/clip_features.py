@@ -7,7 +7,7 @@ prompts are filled up to the network's length, since the length of a batch would
 
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -46,7 +46,7 @@ class ClipExtractor(PromptExtractor):
         WeightsError: If a part is missing or damaged, the parts do not fit each other, or the model is no CLIP.
     """
 
-    name = "clip"
+    name = "clip-score"  # a hyphen, which no name of an encoder has: a folder of one may be called clip
 
     def __init__(self, *, weights: str = MODEL, device: torch.device | str = "cpu") -> None:
         network, self._images, self._tokenizer = _load(weights)
@@ -139,7 +139,9 @@ def _parts(place: str, weights: str, *, local_only: bool) -> tuple[Any, Any, Any
 
 def _place(weights: str) -> str:
     """The folder of the weights, or their name on the hub."""
-    path = Path(weights).expanduser()
+    path = Path(weights)
+    with suppress(RuntimeError):  # ~name of nobody
+        path = path.expanduser()
     if weights and path.is_dir():
         return str(path)
     if path.exists() or weights.startswith((".", "/", "~")) or weights.count("/") > 1 or not weights:
