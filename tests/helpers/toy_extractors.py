@@ -1,10 +1,12 @@
 """Feature extractors in miniature, and metrics that use them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from unirae.metrics.clip_score import PromptExtractor, Tokens
 from unirae.metrics.extractors import POOLED, FeatureExtractor
 from unirae.metrics.inception import LOGITS, SPATIAL
 from unirae.metrics.moments import Moments
@@ -60,3 +62,25 @@ def gaussian(*, width: int = 3, variance: float = 1.0, extractor: str = "colour"
 
 def colour_metric():
     return encoder_metric(MeanColour())
+
+
+class ToyClip(PromptExtractor):
+    """Mean colours of images, and three numbers of the first eight bytes of a text."""
+
+    name = "clip"
+    widths = {POOLED: 3}  # noqa: RUF012
+    identity: dict[str, Any] = {"sha256": "toy"}  # noqa: RUF012
+    device = torch.device("cpu")
+    length = 8
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {POOLED: images.float().mean((2, 3)) - 50}
+
+    def tokenise(self, prompts: Sequence[str]) -> Tokens:
+        texts = [prompt.encode() for prompt in prompts]
+        ids = torch.tensor([list(text[: self.length].ljust(self.length, b"\0")) for text in texts])
+        return Tokens(ids=ids, mask=(ids > 0).long(), cut=sum(len(text) > self.length for text in texts))
+
+    def of_tokens(self, ids: Tensor, mask: Tensor) -> Tensor:
+        sums = ids @ torch.arange(1, self.length + 1)
+        return torch.stack([sums % 11, ids[:, 0] % 7, sums % 5], 1) - 2.5

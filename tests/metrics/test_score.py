@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from processes import run_in_processes
-from toy_extractors import MeanColour, ToyInception
+from toy_extractors import MeanColour, ToyClip, ToyInception
 from unirae import score
 from unirae.metrics.extractors import ModuleExtractor
 
@@ -33,6 +33,31 @@ def test_processes_compute_each_by_itself():
     """A program may call it in one of several processes, or in all, on images of its own."""
     for found in run_in_processes(scores):
         assert found == pytest.approx(scores(), rel=1e-9)
+
+
+def of_prompts(prompts=None, **options):
+    prompts = [f"{k} words" for k in range(40)] if prompts is None else prompts
+    return score(
+        images(40, 1), prompts=prompts, **{"metrics": ["clip_score"], "extractor": ToyClip(), **options}
+    )
+
+
+def test_a_score_of_prompts_has_them_to_itself():
+    (one,) = of_prompts().values()
+    assert one.value > 1
+    assert one.details["images_with_prompt"] == 40
+    assert of_prompts([f"{k % 7} words" for k in range(40)])["clip_score"].value != one.value
+    for found in run_in_processes(of_prompts):
+        assert found == {"clip_score": one}
+    for options, said in (
+        ({"prompts": ["a"]}, "one for each of the 40 images; got 1"),
+        ({"prompts": "a" * 40}, "got a single text"),
+        ({"extractor": MeanColour()}, "which colour lacks; give a CLIP"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            of_prompts(**options)
+    with pytest.raises(ValueError, match="got none"):
+        score(images(4, 1), metrics=["clip_score"], extractor=ToyClip())
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """``python src/evaluate.py --images A --reference B``: score images from anywhere, or a checkpoint of ours."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from unirae.app.inputs.clip import clip_sources
 from unirae.app.inputs.fdr import fdr_sources
 from unirae.app.inputs.features import encoder_extractor_of
 from unirae.app.inputs.sampler_options import SamplingOptions
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from unirae.evaluation.references.reference import Reference
     from unirae.evaluation.scores.metric_set import MetricSources
     from unirae.evaluation.scores.record import Scores
+    from unirae.evaluation.scores.stored import Reading
+    from unirae.metrics.base import PairMetric
     from unirae.metrics.set_metrics import SetMetric
 
 
@@ -49,46 +52,60 @@ def evaluate(options: Options, device: "torch.device") -> "Scores":
     from unirae.app.inputs.images import open_images
     from unirae.app.inputs.reference import require_reference
     from unirae.app.shell.devices import progress_bar, reader_processes
-    from unirae.evaluation.scores.metric_set import PAIR_METRICS, build_set_metrics, pair_metric
     from unirae.evaluation.scores.stored import Reading, score_images, score_pairs
 
-    names = [name.strip() for name in (options.metrics or DEFAULT_METRICS).split(",")]
-    of_sets, of_pairs = partition(names)
     images = open_images(
         options.images, split=options.images_split, option="--images_split", size=options.size
     )
-    _require_fdr_reference(options, of_sets)
-    sources = metric_sources(options, of_sets, device)
-    try:
-        metrics = build_set_metrics(of_sets, sources) if of_sets else []
-        pair_metrics = [pair_metric(name, sources) for name in of_pairs]
-    except WeightsError as error:
-        raise WeightsError(
-            f"{error} Or leave these scores out of --metrics ({', '.join(PAIR_METRICS[:2])} need no network)"
-        ) from None
+    reading = Reading(
+        num_samples=options.num_samples,
+        seed=options.seed,
+        batch_size=options.batch_size,
+        num_workers=reader_processes(options.num_workers, len(images.images)),
+        device=device,
+    )
+    metrics, of_pairs = _build_metrics(options, images.images, reading, device)
     if options.reference is None and (options.reference_split or options.reference_samples):
         raise ConfigError(
             "--reference_split and --reference_samples choose images of --reference; give --reference, too"
         )
     with_reference = dict.fromkeys(n for m in metrics if m.reference for n in m.labels)
-    require_reference(options.reference, [*of_pairs, *with_reference])
+    require_reference(options.reference, [*(metric.name for metric in of_pairs), *with_reference])
     about = {"kind": images.kind, **images.about}
     with progress_bar("images", rate="images/s") as progress:
-        reading = Reading(
-            num_samples=options.num_samples,
-            seed=options.seed,
-            batch_size=options.batch_size,
-            num_workers=reader_processes(options.num_workers, len(images.images)),
-            device=device,
-            progress=progress,
-        )
+        reading = replace(reading, progress=progress)
         if of_pairs:
             originals = _originals(options)
             return score_pairs(
-                images.images, originals, of_pairs=pair_metrics, metrics=metrics, reading=reading, about=about
+                images.images, originals, of_pairs=of_pairs, metrics=metrics, reading=reading, about=about
             )
         reference = open_reference(options, metrics, device)
         return score_images(images.images, metrics=metrics, reference=reference, reading=reading, about=about)
+
+
+def _build_metrics(
+    options: Options, images: "StoredImages", reading: "Reading", device: "torch.device"
+) -> "tuple[list[SetMetric], list[PairMetric]]":
+    """The metrics of sets and those of pairs, with their networks."""
+    from unirae.evaluation.scores.metric_set import PAIR_METRICS, build_set_metrics, pair_metric
+
+    of_sets, of_pairs = partition([name.strip() for name in (options.metrics or DEFAULT_METRICS).split(",")])
+    _require_fdr_reference(options, of_sets)
+    if of_pairs and "clip_score" in of_sets:
+        raise ConfigError(
+            f"--metrics clip_score reads images in the order of their prompts and {', '.join(of_pairs)} in that of "
+            "pairs; ask for them in two commands"
+        )
+    of_clip = clip_sources(options, of_sets, images, reading.indices(images))
+    sources = metric_sources(options, of_sets, of_clip, device)
+    try:
+        metrics = build_set_metrics(of_sets, sources) if of_sets else []
+        return metrics, [pair_metric(name, sources) for name in of_pairs]
+    except WeightsError as error:
+        said = str(error).rstrip(".")
+        raise WeightsError(
+            f"{said}. Or leave these scores out of --metrics ({', '.join(PAIR_METRICS[:2])} need no network)"
+        ) from None
 
 
 def _default_output(options: Options, result: "Scores") -> Path:
@@ -123,8 +140,10 @@ def _require_fdr_reference(options: Options, of_sets: list[str]) -> None:
         )
 
 
-def metric_sources(options: Options, of_sets: list[str], device: "torch.device") -> "MetricSources":
-    """The sources of the metrics' networks."""
+def metric_sources(
+    options: Options, of_sets: list[str], of_clip: dict[str, Any], device: "torch.device"
+) -> "MetricSources":
+    """The sources of the metrics' networks; ``of_clip`` are those of clip_score."""
     from unirae.evaluation.scores.metric_set import MetricSources
     from unirae.metrics.set_metrics import need_encoder
 
@@ -136,6 +155,7 @@ def metric_sources(options: Options, of_sets: list[str], device: "torch.device")
         confidence=options.confidence_with(options.seed),
         is_order=options.is_order,
         **fdr_sources(options, of_sets),
+        **of_clip,
     )
 
 

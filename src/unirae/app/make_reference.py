@@ -89,6 +89,11 @@ def make(options: Options, device: "torch.device") -> "Reference":
     names = [name.strip() for name in options.metrics.split(",")]
     if "is" in names:
         raise ConfigError("--metrics is: the Inception Score looks at the images alone and has no reference")
+    if "clip_score" in names:
+        raise ConfigError(
+            "--metrics clip_score: it compares each image with its prompt and has no reference; score images with "
+            "evaluate.py --images"
+        )
     images = open_images(options.data, split=options.split, size=options.size, replace_unreadable=True).images
     encoder = encoder_extractor_of(options, asked=need_encoder(names), device=device)
     sources = MetricSources(

@@ -10,12 +10,14 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from unirae.metrics.base import Estimate
+from unirae.metrics.clip_score import CLIP_SCORE, PromptExtractor, clip_metric
 from unirae.metrics.extractors import FeatureExtractor
 from unirae.metrics.inception_score import Order
 from unirae.metrics.resampling import Confidence
 from unirae.metrics.set_metrics import (
     ENCODER_METRICS,
     INCEPTION_METRICS,
+    SetMetric,
     compute,
     encoder_metrics,
     inception_metrics,
@@ -31,6 +33,7 @@ def score(
     images: UInt8[Tensor, "n 3 H W"],
     reference: UInt8[Tensor, "m 3 h w"] | None = None,
     *,
+    prompts: Sequence[str] | None = None,
     metrics: Sequence[str] = ("fid", "is", "precision", "recall"),
     extractor: FeatureExtractor,
     confidence: Confidence | None = None,
@@ -40,19 +43,21 @@ def score(
 
     Args:
         images, reference: 8-bit RGB, on the extractor's device.
+        prompts: of each image, for ``clip_score``.
         metrics: of ``fid, sfid, is, kid, mind, precision, recall, density, coverage`` with an
-            :class:`~unirae.metrics.inception.InceptionExtractor`; ``fd, mind_fd`` with any other.
+            :class:`~unirae.metrics.inception.InceptionExtractor`; ``fd, mind_fd`` with any other; ``clip_score`` with
+            a :class:`~unirae.metrics.clip_score.PromptExtractor`.
         extractor: the network behind the scores.
         confidence: of Fréchet distances.
         is_order: of the images in the Inception Score's parts.
 
     Raises:
-        ValueError: If a score is unknown, a reference is missing, or there are too few images.
+        ValueError: If a score is unknown, a reference or the prompts are missing, or there are too few images.
         TypeError: If images are not uint8.
     """
-    unknown = set(metrics) - {*INCEPTION_METRICS, *ENCODER_METRICS}
+    unknown = set(metrics) - {*INCEPTION_METRICS, *ENCODER_METRICS, CLIP_SCORE}
     if unknown or not metrics:
-        known = ", ".join((*INCEPTION_METRICS, *ENCODER_METRICS))
+        known = ", ".join((*INCEPTION_METRICS, *ENCODER_METRICS, CLIP_SCORE))
         raise ValueError(f"metrics={tuple(metrics)}: give some of {known}")
     for tensor in (images, reference):
         if tensor is not None and tensor.dtype != torch.uint8:
@@ -68,6 +73,8 @@ def score(
         )
     wanted = inception_metrics(metrics, extractor, confidence=confidence, is_order=is_order)
     wanted += encoder_metrics(metrics, extractor, confidence=confidence)
+    if CLIP_SCORE in metrics:
+        wanted.append(_of_prompts(extractor, prompts, len(images)))
     for metric in wanted:
         if metric.output not in extractor.widths:
             raise ValueError(
@@ -91,3 +98,16 @@ def score(
 
     real = {} if reference is None else statistics(reference, of_reference=True)
     return compute(wanted, statistics(images, of_reference=False), real)
+
+
+def _of_prompts(extractor: FeatureExtractor, prompts: Sequence[str] | None, count: int) -> SetMetric:
+    if not isinstance(extractor, PromptExtractor):
+        raise ValueError(
+            f"{CLIP_SCORE} needs features of texts, too, which {extractor.name} lacks; give a CLIP"
+        )
+    if prompts is None or isinstance(prompts, str) or len(prompts) != count:
+        given = "none" if prompts is None else "a single text" if isinstance(prompts, str) else len(prompts)
+        raise ValueError(
+            f"{CLIP_SCORE} needs prompts, a list with one for each of the {count} images; got {given}"
+        )
+    return clip_metric(extractor, prompts, shared=False)

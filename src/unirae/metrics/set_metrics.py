@@ -46,6 +46,8 @@ class SetMetric:
         parameters: what decides the scores beside the features, JSON-able.
         least_images: on each side that it needs.
         mean: the recorded name of the mean over several metrics, if this one is a term of it.
+        made_for: images in the one set that the metric was made for; None where it scores any.
+        cautions: knowledge that a reader needs before the scores are quoted.
     """
 
     labels: Mapping[str, str]
@@ -57,6 +59,8 @@ class SetMetric:
     parameters: dict[str, Any] = field(default_factory=dict)
     least_images: int = 2
     mean: str | None = None
+    made_for: int | None = None
+    cautions: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

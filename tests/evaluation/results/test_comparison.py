@@ -46,7 +46,7 @@ def value(name, number, error=0.1):
             (name, "A better")
             for name in ("fid", "sfid", "kid", "fd_mae", "fdr_mae", "fdr6", "fid_random_inception")
         ),
-        *((name, "B better") for name in ("is", "precision", "recall", "density", "coverage")),
+        *((name, "B better") for name in ("is", "precision", "recall", "density", "coverage", "clip_score")),
     ],
 )
 def test_the_direction_is_the_scores_own(compared, name, better):

@@ -8,11 +8,12 @@ import torch
 
 from processes import run_in_processes
 from tiny_latents import pictures
-from toy_extractors import colour_metric, gaussian
+from toy_extractors import ToyClip, colour_metric, gaussian
 from unirae.core.errors import ConfigError, DataError
 from unirae.evaluation.references.reference import Reference, reference_from_data
 from unirae.evaluation.scores.generation import evaluate_generation
 from unirae.evaluation.scores.record import write_scores
+from unirae.metrics.clip_score import clip_metric, cosine_scores
 from unirae.metrics.set_metrics import needs
 
 
@@ -77,6 +78,26 @@ def test_two_processes_equal_one_and_share_whole_batches(count):
     first, second = (result["seen"] for result in results)
     assert sorted(first + second) == list(range(count))
     assert first[:14] == [*range(7), *range(14, 21)]
+
+
+def _clip_score(batch_size):
+    metrics = [clip_metric(ToyClip(), [f"{k % 5} words" for k in range(45)])]
+    return score(metrics=metrics, reference=None, batch_size=batch_size)
+
+
+def test_prompts_belong_to_numbers_whatever_the_batches_and_processes():
+    texts, extractor = [f"{k % 5} words" for k in range(45)], ToyClip()
+    rows = extractor.text_features(extractor.tokenise(texts))
+    expected = cosine_scores(extractor(made(torch.arange(45))), rows).clamp_min(0)
+    assert expected.std() > 1
+    assert (expected > 0).sum() > 10
+    one = _clip_score(7)
+    assert one.scores == {"clip_score": pytest.approx(float(expected.mean()), rel=1e-12)}
+    assert one.label("clip_score") == "clip_score"
+    for other in (_clip_score(1), _clip_score(100), *run_in_processes(_clip_score, 7)):
+        assert other.estimates == one.estimates
+    with pytest.raises(DataError, match="the samples: 44 images, but clip_score was given 45 prompts"):
+        score(44, metrics=[clip_metric(extractor, texts)], reference=None)
 
 
 def test_the_settings_tell_everything(tmp_path):

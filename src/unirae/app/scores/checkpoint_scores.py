@@ -63,7 +63,7 @@ def _reconstructions(options: Options) -> "Scores":
         "cache",
         "verify_contents",
     )
-    _refuse(options, (*others, *_ENCODER, "fdr_weights", "fdr_references"), why)
+    _refuse(options, (*others, *_ENCODER, "fdr_weights", "fdr_references", "clip", "prompts"), why)
     reference = None if options.reference is None else str(Path(options.reference).expanduser())
     is_file = reference is not None and is_reference_file(reference)
     if reference is not None and not is_file:
@@ -99,7 +99,8 @@ def _check_originals(reference: str) -> None:
 def _samples(options: Options) -> "Scores":
     from unirae.app import eval_fid
 
-    _refuse(options, ("images_split", "size", "lpips_weights", *_ENCODER), "not of samples of a checkpoint")
+    others = ("images_split", "size", "lpips_weights", "clip", "prompts", *_ENCODER)
+    _refuse(options, others, "not of samples of a checkpoint")
     own = options.reference in (None, "data")
     if own and options.reference_split not in (None, "train", "val"):
         raise ConfigError(

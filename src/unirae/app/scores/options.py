@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from unirae.app.config.schema.kinds import Count, OutputFile, Size
+from unirae.app.inputs.clip import StoredPromptOptions
 from unirae.app.inputs.fdr import FdrReferenceOptions
 from unirae.app.inputs.features import EncoderOptions
 from unirae.app.inputs.options import ReferenceOptions
@@ -12,7 +13,7 @@ DEFAULT_METRICS = "fid,is,precision,recall"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(EncoderOptions, FdrReferenceOptions, ReferenceOptions, SamplingOptions):
+class Options(StoredPromptOptions, EncoderOptions, FdrReferenceOptions, ReferenceOptions, SamplingOptions):
     """Score a set of images against another one: FID and its relatives.
 
     Writes scores, their uncertainty and every setting as JSON. Run it under torchrun to use several devices; the
@@ -29,8 +30,8 @@ class Options(EncoderOptions, FdrReferenceOptions, ReferenceOptions, SamplingOpt
     or a file of make_reference.py."""
     metrics: str | None = None
     """The scores, comma-separated: fid, sfid, is, kid, mind, precision, recall, density, coverage, fdr6 (see
-    --fdr_references), fd and mind_fd (see --encoder), psnr, ssim, lpips. Default: fid,is,precision,recall; of a stage-1
-    checkpoint rfid,psnr,ssim,lpips."""
+    --fdr_references), fd and mind_fd (see --encoder), clip_score (see --clip), psnr, ssim, lpips. Default:
+    fid,is,precision,recall; of a stage-1 checkpoint rfid,psnr,ssim,lpips."""
     output: OutputFile | None = None
     """The JSON file with scores and settings. Default: outputs/evaluation/….json; of a checkpoint eval/….json in its
     run's folder. The default name depends on all that decides the scores, so only the same evaluation overwrites it."""

@@ -28,6 +28,8 @@ _DECIDING = {
         "labels",
     ),
     "pairs": ("image size", "crop", "number of images", "features and parameters", "reference", "pairing"),
+    # prompts stand among the parameters; how labels were chosen does not matter beside them
+    "prompts": ("purpose", "image size", "crop", "number of images", "features and parameters"),
     # the classifier itself is what is compared, and its encoder has an input size of its own
     "classes": ("crop", "number of images", "reference"),
 }
@@ -45,6 +47,8 @@ _SUBSET = {"count": None, "subset_seed": None}
 
 _IN_WORDS = {
     "features and parameters.sha256": "hash of the feature network's weights",
+    "features and parameters.prompts_sha256": "hash of the prompts",
+    "features and parameters.tokens_sha256": "hash of the prompts' tokens",
     "features and parameters.": "its ",
     "reference.contents": "contents of the reference's images",
     "reference.": "reference's ",

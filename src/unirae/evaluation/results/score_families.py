@@ -12,7 +12,8 @@ class Family:
 
     Attributes:
         better: which of two values is the better one.
-        of: a set of images, pairs of images with their originals, or the classes that a classifier chose.
+        of: a set of images, pairs of images with their originals or with their prompts, or the classes that a
+            classifier chose.
         biased: whether its expectation depends on the number of images (recipe, trap 13).
         frechet: whether it is a Fréchet distance, whose noise is known only if it was asked for.
         with_reference: whether images are compared with others.
@@ -20,7 +21,7 @@ class Family:
     """
 
     better: Literal["lower", "higher"]
-    of: Literal["sets", "pairs", "classes"] = "sets"
+    of: Literal["sets", "pairs", "prompts", "classes"] = "sets"
     biased: bool = True
     frechet: bool = False
     with_reference: bool = True
@@ -38,12 +39,15 @@ FAMILIES = {
     **dict.fromkeys(("precision", "recall", "density", "coverage"), _SHARE),
     **dict.fromkeys(("psnr", "ssim"), Family(better="higher", of="pairs", biased=False, ordered=True)),
     "lpips": Family(better="lower", of="pairs", biased=False, ordered=True),
+    "clip": Family(better="higher", of="prompts", biased=False, with_reference=False, ordered=True),
     **dict.fromkeys(("top1", "top5", "knn"), _ACCURACY),
 }
 
 
 def family(name: str) -> Family:
     """Family of a score by its name, which says after an underscore whose features it rests on: ``fd_mae``.
+
+    ``clip_score`` belongs to ``clip``.
 
     Raises:
         ConfigError: If no score of ours has that name.

@@ -15,16 +15,21 @@ from unirae.metrics.set_metrics import SetMetric
 
 
 def check_counts(metrics: Iterable[SetMetric], count: int, what: str) -> None:
-    """Refuse too few images before anything is made of them.
+    """Refuse too few images, or others than those that a score was made for, before anything is made of them.
 
     Raises:
-        DataError: If a score needs more images.
+        DataError: If a score needs more images, or another number of them.
     """
     for metric in metrics:
         if count < metric.least_images:
             raise DataError(
                 f"{what}: {count} images are too few for {', '.join(metric.labels.values())}, which needs at least "
                 f"{metric.least_images}; published scores rest on 50,000"
+            )
+        if metric.made_for not in (None, count):
+            raise DataError(
+                f"{what}: {count} images, but {', '.join(metric.labels.values())} was given {metric.made_for} prompts; "
+                "each image has one"
             )
 
 
@@ -53,6 +58,7 @@ def cautions(
     of_images = {**found.describe(), "unreadable_images_replaced": replaced}
     said += _of_either_side(metrics, of_images, what)
     said += _of_other_sizes(metrics, found.size_px, what)
+    said += [caution for metric in metrics for caution in metric.cautions]
     if reference is not None:
         said += cautions_of_reference(metrics, reference.identity, known=set(reference.extractors))
         if reference.hashes is not None and (shared := count_shared(found.hashes, reference.hashes)):

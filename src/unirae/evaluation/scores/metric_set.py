@@ -12,6 +12,7 @@ from unirae.core.io import state_sha256
 from unirae.evaluation.scores.fdr import build_fdr_metrics, find_space_weights
 from unirae.evaluation.scores.reconstruction import PREFIX, ReconstructionMetricSet
 from unirae.metrics.base import PairMetric
+from unirae.metrics.clip_score import CLIP_SCORE, clip_metric
 from unirae.metrics.extractors import RESERVED_NAMES, EncoderExtractor, FeatureExtractor
 from unirae.metrics.frechet_ratio import FDR6, PublishedMoments
 from unirae.metrics.inception_score import Order
@@ -30,8 +31,8 @@ from unirae.models.encoders.base import Encoder
 PAIR_METRICS = ("psnr", "ssim", "lpips")
 SET_METRICS = (*INCEPTION_METRICS, *ENCODER_METRICS)
 """Names of the scores of a set of images, most of them against a reference."""
-EVALUATION_METRICS = (*SET_METRICS, FDR6)
-"""The same and those of the evaluation commands alone, whose networks are too many to stand beside training."""
+EVALUATION_METRICS = (*SET_METRICS, FDR6, CLIP_SCORE)
+"""The same and those of the evaluation commands alone, whose networks are too large to stand beside training."""
 RECONSTRUCTION_METRICS = ("rfid", "rfd", *PAIR_METRICS, *SET_METRICS)
 """Names of an autoencoder's scores; ``rfid`` is ``fid`` of the reconstructions against the originals."""
 _RECONSTRUCTION_NAMES = {"rfid": "fid", "rfd": ENCODER_METRIC}
@@ -46,6 +47,8 @@ class MetricSources:
         confidence: for Fréchet distances.
         is_order: of the images in the Inception Score's parts.
         fdr_weights, fdr_published: see :func:`build_fdr_metrics`.
+        clip_weights: see :class:`~unirae.evaluation.judges.clip_features.ClipExtractor`; None is the usual one.
+        prompts: of the images in their order, "" for one without; see :func:`~unirae.metrics.clip_score.clip_metric`.
     """
 
     device: torch.device | str = "cpu"
@@ -56,6 +59,8 @@ class MetricSources:
     is_order: Order = "shuffled"
     fdr_weights: str | Path = "hub"
     fdr_published: Mapping[str, PublishedMoments] | None = None
+    clip_weights: str | None = None
+    prompts: Sequence[str] | None = None
 
 
 _USUAL = MetricSources()
@@ -66,10 +71,12 @@ def build_set_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> 
 
     ``fd`` and ``mind_fd`` compare features of the encoder, and are called ``fd_<encoder>`` and ``mind_<encoder>``.
     With random Inception weights ``fid`` is called ``fid_random_inception``, and the others alike. ``fdr6`` is six
-    scores and their mean.
+    scores and their mean. ``clip_score`` is made for one set of images, those of the prompts.
 
     Raises:
-        ConfigError: If a name is unknown or given twice, or ``fd`` comes without an encoder.
+        ConfigError: If a name is unknown or given twice, ``fd`` comes without an encoder, or ``clip_score`` without
+            prompts.
+        DataError: If no image has a prompt.
         WeightsError: If Inception's weights are missing, or those of another network.
     """
     check_names(names, EVALUATION_METRICS)
@@ -78,6 +85,10 @@ def build_set_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> 
         raise ConfigError(
             f"the metric {of_encoder[0]} compares features of an encoder, and none is at hand (when training on cached "
             "latents it is not loaded: use fid alone, or score the checkpoint afterwards with `python src/eval_fid.py`)"
+        )
+    if CLIP_SCORE in names and sources.prompts is None:
+        raise ConfigError(
+            f"the metric {CLIP_SCORE} compares each image with its prompt, and these images have none"
         )
     metrics: list[SetMetric] = []
     if FDR6 in names:
@@ -98,6 +109,11 @@ def build_set_metrics(names: Sequence[str], sources: MetricSources = _USUAL) -> 
             )
     if of_encoder and sources.encoder is not None:
         metrics += encoder_metrics(of_encoder, sources.encoder, confidence=sources.confidence)
+    if CLIP_SCORE in names and sources.prompts is not None:
+        from unirae.evaluation.judges.clip_features import MODEL, ClipExtractor
+
+        clip = ClipExtractor(weights=sources.clip_weights or MODEL, device=sources.device)
+        metrics.append(clip_metric(clip, sources.prompts))
     return metrics
 
 
