@@ -4,8 +4,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from unirae.app.inputs.prompts import Prompt
+
+LayoutName = Literal["plain", "geneval", "dpg"]
+"""The names of the layouts of the images' folder (:mod:`unirae.app.pictures.layouts`)."""
+IMAGES_PER_PROMPT = 4
+"""Images of each prompt that the evaluators of GenEval and DPG-Bench expect."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,8 @@ from typing import Annotated
 import tyro
 
 from unirae.app.config.schema.kinds import Count
-from unirae.app.inputs.prompt_list import PromptList
+from unirae.app.inputs.prompt_list import IMAGES_PER_PROMPT, LayoutName, PromptList
 from unirae.app.inputs.prompts import Prompt, read_prompts
-from unirae.app.pictures.layouts import IMAGES_PER_PROMPT, LayoutName
 from unirae.core.errors import ConfigError
 
 

@@ -3,8 +3,9 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from unirae.app.inputs.prompt_list import IMAGES_PER_PROMPT, LayoutName
 from unirae.core.errors import ConfigError
 from unirae.core.io import write_atomically
 
@@ -12,10 +13,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from unirae.app.inputs.prompts import Prompt
-
-LayoutName = Literal["plain", "geneval", "dpg"]
-IMAGES_PER_PROMPT = 4
-"""Images of each prompt that both evaluators expect."""
 
 
 class Layout(Protocol):

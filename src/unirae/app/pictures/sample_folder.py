@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from unirae.app.pictures.layouts import Layout, LayoutName, Plain, layout_of, read_image
+from unirae.app.inputs.prompt_list import LayoutName, as_file
+from unirae.app.pictures.layouts import Layout, Plain, layout_of, read_image
 from unirae.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -224,7 +225,6 @@ class SampleFolder:
         return write_atomically(self.records / "samples.npz", write)
 
     def _write_lines(self, name: str, lines: Sequence[str]) -> None:
-        from unirae.app.inputs.prompt_list import as_file
         from unirae.core.io import write_atomically
 
         write_atomically(self.records / name, lambda file: file.write(as_file(lines)))
