@@ -36,6 +36,7 @@ def test_none_is_none():
     ("words", "said"),
     [
         (("--images_per_prompt", "0"), "--images_per_prompt 0: give a whole number from 1"),
+        (("--prompt",), "--prompt: give text"),
         (("--layout", "genevil"), "--layout genevil: give plain, geneval or dpg"),
     ],
 )

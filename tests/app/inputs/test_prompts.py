@@ -170,10 +170,19 @@ def test_a_folder_that_is_damaged(tmp_path):
     (tmp_path / "a.txt").write_text(" \n")
     with pytest.raises(DataError, match=r"a\.txt is empty"):
         read_prompts(tmp_path)
-    (tmp_path / "a.txt").unlink()
-    (tmp_path / "a.txt").symlink_to(tmp_path / "gone")
-    with pytest.raises(DataError, match="cannot read the prompts"):
+
+
+def test_a_broken_link_in_a_folder_is_named(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"cannot read the prompts .*b\.txt: no such file"):
         read_prompts(tmp_path)
+
+
+def test_prompts_can_be_told_apart_in_a_set():
+    assert (
+        len({Prompt(text="a", about={"x": [1]}), Prompt(text="a", about={"x": [1]}), Prompt(text="b")}) == 2
+    )
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "x" * 300, "a\0b"])

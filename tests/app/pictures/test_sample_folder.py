@@ -130,6 +130,11 @@ def test_the_record_is_found_wherever_the_layout_keeps_it(tmp_path, before):
         of(tmp_path, layout=after).check()
 
 
+def test_a_folder_of_samples_called_parts_is_not_its_parent(tmp_path):
+    SampleFolder(tmp_path / "parts", settings={"seed": 0}, count=2).write_record({}, [0, 1], [])
+    of(tmp_path).check()
+
+
 def test_prompts_do_not_go_on_in_a_folder_of_labels(tmp_path):
     SampleFolder(tmp_path, settings={"seed": 0}, count=2).write_record({}, [0, 1], [])
     with pytest.raises(ConfigError, match="layout: None there, plain now"):

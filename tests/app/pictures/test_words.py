@@ -1,5 +1,7 @@
 """Words under pictures: broken and cut to fit, whatever the script, and drawn where they belong."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,19 @@ def test_what_no_font_has_is_a_box(monkeypatch):
     monkeypatch.setattr(words, "_system_fonts", list)
     words._font_for.cache_clear()
     assert fitted("红 cube", width=200, lines=1, size_px=14).lines == ["□ cube"]
+    words._font_for.cache_clear()
+
+
+def test_a_font_of_the_system_is_taken_where_it_has_more(monkeypatch):
+    glyphs, system = words._glyphs, [Path("poor"), Path("rich"), Path("also")]
+    known = {"poor": "a", "rich": "a红", "also": "a红"}
+    monkeypatch.setattr(words, "_system_fonts", lambda: system)
+    monkeypatch.setattr(
+        words, "_glyphs", lambda path: frozenset(known[path.name]) if path in system else glyphs(path)
+    )
+    words._font_for.cache_clear()
+    assert words._font_for(frozenset("红"))[0] == Path("rich")
+    assert words._font_for(frozenset("abб"))[0].name == "DejaVuSans.ttf"
     words._font_for.cache_clear()
 
 

@@ -37,7 +37,7 @@ class Prompt:
     negative: str | None = None
     seed: int | None = None
     cfg_scale: float | None = None
-    about: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict, hash=False)
     name: str | None = None
     line: str = field(default="", compare=False, repr=False)
 
@@ -66,6 +66,8 @@ def read_prompts(path: str | Path) -> list[Prompt]:
             is not understood; the message names the line.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise DataError(f"cannot read the prompts {_shown(path)}: no file's name holds a NUL")
     try:
         if path.is_dir():
             found = list(_of_folder(path))
@@ -77,21 +79,17 @@ def read_prompts(path: str | Path) -> list[Prompt]:
                     f"{path} is JSON; prompts are read from JSON Lines: an object on each line of a .jsonl file"
                 )
             found = list(readers.get(ending, _of_lines)(path, _text_of(path)))
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise DataError(f"cannot read the prompts {_shown(path)}: {_reason(error)}") from None
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        reason = f"no such file; give a file {_KINDS}" if missing else error.strerror or str(error)
+        raise DataError(f"cannot read the prompts {_shown(error.filename or path)}: {reason}") from None
     if not found:
         raise DataError(f"{path} holds no prompt; give a file {_KINDS}")
     return found
 
 
-def _shown(path: Path) -> str:
+def _shown(path: str | Path) -> str:
     return shortened(str(path).replace("\0", "\\0"), 200)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"no such file; give a file {_KINDS}"
-    return str(error.strerror if isinstance(error, OSError) and error.strerror else error)
 
 
 def _text_of(path: Path) -> str:

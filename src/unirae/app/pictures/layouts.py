@@ -58,10 +58,10 @@ class Plain:
         return any(folder.glob("[0-9]" * 6 + "*.png"))
 
     def check(self, prompts: "Sequence[Prompt]", *, size: tuple[int, int]) -> None:
-        """Any prompts will do."""
+        """Take any prompts."""
 
     def finish(self, folder: Path, prompts: "Sequence[Prompt]") -> None:
-        """The images are all there is."""
+        """Write nothing more."""
 
 
 class GenEval:

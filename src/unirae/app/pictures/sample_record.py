@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unirae.app.pictures.layouts import Dpg
 from unirae.core.differences import shortened
 from unirae.core.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from unirae.app.inputs.prompt_list import PromptList
-
-_PLACES = (".", "parts")
-"""Where a layout may keep its records (:mod:`unirae.app.pictures.layouts`)."""
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -21,8 +19,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     """
     from unirae.core.io import read_json
 
-    file = next((one for place in _PLACES if (one := folder / place / "settings.json").is_file()), None)
-    if file is None:
+    own, within = folder / "settings.json", folder / Dpg.records / "settings.json"
+    file = own if own.is_file() else within
+    if not file.is_file():
         return None
     found = read_json(file)
     parts = {"settings": dict, "num_samples": int, "network_evaluations": list}
@@ -30,7 +29,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         raise ConfigError(
             f"--output_dir {folder}: {file} was not written by sample_dit.py; choose another folder"
         )
-    return found
+    # a folder of that name may hold other samples, which have nothing to do with those of the folder around it
+    return found if file == own or found["settings"].get("layout") == Dpg.name else None
 
 
 def check_prompts(folder: Path, records: Path, recorded: Any, prompts: "PromptList") -> None:
