@@ -134,7 +134,7 @@ def sampling(
     while True:
         lap()
         with context(), narrow.in_use(), compiler.in_use():
-            sample_numbered(model, labels=numbers, indices=numbers, seed=0, settings=how, guide=guide)
+            sample_numbered(model, request=numbers, indices=numbers, seed=0, settings=how, guide=guide)
 
 
 def network_overrides(dit: str, experiment: str) -> tuple[str, ...]:

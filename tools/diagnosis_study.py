@@ -117,7 +117,8 @@ def sample(folder: Path) -> "torch.Tensor":
     import torch
 
     from unirae.core.exact import exact_float32
-    from unirae.evaluation.sampling.sampler import SamplerSettings, choose_labels, sample_numbered
+    from unirae.evaluation.sampling.requests import choose_labels
+    from unirae.evaluation.sampling.sampler import SamplerSettings, sample_numbered
     from unirae.models.checkpoints.opening import load_dit
 
     dit = load_dit(folder / "generator")
@@ -125,7 +126,7 @@ def sample(folder: Path) -> "torch.Tensor":
     labels = choose_labels(numbers, num_classes=dit.num_classes, sampling="equal", seed=0)
     with exact_float32(numbers.device):
         parts = [
-            sample_numbered(dit, labels=labels[n], indices=n, seed=0, settings=SamplerSettings()).latents
+            sample_numbered(dit, request=labels[n], indices=n, seed=0, settings=SamplerSettings()).latents
             for n in numbers.split(50)
         ]
     return dit.latent_stats.denormalise(torch.cat(parts))

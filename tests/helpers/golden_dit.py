@@ -36,10 +36,13 @@ def golden_model_v2(state, config, **options):
     params, tokens = config["params"], config["params"]["cond_arch"]
     head = isinstance(params["hidden_size"], list)
     patch = params["patch_size"]
-    sizes = ("input_size", "in_channels", "hidden_size", "depth", "num_heads", "mlp_ratio", "num_classes")
+    sizes = ("input_size", "in_channels", "hidden_size", "depth", "num_heads", "mlp_ratio")
+    text = params.get("context_dim") if params.get("condition_type") == "text" else None
     model = (DiTDH if head else DiT)(
         **{name: params[name] for name in sizes},
         **({"use_pos_embed": False} if head else {}),
+        num_classes=params["num_classes"] if text is None else 0,
+        text_width=text,
         patch_size=patch[0] if isinstance(patch, list) else patch,
         use_qknorm=True,
         conditioning="tokens",

@@ -90,7 +90,9 @@ def test_it_is_chunked_on_a_cpu_where_onednn_multiplies_few_tokens(
     torch.set_float32_matmul_precision(products)
     calls = []
     fused = F.scaled_dot_product_attention
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *x: (calls.append(1), fused(*x))[1])
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda *x, **options: (calls.append(1), fused(*x, **options))[1]
+    )
     q, k, v = torch.randn(3, 1, 1, tokens, 8, dtype=dtype)
     attend(q, k.requires_grad_(gradient), v)
     assert bool(calls) is is_fused

@@ -16,7 +16,7 @@ from unirae.app.run.assembly import assemble
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.io import load_tensors, save_tensors
 from unirae.evaluation.results.epochs_to import epochs_to
-from unirae.evaluation.sampling.image_sampler import spread_labels
+from unirae.evaluation.sampling.requests import spread_labels
 from unirae.training.callbacks import scoring
 from unirae.training.csv_logger import read_metrics
 

@@ -51,9 +51,16 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 31)
 
 
-def sample_keys(seed: int, step: int, samples: Int64[Tensor, " b"]) -> Int64[Tensor, " b"]:
-    """One key per sample of a step; ``samples`` are the samples' numbers in the data set."""
-    base = _mix(torch.full_like(samples, seed) + _GOLDEN)
+def sample_keys(
+    seed: int | Int64[Tensor, " b"], step: int, samples: Int64[Tensor, " b"]
+) -> Int64[Tensor, " b"]:
+    """One key per sample of a step; ``samples`` are the samples' numbers in the data set.
+
+    Args:
+        seed: of all, or one for each.
+    """
+    seeds = seed if isinstance(seed, Tensor) else torch.full_like(samples, seed)
+    base = _mix(seeds + _GOLDEN)
     base = _mix(base ^ (torch.full_like(samples, step) + _GOLDEN))
     return _mix(base ^ (samples + _GOLDEN))
 

@@ -41,11 +41,17 @@ ALWAYS = (0.0, 1.0)
 """The interval of all times."""
 
 
+Scale = float | Tensor
+"""Strength of guidance: one for all samples, or a tensor "b" with one for each."""
+
+
 def away_from(
-    reference: Float[Tensor, "b ..."], wanted: Float[Tensor, "b ..."], scale: float
+    reference: Float[Tensor, "b ..."], wanted: Float[Tensor, "b ..."], scale: Scale
 ) -> Float[Tensor, "b ..."]:
     """Extrapolate, in float32 or wider: v_ref + scale·(v − v_ref)."""
     reference = full_precision(reference)
+    if isinstance(scale, Tensor):
+        scale = scale.view(-1, *[1] * (reference.ndim - 1))
     return reference + scale * (full_precision(wanted) - reference)
 
 
@@ -59,7 +65,7 @@ def guided(
     plain: Velocity,
     both: Callable[[Tensor, float], tuple[Tensor, Tensor]],
     *,
-    scale: float,
+    scale: Scale,
     interval: tuple[float, float] = ALWAYS,
 ) -> Velocity:
     """Guided velocity: v_ref + scale·(v − v_ref) where low ≤ t ≤ high, elsewhere ``plain``; in float32 or wider.
@@ -68,7 +74,7 @@ def guided(
         plain: the velocity without guidance. Outside the interval, and everywhere at scale 1, it alone is
             called, so the reference costs nothing there.
         both: (v, v_ref) at (x, t), so that it may compute them as one batch.
-        scale: w; 1 is no guidance.
+        scale: w; 1 is no guidance. With one for each sample the reference is always computed.
         interval: (low, high) in shifted times, the ones that solvers pass; both ends belong to it.
 
     Raises:
@@ -80,7 +86,7 @@ def guided(
             f"guidance interval ({low}, {high}) must be (low, high) with 0 <= low <= high <= 1, in shifted times"
             " (t = 0 is data, t = 1 is noise)"
         )
-    if scale == 1:
+    if not isinstance(scale, Tensor) and scale == 1:
         return plain
 
     def velocity(x: Float[Tensor, "b ..."], t: float) -> Float[Tensor, "b ..."]:
@@ -106,7 +112,7 @@ def classifier_free(
     condition: Joinable,
     null: Joinable,
     *,
-    scale: float,
+    scale: Scale,
     interval: tuple[float, float] = ALWAYS,
 ) -> Velocity:
     """Guidance away from ``model`` with the null condition of each sample, both passes as one doubled batch."""
@@ -124,7 +130,7 @@ def autoguidance(
     guide: VelocityModel,
     condition: Any,
     *,
-    scale: float,
+    scale: Scale,
     interval: tuple[float, float] = ALWAYS,
 ) -> Velocity:
     """Guidance away from ``guide``, a smaller or earlier model, for the same condition."""
@@ -154,7 +160,7 @@ def internal_and_classifier_free(
     condition: Joinable,
     null: Joinable,
     *,
-    scale: float,
+    scale: Scale,
     interval: tuple[float, float] = ALWAYS,
     internal_scales: tuple[float, float],
     internal_interval: tuple[float, float] = ALWAYS,

@@ -73,12 +73,11 @@ def check_latents(latents: Any, latent_shape: tuple[int, int, int]) -> None:
         raise InputError(f"latents must be floating point, got {latents.dtype}")
 
 
-def check_step(x: Any, t: Any, y: Any, *, latent_shape: tuple[int, int, int]) -> None:
-    """Refuse anything but noised latents, times and labels of one batch, as a diffusion transformer reads them.
+def check_step(x: Any, t: Any, *, latent_shape: tuple[int, int, int]) -> None:
+    """Refuse anything but noised latents and times of one batch, as a diffusion transformer reads them.
 
     Raises:
-        InputError: If ``x``, ``t`` or ``y`` is of another type or shape; the message says which, and what it
-            should be.
+        InputError: If ``x`` or ``t`` is of another type or shape; the message says which, and what it should be.
     """
     if not isinstance(x, Tensor) or x.ndim != 4 or tuple(x.shape[1:]) != tuple(latent_shape):
         found = tuple(x.shape[1:]) if isinstance(x, Tensor) and x.ndim == 4 else _type_or_shape(x)
@@ -89,10 +88,35 @@ def check_step(x: Any, t: Any, y: Any, *, latent_shape: tuple[int, int, int]) ->
             f"t must be a floating-point tensor of shape [{count}], a time in [0, 1] for each image, got "
             f"{_type_or_shape(t)}; for one time for all: torch.full(({count},), 0.5)"
         )
+
+
+def check_labels(y: Any, *, count: int) -> None:
+    """Refuse anything but ``count`` labels.
+
+    Raises:
+        InputError: If ``y`` is of another type or shape; the message says what it should be.
+    """
     if not isinstance(y, Tensor) or y.shape != (count,) or y.dtype not in (torch.int64, torch.int32):
         raise InputError(
             f"y must be an int64 tensor of shape [{count}], a label for each image, got {_type_or_shape(y)}; without "
             f"labels: torch.full(({count},), dit.null_label)"
+        )
+
+
+def check_text(tokens: Tensor, *, count: int, width: int) -> None:
+    """Refuse tokens of another number of texts, or of another text encoder's width.
+
+    Raises:
+        InputError: If the tokens have another shape; the message says which.
+    """
+    if tokens.ndim != 3 or len(tokens) != count:
+        raise InputError(
+            f"y must hold the tokens of {count} texts, [{count}, length, {width}], got {list(tokens.shape)}"
+        )
+    if tokens.shape[2] != width:
+        raise InputError(
+            f"this DiT reads a text encoder's hidden states of width {width}, and was given ones of {tokens.shape[2]}: "
+            "take the text encoder that it was trained with"
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from unirae.core.errors import ConfigError
@@ -17,7 +17,10 @@ _CHUNKED_UP_TO = {2: 1024, 4: 512}
 
 
 def attend(
-    q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads n d"], v: Float[Tensor, "b heads n d"]
+    q: Float[Tensor, "b heads n d"],
+    k: Float[Tensor, "b heads n d"],
+    v: Float[Tensor, "b heads n d"],
+    mask: Bool[Tensor, "b n"] | None = None,
 ) -> Float[Tensor, "b heads n d"]:
     """Attend: softmax(q·kᵀ/√d)·v, by PyTorch's fused kernels, or on a CPU by large products where these are faster.
 
@@ -25,12 +28,16 @@ def attend(
     ``torch.set_float32_matmul_precision`` says. With gradients the fused kernel takes 2 to 3 times as long at 256
     tokens and up to 9 times at 16 (docs/log.md). Scores and softmax are in 32 bits, as in the kernel: rounding the
     scores to 16 would cost an error that grows with them.
+
+    Args:
+        mask: which keys are attended to, at least one of each sample; None is all.
     """
     few = v.shape[-2] <= _CHUNKED_UP_TO.get(v.dtype.itemsize, 0)
     if v.device.type != "cpu" or not few or not (v.dtype.itemsize <= 2 or _onednn_makes_fp32_products()):
-        return F.scaled_dot_product_attention(q, k, v)
+        attended = None if mask is None else mask[:, None, None]
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=attended)
     with torch.autocast("cpu", enabled=False):
-        return chunked_attention(q, k, v)
+        return chunked_attention(q, k, v, mask)
 
 
 def _onednn_makes_fp32_products() -> bool:
@@ -66,12 +73,15 @@ class SelfAttention(nn.Module):
         return Shared(self.qkv.weight, 3, "projections")
 
     def forward(
-        self, x: Float[Tensor, "b n d"], rotary: RotaryPositions | None = None
+        self,
+        x: Float[Tensor, "b n d"],
+        rotary: RotaryPositions | None = None,
+        mask: Bool[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Let every token read every other; ``rotary`` turns queries and keys by their places."""
+        """Let every token read every other, or those of ``mask``; ``rotary`` turns queries and keys by their places."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.query_norm(q), self.key_norm(k)
         if rotary is not None:
             q, k = rotary(q), rotary(k)
-        heads = attend(q.to(v.dtype), k.to(v.dtype), v)
+        heads = attend(q.to(v.dtype), k.to(v.dtype), v, mask)
         return self.out(heads.transpose(1, 2).flatten(2))

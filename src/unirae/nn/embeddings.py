@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unirae.core.precision import full_precision, without_autocast
+from unirae.nn.norms import RMSNorm
 
 
 class TimeEmbedding(nn.Module):
@@ -37,18 +38,42 @@ class TimeEmbedding(nn.Module):
 
 
 class ConditionTokens(nn.Module):
-    """Time and condition as tokens of a sequence (RAEv2, arXiv 2605.18324): learned tokens, each plus the embedding."""
+    """Time and condition as tokens of a sequence (RAEv2, arXiv 2605.18324): learned tokens, each plus the embedding.
+
+    Args:
+        num_condition: 0 where the condition has tokens of its own, as a text has.
+    """
 
     def __init__(self, *, width: int, num_time: int, num_condition: int) -> None:
         super().__init__()
         self.time = nn.Parameter(torch.empty(num_time, width))
-        self.condition = nn.Parameter(torch.empty(num_condition, width))
+        self.condition = nn.Parameter(torch.empty(num_condition, width)) if num_condition else None
 
     def reset(self) -> None:
         """Draw the learned tokens from N(0, 1/width)."""
         for tokens in (self.time, self.condition):
-            nn.init.normal_(tokens, std=tokens.shape[1] ** -0.5)
+            if tokens is not None:
+                nn.init.normal_(tokens, std=tokens.shape[1] ** -0.5)
 
-    def forward(self, time: Float[Tensor, "b d"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b n d"]:
+    def forward(
+        self, time: Float[Tensor, "b d"], condition: Float[Tensor, "b d"] | None = None
+    ) -> Float[Tensor, "b n d"]:
         """The time's tokens, then the condition's, of their embeddings."""
-        return torch.cat([self.time + time[:, None], self.condition + condition[:, None]], dim=1)
+        of_time = self.time + time[:, None]
+        if self.condition is None:
+            return of_time
+        assert condition is not None
+        return torch.cat([of_time, self.condition + condition[:, None]], dim=1)
+
+
+class TextTokens(nn.Module):
+    """Hidden states of a text encoder as tokens of a sequence: RMS norm, then linear (recipe of RAEv2, section 4)."""
+
+    def __init__(self, *, text_width: int, width: int) -> None:
+        super().__init__()
+        self.norm = RMSNorm(text_width)
+        self.linear = nn.Linear(text_width, width)
+
+    def forward(self, text: Float[Tensor, "b l text"]) -> Float[Tensor, "b l d"]:
+        """One token for each of the text's; those that are filling, too."""
+        return full_precision(self.linear(self.norm(text)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from unirae.nn.attention import SelfAttention
@@ -92,9 +92,10 @@ class PlainBlock(nn.Module):
         x: Float[Tensor, "b n d"],
         condition: Float[Tensor, "b m d"],
         rotary: RotaryPositions | None,
+        mask: Bool[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """One layer; ``condition`` is not read."""
-        x = x + self.attention(self.attention_norm(x), rotary)
+        """One layer; ``condition`` is not read. ``mask`` says which tokens are attended to."""
+        x = x + self.attention(self.attention_norm(x), rotary, mask)
         return x + self.mlp(self.mlp_norm(x))
 
 
@@ -114,10 +115,11 @@ class ModulatedBlock(PlainBlock):
         x: Float[Tensor, "b n d"],
         condition: Float[Tensor, "b m d"],
         rotary: RotaryPositions | None,
+        mask: Bool[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
         """One layer; ``condition`` has one vector per image (m = 1) or per token (m = n)."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)
-        x = x + gate_a * self.attention(self.attention_norm.modulated(x, shift_a, scale_a), rotary)
+        x = x + gate_a * self.attention(self.attention_norm.modulated(x, shift_a, scale_a), rotary, mask)
         return x + gate_m * self.mlp(self.mlp_norm.modulated(x, shift_m, scale_m))
 
 

@@ -1,6 +1,7 @@
 """Positions of tokens on a (rows, columns) grid: added sin-cos positions, and rotations of queries and keys."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -40,7 +41,7 @@ class RotaryPositions(nn.Module):
     index · 10000^(−2k/m).
 
     Args:
-        num_unturned: tokens behind those of the grid that have no place, and so the angle 0.
+        num_unturned: tokens behind those of the grid that have no place, and so the angle 0; there may be more.
     """
 
     def __init__(self, *, head_width: int, grid: tuple[int, int], num_unturned: int = 0) -> None:
@@ -58,10 +59,13 @@ class RotaryPositions(nn.Module):
 
     def forward(self, x: Float[Tensor, "b heads n d"]) -> Float[Tensor, "b heads n d"]:
         """Rotate each pair: (a, b) → (a·cos − b·sin, b·cos + a·sin), at least float32."""
+        cos, signed_sin = self.cos, self.signed_sin
+        if (more := x.shape[-2] - len(cos)) > 0:
+            cos, signed_sin = F.pad(cos, (0, 0, 0, more), value=1.0), F.pad(signed_sin, (0, 0, 0, more))
         if x.device.type == "cpu" and not torch.compiler.is_compiling():
             # as complex numbers it takes half the time; compilers fuse the other form
-            turn = torch.complex(self.cos[:, ::2], self.signed_sin[:, 1::2])
+            turn = torch.complex(cos[:, ::2], signed_sin[:, 1::2])
             pairs = torch.view_as_complex(full_precision(x).unflatten(-1, (-1, 2)))
             return torch.view_as_real(pairs * turn).flatten(-2)
         partners = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-        return x * self.cos + partners * self.signed_sin
+        return x * cos + partners * signed_sin

@@ -131,6 +131,12 @@ ALONE = [
     ("experiment=mae_tiny data=image_folder data.data_dir={unclear}", "train_extra"),
     ("experiment=mae_tiny callbacks.health_check.curves={no}", "no curves"),
     ("experiment=mae_tiny data.labels=false", "data.labels=false"),
+    ("experiment=mae_tiny data.caption_column=text", "data.caption_column=text: this data"),
+    (
+        "experiment=mae_tiny data.caption_column=3",
+        "give text or several as {NAME: VALUE, …}, each value a number above 0",
+    ),
+    ("experiment=mae_tiny data.missing_captions=drop", "give null_prompt or leave_out"),
     ("experiment=mae_tiny callbacks.model_checkpoint.monitor=val/nope", "val/nope"),
     ("experiment=mae_tiny data.global_batch_size=100000", "global_batch_size"),
 ]

@@ -9,10 +9,12 @@ from safetensors import safe_open
 from golden_dit import GOLDEN, golden_model_v2, read
 from tiny_models import relative_l2
 from unirae.core.errors import ConfigError
+from unirae.evaluation.sampling.requests import Request
 from unirae.evaluation.sampling.settings import SamplerSettings, guided_velocity
 from unirae.flow.prediction import data_from_velocity
 from unirae.flow.solvers import counting
 from unirae.flow.times import time_grid
+from unirae.models.denoisers.condition import Condition
 
 
 def golden(name):
@@ -92,6 +94,26 @@ def test_samples_are_raev2s_with_and_without_its_clamp(model, name, steps, clamp
     latents = settings.solve(model, velocity, tensors["x_noise"])
     assert velocity.evaluations == steps
     assert relative_l2(latents, tensors[f"{name}.euler_{steps}"]) < 1e-4
+
+
+@pytest.mark.parametrize("steps", [10, 50])
+@pytest.mark.parametrize("name", golden("sampling_text")[1]["variants"])
+@torch.no_grad()
+def test_samples_of_texts_are_raev2s(name, steps):
+    tensors, config = golden("sampling_text")
+    _, state, of_model = read("raev2_ddt_ig_text.safetensors")
+    text, null = (
+        Condition(tokens=tensors[f"context{kind}"], mask=tensors[f"attn_mask{kind}"].bool())
+        for kind in ("", "_null")
+    )
+    model = golden_model_v2(state, of_model, null_text=null).eval()
+    # a scale of internal guidance up to 1 is none there
+    variant = {key: value for key, value in config["variants"][name].items() if key == "cfg"}
+    grid = {"num_steps": steps + 1, "time_grid": "linear", "time_shift": config["shift"]}
+    settings = settings_of(variant, clamp_velocity=True, **grid)  # of 50 steps the last lies below the clamp
+    for request in (Request(condition=text), Request(condition=text, null=null)):
+        latents = settings.solve(model, guided_velocity(model, request, settings, None), tensors["x_noise"])
+        assert relative_l2(latents, tensors[f"{name}.euler_{steps}"]) < 1e-4
 
 
 @torch.no_grad()

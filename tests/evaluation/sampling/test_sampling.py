@@ -10,9 +10,9 @@ from unirae.core.errors import ConfigError, NonFiniteError, WeightsError
 from unirae.core.images import to_uint8
 from unirae.core.keyed_random import Stream, normal, sample_keys
 from unirae.evaluation.sampling import sampler as sampler_module
-from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule
+from unirae.evaluation.sampling.image_sampler import ImageSampler
+from unirae.evaluation.sampling.requests import LabelRule, choose_labels
 from unirae.evaluation.sampling.sampler import (
-    choose_labels,
     decoder_for,
     sample,
     sample_latents,
@@ -37,12 +37,12 @@ def latents(dit, indices, labels=None, *, seed=0, guide=None, **settings):
     indices = torch.tensor(indices)
     labels = indices % max(dit.num_classes, 1) if labels is None else torch.tensor(labels)
     settings = SamplerSettings(**{"num_steps": 5, **settings})
-    return sample_numbered(dit, labels=labels, indices=indices, seed=seed, settings=settings, guide=guide)
+    return sample_numbered(dit, request=labels, indices=indices, seed=seed, settings=settings, guide=guide)
 
 
 def sampler(dit=None, rae=None, **options):
     dit = tiny_dit() if dit is None else dit
-    defaults = {"settings": SamplerSettings(num_steps=4), "labels": LabelRule(num_classes=dit.num_classes)}
+    defaults = {"settings": SamplerSettings(num_steps=4), "rule": LabelRule(num_classes=dit.num_classes)}
     return ImageSampler(dit=dit, rae=tiny_rae() if rae is None else rae, **{**defaults, **options})
 
 

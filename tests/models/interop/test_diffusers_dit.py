@@ -116,7 +116,7 @@ def test_it_samples_what_our_sampler_samples(
     settings = {"cfg_scale" if name == "guidance_scale" else name: value for name, value in call.items()}
     latents = sample_numbered(
         denoiser,
-        labels=torch.tensor(LABELS),
+        request=torch.tensor(LABELS),
         indices=torch.arange(4),
         seed=3,
         settings=SamplerSettings(num_steps=9, **settings),
@@ -163,7 +163,7 @@ def test_networks_of_raev2_are_guided_internally_alike_and_come_back(
 
     latents = sample_numbered(
         denoiser,
-        labels=torch.tensor(LABELS),
+        request=torch.tensor(LABELS),
         indices=torch.arange(4),
         seed=3,
         settings=SamplerSettings(num_steps=6, time_grid="linear", **settings),

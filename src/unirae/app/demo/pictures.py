@@ -107,7 +107,7 @@ def _draw_guidance(trained: Trained) -> None:
     import torch
 
     from unirae.app.demo.report.pictures import draw_guidance
-    from unirae.evaluation.sampling.image_sampler import LabelRule
+    from unirae.evaluation.sampling.requests import LabelRule
 
     present = _shown_classes(trained, _CLASSES)
     shown, sampler = dict.fromkeys((present[0], present[-1])), trained.generator.sampler
@@ -118,7 +118,7 @@ def _draw_guidance(trained: Trained) -> None:
         one = replace(
             sampler,
             settings=replace(sampler.settings, **{"cfg_scale": 1.0, "ig_scale": 1.0, **scales}),
-            labels=LabelRule(num_classes=sampler.dit.num_classes, given=given),
+            rule=LabelRule(num_classes=sampler.dit.num_classes, given=given),
             batch_size=len(given),
         )
         return one(numbers).split(_NOISES)

@@ -68,7 +68,8 @@ def open_generator(
         WeightsError: If a checkpoint is missing, damaged, or of another kind or model.
     """
     from unirae.app.inputs.labels import parse_labels
-    from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule
+    from unirae.evaluation.sampling.image_sampler import ImageSampler
+    from unirae.evaluation.sampling.requests import LabelRule
     from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_of_dit
     from unirae.models.checkpoints.reading import open_checkpoint
 
@@ -87,7 +88,7 @@ def open_generator(
         rae=rae,
         guide=guide,
         settings=sampler_settings(options, about.get("sampling")),
-        labels=LabelRule(
+        rule=LabelRule(
             num_classes=dit.num_classes, sampling=options.label_sampling, seed=options.seed, given=given
         ),
         seed=options.seed,
@@ -171,10 +172,13 @@ def compiled(
 
 
 def labels_of(generator: Generator, count: int) -> list[int]:
-    """The label of each image."""
+    """The label of each image; those of prompts are 0."""
     import torch
 
-    return generator.sampler.labels(torch.arange(count)).tolist()
+    from unirae.evaluation.sampling.requests import LabelRule
+
+    rule = generator.sampler.rule
+    return rule(torch.arange(count)).tolist() if isinstance(rule, LabelRule) else [0] * count
 
 
 def describe_program(generator: Generator, device: "torch.device") -> dict[str, Any]:

@@ -8,6 +8,8 @@ NAMES = {
     "source.": "data.source.",
     "source.data_dir": "data.data_dir",
     "source.labels": "data.labels",
+    "source.caption_column": "data.caption_column",
+    "source.missing_captions": "data.missing_captions",
     "FolderSource": "data=image_folder",
     "PhotosSource": "data=photos",
     "transform": "data.stage2_transform._target_",
@@ -48,6 +50,7 @@ NAMES = {
 
 PREPARING = NAMES | {
     "prepare.": "--",
+    "source.caption_column": "--caption_columns",
     "source.labels=false": "--flat",
     "source.train_split": "--train_split",
     "source.val_split": "--val_split",

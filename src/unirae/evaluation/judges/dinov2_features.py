@@ -18,7 +18,7 @@ from unirae.core.hub import hub_problem
 from unirae.core.io import state_sha256
 from unirae.core.weights import carried_folder
 from unirae.metrics.extractors import POOLED, FeatureExtractor
-from unirae.models.encoders.hf import quiet_transformers
+from unirae.models.hf_loading import quiet_transformers
 
 MODEL = "facebook/dinov2-large"
 _INPUT_SIZE = 224

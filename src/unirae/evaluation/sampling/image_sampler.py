@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -20,49 +20,13 @@ from unirae.core.errors import ConfigError
 from unirae.core.images import to_uint8
 from unirae.evaluation.passes.encoding import inference_context
 from unirae.evaluation.passes.reading import Precision
-from unirae.evaluation.sampling.sampler import choose_labels, decoder_for, sample_batch
+from unirae.evaluation.sampling.requests import RequestRule
+from unirae.evaluation.sampling.sampler import decoder_for, sample_batch
 from unirae.evaluation.sampling.settings import SamplerSettings, guided_velocity
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.rae import RAE
 from unirae.nn.kernels.block_compiler import BlockCompiler
 from unirae.nn.kernels.narrow_weights import NarrowWeights
-
-LabelSampling = Literal["equal", "random"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelRule:
-    """Rule that gives the image of a number its label.
-
-    Attributes:
-        num_classes: of the network; 0 is without labels.
-        sampling: ``equal`` goes round the classes, ``random`` draws by (seed, number).
-        given: labels to go round instead.
-    """
-
-    num_classes: int
-    sampling: LabelSampling = "equal"
-    seed: int = 0
-    given: tuple[int, ...] = ()
-
-    def __call__(self, indices: Int64[Tensor, " b"]) -> Int64[Tensor, " b"]:
-        """Labels of the images of these numbers."""
-        if self.given:
-            return torch.tensor(self.given, device=indices.device)[indices % len(self.given)]
-        return choose_labels(indices, num_classes=self.num_classes, sampling=self.sampling, seed=self.seed)
-
-    def describe(self) -> dict[str, Any]:
-        """Description for the record: balanced labels give a lower score than random ones (recipe, trap 2)."""
-        if self.given:
-            return {"label_sampling": "given", "labels": list(self.given)}
-        return {"label_sampling": self.sampling if self.num_classes else "none", "labels": None}
-
-
-def spread_labels(count: int, num_classes: int) -> tuple[int, ...]:
-    """Spread ``count`` labels over the classes: they go round them, or skip some where there are more classes."""
-    if num_classes <= count:
-        return tuple(i % num_classes for i in range(count)) if num_classes else ()
-    return tuple(i * num_classes // count for i in range(count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +35,7 @@ class ImageSampler:
 
     Attributes:
         dit, rae, guide: in eval mode, on one device; the RAE needs no encoder.
-        labels: of each number.
+        rule: what the image of each number is to show.
         batch_size: images that the network sees at once. Another one changes the last digits.
         precision: of network and decoder; the state of the solver stays float32.
         compiler: of the blocks of ``dit``, ``guide`` and decoder while sampling; None runs them as they are.
@@ -81,7 +45,7 @@ class ImageSampler:
     dit: Denoiser
     rae: RAE
     settings: SamplerSettings
-    labels: LabelRule
+    rule: RequestRule
     seed: int = 0
     batch_size: int = 32
     precision: Precision = "fp32"
@@ -93,9 +57,8 @@ class ImageSampler:
         if self.batch_size < 1:
             raise ConfigError(f"batch_size={self.batch_size} must be at least 1")
         nobody = torch.zeros(0, dtype=torch.int64)
-        guided_velocity(
-            self.dit, nobody, self.settings, self.guide
-        )  # refuses what cannot be, before long work
+        # refuses what cannot be, before long work
+        guided_velocity(self.dit, self.rule.request(nobody), self.settings, self.guide)
 
     def __call__(self, indices: Int64[Tensor, " b"]) -> UInt8[Tensor, "b 3 H W"]:
         """The images of consecutive numbers, on the device of the numbers; a function of them and the settings.
@@ -128,7 +91,7 @@ class ImageSampler:
                 self.dit,
                 self.decoder,
                 indices=indices,
-                labels=self.labels,
+                rule=self.rule,
                 batch_size=self.batch_size,
                 seed=self.seed,
                 settings=self.settings,
@@ -156,11 +119,12 @@ class ImageSampler:
             "precision": self.precision,
             "latent_shape": list(self.dit.latent_shape),
             "size_px": list(self.rae.output_size),
-            **self.labels.describe(),
+            **self.rule.describe(),
         }
 
     def _guidance(self) -> str:
         if self.guide is not None:
             return "autoguidance"
-        kinds = {"internal": self.settings.uses_ig, "classifier-free": self.settings.cfg_scale != 1.0}
+        own = bool(self.rule.describe().get("prompt_cfg_scales"))
+        kinds = {"internal": self.settings.uses_ig, "classifier-free": own or self.settings.cfg_scale != 1.0}
         return ", then ".join(kind for kind, acts in kinds.items() if acts) or "none"

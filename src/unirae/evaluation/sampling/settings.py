@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unirae.core.errors import ConfigError
+from unirae.evaluation.sampling.requests import Request
 from unirae.flow.guidance import (
     ALWAYS,
     autoguidance,
@@ -119,32 +120,45 @@ UNRECORDED = {key: value for key, value in _plain(SamplerSettings()).items() if 
 
 
 def guided_velocity(
-    dit: Denoiser, condition: Condition | Tensor, settings: SamplerSettings, guide: Denoiser | None
+    dit: Denoiser, wanted: Request | Condition | Tensor, settings: SamplerSettings, guide: Denoiser | None
 ) -> Velocity:
-    """The velocity function that the settings mean, for one solution: it may remember."""
+    """The velocity function that the settings mean, for one solution: it may remember.
+
+    Args:
+        wanted: a request for some images, or their condition alone; a plain tensor is labels.
+
+    Raises:
+        ConfigError: If this network, or its guide, cannot follow the settings.
+    """
+    request = wanted if isinstance(wanted, Request) else Request(condition=Condition.of(wanted))
     if not settings.clamp_velocity:
-        return _guided_velocity(dit, Condition.of(condition), settings, guide)
+        return _guided_velocity(dit, request, settings, guide)
     networks = [network for network in (dit, guide) if network is not None]
     if not all(network.prediction.divides_by_time for network in networks):
         raise ConfigError(
             "clamp_velocity is for networks that predict data; this one, or its guide, predicts the velocity"
         )
-    velocity = _guided_velocity(dit, Condition.of(condition), settings, guide)
+    velocity = _guided_velocity(dit, request, settings, guide)
     return lambda x, t: clamped_velocity(velocity(x, t), t, CLAMP)
 
 
 def _guided_velocity(
-    dit: Denoiser, condition: Condition, settings: SamplerSettings, guide: Denoiser | None
+    dit: Denoiser, request: Request, settings: SamplerSettings, guide: Denoiser | None
 ) -> Velocity:
-    scale, interval = settings.cfg_scale, settings.guidance_interval
+    condition, interval = request.condition, settings.guidance_interval
+    scale = settings.cfg_scale if request.cfg_scale is None else request.cfg_scale
     if settings.trunk_every > 1 and settings.solver == "dopri5":
         raise ConfigError(
             "trunk_every is for fixed steps: dopri5 takes what it changes for an error of its own"
         )
-    if settings.uses_ig:
-        return _internally_guided(dit, condition, settings, guide)
+    if settings.uses_ig or (request.cfg_scale is not None and settings.ig_scales[1] != 1.0):
+        return _internally_guided(dit, request, settings, guide)
     model = reusing_trunk(dit, settings.trunk_every)
     if guide is not None:
+        if guide.reads_text != dit.reads_text:
+            raise ConfigError(
+                "a model that is conditioned on text and one that is on labels cannot guide each other"
+            )
         if guide.latent_shape != dit.latent_shape or guide.num_classes != dit.num_classes:
             raise ConfigError(
                 f"the guide makes latents {guide.latent_shape} of {guide.num_classes} classes, the model "
@@ -152,14 +166,14 @@ def _guided_velocity(
             )
         reference = reusing_trunk(guide, settings.trunk_every)
         return autoguidance(model, reference, condition, scale=scale, interval=interval)
-    if scale != 1.0:
-        null = _null(dit, condition, scale)
+    if isinstance(scale, Tensor) or scale != 1.0:
+        null = _null(dit, request, scale)
         return classifier_free(model, condition, null, scale=scale, interval=interval)
     return conditional(model, condition)
 
 
 def _internally_guided(
-    dit: Denoiser, condition: Condition, settings: SamplerSettings, guide: Denoiser | None
+    dit: Denoiser, request: Request, settings: SamplerSettings, guide: Denoiser | None
 ) -> Velocity:
     """The velocity with internal guidance, alone or before classifier-free guidance."""
     what = f"internal guidance (ig_scale={settings.ig_scale:g})"
@@ -173,21 +187,24 @@ def _internally_guided(
         raise ConfigError(
             f"{what} needs a network with an early head, and this one has none; ig_scale=1 is without"
         )
+    scale = settings.cfg_scale if request.cfg_scale is None else request.cfg_scale
     return internal_and_classifier_free(
         dit,
         dit.both_heads,
-        condition,
-        _null(dit, condition, settings.cfg_scale),
-        scale=settings.cfg_scale,
+        request.condition,
+        _null(dit, request, scale),
+        scale=scale,
         interval=settings.guidance_interval,
         internal_scales=settings.ig_scales,
         internal_interval=settings.ig_interval,
     )
 
 
-def _null(dit: Denoiser, condition: Condition, scale: float) -> Condition:
-    if scale != 1.0 and dit.num_classes == 0:
+def _null(dit: Denoiser, request: Request, scale: float | Tensor) -> Condition:
+    if request.null is not None:
+        return request.null
+    if (isinstance(scale, Tensor) or scale != 1.0) and not dit.has_null_condition:
         raise ConfigError(
             f"cfg_scale={scale} needs a model with labels; this one was trained without. Use 1, or a guide"
         )
-    return dit.null_condition(len(condition), condition.device)
+    return dit.null_condition(len(request.condition), request.condition.device)

@@ -7,8 +7,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from unirae.core.keyed_random import Stream, normal, sample_keys
-from unirae.evaluation.sampling.sampler import check_labels
 from unirae.evaluation.sampling.settings import SamplerSettings, guided_velocity
+from unirae.evaluation.sampling.wanted import check_labels
 from unirae.flow.prediction import data_from_velocity
 from unirae.flow.solvers import Velocity
 from unirae.models.denoisers.base import Denoiser

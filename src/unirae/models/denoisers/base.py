@@ -5,20 +5,19 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, NamedTuple, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unirae.core.arguments import argument
-from unirae.core.errors import ConfigError, InputError
+from unirae.core.errors import ConfigError
 from unirae.core.precision import full_precision
 from unirae.flow.prediction import Prediction
 from unirae.flow.times import time_shift as derived_time_shift
 from unirae.models.denoisers.condition import Condition
+from unirae.models.denoisers.conditioned import Conditioned
 from unirae.models.denoisers.config import DiTConfig, Stack
-from unirae.models.inputs import check_step, check_values
 from unirae.models.latent_stats import LatentStats
-from unirae.nn.embeddings import ConditionTokens, TimeEmbedding
 from unirae.nn.modulation import BlockOptions, ModulatedBlock, ModulatedOutput, PlainBlock, PlainOutput
 from unirae.nn.parameter_groups import ParameterGroups, group_parameters
 from unirae.nn.positions import RotaryPositions
@@ -32,7 +31,7 @@ class FullAndBase(NamedTuple):
     """The early head's, which has seen the first blocks alone."""
 
 
-class Denoiser(nn.Module, ABC):
+class Denoiser(Conditioned, ABC):
     """A network from noised latents, times and a condition to velocities.
 
     A network implements :meth:`predict`, which answers what it was trained to; ``forward`` makes that a velocity.
@@ -45,15 +44,16 @@ class Denoiser(nn.Module, ABC):
         gradient_checkpointing: recompute each block in the backward pass: less memory, about a third slower.
         label_init_std: spread of new label embeddings.
         prediction: what :meth:`predict` answers, ``velocity`` or ``data``.
+        null_text: the condition of "", one sample, of a network that is conditioned on text; it travels with it. None
+            is no token at all.
+        text_identity: the identity of the text encoder that its texts come from, plain values
+            (:class:`~unirae.models.text.identity.TextEncoderIdentity`); None where nobody wrote it down.
         architecture: the arguments of :attr:`config_class`.
     """
 
     config_class: ClassVar[type[DiTConfig]]
     patch_embeddings: ClassVar[tuple[str, ...]]
     """Names of the layers that read patches, convolutions in the reference."""
-    time_embed: TimeEmbedding
-    label_embed: nn.Embedding
-    condition_tokens: ConditionTokens | None
     output: ModulatedOutput | PlainOutput
     base_output: ModulatedOutput | PlainOutput | None
 
@@ -65,6 +65,8 @@ class Denoiser(nn.Module, ABC):
         gradient_checkpointing: bool = False,
         label_init_std: float = 0.02,
         prediction: Prediction | str = Prediction.VELOCITY,
+        null_text: Condition | None = None,
+        text_identity: dict[str, Any] | None = None,
         **architecture: Any,
     ) -> None:
         super().__init__()
@@ -80,6 +82,8 @@ class Denoiser(nn.Module, ABC):
         self.gradient_checkpointing = gradient_checkpointing
         self.prediction = Prediction.named(prediction)
         self.build(config)
+        self.keep_null_text(null_text)
+        self.text_identity = text_identity
         self.reset(label_init_std)
 
     @abstractmethod
@@ -91,22 +95,13 @@ class Denoiser(nn.Module, ABC):
 
         A network draws its other weights before. The reference has 0.02 for both. Learned tokens are N(0, 1/width).
         """
-        nn.init.normal_(self.label_embed.weight, std=label_init_std)
+        if self.label_embed is not None:
+            nn.init.normal_(self.label_embed.weight, std=label_init_std)
         nn.init.normal_(self.time_embed.expand.weight, std=0.02)
         nn.init.normal_(self.time_embed.contract.weight, std=0.02)
         for part in (*self.blocks_in_order(), self.condition_tokens, self.output, self.base_output):
             if part is not None:
                 part.reset()
-
-    def build_conditions(self, width: int, config: DiTConfig) -> None:
-        """Make the embeddings of time and label, and the tokens that carry them, if there are any."""
-        self.time_embed = TimeEmbedding(width=width, train_frequencies=config.train_time_frequencies)
-        self.label_embed = nn.Embedding(self.num_classes + 1, width)
-        self.condition_tokens = None
-        if config.conditioning == "tokens":
-            self.condition_tokens = ConditionTokens(
-                width=width, num_time=config.num_time_tokens, num_condition=config.num_condition_tokens
-            )
 
     def blocks_of(self, stack: Stack, options: BlockOptions, *, modulated: bool) -> nn.ModuleList:
         """New blocks of those sizes."""
@@ -129,11 +124,6 @@ class Denoiser(nn.Module, ABC):
         head_width = stack.width // stack.heads
         return RotaryPositions(head_width=head_width, grid=self.grid, num_unturned=tokens_behind)
 
-    @property
-    def null_label(self) -> int:
-        """The label that stands for no label."""
-        return self.num_classes
-
     @final
     def forward(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
@@ -145,12 +135,13 @@ class Denoiser(nn.Module, ABC):
         Args:
             x: noised latents of :attr:`latent_shape`.
             t: a time in [0, 1] for each; 0 is data, 1 is noise.
-            y: a condition of as many samples; a plain tensor is one of labels, 0 … :attr:`null_label`.
+            y: a condition of as many samples, of labels or text as the network is; a plain tensor is one of labels,
+                0 … :attr:`null_label`.
 
         Raises:
             InputError: If ``x``, ``t`` or ``y`` has another type, shape or, where it lies on the CPU, range.
         """
-        self.check(x, t, self.labels_of(y), values=True)
+        self.check(x, t, y, values=True)
         return self.prediction.velocity(self.predict(x, t, y), x, t)
 
     @final
@@ -158,7 +149,7 @@ class Denoiser(nn.Module, ABC):
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
     ) -> FullAndBase:
         """The velocities of both heads at x_t, for the arguments of :meth:`forward`, in one pass."""
-        self.check(x, t, self.labels_of(y), values=True)
+        self.check(x, t, y, values=True)
         outputs = self.predict_with_base(x, t, y)
         return FullAndBase(*(self.prediction.velocity(output, x, t) for output in outputs))
 
@@ -194,31 +185,6 @@ class Denoiser(nn.Module, ABC):
             )
         return depth, output
 
-    def check(self, x: Tensor, t: Tensor, y: Tensor, *, values: bool = False) -> None:
-        """Refuse inputs that :meth:`forward` and :meth:`predict` cannot read; costs no wait for a GPU.
-
-        Args:
-            values: look at times and labels, too, where they lie on the CPU; a step of training does not.
-        """
-        check_step(x, t, y, latent_shape=self.latent_shape)
-        if values:
-            check_values(t, y, num_classes=self.num_classes)
-
-    def labels_of(self, condition: Condition | Tensor) -> Tensor:
-        """The labels of a condition, which is all that this network reads.
-
-        Raises:
-            InputError: If the condition has no labels.
-        """
-        labels = condition.labels if isinstance(condition, Condition) else condition
-        if labels is None:
-            raise InputError("this DiT is conditioned on labels, and was given tokens")
-        return labels
-
-    def null_condition(self, count: int, device: torch.device | str | None = None) -> Condition:
-        """The null condition, ``count`` times."""
-        return Condition(labels=torch.full((count,), self.null_label, device=device))
-
     @abstractmethod
     def blocks_in_order(self) -> list[Any]:
         """The blocks in the order in which a forward pass goes through them."""
@@ -229,7 +195,8 @@ class Denoiser(nn.Module, ABC):
         Matrices are all that is two-dimensional there: label table, learned tokens and output layers too, but not the
         patch embeddings.
         """
-        tables = ["label_embed", *([] if self.condition_tokens is None else ["condition_tokens"])]
+        named = {"label_embed": self.label_embed, "condition_tokens": self.condition_tokens}
+        tables = [name for name, part in named.items() if part is not None]
         return group_parameters(self, edges=self.patch_embeddings, tables=tables)
 
     @property
@@ -245,14 +212,6 @@ class Denoiser(nn.Module, ABC):
             f"the DiT is {self.narrowest_width} wide, its tokens have {self.token_width} numbers: a network narrower "
             "than its tokens cannot fit even one image (docs/results.md)"
         )
-
-    def with_tokens(
-        self, hidden: Float[Tensor, "b n d"], time: Float[Tensor, "b d"], label: Float[Tensor, "b d"]
-    ) -> Float[Tensor, "b m d"]:
-        """The tokens of the latents, and behind them those of the condition, if there are any."""
-        if self.condition_tokens is None:
-            return hidden
-        return torch.cat([hidden, self.condition_tokens(time, label)], dim=1)
 
     def of_latents(self, hidden: Float[Tensor, "b m d"]) -> Float[Tensor, "b n d"]:
         """The tokens of the latents alone."""
@@ -273,11 +232,16 @@ class Denoiser(nn.Module, ABC):
         hidden: Float[Tensor, "b n d"],
         condition: Float[Tensor, "b m d"],
         rotary: RotaryPositions | None,
+        mask: Bool[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Run blocks one after the other, recomputed in the backward pass if so configured."""
+        """Run blocks one after the other, recomputed in the backward pass if so configured.
+
+        Args:
+            mask: which tokens are attended to; None is all.
+        """
         recomputed = self.gradient_checkpointing and torch.is_grad_enabled()
         for block in blocks:
-            inputs = (hidden, condition, rotary)
+            inputs = (hidden, condition, rotary) if mask is None else (hidden, condition, rotary, mask)
             hidden = checkpoint(block, *inputs, use_reentrant=False) if recomputed else block(*inputs)
         return hidden
 

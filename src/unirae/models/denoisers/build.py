@@ -10,6 +10,7 @@ from unirae.core.errors import ConfigError
 from unirae.core.strict import load_strictly
 from unirae.flow.prediction import Prediction
 from unirae.models.denoisers.base import Denoiser
+from unirae.models.denoisers.condition import Condition
 from unirae.models.denoisers.dit import DiT
 from unirae.models.denoisers.dit_dh import DiTDH
 from unirae.models.latent_stats import LatentStats
@@ -44,6 +45,7 @@ def describe_denoiser(denoiser: Denoiser) -> dict[str, Any]:
         "architecture": denoiser.architecture,
         "time_shift": denoiser.time_shift,
         "prediction": denoiser.prediction.value,
+        **({} if denoiser.text_identity is None else {"text_encoder": denoiser.text_identity}),
     }
 
 
@@ -64,6 +66,15 @@ def denoiser_from_description(
         time_shift=description["time_shift"],
         prediction=description.get("prediction", Prediction.VELOCITY),  # checkpoints of before had no other
         latent_stats=stats,
+        null_text=_null_text(state),
+        text_identity=description.get("text_encoder"),
     )
     load_strictly(denoiser, state, what="DiT")
     return denoiser
+
+
+def _null_text(state: dict[str, Tensor]) -> Condition | None:
+    """The condition of "" that a network was trained with; None of one that is conditioned on labels."""
+    if "null_tokens" not in state:
+        return None
+    return Condition(tokens=state["null_tokens"][None], mask=state["null_mask"][None])

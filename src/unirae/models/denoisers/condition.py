@@ -48,6 +48,13 @@ class Condition:
         return len(self._first)
 
     @property
+    def text(self) -> tuple[Float[Tensor, "b l d"], Bool[Tensor, "b l"]]:
+        """The tokens and their mask, of a condition that has them."""
+        assert self.tokens is not None
+        assert self.mask is not None
+        return self.tokens, self.mask
+
+    @property
     def device(self) -> torch.device:
         """Device of the tensors."""
         return self._first.device
@@ -79,6 +86,10 @@ class Condition:
         """The same elsewhere; ``dtype`` is that of tokens, labels stay whole numbers."""
         moved = {name: tensor.to(device) for name, tensor in self._tensors().items()}
         return Condition(**{name: t.to(dtype) if t.is_floating_point() else t for name, t in moved.items()})
+
+    def select(self, indices: Int64[Tensor, " n"]) -> "Condition":
+        """The samples of these numbers."""
+        return Condition(**{name: tensor[indices] for name, tensor in self._tensors().items()})
 
     @property
     def _first(self) -> Tensor:

@@ -37,7 +37,10 @@ class DiTConfig(BlockOptions):
         use_rope: rotary positions in attention, beside the added ones.
         conditioning: ``adaln`` modulates the blocks; ``tokens`` puts time and condition behind the latents' tokens,
             with the rotary angle 0, and modulates nothing in a plain DiT, the head alone in a DiT^DH.
-        num_time_tokens, num_condition_tokens: how many, of ``tokens``.
+        num_time_tokens, num_condition_tokens: how many, of ``tokens``; a text has tokens of its own in place of the
+            latter.
+        text_width: width of the hidden states of the text that the network is conditioned on, in place of labels; needs
+            ``tokens``. None is labels.
         base_head_depth: a second, early output after so many blocks (of the trunk), which internal guidance departs
             from; None is without.
         train_time_frequencies: train the frequencies of the time's embedding, as the reference does.
@@ -59,6 +62,7 @@ class DiTConfig(BlockOptions):
     conditioning: Conditioning = "adaln"
     num_time_tokens: int = 4
     num_condition_tokens: int = 8
+    text_width: int | None = None
     base_head_depth: int | None = None
     train_time_frequencies: bool = False
 
@@ -125,8 +129,10 @@ class DiTConfig(BlockOptions):
 
     @property
     def tokens_behind(self) -> int:
-        """Tokens behind those of the latents: those of time and condition, where these are tokens."""
-        return self.num_time_tokens + self.num_condition_tokens if self.conditioning == "tokens" else 0
+        """Tokens behind those of the latents: those of time and label, where these are tokens; a text's come on top."""
+        if self.conditioning != "tokens":
+            return 0
+        return self.num_time_tokens + (self.num_condition_tokens if self.text_width is None else 0)
 
     def _check_conditioning(self) -> None:
         if self.conditioning not in get_args(Conditioning):
@@ -137,11 +143,26 @@ class DiTConfig(BlockOptions):
         for name in ("num_time_tokens", "num_condition_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{argument(f'denoiser.{name}', getattr(self, name))} must be at least 1")
+        if self.text_width is not None:
+            self._check_text(self.text_width)
         depth = self.stacks[0].depth
         if self.base_head_depth is not None and not 1 <= self.base_head_depth <= depth:
             raise ConfigError(
                 f"{argument('denoiser.base_head_depth', self.base_head_depth)} must be null or one of the {depth} "
                 f"blocks {'of the trunk' if self.has_parts else 'that there are'}, counted from 1"
+            )
+
+    def _check_text(self, width: int) -> None:
+        if width < 1:
+            raise ConfigError(f"text_width={width} must be at least 1")
+        if self.conditioning != "tokens":
+            raise ConfigError(
+                f"{argument('denoiser.conditioning', self.conditioning)} modulates by one vector, and a text is many: "
+                f"with a text encoder set {argument('denoiser.conditioning', 'tokens')}"
+            )
+        if self.num_classes:
+            raise ConfigError(
+                f"num_classes={self.num_classes}: a network is conditioned on labels or on text, and this one on text"
             )
 
     def _size(self, name: str, value: Any) -> Any:

@@ -7,7 +7,7 @@ it is RAEv2's plain network (recipe, section 4): time and label are tokens, noth
 
 from typing import Any, ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from unirae.core.precision import full_precision
@@ -53,8 +53,8 @@ class DiT(Denoiser):
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
     ) -> Float[Tensor, "b c h w"]:
         """Velocity or data at x_t."""
-        hidden, steering = self._enter(x, t, y)
-        hidden = self.run(self.blocks, hidden, steering, self.rotary)
+        hidden, steering, mask = self._enter(x, t, y)
+        hidden = self.run(self.blocks, hidden, steering, self.rotary, mask)
         return self.leave(self.output, self.of_latents(hidden), steering)
 
     def predict_with_base(
@@ -62,9 +62,9 @@ class DiT(Denoiser):
     ) -> FullAndBase:
         """Velocity or data at x_t, and the early head's; see :meth:`.base.Denoiser.predict_with_base`."""
         depth, base_output = self.base_head()
-        hidden, steering = self._enter(x, t, y)
-        early = self.run(self.blocks[:depth], hidden, steering, self.rotary)
-        late = self.run(self.blocks[depth:], early, steering, self.rotary)
+        hidden, steering, mask = self._enter(x, t, y)
+        early = self.run(self.blocks[:depth], hidden, steering, self.rotary, mask)
+        late = self.run(self.blocks[depth:], early, steering, self.rotary, mask)
         return FullAndBase(
             full=self.leave(self.output, self.of_latents(late), steering),
             base=self.leave(base_output, self.of_latents(early), steering),
@@ -72,12 +72,12 @@ class DiT(Denoiser):
 
     def _enter(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
-    ) -> tuple[Float[Tensor, "b m d"], Float[Tensor, "b 1 d"]]:
-        """The tokens that go into the first block, and what modulates all of them."""
-        labels = self.labels_of(y)
-        self.check(x, t, labels)
-        time, label = self.time_embed(t), self.label_embed(labels)
+    ) -> tuple[Float[Tensor, "b m d"], Float[Tensor, "b 1 d"], Bool[Tensor, "b m"] | None]:
+        """The tokens that go into the first block, what modulates all of them, and which are attended to."""
+        self.check(x, t, y)
+        time = self.time_embed(t)
         hidden = full_precision(self.patch_embed(self.patchify(x)))
         if self.positions is not None:
             hidden = hidden + self.positions
-        return self.with_tokens(hidden, time, label), (time + label)[:, None]
+        entered = self.enter(hidden, time, y)
+        return entered.hidden, entered.condition[:, None], entered.mask

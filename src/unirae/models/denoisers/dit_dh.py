@@ -9,7 +9,7 @@ RAEv2's (recipe, section 4): the trunk is not modulated, time and label are toke
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from unirae.core.precision import full_precision
@@ -58,7 +58,7 @@ class DiTDH(Denoiser):
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Condition | Tensor
     ) -> Float[Tensor, "b c h w"]:
         """Velocity or data at x_t."""
-        self.check(x, t, self.labels_of(y))
+        self.check(x, t, y)
         time = self.time_embed(t)
         return self.run_head(x, time, self.run_trunk(x, time, y))
 
@@ -70,11 +70,11 @@ class DiTDH(Denoiser):
         The early head norms c = SiLU(time + trunk so far) and is modulated by it, too (recipe of RAEv2, section 4).
         """
         depth, base_output = self.base_head()
-        self.check(x, t, self.labels_of(y))
+        self.check(x, t, y)
         time = self.time_embed(t)
-        hidden, steering = self._enter_trunk(x, time, y)
-        early = self.run(self.trunk[:depth], hidden, steering, self.trunk_rotary)
-        late = self.run(self.trunk[depth:], early, steering, self.trunk_rotary)
+        hidden, steering, mask = self._enter_trunk(x, time, y)
+        early = self.run(self.trunk[:depth], hidden, steering, self.trunk_rotary, mask)
+        late = self.run(self.trunk[depth:], early, steering, self.trunk_rotary, mask)
         condition = F.silu(time[:, None] + self.of_latents(early))
         return FullAndBase(
             full=self.run_head(x, time, self.of_latents(late)),
@@ -85,18 +85,18 @@ class DiTDH(Denoiser):
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b d"], y: Condition | Tensor
     ) -> Float[Tensor, "b n d"]:
         """Hidden state of each token of x_t, after the trunk; ``time`` is t embedded."""
-        hidden, steering = self._enter_trunk(x, time, y)
-        return self.of_latents(self.run(self.trunk, hidden, steering, self.trunk_rotary))
+        hidden, steering, mask = self._enter_trunk(x, time, y)
+        return self.of_latents(self.run(self.trunk, hidden, steering, self.trunk_rotary, mask))
 
     def _enter_trunk(
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b d"], y: Condition | Tensor
-    ) -> tuple[Float[Tensor, "b m d"], Float[Tensor, "b 1 d"]]:
-        """The tokens that go into the trunk, and what modulates them there."""
-        label = self.label_embed(self.labels_of(y))
+    ) -> tuple[Float[Tensor, "b m d"], Float[Tensor, "b 1 d"], Bool[Tensor, "b m"] | None]:
+        """The tokens that go into the trunk, what modulates them there, and which are attended to."""
         hidden = full_precision(self.trunk_embed(self.patchify(x)))
         if self.positions is not None:
             hidden = hidden + self.positions
-        return self.with_tokens(hidden, time, label), F.silu(time + label)[:, None]
+        entered = self.enter(hidden, time, y)
+        return entered.hidden, F.silu(entered.condition)[:, None], entered.mask
 
     def run_head(
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b d"], trunk: Float[Tensor, "b n d"]

@@ -1,8 +1,8 @@
 """Encoders of Hugging Face transformers: loading them strictly, quietly and offline."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, WeightsError
-from unirae.core.hub import hub_asked_once, hub_problem
+from unirae.core.hub import hub_asked_once
 from unirae.core.log import get_logger
 from unirae.core.strict import raise_on_differences
 from unirae.models.encoders.base import Backbone, Encoder, plain_norm
 from unirae.models.encoders.fusion import Visitor, let_visit
 from unirae.models.encoders.grid import as_size
 from unirae.models.encoders.identity import EncoderIdentity, Rgb
+from unirae.models.hf_loading import here_first, quiet_transformers
 from unirae.nn.attention import attend
 
 log = get_logger(__name__)
@@ -111,12 +112,12 @@ class HFEncoder(Encoder):
     @classmethod
     def pretrained(cls, source: str, *, name: str, architecture: dict[str, Any]) -> Backbone:
         """The backbone from a folder or a hub name; ``config.json`` says the architecture."""
-        return _here_first(source, partial(cls._load, source))
+        return here_first(source, partial(cls._load, source))
 
     @classmethod
     def without_weights(cls, source: str, *, name: str, local_only: bool = False) -> Backbone:
         """The backbone from the configuration alone."""
-        config = _here_first(source, partial(cls._published, source), local_only=local_only)
+        config = here_first(source, partial(cls._published, source), local_only=local_only)
         return Backbone(cls.skeleton_of(config), *cls.pixel_statistics(source, local_only=local_only))
 
     @classmethod
@@ -270,34 +271,6 @@ def use_our_attention(model: Any) -> None:
 
     AttentionInterface.register("unirae", forward)
     model.set_attn_implementation("unirae")
-
-
-def _here_first(source: str, load: Callable[..., T], *, local_only: bool = False) -> T:
-    """Call ``load(local_files_only=…)``, first from what is here: a hub that is away costs many seconds."""
-    problem = ""
-    for local_files_only in (True,) if local_only or Path(source).is_dir() else (True, False):
-        with quiet_transformers(), nullcontext() if local_files_only else hub_asked_once():
-            try:
-                return load(local_files_only=local_files_only)
-            except (OSError, ValueError) as error:
-                problem = hub_problem(error, source)
-    raise WeightsError(f"cannot load the encoder from {source}: {problem}")
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from progress bars and load reports: what matters we check and say ourselves."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def refuse_unknown(values: Mapping[str, Any], defaults: Any, *, node: str) -> None:

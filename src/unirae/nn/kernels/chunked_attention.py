@@ -9,7 +9,7 @@ of heads is multiplied whole and goes through softmax while its scores lie in th
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -20,16 +20,24 @@ _CHUNK = 2**20
 
 
 def chunked_attention(
-    q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads n d"], v: Float[Tensor, "b heads n d"]
+    q: Float[Tensor, "b heads n d"],
+    k: Float[Tensor, "b heads n d"],
+    v: Float[Tensor, "b heads n d"],
+    mask: Bool[Tensor, "b n"] | None = None,
 ) -> Float[Tensor, "b heads n d"]:
-    """Attend in chunks: softmax(q·kᵀ/√d)·v, all of one type. Cannot be differentiated twice."""
-    return _ChunkedAttention.apply(q, k, v)  # pyright: ignore[reportReturnType]
+    """Attend in chunks: softmax(q·kᵀ/√d)·v, all of one type. Cannot be differentiated twice.
+
+    Args:
+        mask: which keys are attended to, at least one of each sample; None is all.
+    """
+    return _ChunkedAttention.apply(q, k, v, mask)  # pyright: ignore[reportReturnType]
 
 
 class _ChunkedAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         shape = q.shape
+        filling = None if mask is None else ~mask.repeat_interleave(shape[1], 0)[:, None]
         q, k, v = (x.flatten(0, 1) for x in (q, k, v))
         ctx.shape = shape
         wanted = any(ctx.needs_input_grad)
@@ -37,6 +45,8 @@ class _ChunkedAttention(torch.autograd.Function):
         kept = []
         for part in _chunks(q):
             scores = (full_precision(q[part]) * q.shape[-1] ** -0.5) @ full_precision(k[part]).mT
+            if filling is not None:
+                scores.masked_fill_(filling[part], -torch.inf)
             probabilities = scores.softmax(-1).to(v.dtype)
             torch.bmm(probabilities, v[part], out=out[part])
             if wanted:
@@ -47,7 +57,7 @@ class _ChunkedAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *kept = ctx.saved_tensors
         given = gradients[0].flatten(0, 1)
         by_q, by_k, by_v = (torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
@@ -59,7 +69,7 @@ class _ChunkedAttention(torch.autograd.Function):
             by_scores = by_scores.mul_(q.shape[-1] ** -0.5).to(v.dtype)
             torch.bmm(by_scores, k[part], out=by_q[part])
             torch.bmm(by_scores.mT, q[part], out=by_k[part])
-        return tuple(x.view(ctx.shape) for x in (by_q, by_k, by_v))
+        return (*(x.view(ctx.shape) for x in (by_q, by_k, by_v)), None)
 
 
 def _softmax_backward(

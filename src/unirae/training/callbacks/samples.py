@@ -12,7 +12,8 @@ from torch import Tensor
 
 from unirae.core.distributed import is_main
 from unirae.core.images import image_grid, save_png, to_float, to_uint8
-from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule, spread_labels
+from unirae.evaluation.sampling.image_sampler import ImageSampler
+from unirae.evaluation.sampling.requests import LabelRule, spread_labels
 from unirae.evaluation.sampling.settings import SamplerSettings
 from unirae.flow.guidance import ALWAYS
 from unirae.models.denoisers.base import Denoiser
@@ -120,7 +121,7 @@ class GenerationSamples(_Pictures):
             dit=average,
             rae=module.rae,
             settings=replace(self.settings, time_grid=module.time_grid),
-            labels=LabelRule(num_classes=classes, given=spread_labels(self.count, classes)),
+            rule=LabelRule(num_classes=classes, given=spread_labels(self.count, classes)),
             seed=module.seed,
             batch_size=min(self.count, _MOST_AT_ONCE),
         )

@@ -22,7 +22,8 @@ from unirae.evaluation.probe.features import Features, extract_features
 from unirae.evaluation.probe.linear_probe import accuracies
 from unirae.evaluation.references.reference import Reference, reference_from_data
 from unirae.evaluation.references.reference_cache import cached_reference
-from unirae.evaluation.sampling.image_sampler import ImageSampler, LabelRule
+from unirae.evaluation.sampling.image_sampler import ImageSampler
+from unirae.evaluation.sampling.requests import LabelRule
 from unirae.evaluation.sampling.settings import SamplerSettings
 from unirae.evaluation.scores.generation import evaluate_generation
 from unirae.evaluation.scores.reconstruction import evaluate_reconstruction
@@ -188,7 +189,7 @@ class GenerationMetrics(_WithMetrics):
                     ig_interval=self.ig_interval,
                     ig_unconditional_scale=self.ig_unconditional_scale,
                 ),
-                labels=LabelRule(num_classes=module.denoiser.num_classes, seed=module.seed),
+                rule=LabelRule(num_classes=module.denoiser.num_classes, seed=module.seed),
                 seed=module.seed,
                 batch_size=min(self.batch_size, count),
             )

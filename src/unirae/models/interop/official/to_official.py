@@ -17,7 +17,8 @@ from unirae.flow.times import SHIFT_BASE
 from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_from_checkpoint, rae_of_dit
 from unirae.models.checkpoints.reading import Checkpoint, open_checkpoint
 from unirae.models.denoisers.base import Denoiser
-from unirae.models.encoders.hf import HFEncoder, quiet_transformers
+from unirae.models.encoders.hf import HFEncoder
+from unirae.models.hf_loading import quiet_transformers
 from unirae.models.interop.official.config import DIT_TARGETS, ENCODERS
 from unirae.models.interop.official.dit import dit_to_official, official_prediction
 from unirae.models.interop.official.names import DECODER_CONSTANTS, DECODER_SIZES, decoder_to_official

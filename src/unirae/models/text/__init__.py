@@ -1,0 +1,1 @@
+"""Text encoders: frozen language models whose hidden states a diffusion transformer is conditioned on."""

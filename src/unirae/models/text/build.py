@@ -1,0 +1,205 @@
+"""Construction of text encoders: from a folder, a hub's name, or the package that carries a small one."""
+
+import hashlib
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unirae.core.arguments import argument
+from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.hub import first_line
+from unirae.core.io import module_sha256
+from unirae.core.log import get_logger
+from unirae.core.weights import carried_folder
+from unirae.models.hf_loading import here_first, quiet_transformers
+from unirae.models.text.encoder import TextEncoder
+from unirae.models.text.identity import TextEncoderIdentity
+from unirae.models.text.packaged import NAME, packaged_folder
+
+log = get_logger(__name__)
+
+MAX_LENGTH = 256
+"""RAEv2's (recipe, section 8)."""
+_TEXT_PARTS = {"clip": "CLIPTextModel", "siglip": "SiglipTextModel", "siglip2": "Siglip2TextModel"}
+"""Families of pairs of an image and a text encoder: the class of the latter."""
+_UNUSED = ("pooler", "embeddings.position_ids")
+"""Parts of a model that its hidden states do not go through."""
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")
+"""Families whose table of positions begins behind that of the filling."""
+_PROBES = ("", "A photo of 3 cats, and a naïve dog!", "日本語 и мир مرحبا 😀")
+
+
+def load_text_encoder(
+    name: str | Path, *, max_length: int = MAX_LENGTH, layer: int | None = None, remedy: str | None = None
+) -> TextEncoder:
+    """A frozen text encoder of transformers, on the CPU.
+
+    Args:
+        name: a folder with ``config.json``, weights and tokenizer; a hub's name, such as ``Qwen/Qwen3-0.6B``; or
+            ``minilm``, the small one that the package of ``unirae[words]`` holds.
+        max_length: the number of tokens that longer texts are cut to.
+        layer: which of the hidden states: 0 is the embeddings, -1 the last block's; None is the last after the final
+            norm, which is RAEv2's.
+        remedy: what to tell a user who lacks it.
+
+    Raises:
+        ConfigError: If the model cannot read so many tokens, or has no such layer.
+        WeightsError: If model or tokenizer are missing or damaged.
+    """
+    if max_length < 1:
+        raise ConfigError(f"{argument('text_encoder.max_length', max_length)} must be at least 1")
+    source = _source_of(str(name))
+    log.info("loading the text encoder from %s", source)
+    try:
+        config, model = here_first(source, partial(_model, source), what="the text encoder")
+        tokenizer = here_first(source, partial(_tokenizer, source), what="the tokenizer")
+    except WeightsError as error:
+        raise WeightsError(f"{error}. {remedy or _usual_remedy(str(name))}") from None
+    _check_length(config, max_length, str(name))
+    identity = TextEncoderIdentity(
+        name=str(name),
+        source=NAME if str(name) == NAME else source,
+        model_type=config.model_type,
+        sha256=module_sha256(model),
+        tokenizer_sha256=_tokenizer_sha256(tokenizer),
+        max_length=max_length,
+        layer=layer,
+        width=0,
+    )
+    return TextEncoder(model=model, tokenizer=tokenizer, identity=_measured(model, tokenizer, identity))
+
+
+def text_encoder_of(identity: TextEncoderIdentity, *, name: str | Path | None = None) -> TextEncoder:
+    """The text encoder that a network was trained with.
+
+    Args:
+        name: where it lies now, if not where the identity says.
+
+    Raises:
+        WeightsError: If it is missing, or is another one.
+    """
+    found = load_text_encoder(
+        identity.source if name is None else name,
+        max_length=identity.max_length,
+        layer=identity.layer,
+        remedy=f"Say where it is with {argument('text_encoder', 'PATH')}",
+    )
+    check_text_encoder(identity, found)
+    return found
+
+
+def check_text_encoder(identity: TextEncoderIdentity, found: TextEncoder) -> None:
+    """Refuse a text encoder that makes other tokens than the one that a network was trained with.
+
+    Raises:
+        WeightsError: If it is another one; the message says in what.
+    """
+    if different := identity.differences(found.identity):
+        raise WeightsError(
+            f"the text encoder {found.identity.name} is not the one that the network was trained with "
+            f"({identity.name}): {'; '.join(different)}. Give that one with {argument('text_encoder', 'PATH')}"
+        )
+
+
+def _source_of(name: str) -> str:
+    """Where a name is read from: a folder, or the hub's name."""
+    if name == NAME:
+        return str(packaged_folder())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path.resolve())
+    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        what = "is no folder" if path.exists() else "does not exist"
+        raise WeightsError(f"the text encoder {name} {what}. {_usual_remedy(name)}")
+    carried = carried_folder(name)
+    return name if carried is None else str(carried)
+
+
+def _usual_remedy(name: str) -> str:
+    return (
+        f"Give a folder with config.json, weights and tokenizer, as `hf download {name} --local-dir DIR` makes it, or "
+        f"{NAME!r}, which the package of 'unirae[words]' holds"
+    )
+
+
+def _model(source: str, *, local_files_only: bool) -> tuple[Any, Any]:
+    """The configuration and the model, in float32."""
+    import transformers
+    from safetensors import SafetensorError
+
+    config = transformers.AutoConfig.from_pretrained(source, local_files_only=local_files_only)
+    name = _TEXT_PARTS.get(config.model_type)
+    if name is None:
+        name = "AutoModelForTextEncoding" if getattr(config, "is_encoder_decoder", False) else "AutoModel"
+    try:
+        model, info = getattr(transformers, name).from_pretrained(
+            source,
+            dtype=torch.float32,
+            local_files_only=local_files_only,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except SafetensorError as error:
+        raise WeightsError(
+            f"{source}: the weight file is truncated or damaged ({first_line(error)})"
+        ) from None
+    missing = sorted(key for key in info["missing_keys"] if not any(part in key for part in _UNUSED))
+    wrong = [*missing, *map(str, info["mismatched_keys"])]
+    if wrong:
+        raise WeightsError(
+            f"{source}: {len(wrong)} tensors of {type(model).__name__} are missing or of another size, such as "
+            f"{wrong[0]}"
+        )
+    return config, model
+
+
+def _tokenizer(source: str, *, local_files_only: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local_files_only)
+    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+        if not Path(source).is_dir():
+            raise
+        raise WeightsError(f"{source} has no tokenizer that can be read ({first_line(error)})") from None
+    if not tokenizer.get_vocab():
+        raise WeightsError(
+            f"{source} has no tokenizer: tokenizer.json, or the files of its vocabulary, are missing"
+        )
+    return tokenizer
+
+
+def _tokenizer_sha256(tokenizer: Any) -> str:
+    """Hash of the vocabulary, and of what becomes of a few texts; the same in all versions of the library."""
+    content = [sorted(tokenizer.get_vocab().items()), [tokenizer(text)["input_ids"] for text in _PROBES]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _check_length(config: Any, max_length: int, name: str) -> None:
+    text = config.get_text_config()
+    most = getattr(text, "max_position_embeddings", None)
+    if most is not None and text.model_type in _OFFSET_POSITIONS:
+        most -= text.pad_token_id + 1
+    if most is not None and max_length > most:
+        raise ConfigError(
+            f"{argument('text_encoder.max_length', max_length)}: the text encoder {name} reads {most} tokens at most"
+        )
+
+
+def _measured(model: Any, tokenizer: Any, identity: TextEncoderIdentity) -> TextEncoderIdentity:
+    """The identity with the width of the chosen layer's states, which a text is sent through the model for."""
+    ids = tokenizer("a")["input_ids"][: identity.max_length]
+    with torch.no_grad(), quiet_transformers():
+        found = model(input_ids=torch.tensor([ids]), output_hidden_states=True)
+    count, layer = len(found.hidden_states), identity.layer
+    if layer is not None and not -count <= layer < count:
+        raise ConfigError(
+            f"{argument('text_encoder.layer', layer)}: the text encoder {identity.name} has the hidden states 0 to "
+            f"{count - 1} (0 is the embeddings), or -1 to -{count} from the end"
+        )
+    state = found.last_hidden_state if layer is None else found.hidden_states[layer]
+    return replace(identity, width=int(state.shape[-1]))
