@@ -5,10 +5,13 @@ import json
 import pytest
 import torch
 
+from unirae.app.inputs.images import open_images
 from unirae.app.inputs.prompt_list import PromptList
 from unirae.app.inputs.prompts import Prompt, read_prompts
 from unirae.app.pictures.sample_folder import SampleFolder
 from unirae.core.errors import ConfigError
+from unirae.data.folder import FolderSource
+from unirae.models.denoisers.condition import Condition
 
 PROMPTS = [
     Prompt(text="a cat", name="1"),
@@ -48,6 +51,44 @@ def test_hugging_face_reads_the_folder_without_its_overview(made, tmp_path_facto
     found = datasets.load_dataset(str(made), cache_dir=str(tmp_path_factory.mktemp("cache")), split="train")
     assert [row["text"] for row in found] == [PROMPTS[n // 2].text for n in range(6)]
     assert all(row["image"].size == (8, 8) for row in found)
+
+
+def test_our_reader_takes_the_folder_without_its_overview(made):
+    found = FolderSource(split="train", data_dir=made, val_fraction=0.0, labels=False)
+    captions = {found.name_of(i): found.captions_of(i) for i in range(len(found))}
+    assert captions == {f"{n:06d}.png": (PROMPTS[n // 2].text,) for n in range(6)}
+
+
+@pytest.mark.parametrize(("layout", "where"), [("plain", "."), ("geneval", "."), ("dpg", "parts")])
+def test_scores_take_the_images_alone(tmp_path, caplog, layout, where):
+    prompts = [Prompt(text=p.text, name=p.name, line='{"prompt": "", "tag": ""}') for p in PROMPTS]
+    samples = of(tmp_path, prompts, layout=layout)
+    samples.save(range(6), torch.zeros(6, 3, 8, 8, dtype=torch.uint8))
+    samples.write_record({}, [], [])
+    samples.write_captions()
+    samples.write_grid()
+    with caplog.at_level("INFO"):
+        found = open_images(str(tmp_path / where))
+    assert len(found.images) == 6
+    assert found.about == {"sampler": samples.settings}
+    if layout != "geneval":
+        assert "left out" not in caplog.text
+
+
+def test_what_says_something_of_the_whole_list_is_no_setting_of_the_folder(tmp_path):
+    described = PromptList(prompts=[Prompt(text="a", seed=1, negative="x", cfg_scale=2.0)]).rule(
+        lambda texts: Condition(tokens=torch.ones(len(texts), 1, 1), mask=torch.ones(len(texts), 1).bool()),
+        seed=0,
+        cfg_scale=1.0,
+    )
+    samples = of(tmp_path, settings={"cfg_scale": 1.0, "guidance": "none", **described.describe()}, each=1)
+    assert samples.settings == {
+        "cfg_scale": 1.0,
+        "label_sampling": "prompts",
+        "labels": None,
+        "images_per_prompt": 1,
+        "layout": "plain",
+    }
 
 
 def test_the_record_has_the_hash_of_the_prompts_and_the_file_the_prompts(made):

@@ -4,9 +4,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from unirae.app.inputs.prompts import Prompt
+
+if TYPE_CHECKING:
+    from unirae.evaluation.sampling.requests import Encode, PromptRule
 
 LayoutName = Literal["plain", "geneval", "dpg"]
 """The names of the layouts of the images' folder (:mod:`unirae.app.pictures.layouts`)."""
@@ -34,15 +37,28 @@ class PromptList:
         """The prompt of an image."""
         return self.prompts[number // self.images_per_prompt]
 
-    def noise_of(self, number: int, *, seed: int) -> tuple[int, int]:
-        """The (seed, number) that an image's noise is a function of.
+    def rule(self, encode: "Encode", *, seed: int, cfg_scale: float) -> "PromptRule":
+        """The sampler's rule for these prompts.
 
         Args:
-            seed: the seed of prompts that have none of their own. One that has gets the noise of its seed's images 0
-                to K - 1, wherever it stands in the list.
+            encode: of the network's text encoder.
+            seed, cfg_scale: of prompts that have none of their own.
         """
-        own = self.of(number).seed
-        return (seed, number) if own is None else (own, number % self.images_per_prompt)
+        from unirae.evaluation.sampling.requests import prompt_rule
+
+        negatives = [prompt.negative for prompt in self.prompts]
+        seeds = tuple(prompt.seed for prompt in self.prompts)
+        scales = tuple(prompt.cfg_scale for prompt in self.prompts)
+        return prompt_rule(
+            encode,
+            [prompt.text for prompt in self.prompts],
+            negatives=_one_or_each(negatives),
+            images_per_prompt=self.images_per_prompt,
+            seeds=seeds if any(own is not None for own in seeds) else (),
+            cfg_scales=scales if any(own is not None for own in scales) else (),
+            seed=seed,
+            cfg_scale=cfg_scale,
+        )
 
     def lines(self) -> list[str]:
         """The lines of the JSONL file that holds these prompts."""
@@ -51,6 +67,13 @@ class PromptList:
     def sha256(self, count: int | None = None) -> str:
         """The hash of the file of these prompts, or of its first ``count`` lines."""
         return hashlib.sha256(as_file(self.lines()[:count])).hexdigest()
+
+
+def _one_or_each(negatives: Sequence[str | None]) -> list[str]:
+    """The negative prompts as the sampler takes them: none, one for all, or one for each, "" where it has none."""
+    if len(set(negatives)) == 1:
+        return [] if negatives[0] is None else [negatives[0]]
+    return [negative or "" for negative in negatives]
 
 
 def as_file(lines: Sequence[str]) -> bytes:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _GRID_IMAGES = 64
 """Images on the overview."""
+_OF_THE_LIST = ("prompts", "negative_prompt", "prompt_seeds", "prompt_cfg_scales", "guidance")
+"""The sampler's settings that say something of all prompts, all of which ``prompts.jsonl`` has one by one."""
 
 
 class SampleFolder:
@@ -61,6 +63,7 @@ class SampleFolder:
         """The folder of the images of prompts.
 
         Args:
+            settings: what decides the images; what follows from the list of prompts is left out, since it may grow.
             size: (height, width) of the images.
 
         Raises:
@@ -68,7 +71,8 @@ class SampleFolder:
         """
         places = layout_of(layout, prompts.images_per_prompt)
         places.check(prompts.prompts, size=size)
-        decided = {**settings, "layout": layout, "images_per_prompt": prompts.images_per_prompt}
+        decided = {key: value for key, value in settings.items() if key not in _OF_THE_LIST}
+        decided |= {"layout": layout, "images_per_prompt": prompts.images_per_prompt}
         return cls(folder, settings=decided, count=len(prompts), layout=places, prompts=prompts)
 
     def check(self) -> None:
