@@ -12,6 +12,7 @@ from unirae.core.errors import ConfigError, DataError
 from unirae.core.log import get_logger, log_once
 from unirae.core.names import count_of, first_of, on_one_line, printable
 from unirae.data.file_kinds import OTHER, FileKinds, LeftOut, is_hidden, is_of_program
+from unirae.data.generated import OVERVIEW, has_overview
 from unirae.data.split import held_out
 from unirae.data.split_folders import ROOT, choose_splits, mixes_splits, understood
 
@@ -115,9 +116,13 @@ def _walk(root: Path, left_out: LeftOut, kinds: FileKinds) -> Iterator[str]:
             visited.add(identity)
         with os.scandir(root / below) as entries:
             entries = sorted(entries, key=lambda entry: entry.name)
+        overview = has_overview(root / below, {entry.name for entry in entries})
         for entry in entries:
             path = f"{below}/{entry.name}" if below else entry.name
             if is_hidden(entry.name):
+                continue
+            if overview and entry.name == OVERVIEW:
+                left_out.kinds[OTHER] += 1
                 continue
             kind = _kind_of_entry(entry)
             if kind == "folder" and is_of_program(entry.name):

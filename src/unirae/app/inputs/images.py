@@ -1,6 +1,5 @@
 """The images that an option names: a folder, an npz, a data set, or one of ``configs/data``."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ EXPECTED = (
 )
 
 
-OF_SAMPLES = ("settings.json", "labels.csv", "samples.npz")
+OF_SAMPLES = ("settings.json", "labels.csv", "samples.npz", "prompts.jsonl", "metadata.jsonl", "grid.png")
 """Files that ``sample_dit.py`` writes beside its images."""
 
 
@@ -113,6 +112,7 @@ def _folder(
     """All images of a folder, or of the split that it has under that name; of a folder of samples, the numbered
     ones."""
     from unirae.data.file_kinds import OTHER
+    from unirae.data.generated import sampling_record
     from unirae.data.listing import find_files, find_images, say_left_out
 
     if split is not None:
@@ -121,7 +121,7 @@ def _folder(
             raise ConfigError(
                 f"{option} {split}: there is no folder {folder}; name the folder itself and leave {option} out"
             )
-    record = _samples_record(folder)
+    record = sampling_record(folder)
     if record is None:
         files = find_images(folder)
     else:
@@ -168,19 +168,6 @@ def _all_of(folder: Path, files: list[str], option: str, verify_contents: bool) 
             f"{advice}"
         )
     return source
-
-
-def _samples_record(folder: Path) -> dict[str, Any] | None:
-    """The settings that ``sample_dit.py`` wrote beside its images."""
-    file = folder / "settings.json"
-    if not file.is_file():
-        return None
-    try:
-        content = json.loads(file.read_text())
-    except ValueError:
-        return None
-    ours = isinstance(content, dict) and {"num_samples", "settings", "label_counts"} <= set(content)
-    return content if ours else None
 
 
 def _hugging_face(spec: str, split: str | None, option: str, *, verify_contents: bool) -> "Source":

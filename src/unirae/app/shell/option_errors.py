@@ -7,6 +7,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+import tyro
+
 from unirae.app.config.schema.kinds import Mismatch, Output, describe, read
 from unirae.app.config.schema.names import meant, nearest
 
@@ -66,6 +68,8 @@ def _of_value(flag: str, kind: Any, words: Sequence[str]) -> str:
 
 def _meant_by(kind: Any) -> str:
     """The kind of value to give, in words; that an option may be left out goes without saying."""
+    if tyro.conf.UseAppendAction in _marks(kind):
+        kind = get_args(get_args(kind)[0])[0]  # given several times, with one value each
     parts = [part for part in _alternatives(kind) if part is not type(None)]
     return describe(Union[tuple(parts)])  # noqa: UP007 - of a tuple
 
