@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from unirae.models.checkpoints.opening import load_dit, load_rae
     from unirae.models.denoisers.condition import Condition
     from unirae.models.encoders.build import register_encoder
+    from unirae.models.text.build import load_text_encoder
 
 __all__ = [
     "Condition",
@@ -20,6 +21,7 @@ __all__ = [
     "from_hub",
     "load_dit",
     "load_rae",
+    "load_text_encoder",
     "push_to_hub",
     "register_encoder",
     "sample",
@@ -34,6 +36,7 @@ _HOMES = {
     "push_to_hub": "unirae.models.checkpoints.hub",
     "load_rae": "unirae.models.checkpoints.opening",
     "load_dit": "unirae.models.checkpoints.opening",
+    "load_text_encoder": "unirae.models.text.build",
     "register_encoder": "unirae.models.encoders.build",
     "sample": "unirae.evaluation.sampling.sampler",
     "sample_latents": "unirae.evaluation.sampling.sampler",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from unirae.app.config.schema.kinds import Count, OutputFolder
 from unirae.app.inputs.generator import compiled, describe_program, labels_of, open_generator
+from unirae.app.inputs.prompt_options import PromptOptions, prompts_of
 from unirae.app.inputs.sampler_options import SamplerOptions
 from unirae.app.shell.options import Flag, command
 
@@ -13,22 +14,23 @@ if TYPE_CHECKING:
     import torch
 
     from unirae.app.inputs.generator import Generator
+    from unirae.app.inputs.prompt_list import PromptList
     from unirae.app.pictures.sample_folder import SampleFolder
 
 _DEFAULT_COUNT = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(SamplerOptions):
-    """Sample images from a stage-2 checkpoint, which is all that is needed.
+class Options(PromptOptions, SamplerOptions):
+    """Sample images from a stage-2 checkpoint, which is all that is needed: of classes, or of prompts.
 
-    Writes OUTPUT_DIR/000000.png …, grid.png (the first 64), labels.csv and settings.json. Repeat the command to
+    Writes OUTPUT_DIR/000000.png …, grid.png (the first 64), labels.csv or metadata.jsonl, and settings.json. Repeat the command to
     continue after an interruption, or with more --num_samples. Run it under torchrun to use several devices;
     the files stay the same.
     """
 
     num_samples: Count | None = None
-    """Number of images. Default: the number of --labels, or 64."""
+    """Number of images. Default: the number of --labels, or 64; of prompts, their number."""
     labels: str | None = None
     """Class numbers or names, comma-separated, taken in turn. name=1 is the class of that name, number=1 the
     second class, where a word could be both. Default: see --label_sampling."""
@@ -40,17 +42,32 @@ class Options(SamplerOptions):
 
 def run(options: Options) -> Path:
     """Sample and write; returns the folder."""
-    from unirae.app.pictures.sample_folder import SampleFolder
-
+    prompts = prompts_of(options, labels=options.labels, num_samples=options.num_samples)
     with options.computing() as device:
-        generator = open_generator(options, device, labels=options.labels)
-        count = options.num_samples
-        if count is None:
-            count = len(generator.sampler.labels.given) or _DEFAULT_COUNT
-        folder = SampleFolder(options.output_dir, settings=generator.settings, count=count)
-        generator = compiled(generator, options, count, device)
+        generator = open_generator(options, device, labels=options.labels, prompts=prompts)
+        folder = _folder(options, generator, prompts)
+        generator = compiled(generator, options, folder.count, device)
         fill(folder, generator, device, npz=options.npz)
     return options.output_dir
+
+
+def _folder(options: Options, generator: "Generator", prompts: "PromptList | None") -> "SampleFolder":
+    """The folder of the images."""
+    from unirae.app.pictures.sample_folder import SampleFolder
+    from unirae.evaluation.sampling.requests import LabelRule
+
+    if prompts is not None:
+        return SampleFolder.of_prompts(
+            options.output_dir,
+            settings=generator.settings,
+            prompts=prompts,
+            layout=options.layout,
+            size=generator.sampler.rae.output_size,
+        )
+    rule = generator.sampler.rule
+    given = len(rule.given) if isinstance(rule, LabelRule) else 0
+    count = options.num_samples if options.num_samples is not None else given or _DEFAULT_COUNT
+    return SampleFolder(options.output_dir, settings=generator.settings, count=count)
 
 
 main = command(Options, run, kept="the images in {output_dir} stay: repeat the command to go on from here")
@@ -78,7 +95,9 @@ def fill(folder: "SampleFolder", generator: "Generator", device: "torch.device",
     evaluations = generator.sampler.evaluations_of_all(folder.evaluations_before)
     if is_main():
         folder.write_record(made_with, labels, evaluations)
-        folder.write_labels(labels, generator.about["class_names"])
+        if folder.prompts is None:
+            folder.write_labels(labels, generator.about["class_names"])
+        folder.write_captions()
         folder.write_grid()
         if npz:
             log.info("ADM's layout: %s", folder.write_npz())

@@ -10,10 +10,14 @@ from unirae.core.errors import ConfigError, WeightsError
 if TYPE_CHECKING:
     import torch
 
+    from unirae.app.inputs.prompt_list import PromptList
     from unirae.app.inputs.sampler_options import CommonSamplingOptions, SamplerOptions
     from unirae.evaluation.sampling.image_sampler import ImageSampler
+    from unirae.evaluation.sampling.requests import RequestRule
     from unirae.evaluation.sampling.settings import SamplerSettings
+    from unirae.models.checkpoints.reading import Checkpoint
     from unirae.models.denoisers.base import Denoiser
+    from unirae.models.text.encoder import TextEncoder
 
 
 _BY_CHECKPOINT = (
@@ -53,6 +57,7 @@ def open_generator(
     device: "torch.device",
     *,
     labels: str | None = None,
+    prompts: "PromptList | None" = None,
     with_encoder: bool = False,
     encoder_weights: str | None = None,
 ) -> Generator:
@@ -60,16 +65,15 @@ def open_generator(
 
     Args:
         labels: numbers or class names, comma-separated, to go round.
+        prompts: of a model that is conditioned on text.
         with_encoder: also load the RAE's encoder, which sampling does not need.
         encoder_weights: the place of the encoder's weights, if it is not the one in the RAE's checkpoint.
 
     Raises:
-        ConfigError: If options or labels do not fit the model.
+        ConfigError: If options, labels or prompts do not fit the model.
         WeightsError: If a checkpoint is missing, damaged, or of another kind or model.
     """
-    from unirae.app.inputs.labels import parse_labels
     from unirae.evaluation.sampling.image_sampler import ImageSampler
-    from unirae.evaluation.sampling.requests import LabelRule
     from unirae.models.checkpoints.opening import dit_from_checkpoint, rae_of_dit
     from unirae.models.checkpoints.reading import open_checkpoint
 
@@ -82,15 +86,14 @@ def open_generator(
         checkpoint, rae=options.rae, encoder_weights=encoder_weights, with_encoder=with_encoder
     ).to(device)
     guide, guide_identity = _open_guide(_guide_of(options, file, about), dit, device, about["class_names"])
-    given = parse_labels(labels, about["class_names"], num_classes=dit.num_classes) if labels else ()
+    how = sampler_settings(options, about.get("sampling"))
+    rule = _rule(options, checkpoint, dit, labels=labels, prompts=prompts, cfg_scale=how.cfg_scale)
     sampler = ImageSampler(
         dit=dit,
         rae=rae,
         guide=guide,
-        settings=sampler_settings(options, about.get("sampling")),
-        rule=LabelRule(
-            num_classes=dit.num_classes, sampling=options.label_sampling, seed=options.seed, given=given
-        ),
+        settings=how,
+        rule=rule,
         seed=options.seed,
         batch_size=options.batch_size,
         precision=options.precision,
@@ -106,6 +109,52 @@ def open_generator(
     generator = Generator(sampler=sampler, checkpoint=file, about=about, settings=settings)
     check_null_label(generator, [sampler.settings.cfg_scale])
     return generator
+
+
+def _rule(
+    options: "SamplerOptions",
+    checkpoint: "Checkpoint",
+    dit: "Denoiser",
+    *,
+    labels: str | None,
+    prompts: "PromptList | None",
+    cfg_scale: float,
+) -> "RequestRule":
+    """What the image of each number is to show: labels, or prompts, as the model was trained."""
+    from unirae.app.inputs.labels import parse_labels
+    from unirae.evaluation.sampling.requests import LabelRule
+
+    if not dit.reads_text:
+        for flag, given in (("--text_encoder", options.text_encoder), ("--prompt", prompts)):
+            if given is not None:
+                raise ConfigError(
+                    f"{flag}: {checkpoint.file} was trained on labels, not on captions; see --labels"
+                )
+        given = parse_labels(labels, checkpoint.about["class_names"], num_classes=dit.num_classes) if labels else ()
+        return LabelRule(
+            num_classes=dit.num_classes, sampling=options.label_sampling, seed=options.seed, given=given
+        )
+    if labels is not None:
+        raise ConfigError(f"--labels {labels}: {checkpoint.file} was trained on captions; give --prompt or --prompts")
+    if prompts is None:
+        raise ConfigError(f"{checkpoint.file} was trained on captions: give --prompt TEXT or --prompts FILE")
+    encoder = text_encoder_for_sampling(options, dit)
+    return prompts.rule(encoder.encode, seed=options.seed, cfg_scale=cfg_scale)
+
+
+def text_encoder_for_sampling(options: "CommonSamplingOptions", dit: "Denoiser") -> "TextEncoder":
+    """The text encoder that a network was trained with, on the network's device.
+
+    Raises:
+        WeightsError: If it is missing or another one.
+    """
+    from unirae.models.text.build import text_encoder_of
+    from unirae.models.text.identity import TextEncoderIdentity
+
+    if dit.text_identity is None:
+        raise WeightsError("the checkpoint does not say which text encoder it was trained with")
+    identity = TextEncoderIdentity.from_dict(dit.text_identity)
+    return text_encoder_of(identity, name=options.text_encoder).to(next(dit.parameters()).device)
 
 
 def sampler_settings(options: "SamplerOptions", said: dict[str, Any] | None) -> "SamplerSettings":

@@ -33,7 +33,7 @@ class CommonSamplingOptions(DeviceOptions):
     clamp_velocity: Switch = False
     """Of networks that predict data: divide by no time below 0.05, as RAEv2 does; false is exact."""
     seed: Seed = 0
-    """Seed of the noise. Image number i is a function of (seed, i) and its label."""
+    """Seed of the noise. Image number i is a function of (seed, i) and its label or prompt."""
     batch_size: Count = 32
     """Images in a batch. Another number changes the last digits."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -43,6 +43,9 @@ class CommonSamplingOptions(DeviceOptions):
     and more, where a compiler is there."""
     rae: Path | None = None
     """The autoencoder's checkpoint or folder. Default: where the generator's checkpoint says."""
+    text_encoder: str | None = None
+    """The text encoder of a model that was trained on captions: a folder, a hub's name, or minilm. Default: where the
+    checkpoint says."""
 
 
 @dataclass(frozen=True, kw_only=True)

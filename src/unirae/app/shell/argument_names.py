@@ -8,6 +8,7 @@ NAMES = {
     "source.": "data.source.",
     "source.data_dir": "data.data_dir",
     "source.labels": "data.labels",
+    "text_encoder.": "model.text_encoder.",
     "source.caption_column": "data.caption_column",
     "source.missing_captions": "data.missing_captions",
     "FolderSource": "data=image_folder",
