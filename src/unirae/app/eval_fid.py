@@ -2,27 +2,30 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from unirae.app.config.schema.kinds import Count, OutputFile
+from unirae.app.inputs.clip import ClipOptions, of_prompts
 from unirae.app.inputs.fdr import FdrReferenceOptions, fdr_sources
 from unirae.app.inputs.generator import compiled, describe_program, labels_of, open_generator
 from unirae.app.inputs.options import ReferenceOptions, run_folder
 from unirae.app.inputs.sampler_options import SamplerOptions
 from unirae.app.shell.options import command
 from unirae.core.errors import ConfigError, WeightsError
+from unirae.metrics.clip_score import CLIP_SCORE
 
 if TYPE_CHECKING:
     import torch
 
     from unirae.app.inputs.generator import Generator
+    from unirae.app.inputs.prompt_list import PromptList
     from unirae.evaluation.references.reference import Reference
     from unirae.evaluation.scores.record import Scores
     from unirae.metrics.set_metrics import SetMetric
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringOptions(FdrReferenceOptions, ReferenceOptions):
+class ScoringOptions(FdrReferenceOptions, ReferenceOptions, ClipOptions):
     """The options of scoring samples."""
 
     reference: str = "data"
@@ -41,7 +44,11 @@ class ScoringOptions(FdrReferenceOptions, ReferenceOptions):
     """Images to sample. Fréchet distances of fewer images are biased upward."""
     metrics: str = "fid"
     """The scores, comma-separated: fid, sfid, is, kid, mind, precision, recall, density, coverage (Inception),
-    fdr6 (see --fdr_references), fd and mind_fd (the features of the autoencoder's encoder)."""
+    fdr6 (see --fdr_references), fd and mind_fd (the features of the autoencoder's encoder), and of models that were
+    trained on captions clip_score (see --clip)."""
+    prompts: Path | None = None
+    """The prompts of a model that was trained on captions, as of sample_dit.py. Default: the captions of --split of the
+    data, spread evenly where there are more than --num_samples."""
     encoder_weights: str | None = None
     """The encoder's weights for fd, a folder or file. Default: where the autoencoder's checkpoint says."""
 
@@ -71,7 +78,8 @@ def run(options: Options) -> "Scores":
         if is_main():
             output = options.output or default_output(options, generator, result)
             labels = result.settings["images"]["sampler"]["label_sampling"]
-            show_and_write(result, title=f"{result.count} samples, {labels} labels", output=output)
+            of = "of prompts" if labels == "prompts" else f"{labels} labels"
+            show_and_write(result, title=f"{result.count} samples, {of}", output=output)
     return result
 
 
@@ -83,8 +91,37 @@ def open_for_scoring(options: Options, names: list[str], device: "torch.device")
     from unirae.metrics.set_metrics import need_encoder
 
     return open_generator(
-        options, device, with_encoder=need_encoder(names), encoder_weights=options.encoder_weights
+        options,
+        device,
+        prompts=lambda about: prompts_to_score(options, about),
+        with_encoder=need_encoder(names),
+        encoder_weights=options.encoder_weights,
     )
+
+
+def prompts_to_score(options: ScoringOptions, about: dict[str, Any]) -> "PromptList":
+    """The prompts of the samples: those of the file, or the captions of the images of a split.
+
+    Args:
+        about: what the checkpoint says of itself.
+
+    Raises:
+        DataError: If the file is missing or not understood, or no image has a caption.
+    """
+    from unirae.app.config.targets import build
+    from unirae.app.inputs.prompt_list import PromptList
+    from unirae.app.inputs.prompts import Prompt, read_prompts
+    from unirae.app.shell.devices import choose_data
+    from unirae.data.captions import Captioned, drawn_caption
+
+    if options.prompts is not None:
+        return PromptList(prompts=read_prompts(options.prompts))
+    split = options.split or "train"
+    data = choose_data(options.data, options.data_dir, about["config"]["data"], split=split)
+    source = Captioned(build(data["source"], split=split), missing=data["missing_captions"])
+    count = min(options.num_samples, len(source))
+    chosen = (number * len(source) // count for number in range(count))
+    return PromptList(prompts=[Prompt(text=drawn_caption(source, i, seed=0, epoch=0)) for i in chosen])
 
 
 def evaluate(options: Options, names: list[str], generator: "Generator", device: "torch.device") -> "Scores":
@@ -116,11 +153,33 @@ def build_metrics(
         confidence=options.confidence_with(options.seed),
         is_order=options.is_order,
         **fdr_sources(options, names),
+        **of_prompts(options, names, lambda: _prompts_of(generator, options.num_samples)),
     )
     try:
         return build_set_metrics(names, sources)
     except WeightsError as error:
+        if CLIP_SCORE in names:
+            raise
         raise WeightsError(f"{error} Or compare other features: --metrics fd") from None
+
+
+def _prompts_of(generator: "Generator", count: int) -> list[str]:
+    """The prompt of each sample.
+
+    Raises:
+        ConfigError: If the model was trained on labels.
+    """
+    import torch
+
+    from unirae.evaluation.sampling.requests import PromptRule
+
+    rule = generator.sampler.rule
+    if not isinstance(rule, PromptRule):
+        raise ConfigError(
+            f"--metrics {CLIP_SCORE} compares samples with their prompts, and {generator.checkpoint} was trained on "
+            "labels"
+        )
+    return rule.prompts_of(torch.arange(count))
 
 
 def open_reference(
@@ -222,12 +281,20 @@ def score_samples(
         )
     result.settings.update(
         {
-            "classes_sampled": len(set(labels_of(generator, count))),
+            **_conditions_sampled(generator, count),
             "network_evaluations": generator.sampler.evaluations_of_all(),
             "made_with": describe_program(generator, device),
         }
     )
     return result
+
+
+def _conditions_sampled(generator: "Generator", count: int) -> dict[str, int]:
+    from unirae.evaluation.sampling.requests import PromptRule
+
+    if isinstance(generator.sampler.rule, PromptRule):
+        return {"prompts_sampled": len(set(_prompts_of(generator, count)))}
+    return {"classes_sampled": len(set(labels_of(generator, count)))}
 
 
 def default_output(options: Options, generator: "Generator", result: "Scores") -> Path:

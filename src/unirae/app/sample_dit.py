@@ -24,9 +24,9 @@ _DEFAULT_COUNT = 64
 class Options(PromptOptions, SamplerOptions):
     """Sample images from a stage-2 checkpoint, which is all that is needed: of classes, or of prompts.
 
-    Writes OUTPUT_DIR/000000.png …, grid.png (the first 64), labels.csv or metadata.jsonl, and settings.json. Repeat the command to
-    continue after an interruption, or with more --num_samples. Run it under torchrun to use several devices;
-    the files stay the same.
+    Writes OUTPUT_DIR/000000.png …, grid.png (the first 64), labels.csv or metadata.jsonl, and settings.json.
+    Repeat the command to continue after an interruption, or with more --num_samples. Run it under torchrun to
+    use several devices; the files stay the same.
     """
 
     num_samples: Count | None = None

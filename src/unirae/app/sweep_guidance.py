@@ -108,11 +108,12 @@ def open_average(
     generator = open_generator(
         sampler_options(options, average),
         device,
+        prompts=lambda about: eval_fid.prompts_to_score(options, about),
         with_encoder=with_encoder,
         encoder_weights=options.encoder_weights,
     )
     check_null_label(generator, options.cfg_scale)
-    unlabelled = generator.sampler.dit.num_classes == 0 and generator.sampler.guide is None
+    unlabelled = not generator.sampler.dit.has_null_condition and generator.sampler.guide is None
     if unlabelled and any(scale != 1 for scale in options.cfg_scale):
         raise ConfigError(
             f"--cfg_scale {' '.join(f'{scale:g}' for scale in options.cfg_scale)}: this model was trained without "

@@ -1,6 +1,6 @@
 """The sampler that the options of a command mean: networks opened and checked, settings described."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,10 @@ _WORTH_COMPILING = 5000
 """Evaluations of the network from which on compiling it pays."""
 
 
+PromptsFor = Callable[[dict[str, Any]], "PromptList"]
+"""Prompts for a checkpoint, given what it says of itself."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generator:
     """A stage-2 checkpoint, ready to sample.
@@ -57,7 +61,7 @@ def open_generator(
     device: "torch.device",
     *,
     labels: str | None = None,
-    prompts: "PromptList | None" = None,
+    prompts: "PromptList | PromptsFor | None" = None,
     with_encoder: bool = False,
     encoder_weights: str | None = None,
 ) -> Generator:
@@ -65,7 +69,8 @@ def open_generator(
 
     Args:
         labels: numbers or class names, comma-separated, to go round.
-        prompts: of a model that is conditioned on text.
+        prompts: of a model that is conditioned on text; or what gives them, given what the checkpoint says of itself,
+            and is asked only then.
         with_encoder: also load the RAE's encoder, which sampling does not need.
         encoder_weights: the place of the encoder's weights, if it is not the one in the RAE's checkpoint.
 
@@ -117,7 +122,7 @@ def _rule(
     dit: "Denoiser",
     *,
     labels: str | None,
-    prompts: "PromptList | None",
+    prompts: "PromptList | PromptsFor | None",
     cfg_scale: float,
 ) -> "RequestRule":
     """What the image of each number is to show: labels, or prompts, as the model was trained."""
@@ -125,19 +130,30 @@ def _rule(
     from unirae.evaluation.sampling.requests import LabelRule
 
     if not dit.reads_text:
-        for flag, given in (("--text_encoder", options.text_encoder), ("--prompt", prompts)):
-            if given is not None:
+        for flag, is_given in (
+            ("--text_encoder", options.text_encoder is not None),
+            ("--prompt", prompts is not None and not callable(prompts)),
+            ("--prompts", getattr(options, "prompts", None) is not None),
+        ):
+            if is_given:
                 raise ConfigError(
                     f"{flag}: {checkpoint.file} was trained on labels, not on captions; see --labels"
                 )
-        given = parse_labels(labels, checkpoint.about["class_names"], num_classes=dit.num_classes) if labels else ()
+        given = (
+            parse_labels(labels, checkpoint.about["class_names"], num_classes=dit.num_classes)
+            if labels
+            else ()
+        )
         return LabelRule(
             num_classes=dit.num_classes, sampling=options.label_sampling, seed=options.seed, given=given
         )
     if labels is not None:
-        raise ConfigError(f"--labels {labels}: {checkpoint.file} was trained on captions; give --prompt or --prompts")
+        raise ConfigError(
+            f"--labels {labels}: {checkpoint.file} was trained on captions; give --prompt or --prompts"
+        )
     if prompts is None:
         raise ConfigError(f"{checkpoint.file} was trained on captions: give --prompt TEXT or --prompts FILE")
+    prompts = prompts(checkpoint.about) if callable(prompts) else prompts
     encoder = text_encoder_for_sampling(options, dit)
     return prompts.rule(encoder.encode, seed=options.seed, cfg_scale=cfg_scale)
 

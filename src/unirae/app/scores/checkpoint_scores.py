@@ -99,7 +99,7 @@ def _check_originals(reference: str) -> None:
 def _samples(options: Options) -> "Scores":
     from unirae.app import eval_fid
 
-    others = ("images_split", "size", "lpips_weights", "clip", "prompts", *_ENCODER)
+    others = ("images_split", "size", "lpips_weights", *_ENCODER)
     _refuse(options, others, "not of samples of a checkpoint")
     own = options.reference in (None, "data")
     if own and options.reference_split not in (None, "train", "val"):

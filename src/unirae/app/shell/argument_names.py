@@ -46,6 +46,7 @@ NAMES = {
     "reference": "--reference",
     "sampling.": "--",
     "size": "--size",
+    "text_encoder": "--text_encoder",
     "weights": "--weights",
 }
 
