@@ -349,6 +349,15 @@ def test_txt_counts_before_json_as_img2dataset_writes_both(three, read):
     assert captions(three, caption_column="caption")["a.png"] == ("key",)
 
 
+def test_blank_files_are_no_captions_and_no_question(three):
+    for name in "abc":
+        write(three / f"{name}.txt", " \n")
+        write(three / f"{name}.json", json.dumps({"caption": name}))
+    assert captions(three)["c.png"] == ("c",)
+    rows(three / "metadata.jsonl", {"file_name": "a.png", "text": "table"})
+    assert captions(three)["a.png"] == ("table",)
+
+
 def test_two_captions_of_one_name_are_refused_unless_equal(three):
     rows(three / "metadata.jsonl", {"file_name": "a.png", "caption": "x"})
     write(three / "a.json", '{"caption": " x"}')

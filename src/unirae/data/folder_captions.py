@@ -109,15 +109,13 @@ class _Reading:
             for name in CAPTION_NAMES
             if any(is_textual(row.values.get(name)) for _, row in rows.values())
         ]
-        has_txt = any(_beside(path, ".txt") in self._beside for path in self._pictures)
-        if names and has_txt and not several:
-            raise DataError(
-                f"{self._where}: captions stand in {self._tables_text()} (column '{names[0]}') and in files NAME.txt "
-                f"beside the pictures; {ways_to_choose([names[0], TXT])}"
-            )
         self._take_rows(rows, names)
-        if has_txt:
-            self._take_txt()
+        if self._take_txt():
+            if names and not several:
+                raise DataError(
+                    f"{self._where}: captions stand in {self._tables_text()} (column '{names[0]}') and in files "
+                    f"NAME.txt beside the pictures; {ways_to_choose([names[0], TXT])}"
+                )
             names = [*(name for name in names if name != TXT), TXT]
         if not names:
             keys = self._read_json()
@@ -125,6 +123,8 @@ class _Reading:
                 name for name in CAPTION_NAMES if any(is_textual(found.get(name)) for found in keys.values())
             ]
             self._take_keys(keys, names)
+            if several and not names:
+                self._unreadable.clear()  # files of something else; nobody has asked for captions
         if len(names) > 1 and not several:
             raise DataError(
                 f"{self._where}: captions stand under several names ({', '.join(names)}); {ways_to_choose(names)}"
@@ -231,7 +231,9 @@ class _Reading:
                     ) from None
                 self._add(picture, name, texts, table.path, table.place(row))
 
-    def _take_txt(self) -> None:
+    def _take_txt(self) -> bool:
+        """Note the captions of ``NAME.txt``; says whether there are any."""
+        some = False
         for picture in self._pictures:
             path = self._beside.get(_beside(picture, ".txt"))
             if path is None:
@@ -242,6 +244,8 @@ class _Reading:
                 self._unreadable.append((path, str(error)))
             else:
                 self._add(picture, TXT, texts, path)
+                some = some or bool(texts)
+        return some
 
     def _read_json(self) -> dict[str, dict[str, Any]]:
         """The keys of the pictures' JSON files."""
