@@ -98,6 +98,7 @@ class _Reading:
         self._beside = sidecars(files, pictures)
         self._unreadable: list[tuple[str, str]] = []
         self._tables: list[Table] = []
+        self._json_keys: set[str] = set()
         self.found: dict[str, dict[str, _Placed]] = {}
         self.used: dict[str, None] = {}
 
@@ -118,7 +119,7 @@ class _Reading:
                 )
             names = [*(name for name in names if name != TXT), TXT]
         if not names:
-            keys = self._read_json()
+            keys = self._read_json(CAPTION_NAMES)
             names = [
                 name for name in CAPTION_NAMES if any(is_textual(found.get(name)) for found in keys.values())
             ]
@@ -140,13 +141,10 @@ class _Reading:
         self._take_rows(self._rows_of_tables(names), names)
         if TXT in names:
             self._take_txt()
-        keys = self._read_json()
-        self._take_keys(keys, names)
+        self._take_keys(self._read_json(names), names)
         there = {name for of_picture in self.found.values() for name in of_picture}
         if lacking := [name for name in names if name not in there]:
-            others = {column for table in self._tables for column in table.columns}.union(
-                *map(set, keys.values())
-            )
+            others = self._json_keys.union(*(table.columns for table in self._tables))
             others |= (
                 {TXT} if any(_beside(path, ".txt") in self._beside for path in self._pictures) else set()
             )
@@ -181,7 +179,7 @@ class _Reading:
         for path in self._files.paths:
             if not is_table(posixpath.basename(path)):
                 continue
-            table = read_table(path, self._read_table(path), lambda name: name in names)
+            table = self._read_table(path, names)
             if table is None:
                 continue
             self._tables.append(table)
@@ -203,9 +201,11 @@ class _Reading:
             self._say_gone(table, gone)
         return rows
 
-    def _read_table(self, path: str) -> bytes:
+    def _read_table(self, path: str, names: Collection[str]) -> Table | None:
         try:
-            return self._files.read(path)
+            return read_table(path, self._files.read(path), lambda name: name in names)
+        except DataError as error:
+            raise DataError(f"{self._where}: {error}") from None
         except (OSError, EOFError, tarfile.TarError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(f"{self._where}: cannot read {on_one_line(path)}: {reason}") from error
@@ -247,17 +247,20 @@ class _Reading:
                 some = some or bool(texts)
         return some
 
-    def _read_json(self) -> dict[str, dict[str, Any]]:
-        """The keys of the pictures' JSON files."""
+    def _read_json(self, names: Collection[str]) -> dict[str, dict[str, Any]]:
+        """The values under these keys in the pictures' JSON files, which may hold much else."""
         found: dict[str, dict[str, Any]] = {}
         for picture in self._pictures:
             path = self._beside.get(_beside(picture, ".json"))
             if path is None:
                 continue
             try:
-                found[picture] = read_keys(self._files, path)
+                keys = read_keys(self._files, path)
             except UnreadableError as error:
                 self._unreadable.append((path, str(error)))
+            else:
+                self._json_keys |= keys.keys()
+                found[picture] = {name: keys[name] for name in names if name in keys}
         return found
 
     def _take_keys(self, keys: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> None:
