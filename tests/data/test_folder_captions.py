@@ -276,6 +276,7 @@ def test_damaged_tables_are_refused_by_line(three, name, content, said):
     with pytest.raises(DataError) as error:
         _ = opened(three).caption_weights
     assert said in str(error.value)
+    assert str(error.value).startswith(f"{three}: ")
     assert "\n" not in str(error.value)
 
 
