@@ -276,6 +276,7 @@ def test_damaged_tables_are_refused_by_line(three, name, content, said):
     with pytest.raises(DataError) as error:
         _ = opened(three).caption_weights
     assert said in str(error.value)
+    assert str(error.value).startswith(f"{three}: ")
     assert "\n" not in str(error.value)
 
 
@@ -349,6 +350,15 @@ def test_txt_counts_before_json_as_img2dataset_writes_both(three, read):
     assert captions(three, caption_column="caption")["a.png"] == ("key",)
 
 
+def test_blank_files_are_no_captions_and_no_question(three):
+    for name in "abc":
+        write(three / f"{name}.txt", " \n")
+        write(three / f"{name}.json", json.dumps({"caption": name}))
+    assert captions(three)["c.png"] == ("c",)
+    rows(three / "metadata.jsonl", {"file_name": "a.png", "text": "table"})
+    assert captions(three)["a.png"] == ("table",)
+
+
 def test_two_captions_of_one_name_are_refused_unless_equal(three):
     rows(three / "metadata.jsonl", {"file_name": "a.png", "caption": "x"})
     write(three / "a.json", '{"caption": " x"}')
@@ -386,6 +396,20 @@ def test_columns_with_weights(three):
         DataError, match=r"no picture has a caption 'shrt'.*there is long, short: choose another caption_c"
     ):
         _ = opened(three, caption_column={"long": 1, "shrt": 1}).caption_weights
+
+
+def test_a_column_may_be_missing_from_the_validation_split(tmp_path):
+    """It may be rare, so that none of a few pictures has it; a slip of the keyboard shows in training."""
+    picture(tmp_path, "train/a.png", "train/b.png", "val/c.png")
+    write(tmp_path / "train/a.json", '{"long": "a long one", "short": "one"}')
+    write(tmp_path / "val/c.json", '{"long": "another"}')
+    weights = {"long": 1, "short": 1}
+    assert opened(tmp_path, caption_column=weights).captions_of(0) == ("a long one", "one")
+    val = opened(tmp_path, split="val", caption_column=weights)
+    assert (val.captions_of(0), val.caption_weights) == (("another", ""), (0.5, 0.5))
+    assert drawn_caption(val, 0, seed=0, epoch=0) == "another"
+    with pytest.raises(DataError, match=r"no picture has a caption 'shrt'.*there is long, short"):
+        _ = opened(tmp_path, caption_column={"long": 1, "shrt": 1}).caption_weights
 
 
 def test_lists_of_captions(three):

@@ -116,6 +116,17 @@ def test_captions_that_are_not_wanted(images, tmp_path):
         prepare(source=images, output=tmp_path / "other", caption_columns=["nope"])
 
 
+def test_files_of_something_else_are_no_captions(images, tmp_path, caplog):
+    (images / "metadata.csv").write_text("id,size\n1,2\n")
+    (images / "cat/00.json").write_text('{"shapes": [1, 2]}')
+    (images / "cat/02.json").write_bytes(b"\xff" * (2**20 + 2))
+    (images / "cat/04.txt").write_text("\n")
+    report = prepare(source=images, output=tmp_path / "out", val_fraction=0)
+    assert report["captions"] == {"columns": [], "missing": {}}
+    assert report["left_out"]["files_by_kind"] == {"other files": 5}
+    assert "count as missing" not in caplog.text
+
+
 def test_without_captions_nothing_changes(images, tmp_path):
     """Fingerprints are as before captions were known, and there is no column."""
     report = prepare(source=images, output=tmp_path / "out", val_fraction=0)

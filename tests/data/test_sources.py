@@ -36,7 +36,7 @@ def test_synthetic_pictures_repeat_exactly(height, width, classes, seed):
 def test_captions_say_what_is_drawn():
     """Colour and corners are those of the class, the number that of the polygons: with one, its pixels show."""
     source = SyntheticSource(split="train", image_size=8, classes=12)
-    names = {0: "red triangles", 4: "green heptagons", 9: "magenta dodecagons", 8: "blue 11-gons"}
+    names = {0: "red triangles", 4: "green heptagons", 9: "violet dodecagons", 8: "blue 11-gons"}
     told = {}
     for i in range(300):
         told.setdefault(source[i].label, set()).add(source.captions_of(i)[0])

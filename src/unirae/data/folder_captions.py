@@ -46,10 +46,11 @@ class FolderCaptions(ColumnCaptions):
         known: other pictures there, of which tables may speak, too.
         column: which hold the captions, and how often each is drawn; None finds the one.
         several: take all columns that are found, with equal weights, in place of refusing more than one.
+        strict: refuse a named column that is nowhere; else it may be one of another split's.
 
     Raises:
         ConfigError: If ``column`` is no name, and no names with weights.
-        DataError: If a table cannot be read, a picture has two rows or two captions of one column, the named column is
+        DataError: If a table cannot be read, a picture has two rows or two captions of one column, a named column is
             nowhere, or it cannot be told which column holds the captions.
     """
 
@@ -62,6 +63,7 @@ class FolderCaptions(ColumnCaptions):
         known: Collection[str] = (),
         column: CaptionColumn = None,
         several: bool = False,
+        strict: bool = True,
     ) -> None:
         weights = weights_of(column)
         reading = _Reading(pictures, files, where, frozenset(known or pictures))
@@ -69,7 +71,7 @@ class FolderCaptions(ColumnCaptions):
             names = reading.find(several=several)
             weights = {name: 1 / len(names) for name in names}
         else:
-            reading.take(tuple(weights))
+            reading.take(tuple(weights), strict=strict)
         reading.report(tuple(weights))
         found = [reading.found.get(path, {}) for path in pictures]
         self._found: list[Found] = [tuple(one.get(name, ((), ""))[0] for name in weights) for one in found]
@@ -98,6 +100,7 @@ class _Reading:
         self._beside = sidecars(files, pictures)
         self._unreadable: list[tuple[str, str]] = []
         self._tables: list[Table] = []
+        self._json_keys: set[str] = set()
         self.found: dict[str, dict[str, _Placed]] = {}
         self.used: dict[str, None] = {}
 
@@ -109,57 +112,51 @@ class _Reading:
             for name in CAPTION_NAMES
             if any(is_textual(row.values.get(name)) for _, row in rows.values())
         ]
-        has_txt = any(_beside(path, ".txt") in self._beside for path in self._pictures)
-        if names and has_txt and not several:
-            raise DataError(
-                f"{self._where}: captions stand in {self._tables_text()} (column '{names[0]}') and in files NAME.txt "
-                f"beside the pictures; {ways_to_choose([names[0], TXT])}"
-            )
         self._take_rows(rows, names)
-        if has_txt:
-            self._take_txt()
+        if self._take_txt():
+            if names and not several:
+                raise DataError(
+                    f"{self._where}: captions stand in {self._tables_text()} (column '{names[0]}') and in files "
+                    f"NAME.txt beside the pictures; {ways_to_choose([names[0], TXT])}"
+                )
             names = [*(name for name in names if name != TXT), TXT]
         if not names:
-            keys = self._read_json()
+            keys = self._read_json(CAPTION_NAMES)
             names = [
                 name for name in CAPTION_NAMES if any(is_textual(found.get(name)) for found in keys.values())
             ]
             self._take_keys(keys, names)
+            if several and not names:
+                self._unreadable.clear()  # files of something else; nobody has asked for captions
         if len(names) > 1 and not several:
             raise DataError(
                 f"{self._where}: captions stand under several names ({', '.join(names)}); {ways_to_choose(names)}"
             )
         return names
 
-    def take(self, names: Sequence[str]) -> None:
+    def take(self, names: Sequence[str], *, strict: bool) -> None:
         """Read the captions of columns, wherever these are.
 
         Raises:
-            DataError: If no picture has anything of a column.
+            DataError: If a column is nowhere, and ``strict``.
         """
         self._take_rows(self._rows_of_tables(names), names)
         if TXT in names:
             self._take_txt()
-        keys = self._read_json()
-        self._take_keys(keys, names)
-        there = {name for of_picture in self.found.values() for name in of_picture}
-        if lacking := [name for name in names if name not in there]:
-            others = {column for table in self._tables for column in table.columns}.union(
-                *map(set, keys.values())
-            )
-            others |= (
-                {TXT} if any(_beside(path, ".txt") in self._beside for path in self._pictures) else set()
-            )
-            seen = f"there is {first_of(sorted(others), most=8)}" if others else "there is none at all"
+        self._take_keys(self._read_json(names), names)
+        there = self._json_keys.union(*(table.columns for table in self._tables))
+        there |= {TXT} if any(path.lower().endswith(".txt") for path in self._beside.values()) else set()
+        lacking = [name for name in names if name not in there]
+        if strict and lacking:
+            seen = f"there is {first_of(sorted(there), most=8)}" if there else "there is none at all"
             raise DataError(
-                f"{self._where}: no picture has a caption '{on_one_line(lacking[0])}', neither as a column "
-                f"of a metadata file nor as a key of NAME.json; {seen}: choose another "
-                f"{argument('source.caption_column')}"
+                f"{self._where}: no picture has a caption '{on_one_line(lacking[0])}', neither as a column of a "
+                f"metadata file nor as a key of NAME.json; {seen}: choose another {argument('source.caption_column')}"
             )
 
     def report(self, names: Sequence[str]) -> None:
         """Log where the captions stand, and which files could not be read."""
-        if names:
+        if self.used:
             files = f"{count_of(len(self.used), 'file')}, {on_one_line(next(iter(self.used)))} first"
             line = f"{self._where}: captions '{', '.join(names)}' of {files}"
             log_once(log, logging.INFO, line)
@@ -181,7 +178,7 @@ class _Reading:
         for path in self._files.paths:
             if not is_table(posixpath.basename(path)):
                 continue
-            table = read_table(path, self._read_table(path), lambda name: name in names)
+            table = self._read_table(path, names)
             if table is None:
                 continue
             self._tables.append(table)
@@ -203,9 +200,11 @@ class _Reading:
             self._say_gone(table, gone)
         return rows
 
-    def _read_table(self, path: str) -> bytes:
+    def _read_table(self, path: str, names: Collection[str]) -> Table | None:
         try:
-            return self._files.read(path)
+            return read_table(path, self._files.read(path), lambda name: name in names)
+        except DataError as error:
+            raise DataError(f"{self._where}: {error}") from None
         except (OSError, EOFError, tarfile.TarError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(f"{self._where}: cannot read {on_one_line(path)}: {reason}") from error
@@ -231,7 +230,9 @@ class _Reading:
                     ) from None
                 self._add(picture, name, texts, table.path, table.place(row))
 
-    def _take_txt(self) -> None:
+    def _take_txt(self) -> bool:
+        """Note the captions of ``NAME.txt``; says whether there are any."""
+        some = False
         for picture in self._pictures:
             path = self._beside.get(_beside(picture, ".txt"))
             if path is None:
@@ -242,18 +243,23 @@ class _Reading:
                 self._unreadable.append((path, str(error)))
             else:
                 self._add(picture, TXT, texts, path)
+                some = some or bool(texts)
+        return some
 
-    def _read_json(self) -> dict[str, dict[str, Any]]:
-        """The keys of the pictures' JSON files."""
+    def _read_json(self, names: Collection[str]) -> dict[str, dict[str, Any]]:
+        """The values under these keys in the pictures' JSON files, which may hold much else."""
         found: dict[str, dict[str, Any]] = {}
         for picture in self._pictures:
             path = self._beside.get(_beside(picture, ".json"))
             if path is None:
                 continue
             try:
-                found[picture] = read_keys(self._files, path)
+                keys = read_keys(self._files, path)
             except UnreadableError as error:
                 self._unreadable.append((path, str(error)))
+            else:
+                self._json_keys |= keys.keys()
+                found[picture] = {name: keys[name] for name in names if name in keys}
         return found
 
     def _take_keys(self, keys: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> None:

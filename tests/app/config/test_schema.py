@@ -174,7 +174,7 @@ def test_what_is_none_of_its_kind_is_refused(value, kind):
         (Literal["auto"] | bool, "auto or true or false"),
         (PathText | None, "a path or null"),
         (tuple[float, float], "a list [a, b], each a number"),
-        (Weighted | None, "text, several as {NAME: VALUE, …}, each value a number above 0 or null"),
+        (Weighted | None, "text, several as {NAME: a number above 0, …} or null"),
     ],
 )
 def test_kinds_are_described_in_words(kind, words):

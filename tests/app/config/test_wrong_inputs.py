@@ -134,7 +134,7 @@ ALONE = [
     ("experiment=mae_tiny data.caption_column=text", "data.caption_column=text: this data"),
     (
         "experiment=mae_tiny data.caption_column=3",
-        "give text or several as {NAME: VALUE, …}, each value a number above 0",
+        "data.caption_column=3: give text, several as",
     ),
     ("experiment=mae_tiny data.missing_captions=drop", "give null_prompt or leave_out"),
     ("experiment=mae_tiny callbacks.model_checkpoint.monitor=val/nope", "val/nope"),
