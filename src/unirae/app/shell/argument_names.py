@@ -6,6 +6,7 @@ NAMES = {
     "loader.": "data.",
     "loader.batch_size": "data.global_batch_size",
     "source.": "data.source.",
+    "source.caption_column": "data.caption_column",
     "source.data_dir": "data.data_dir",
     "source.labels": "data.labels",
     "FolderSource": "data=image_folder",

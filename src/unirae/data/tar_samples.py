@@ -1,0 +1,278 @@
+"""Samples of a shard in WebDataset's layout: the members of one key, which are a picture, captions and a label.
+
+A key is a member's path up to the first dot of its last part, and what follows that dot is the kind of the member:
+``a/0001.jpg``, ``a/0001.txt`` and ``a/0001.json`` are one sample, wherever in the shard they lie.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from unirae.core.errors import DataError
+from unirae.core.names import on_one_line
+from unirae.data.file_kinds import READERS, SUFFIXES, is_hidden
+from unirae.data.tar_members import DamagedTarError, Member, TarReader, UnmarkedEndError, members
+
+TEXT_MEMBER = "txt"
+"""The column of captions that lie in members of their own; every other one is a key of the JSON members."""
+CAPTION_KEYS = ("caption", "text", "prompt")
+LABEL_KEYS = ("label", "cls", "class")
+_PICTURES = frozenset(SUFFIXES.split()).union(*(reader.suffixes for reader in READERS))
+_MOST_TEXT_BYTES = 2**24
+"""Larger captions and labels count as unreadable."""
+_NAMED = 5
+_MOST_KINDS = 50
+
+Label = int | str | None
+
+
+@dataclass
+class Found:
+    """What was found in shards beside their samples, to be told of.
+
+    Attributes:
+        pictures: number of samples.
+        lone: members, of captions and labels, without a picture.
+        unreadable: captions and labels that cannot be read, by the reason.
+        kinds: members of kinds that are not read.
+        links, sparse, other: members that hold no bytes of their own, or not all of them.
+        cut: pictures that are not whole.
+        damage: of each damaged shard, what is wrong with it.
+        names: the first names to each of the counts that are worth naming.
+    """
+
+    pictures: int = 0
+    lone: int = 0
+    unreadable: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    links: int = 0
+    sparse: int = 0
+    other: int = 0
+    cut: int = 0
+    damage: dict[str, str] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+    def name(self, what: str, member: str) -> None:
+        """Note the name of a member, unless there are enough."""
+        names = self.names.setdefault(what, [])
+        if len(names) < _NAMED:
+            names.append(member)
+
+    def add(self, other: "Found") -> None:
+        """Add what was found in another shard."""
+        for count in ("pictures", "lone", "links", "sparse", "other", "cut"):
+            setattr(self, count, getattr(self, count) + getattr(other, count))
+        self.unreadable.update(other.unreadable)
+        self.kinds.update(other.kinds)
+        self.damage.update(other.damage)
+        for what, names in other.names.items():
+            for name in names:
+                self.name(what, name)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Found":
+        """Read what :meth:`to_json` wrote."""
+        stored: dict[str, Any] = json.loads(text)
+        counters = {name: Counter(stored.pop(name)) for name in ("unreadable", "kinds")}
+        return cls(**counters, **stored)
+
+    def to_json(self) -> str:
+        """As text for the index."""
+        return json.dumps(asdict(self))
+
+
+@dataclass
+class Samples:
+    """The samples of a shard in the order of their pictures.
+
+    Attributes:
+        columns: number of captions of a sample.
+        captions: of each sample, one text for each column; "" for one that is missing.
+    """
+
+    columns: int
+    keys: list[str] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    captions: list[tuple[str, ...]] = field(default_factory=list)
+    found: Found = field(default_factory=Found)
+
+
+def key_and_kind(name: str) -> tuple[str, str] | None:
+    """Split a member's path at the first dot of its last part; None where nothing stands before that dot or behind."""
+    folder, slash, base = name.removeprefix("./").rpartition("/")
+    key, _, kind = base.partition(".")
+    return (folder + slash + key, kind.lower()) if key and kind else None
+
+
+def samples_of(reader: TarReader, size: int, *, shard: str, columns: Sequence[str] | None) -> Samples:
+    """The samples of an open shard, with captions and labels; what lies behind damage is missing, and noted.
+
+    Args:
+        size: of the shard in bytes.
+        shard: its name, for messages and notes.
+        columns: ``txt``, or keys of the JSON members; None for one column: ``txt``, else the first of
+            :data:`CAPTION_KEYS` that the JSON member has.
+
+    Raises:
+        DataError: If a key has two pictures, or two captions or labels of one kind.
+    """
+    return _Scan(reader, shard, columns).run(size)
+
+
+class _Scan:
+    """A pass over the headers of a shard, and over the captions and labels in it."""
+
+    def __init__(self, reader: TarReader, shard: str, columns: Sequence[str] | None):
+        self._reader, self._shard, self._columns = reader, shard, columns
+        self._pictures: dict[str, Member] = {}
+        self._texts: dict[str, dict[str, str]] = {}
+        self._values: dict[str, dict[str, Any]] = {}
+        self._found = Found()
+
+    def run(self, size: int) -> Samples:
+        try:
+            for member in members(self._reader, size):
+                self._take(member)
+        except DamagedTarError as damage:
+            self._note(damage)
+        except OSError as error:
+            self._found.damage[self._shard] = f"it cannot be read further ({error.strerror or error})"
+        return self._samples()
+
+    def _take(self, member: Member) -> None:
+        found, parts = self._found, key_and_kind(member.name)
+        if is_hidden(member.name.rpartition("/")[2]):
+            return
+        if member.kind != "file":
+            name = {"link": "links", "sparse": "sparse", "other": "other"}[member.kind]
+            setattr(found, name, getattr(found, name) + 1)
+            return
+        key, kind = parts or ("", "")
+        if f".{kind}" in _PICTURES:
+            self._once(self._pictures, key, member)
+        elif kind == TEXT_MEMBER:
+            self._once(self._texts.setdefault(key, {}), TEXT_MEMBER, self._text(member) or "", key)
+        elif kind in ("json", "cls"):
+            read = self._json if kind == "json" else self._class
+            self._once(self._values.setdefault(key, {}), kind, read(member), key)
+        elif kind in found.kinds or len(found.kinds) < _MOST_KINDS:
+            found.kinds[on_one_line(kind)] += 1
+        else:
+            found.kinds["others"] += 1
+
+    def _once(self, place: dict[str, Any], name: str, value: Any, key: str | None = None) -> None:
+        if name in place:
+            what = "pictures" if key is None else f"'{name}' members"
+            raise DataError(
+                f"{on_one_line(self._shard)}: two {what} have the key {on_one_line(key or name)}, so that it cannot be "
+                "told which belongs to the sample; take one out, or give it another key (what stands before the first "
+                "dot of its name)"
+            )
+        place[name] = value
+
+    def _note(self, damage: DamagedTarError) -> None:
+        parts = key_and_kind(damage.member or "")
+        if parts is not None and f".{parts[1]}" in _PICTURES:
+            self._found.cut += 1
+        where = "" if damage.member is None else f" {on_one_line(damage.member)}"
+        if isinstance(damage, UnmarkedEndError):
+            self._found.name("unmarked", self._shard)
+        else:
+            self._found.damage[self._shard] = f"{damage}{where}"
+
+    # ------------------------------------------------------------ captions and labels
+
+    def _unreadable(self, member: Member, why: str) -> None:
+        self._found.unreadable[why] += 1
+        self._found.name(why, f"{self._shard}/{member.name}")
+
+    def _text(self, member: Member) -> str | None:
+        """The text of a member, white space stripped; None where it cannot be read."""
+        if member.size > _MOST_TEXT_BYTES:
+            self._unreadable(member, f"larger than {_MOST_TEXT_BYTES >> 20} MiB")
+            return None
+        try:
+            return self._reader.read(member.offset, member.size).decode("utf-8-sig").strip()
+        except UnicodeDecodeError:
+            self._unreadable(member, "not UTF-8")
+            return None
+
+    def _json(self, member: Member) -> dict[str, Any]:
+        """The object of a JSON member; empty where it cannot be read."""
+        text = self._text(member)
+        if text is None:
+            return {}
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            self._unreadable(member, "no JSON object")
+            return {}
+        label = next((value[key] for key in LABEL_KEYS if key in value), None)
+        kept = {key: _as_text(value.get(key)) for key in self._json_columns()}
+        return {"label": self._label(label, member), "captions": kept}
+
+    def _json_columns(self) -> Sequence[str]:
+        return CAPTION_KEYS if self._columns is None else self._columns
+
+    def _class(self, member: Member) -> dict[str, Any]:
+        return {"label": self._label(self._text(member), member)}
+
+    def _label(self, value: Any, member: Member) -> Label:
+        """A label as an integer where it is one, else as a name; None without one."""
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, str):
+            value = value.strip()
+            digits = value.removeprefix("-")
+            value = int(value) if digits.isdecimal() and digits.isascii() and len(digits) < 19 else value
+        if value is None or value == "":
+            return None
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | str)
+            or abs(value if isinstance(value, int) else 0) >= 2**63
+        ):
+            self._unreadable(member, "no class number or name")
+            return None
+        return value
+
+    # ------------------------------------------------------------ the samples
+
+    def _samples(self) -> Samples:
+        found = self._found
+        result = Samples(columns=1 if self._columns is None else len(self._columns), found=found)
+        for key, member in self._pictures.items():
+            result.keys.append(key)
+            result.offsets.append(member.offset)
+            result.sizes.append(member.size)
+            values = self._values.pop(key, {})
+            labels = [values[kind]["label"] for kind in ("cls", "json") if values.get(kind)]
+            result.labels.append(next((label for label in labels if label is not None), None))
+            result.captions.append(self._captions(self._texts.pop(key, {}), values.get("json") or {}))
+        found.pictures = len(result.keys)
+        for key in dict.fromkeys((*self._texts, *self._values)):
+            found.lone += 1
+            found.name("lone", f"{self._shard}/{key}")
+        return result
+
+    def _captions(self, texts: dict[str, str], values: dict[str, Any]) -> tuple[str, ...]:
+        of_json = values.get("captions", {})
+        text = texts.get(TEXT_MEMBER, "")
+        if self._columns is None:
+            return (
+                text or next((of_json[key] for key in CAPTION_KEYS if of_json[key]), "") if of_json else text,
+            )
+        return tuple(text if name == TEXT_MEMBER else of_json.get(name, "") for name in self._columns)
+
+
+def _as_text(value: Any) -> str:
+    """A caption of a JSON member; of several the first. A lone surrogate, which is no text, becomes a question mark."""
+    if isinstance(value, list):
+        value = next((one for one in value if isinstance(one, str) and one.strip()), "")
+    return value.strip().encode(errors="replace").decode() if isinstance(value, str) else ""
