@@ -1,5 +1,7 @@
 """Captions of pictures: which one a sample shows, and what becomes of pictures that have none."""
 
+import hashlib
+import json
 from typing import Any, Literal
 
 from unirae.core.arguments import argument
@@ -14,13 +16,13 @@ MissingCaptions = Literal["null_prompt", "leave_out"]
 
 
 def drawn_caption(source: Source, index: int, *, seed: int, epoch: int) -> str:
-    """The caption that a picture has in an epoch: a function of (seed, epoch, index), by the source's weights.
+    """The caption that a picture has in an epoch: a function of (seed, epoch, index), by the picture's weights.
 
     Only captions that are there are drawn; "" where the picture has none.
     """
     there = [
         (caption, weight)
-        for caption, weight in zip(source.captions_of(index), source.caption_weights, strict=True)
+        for caption, weight in zip(source.captions_of(index), source.caption_weights_of(index), strict=True)
         if caption
     ]
     if len(there) < 2:
@@ -67,7 +69,7 @@ class Captioned(Source):
         self.fingerprint: dict[str, Any] = self._described(source.fingerprint)
 
     def content(self, *, anew: bool = False) -> dict[str, Any]:
-        """The source's content, and how many of its pictures are left out, if any."""
+        """The source's content and, where pictures are left out, how many stay and which."""
         return self._described(self._source.content(anew=anew))
 
     def name_of(self, index: int) -> str | None:
@@ -77,6 +79,10 @@ class Captioned(Source):
     def captions_of(self, index: int) -> tuple[str, ...]:
         """The captions of a picture."""
         return self._source.captions_of(self._number(index))
+
+    def caption_weights_of(self, index: int) -> tuple[float, ...]:
+        """How often each caption of a picture is drawn."""
+        return self._source.caption_weights_of(self._number(index))
 
     def __len__(self) -> int:
         """Number of pictures that are not left out."""
@@ -97,4 +103,7 @@ class Captioned(Source):
         return index if self._chosen is None else self._chosen[index]
 
     def _described(self, record: dict[str, Any]) -> dict[str, Any]:
-        return record if self._chosen is None else {**record, "captioned_alone": len(self._chosen)}
+        if self._chosen is None:
+            return record
+        numbers = hashlib.sha256(json.dumps(self._chosen).encode()).hexdigest()
+        return {**record, "captioned_alone": len(self._chosen), "captioned_sha256": numbers}

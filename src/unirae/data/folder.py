@@ -2,12 +2,16 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from unirae.core.errors import DataError
 from unirae.core.names import printable
+from unirae.data.caption_columns import CaptionColumn
+from unirae.data.caption_files import FolderCaptionFiles
 from unirae.data.decode import read_rgb
+from unirae.data.folder_captions import FolderCaptions
 from unirae.data.listing import EXPECTED_LAYOUT, arrange, find_images, say_classes
 from unirae.data.source import Sample, Source, Split, check_split, require_data_dir
 from unirae.data.source_content import content_of_files, labels_sha256
@@ -29,8 +33,9 @@ class FolderSource(Source):
         val_split: str | None = None,
         files: Sequence[str] | None = None,
         verify_contents: bool = False,
+        caption_column: CaptionColumn = None,
     ):
-        """Find the images of a split.
+        """Find the images of a split; captions are read when they are asked for.
 
         Args:
             val_fraction: counts only without a validation folder; the files' names decide, not chance.
@@ -39,6 +44,8 @@ class FolderSource(Source):
             val_split: the folder of the validation split, likewise.
             files: only these paths below ``data_dir``.
             verify_contents: what is kept of these images is found again only by all bytes of their files.
+            caption_column: the column of captions, or several with their weights (:mod:`unirae.data.folder_captions`);
+                None finds it.
         """
         check_split(split)
         self._root = Path(require_data_dir(data_dir)).expanduser()
@@ -59,6 +66,7 @@ class FolderSource(Source):
                 f"{EXPECTED_LAYOUT}"
             )
         self.class_names = listing.class_names
+        self._paths, self._caption_column = paths, caption_column
         self._verify_contents, self._content = verify_contents, None
         names = "\n".join(entry.path for entry in self._entries)
         self.fingerprint: dict[str, Any] = {
@@ -68,6 +76,30 @@ class FolderSource(Source):
             "count": len(self._entries),
             "names_sha256": hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest(),
         }
+
+    @property
+    def caption_weights(self) -> tuple[float, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How often each caption of a picture is drawn; empty where no picture has captions."""
+        return self._captions.weights
+
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        """The captions of a picture; "" for one that is missing."""
+        return self._captions.captions(index)
+
+    def caption_weights_of(self, index: int) -> tuple[float, ...]:
+        """How often each caption of a picture is drawn."""
+        return self._captions.weights_of(index)
+
+    @cached_property
+    def _captions(self) -> FolderCaptions:
+        pictures = [entry.path for entry in self._entries]
+        return FolderCaptions(
+            pictures,
+            FolderCaptionFiles(self._root, pictures),
+            where=str(self._root),
+            known=self._paths,
+            column=self._caption_column,
+        )
 
     def name_of(self, index: int) -> str:
         """The path of an image below the folder, as text."""

@@ -1,5 +1,6 @@
 """Hugging Face datasets: a ``save_to_disk`` folder, parquet files, or a name on the hub."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,9 @@ from unirae.core.arguments import argument
 from unirae.core.errors import DataError
 from unirae.core.hub import hub_asked_once
 from unirae.core.log import get_logger
+from unirae.data.caption_columns import CaptionColumn
 from unirae.data.decode import BadImageError, read_rgb
+from unirae.data.hf_captions import HFCaptions
 from unirae.data.hf_labels import Labels, read_labels
 from unirae.data.listing import say_classes
 from unirae.data.source import Sample, Source, Split, check_split, require_data_dir
@@ -42,6 +45,7 @@ class HFSource(Source):
         val_split: str | None = None,
         val_fraction: float = 0.1,
         verify_contents: bool = False,
+        caption_column: CaptionColumn = None,
     ):
         """``data_dir`` is a folder, a parquet file, or a hub name such as ``ILSVRC/imagenet-1k``.
 
@@ -49,6 +53,8 @@ class HFSource(Source):
         column is read. Where there is no validation split, ``val_fraction`` of the training rows is held out, by a
         hash of their numbers.
         ``verify_contents``: what is kept of these images is found again only by all bytes of their files.
+        ``caption_column``: the column of captions, or several with their weights; None finds it when captions are
+        asked for (:mod:`unirae.data.hf_captions`).
 
         Raises:
             DataError: If there are no such data, splits or columns, no rows, or a class that the training split
@@ -74,6 +80,7 @@ class HFSource(Source):
         say_classes(self._where, self.class_names)
         rows = rows if found.rows is None else rows.select(found.rows)
         self._files = _files_of(rows, self._image_column)
+        self._all_columns, self._caption_column = rows, caption_column
         self._rows = _undecoded(rows, self._image_column).select_columns([self._image_column])
         self._names: list[str] | None = None
         saved = _is_saved(Path(self._where).expanduser())  # others are named by when their cache was written
@@ -97,6 +104,23 @@ class HFSource(Source):
                 found["hf_fingerprint"] = self._saved_as
             self._content = {"labels_sha256": labels_sha256(self.class_names, self._labels), **found}
         return {**self.fingerprint, **self._content}
+
+    @property
+    def caption_weights(self) -> tuple[float, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How often each caption of a picture is drawn; empty where no column holds captions."""
+        return self._captions.weights
+
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        """The captions of a row; "" for one that is missing."""
+        return self._captions.captions(index)
+
+    def caption_weights_of(self, index: int) -> tuple[float, ...]:
+        """How often each caption of a row is drawn."""
+        return self._captions.weights_of(index)
+
+    @cached_property
+    def _captions(self) -> HFCaptions:
+        return HFCaptions(self._all_columns, where=self._where, column=self._caption_column)
 
     def name_of(self, index: int) -> str | None:
         """The path that a row's image was stored with; None unless every row has one, and each another."""

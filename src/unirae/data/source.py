@@ -59,6 +59,14 @@ class Source(Protocol):
         """The captions of a picture, one for each of :attr:`caption_weights`; "" for one that is missing."""
         return ("",) * len(self.caption_weights)
 
+    def caption_weights_of(self, index: int) -> tuple[float, ...]:
+        """How often each of a picture's captions is drawn, one for each of :meth:`captions_of`.
+
+        They are the source's but for pictures that have more or fewer captions than others. Only those of captions that
+        are there count, and what these add up to does not.
+        """
+        return self.caption_weights
+
     def name_of(self, index: int) -> str | None:
         """A picture's file below its folder; None where pictures have no names."""
         return None

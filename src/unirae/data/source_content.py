@@ -34,6 +34,8 @@ _WORDS = {
     "bytes_read": "how much of the files was read",
     "missing": "which files are missing",
     "hf_fingerprint": "the data set's own fingerprint",
+    "captioned_alone": "the number of images with captions",
+    "captioned_sha256": "which images have captions",
     "sha256": "the contents of the images",
     "photos_sha256": "the contents of the images",
 }
