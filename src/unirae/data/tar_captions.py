@@ -1,56 +1,66 @@
-"""Columns of captions as a user names them, and whether shards have them."""
+"""The captions of tar shards: members ``KEY.txt`` and keys of members ``KEY.json``, from the shards' indexes."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from unirae.core.arguments import argument
-from unirae.core.errors import ConfigError, DataError
+from unirae.core.errors import DataError
+from unirae.data.caption_columns import CaptionColumn, ColumnCaptions, Found, weights_of
+from unirae.data.tar_index import Columns, ShardIndex
 
-CaptionColumn = str | Mapping[str, float] | None
-
-
-def caption_columns(column: CaptionColumn) -> tuple[tuple[str, ...] | None, tuple[float, ...]]:
-    """The columns that ``column`` names, and how often each is drawn, adding up to 1; (None, (1,)) for what is found.
-
-    Raises:
-        ConfigError: If it names none, or a weight is not positive.
-    """
-    if column is None:
-        return None, (1.0,)
-    if isinstance(column, str):
-        column = {column: 1.0}
-    if not column or not all(name.strip() for name in column):
-        raise ConfigError(
-            f"{argument('source.caption_column', dict(column))} names no column; give a name, or a weight for each of "
-            "several"
-        )
-    for name, weight in column.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
-            raise ConfigError(
-                f"{argument('source.caption_column', dict(column))}: the weight of {name} must be a number above 0, "
-                f"not {weight!r}"
-            )
-    total = sum(column.values())
-    return tuple(column), tuple(weight / total for weight in column.values())
+FOUND = "found"
+"""The name of the one column where none was named."""
 
 
-def check_found(
-    columns: Sequence[str] | None, weights: tuple[float, ...], counts: Sequence[int], *, where: str
-) -> tuple[float, ...]:
-    """The weights of the columns; none where none was named and no sample has a caption.
+class TarCaptions(ColumnCaptions):
+    """The captions of samples, read from the memory-mapped indexes one by one.
 
     Args:
-        counts: how many samples have a caption, for each column.
+        indexes: all of the split, made for :func:`columns_of` this ``column``.
+        place: the index and the row of a sample, by its number.
+        column: which hold the captions, and how often each is drawn: ``txt`` for the members ``KEY.txt``, else a key of
+            ``KEY.json``. None takes ``KEY.txt``, and where a sample has none, such a key of ``KEY.json`` as is usual.
 
     Raises:
-        DataError: If no sample has a caption in one of the named columns.
+        ConfigError: If ``column`` is no name, and no names with weights.
+        DataError: If no sample has a caption in a named column.
     """
-    if columns is None:
-        return weights if any(counts) else ()
-    lacking = [name for name, count in zip(columns, counts, strict=True) if not count]
-    if lacking:
-        raise DataError(
-            f"{where}: no sample has a caption '{lacking[0]}'; captions are members KEY.txt (named txt) and keys of "
-            f"members KEY.json: change {argument('source.caption_column')}"
-        )
-    return weights
+
+    def __init__(
+        self,
+        indexes: Sequence[ShardIndex],
+        place: Callable[[int], tuple[ShardIndex, int]],
+        *,
+        where: str,
+        column: CaptionColumn = None,
+    ) -> None:
+        self._place = place
+        widths = [
+            max(of_shards) for of_shards in zip(*(index.caption_widths() for index in indexes), strict=True)
+        ]
+        weights = weights_of(column)
+        if weights is None:
+            weights = {FOUND: 1.0} if any(widths) else {}
+        for name, width in zip(weights, widths, strict=False):
+            if not width:
+                raise DataError(
+                    f"{where}: no sample has a caption '{name}'. The column txt is of members KEY.txt, every other one "
+                    f"a key of members KEY.json: change {argument('source.caption_column')}"
+                )
+        super().__init__(weights, dict(zip(weights, widths, strict=False)))
+
+    def found(self, index: int) -> Found:
+        """The captions of a sample that are there, by columns."""
+        if not self.columns:
+            return ()
+        shard, row = self._place(index)
+        return shard.captions(row)
+
+
+def columns_of(column: CaptionColumn) -> Columns:
+    """The columns that an index holds for this choice.
+
+    Raises:
+        ConfigError: If ``column`` is no name, and no names with weights.
+    """
+    weights = weights_of(column)
+    return None if weights is None else tuple(weights)

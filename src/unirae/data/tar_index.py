@@ -23,6 +23,7 @@ from unirae.core.file_lock import BusyError, locked
 from unirae.core.io import short_code, write_atomically
 from unirae.core.log import get_logger
 from unirae.core.names import count_of, on_one_line, printable
+from unirae.data.caption_columns import Found as Texts
 from unirae.data.tar_members import TarReader, compression_of
 from unirae.data.tar_samples import Found, Label, Samples, samples_of
 
@@ -98,15 +99,18 @@ class ShardIndex:
             return numbers.to_pylist()
         return [b if a is None else a for a, b in zip(names.to_pylist(), numbers.to_pylist(), strict=True)]
 
-    def captions(self, row: int) -> tuple[str, ...]:
-        """A sample's captions, one for each column."""
-        return tuple(column[row].as_py() for column in self._captions)
+    def captions(self, row: int) -> Texts:
+        """A sample's captions, for each column those that are there."""
+        return tuple(tuple(column[row].as_py()) for column in self._captions)
 
-    def caption_counts(self) -> list[int]:
-        """How many samples have a caption, for each column."""
-        import pyarrow.compute as pc
+    def caption_widths(self) -> list[int]:
+        """The largest number of captions that a sample has, for each column."""
+        return [int(np.diff(column.offsets.to_numpy()).max(initial=0)) for column in self._captions]
 
-        return [pc.sum(pc.not_equal(column, "")).as_py() or 0 for column in self._captions]
+    def captioned(self) -> int:
+        """How many samples have a caption."""
+        counts = [np.diff(column.offsets.to_numpy()) for column in self._captions]
+        return int(np.any(counts, axis=0).sum())
 
 
 _FIRST_CAPTION = 5
@@ -239,7 +243,7 @@ def _batch(samples: Samples, about: dict[str, Any]) -> "RecordBatch":
         pa.array(
             [_encodable(label) if isinstance(label, str) else None for label in labels], pa.large_string()
         ),
-        *(pa.array(texts, pa.large_string()) for texts in captions),
+        *(pa.array(texts, pa.large_list(pa.large_string())) for texts in captions),
     ]
     metadata = {**{key: str(value) for key, value in about.items()}, "found": samples.found.to_json()}
     return pa.record_batch(columns, names=names).replace_schema_metadata(metadata)

@@ -1,8 +1,8 @@
 """Members of a tar by its headers alone: their names, places and sizes, so that each can be read by number.
 
-Only headers are read and what lies between is passed over. The standard library's ``tarfile`` does that more slowly, and
-does not say of most damaged archives that they are. Understood are POSIX (ustar, PAX) and GNU tars: long names, sizes
-above 8 GB, sparse files, and tars that were appended to each other.
+Only headers are read and what lies between is passed over. The standard library's ``tarfile`` does that more slowly,
+and does not say of most damaged archives that they are. Understood are POSIX (ustar, PAX) and GNU tars: long names,
+sizes above 8 GB, sparse files, and tars that were appended to each other.
 """
 
 import os

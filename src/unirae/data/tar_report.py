@@ -12,11 +12,8 @@ from unirae.data.tar_samples import Found
 log = get_logger(__name__)
 
 
-def say_found(where: str, indexes: Sequence[ShardIndex]) -> list[int]:
+def say_found(where: str, indexes: Sequence[ShardIndex]) -> None:
     """Log in one line what the shards hold and what of it is not used; a warning where a user may miss something.
-
-    Returns:
-        how many samples have a caption, for each column.
 
     Raises:
         DataError: If there is no picture.
@@ -24,7 +21,7 @@ def say_found(where: str, indexes: Sequence[ShardIndex]) -> list[int]:
     found = Found()
     for index in indexes:
         found.add(index.found)
-    captions = [sum(counts) for counts in zip(*(index.caption_counts() for index in indexes), strict=True)]
+    captioned = sum(index.captioned() for index in indexes)
     parts = _losses(found)
     remarks = _remarks(found)
     left_out = "; ".join((*parts, *remarks))
@@ -34,10 +31,9 @@ def say_found(where: str, indexes: Sequence[ShardIndex]) -> list[int]:
             f".webp, where KEY ends at the first dot of the name{'; there are ' + left_out if left_out else ''}"
         )
     line = f"{on_one_line(where)}: {count_of(len(indexes), 'shard')}, {count_of(found.pictures, 'picture')}"
-    if any(captions):
-        line += f", with captions {' and '.join(map(str, captions))}"
+    if captioned:
+        line += f", {captioned} of them with captions"
     log_once(log, logging.WARNING if parts else logging.INFO, line + (f"; {left_out}" if left_out else ""))
-    return captions
 
 
 def _losses(found: Found) -> list[str]:

@@ -12,15 +12,14 @@ from typing import Any
 
 from unirae.core.errors import DataError
 from unirae.core.names import on_one_line
+from unirae.data.caption_columns import CAPTION_NAMES, TXT, NoTextError, texts_of
+from unirae.data.caption_columns import Found as Texts
 from unirae.data.file_kinds import READERS, SUFFIXES, is_hidden
 from unirae.data.tar_members import DamagedTarError, Member, TarReader, UnmarkedEndError, members
 
-TEXT_MEMBER = "txt"
-"""The column of captions that lie in members of their own; every other one is a key of the JSON members."""
-CAPTION_KEYS = ("caption", "text", "prompt")
 LABEL_KEYS = ("label", "cls", "class")
 _PICTURES = frozenset(SUFFIXES.split()).union(*(reader.suffixes for reader in READERS))
-_MOST_TEXT_BYTES = 2**24
+_MOST_TEXT_BYTES = 2**20
 """Larger captions and labels count as unreadable."""
 _NAMED = 5
 _MOST_KINDS = 50
@@ -88,8 +87,8 @@ class Samples:
     """The samples of a shard in the order of their pictures.
 
     Attributes:
-        columns: number of captions of a sample.
-        captions: of each sample, one text for each column; "" for one that is missing.
+        columns: number of columns of captions.
+        captions: of each sample, for each column those that are there.
     """
 
     columns: int
@@ -97,7 +96,7 @@ class Samples:
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
-    captions: list[tuple[str, ...]] = field(default_factory=list)
+    captions: list[Texts] = field(default_factory=list)
     found: Found = field(default_factory=Found)
 
 
@@ -115,7 +114,7 @@ def samples_of(reader: TarReader, size: int, *, shard: str, columns: Sequence[st
         size: of the shard in bytes.
         shard: its name, for messages and notes.
         columns: ``txt``, or keys of the JSON members; None for one column: ``txt``, else the first of
-            :data:`CAPTION_KEYS` that the JSON member has.
+            :data:`~unirae.data.caption_columns.CAPTION_NAMES` that the JSON member has.
 
     Raises:
         DataError: If a key has two pictures, or two captions or labels of one kind.
@@ -129,7 +128,7 @@ class _Scan:
     def __init__(self, reader: TarReader, shard: str, columns: Sequence[str] | None):
         self._reader, self._shard, self._columns = reader, shard, columns
         self._pictures: dict[str, Member] = {}
-        self._texts: dict[str, dict[str, str]] = {}
+        self._texts: dict[str, dict[str, tuple[str, ...]]] = {}
         self._values: dict[str, dict[str, Any]] = {}
         self._found = Found()
 
@@ -154,8 +153,8 @@ class _Scan:
         key, kind = parts or ("", "")
         if f".{kind}" in _PICTURES:
             self._once(self._pictures, key, member)
-        elif kind == TEXT_MEMBER:
-            self._once(self._texts.setdefault(key, {}), TEXT_MEMBER, self._text(member) or "", key)
+        elif kind == TXT:
+            self._once(self._texts.setdefault(key, {}), TXT, texts_of(self._text(member)), key)
         elif kind in ("json", "cls"):
             read = self._json if kind == "json" else self._class
             self._once(self._values.setdefault(key, {}), kind, read(member), key)
@@ -214,11 +213,17 @@ class _Scan:
             self._unreadable(member, "no JSON object")
             return {}
         label = next((value[key] for key in LABEL_KEYS if key in value), None)
-        kept = {key: _as_text(value.get(key)) for key in self._json_columns()}
-        return {"label": self._label(label, member), "captions": kept}
+        names = CAPTION_NAMES if self._columns is None else self._columns
+        texts = {name: self._texts_of(value[name], name, member) for name in names if name in value}
+        return {"label": self._label(label, member), "captions": texts}
 
-    def _json_columns(self) -> Sequence[str]:
-        return CAPTION_KEYS if self._columns is None else self._columns
+    def _texts_of(self, value: Any, name: str, member: Member) -> tuple[str, ...]:
+        try:
+            return texts_of(value)
+        except NoTextError as error:
+            if self._columns is not None:  # else another key may be meant
+                self._unreadable(member, f"{error} (key '{on_one_line(name)}')")
+            return ()
 
     def _class(self, member: Member) -> dict[str, Any]:
         return {"label": self._label(self._text(member), member)}
@@ -254,25 +259,16 @@ class _Scan:
             values = self._values.pop(key, {})
             labels = [values[kind]["label"] for kind in ("cls", "json") if values.get(kind)]
             result.labels.append(next((label for label in labels if label is not None), None))
-            result.captions.append(self._captions(self._texts.pop(key, {}), values.get("json") or {}))
+            of_json = values.get("json", {}).get("captions", {})
+            result.captions.append(self._captions(self._texts.pop(key, {}).get(TXT, ()), of_json))
         found.pictures = len(result.keys)
         for key in dict.fromkeys((*self._texts, *self._values)):
             found.lone += 1
             found.name("lone", f"{self._shard}/{key}")
         return result
 
-    def _captions(self, texts: dict[str, str], values: dict[str, Any]) -> tuple[str, ...]:
-        of_json = values.get("captions", {})
-        text = texts.get(TEXT_MEMBER, "")
+    def _captions(self, of_member: tuple[str, ...], of_json: dict[str, tuple[str, ...]]) -> Texts:
         if self._columns is None:
-            return (
-                text or next((of_json[key] for key in CAPTION_KEYS if of_json[key]), "") if of_json else text,
-            )
-        return tuple(text if name == TEXT_MEMBER else of_json.get(name, "") for name in self._columns)
-
-
-def _as_text(value: Any) -> str:
-    """A caption of a JSON member; of several the first. A lone surrogate, which is no text, becomes a question mark."""
-    if isinstance(value, list):
-        value = next((one for one in value if isinstance(one, str) and one.strip()), "")
-    return value.strip().encode(errors="replace").decode() if isinstance(value, str) else ""
+            found = (texts for name in CAPTION_NAMES if (texts := of_json.get(name)))
+            return (of_member or next(found, ()),)
+        return tuple(of_member if name == TXT else of_json.get(name, ()) for name in self._columns)

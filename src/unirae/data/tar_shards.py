@@ -9,6 +9,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ import numpy as np
 
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.names import on_one_line, printable
+from unirae.data.caption_columns import CaptionColumn
 from unirae.data.decode import BadImageError, read_rgb
 from unirae.data.hf_labels import NO_LABEL, Labels, Value, names_of_values, numbered_labels
 from unirae.data.listing import say_classes
 from unirae.data.source import Sample, Source, Split, check_split, require_data_dir
 from unirae.data.source_content import content_of_files, labels_sha256
 from unirae.data.split import held_out
-from unirae.data.tar_captions import CaptionColumn, caption_columns, check_found
+from unirae.data.tar_captions import TarCaptions, columns_of
 from unirae.data.tar_index import ShardIndex, open_indexes
 from unirae.data.tar_listing import find_shards, split_shards
 from unirae.data.tar_report import say_found
@@ -56,21 +58,21 @@ class TarShardsSource(Source):
 
         Args:
             labels: false reads pictures without classes.
-            caption_column: ``txt`` or a key of the json members; a weight for each of several; None for ``txt``, else
-                ``caption``, ``text`` or ``prompt`` of the json member.
+            caption_column: the column of captions, or several with their weights; None finds it when captions are asked
+                for (:mod:`unirae.data.tar_captions`).
             train_split: the folder of the shards for training, or a word in their names; "." for all shards.
             val_split: that of the shards for validation, likewise.
             verify_contents: what is kept of these pictures is found again only by all bytes of the shards.
 
         Raises:
             ConfigError: If ``val_fraction`` or ``caption_column`` cannot be.
-            DataError: If there are no shards, no pictures or none of a split, if shards are missing or compressed, if a
-                key has two pictures, or if no sample has a caption in a given column.
+            DataError: If there are no shards, no pictures or none of a split, if shards are missing or compressed, or if a
+                key has two pictures.
         """
         check_split(split)
         if not 0 <= val_fraction <= 1:
             raise ConfigError(f"val_fraction={val_fraction} must be between 0 and 1")
-        columns, weights = caption_columns(caption_column)
+        columns = columns_of(caption_column)
         self._where = str(require_data_dir(data_dir))
         train, val = split_shards(
             find_shards(self._where), train=train_split, val=val_split, where=self._where
@@ -78,10 +80,9 @@ class TarShardsSource(Source):
         training = open_indexes(train, columns=columns, where=self._where)
         validation = open_indexes(val, columns=columns, where=self._where) if val is not None else None
         self._indexes = training if split == "train" or validation is None else validation
-        captions = say_found(self._where, [*training, *(validation or [])])
-        self.caption_weights = check_found(columns, weights, captions, where=self._where)
+        say_found(self._where, [*training, *(validation or [])])
         self._place(split, None if validation is None else training, val_fraction, labels)
-        self._files = _OpenFiles(self._indexes)
+        self._files, self._caption_column = _OpenFiles(self._indexes), caption_column
         self._verify_contents, self._content = verify_contents, None
         self.fingerprint: dict[str, Any] = {
             "source": self.name,
@@ -149,14 +150,29 @@ class TarShardsSource(Source):
 
     def name_of(self, index: int) -> str:
         """The shard and the key of a sample: ``train/0001.tar/000123``."""
-        place = self._indexes[self._shard[index]]
-        return printable(f"{place.shard.name}/{place.key(int(self._row[index]))}")
+        place, row = self._at(index)
+        return printable(f"{place.shard.name}/{place.key(row)}")
+
+    @property
+    def caption_weights(self) -> tuple[float, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How often each caption of a picture is drawn; empty where no sample has captions."""
+        return self._captions.weights
 
     def captions_of(self, index: int) -> tuple[str, ...]:
-        """The captions of a sample, one for each of ``caption_weights``; "" for one that is missing."""
-        if not self.caption_weights:
-            return ()
-        return self._indexes[self._shard[index]].captions(int(self._row[index]))
+        """The captions of a sample; "" for one that is missing."""
+        return self._captions.captions(index)
+
+    def caption_weights_of(self, index: int) -> tuple[float, ...]:
+        """How often each caption of a sample is drawn."""
+        return self._captions.weights_of(index)
+
+    @cached_property
+    def _captions(self) -> TarCaptions:
+        return TarCaptions(self._indexes, self._at, where=self._where, column=self._caption_column)
+
+    def _at(self, index: int) -> tuple[ShardIndex, int]:
+        """The index of a sample's shard, and the sample's row in it."""
+        return self._indexes[self._shard[index]], int(self._row[index])
 
     def content(self, *, anew: bool = False) -> dict[str, Any]:
         """The fingerprint, the labels, and the shards' sizes and bytes, or times and some of the bytes."""
