@@ -7,7 +7,7 @@ A key is a member's path up to the first dot of its last part, and what follows 
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from unirae.core.errors import DataError
@@ -79,7 +79,7 @@ class Found:
 
     def to_json(self) -> str:
         """As text for the index."""
-        return json.dumps(asdict(self))
+        return json.dumps(vars(self))
 
 
 @dataclass

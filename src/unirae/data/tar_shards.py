@@ -66,8 +66,8 @@ class TarShardsSource(Source):
 
         Raises:
             ConfigError: If ``val_fraction`` or ``caption_column`` cannot be.
-            DataError: If there are no shards, no pictures or none of a split, if shards are missing or compressed, or if a
-                key has two pictures.
+            DataError: If there are no shards, no pictures or none of a split, if shards are missing or compressed, or
+                if a key has two pictures.
         """
         check_split(split)
         if not 0 <= val_fraction <= 1:
