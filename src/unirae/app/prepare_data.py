@@ -1,5 +1,6 @@
 """``python src/prepare_data.py``: image files to a Hugging Face dataset on disk."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,17 @@ from unirae.app.config.schema.kinds import Count, OutputFolder, Share, Workers
 from unirae.app.shell import cli
 from unirae.app.shell.argument_names import PREPARING
 from unirae.app.shell.options import Flag, command
+from unirae.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Convert a folder or tar of images to a Hugging Face dataset for data=hf.
 
-    Class folders become labels; train/ and val/ folders become the splits. The original encoded bytes are
-    kept. A run that was interrupted continues when started again, and an output whose input has changed is made
-    anew; OUTPUT/report.json says what was left out: unreadable images by name, other files by kind.
+    Class folders become labels; train/ and val/ folders become the splits; captions become a column `text`. The
+    original encoded bytes are kept. A run that was interrupted continues when started again, and an output whose
+    input has changed is made anew; OUTPUT/report.json says what was left out: unreadable images by name, other files
+    by kind.
     """
 
     input: Path
@@ -31,6 +34,9 @@ class Options:
     """The folder of the training split, where its name does not say so; . where no folder is a split."""
     val_split: str | None = None
     """The folder of the validation split, where its name does not say so."""
+    caption_columns: str | None = None
+    """Columns of metadata files, or keys of NAME.json, that hold captions, with commas between; txt for NAME.txt; none
+    to leave captions out. Default: all that are found (docs/data.md)."""
     shard_images: Count = 1000
     """Images in each file of the output. An interrupt costs at most as many."""
     num_workers: Workers | None = None
@@ -52,6 +58,7 @@ def convert(options: Options) -> dict[str, Any]:
             labels=not options.flat,
             train_split=options.train_split,
             val_split=options.val_split,
+            caption_columns=_columns(options.caption_columns),
             shard_images=options.shard_images,
             num_workers=options.num_workers,
             progress=progress,
@@ -60,6 +67,11 @@ def convert(options: Options) -> dict[str, Any]:
     splits = " and ".join(f"{count} {split}" for split, count in report["images"].items())
     classes = {0: "no classes", 1: "1 class"}.get(len(report["classes"]), f"{len(report['classes'])} classes")
     log.info("%s: %s images, %s", options.output, splits, classes)
+    captions = report.get("captions", {"columns": [], "missing": {}})
+    if captions["columns"]:
+        missing = sum(captions["missing"].values())
+        level = logging.WARNING if missing else logging.INFO
+        log.log(level, "captions: %s; %d images have none", ", ".join(captions["columns"]), missing)
     if report["unreadable_count"]:
         where = options.output / REPORT
         log.warning("%d unreadable, left out and listed in %s", report["unreadable_count"], where)
@@ -73,6 +85,16 @@ def convert(options: Options) -> dict[str, Any]:
         )
     log.info("train on it with: data=hf data.data_dir=%s", options.output)
     return report
+
+
+def _columns(given: str | None) -> list[str] | None:
+    """The columns of captions that were named; None where they are to be found."""
+    if given is None:
+        return None
+    names = [name.strip() for name in given.split(",")]
+    if not all(names):
+        raise ConfigError(f"--caption_columns {given!r}: give names with commas between, or none")
+    return [] if names == ["none"] else names
 
 
 main = command(

@@ -2,13 +2,15 @@
 
 import posixpath
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from unirae.core.errors import DataError
-from unirae.data.file_kinds import FileKinds, LeftOut, is_hidden, is_of_program
+from unirae.data.caption_files import CaptionFiles, FolderCaptionFiles, may_hold_captions
+from unirae.data.file_kinds import OTHER, FileKinds, LeftOut, is_hidden, is_of_program
 from unirae.data.listing import find_files
 
 Stamp = list[int]
@@ -27,6 +29,10 @@ class ImageFiles(Protocol):
 
     def read(self, path: str) -> bytes:
         """A file's bytes; ``OSError`` or ``tarfile.TarError`` where it cannot be read."""
+        ...
+
+    def caption_files(self) -> CaptionFiles:
+        """The files around the images that may hold their captions."""
         ...
 
 
@@ -49,6 +55,13 @@ class FolderFiles:
         """A file's bytes."""
         return (self._root / path).read_bytes()
 
+    def caption_files(self) -> CaptionFiles:
+        """The files in the folders of the images, and above."""
+        return FolderCaptionFiles(self._root, self.paths)
+
+
+_Member = tuple[tarfile.TarFile, tarfile.TarInfo]
+
 
 class TarFiles:
     """Image files in a tar; a member ``n01440764.tar`` is opened as the folder ``n01440764``.
@@ -59,7 +72,8 @@ class TarFiles:
     def __init__(self, archive: tarfile.TarFile, path: Path):
         found = path.stat()
         self._times = [found.st_mtime_ns, found.st_ctime_ns]
-        self._members: dict[str, tuple[tarfile.TarFile, tarfile.TarInfo]] = {}
+        self._members: dict[str, _Member] = {}
+        self._texts: dict[str, _Member] = {}
         self.left_out, self._kinds, self._program_folders = LeftOut(), FileKinds(), set[str]()
         self._links: dict[str, str] = {}
         self._add(archive, prefix="")
@@ -83,11 +97,15 @@ class TarFiles:
             elif (member.isfile() or link) and self._kinds.of(name) is None:
                 self._members.pop(name, None)  # so that the order stays that of reading
                 self._members[name] = (archive, member)
+            elif (member.isfile() or link) and may_hold_captions(posixpath.basename(name)):
+                if self._texts.pop(name, None) is None:
+                    self.left_out.kinds[OTHER] += 1
+                self._texts[name] = (archive, member)
             elif link:
                 base = posixpath.dirname(inner) if member.issym() else ""
                 self._links[name] = prefix + posixpath.normpath(posixpath.join(base, member.linkname))
             else:
-                self.left_out.kinds[self._kinds.of(name) or "other files"] += 1
+                self.left_out.kinds[self._kinds.of(name) or OTHER] += 1
 
     def _is_hidden(self, name: str) -> bool:
         """Say whether a member, or a folder that it lies in, is hidden; counts folders of programs."""
@@ -107,14 +125,37 @@ class TarFiles:
 
     def read(self, path: str) -> bytes:
         """A member's bytes."""
-        archive, member = self._members[path]
-        try:
-            file = archive.extractfile(member)
-        except (KeyError, RecursionError):
-            raise OSError(f"a link to {member.linkname}, which is not in the archive") from None
-        if file is None:
-            raise OSError(f"a link to {member.linkname}, which is no file")
-        return file.read()
+        return _read_member(*self._members[path])
+
+    def caption_files(self) -> CaptionFiles:
+        """The other members that may hold captions."""
+        return _TarCaptionFiles(self._texts, self._members.keys() | self._texts.keys())
+
+
+class _TarCaptionFiles:
+    """Members of a tar that may hold captions, in the order of the archive."""
+
+    def __init__(self, texts: dict[str, _Member], known: AbstractSet[str]):
+        self.paths: Sequence[str] = list(texts)
+        self._texts, self._known = texts, known
+
+    def read(self, path: str, most: int | None = None) -> bytes:
+        """A member's bytes, the first ``most``."""
+        return _read_member(*self._texts[path], most)
+
+    def is_there(self, path: str) -> bool:
+        """Say whether there is an image or a text at a path."""
+        return path in self._known
+
+
+def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, most: int | None = None) -> bytes:
+    try:
+        file = archive.extractfile(member)
+    except (KeyError, RecursionError):
+        raise OSError(f"a link to {member.linkname}, which is not in the archive") from None
+    if file is None:
+        raise OSError(f"a link to {member.linkname}, which is no file")
+    return file.read(-1 if most is None else most)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ A column is one of a table (``metadata.csv``, a Hugging Face data set), a key of
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unirae.core.arguments import argument
@@ -59,6 +59,13 @@ def weights_of(column: CaptionColumn) -> dict[str, float] | None:
     if not math.isfinite(total):
         raise ConfigError(f"{shown}: the weights are too large to be added")
     return {name: weight / total for name, weight in weights.items()}
+
+
+def ways_to_choose(names: Sequence[str]) -> str:
+    """What to set so that one of several columns is meant, or each of them sometimes; for errors."""
+    weights = "{" + ",".join(f"{name}:1" for name in names) + "}"
+    one, some = (argument("source.caption_column", value) for value in (names[0], weights))
+    return f"say which is meant, or how often each is drawn: {one}, or {some}"
 
 
 def texts_of(value: Any) -> tuple[str, ...]:

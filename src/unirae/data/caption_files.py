@@ -84,17 +84,18 @@ def _is_file(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def sidecars(files: CaptionFiles) -> dict[str, str]:
+def sidecars(files: CaptionFiles, pictures: Iterable[str]) -> dict[str, str]:
     """The files for single pictures by ``NAME.txt`` and ``NAME.json``, however their endings are written.
 
     Raises:
         DataError: If two differ in that alone.
     """
+    stems = {posixpath.splitext(picture)[0] for picture in pictures}
     found: dict[str, str] = {}
     for path in files.paths:
-        if is_table(posixpath.basename(path)):
-            continue
         stem, ending = posixpath.splitext(path)
+        if stem not in stems or is_table(posixpath.basename(path)):
+            continue
         if found.setdefault(stem + ending.lower(), path) != path:
             there = on_one_line(found[stem + ending.lower()])
             raise DataError(f"{there} and {on_one_line(path)} belong to the same picture; remove one")

@@ -26,6 +26,7 @@ from unirae.data.caption_columns import (
     NoTextError,
     is_textual,
     texts_of,
+    ways_to_choose,
     weights_of,
 )
 from unirae.data.caption_files import CaptionFiles, UnreadableError, read_keys, read_text, sidecars
@@ -94,7 +95,7 @@ class _Reading:
         self, pictures: Sequence[str], files: CaptionFiles, where: str, known: frozenset[str]
     ) -> None:
         self._pictures, self._files, self._where, self._known = pictures, files, printable(where), known
-        self._beside = sidecars(files)
+        self._beside = sidecars(files, pictures)
         self._unreadable: list[tuple[str, str]] = []
         self._tables: list[Table] = []
         self.found: dict[str, dict[str, _Placed]] = {}
@@ -111,9 +112,8 @@ class _Reading:
         has_txt = any(_beside(path, ".txt") in self._beside for path in self._pictures)
         if names and has_txt and not several:
             raise DataError(
-                f"{self._where}: captions stand in {self._tables_text()} (column '{names[0]}') and in "
-                f"files NAME.txt beside the pictures; say which are meant: {argument('source.caption_column', names[0])}, or "
-                f"{argument('source.caption_column', TXT)}"
+                f"{self._where}: captions stand in {self._tables_text()} (column '{names[0]}') and in files NAME.txt "
+                f"beside the pictures; {ways_to_choose([names[0], TXT])}"
             )
         self._take_rows(rows, names)
         if has_txt:
@@ -127,9 +127,7 @@ class _Reading:
             self._take_keys(keys, names)
         if len(names) > 1 and not several:
             raise DataError(
-                f"{self._where}: captions stand under several names ({', '.join(names)}); say which is "
-                f"meant, or how often each is drawn: {argument('source.caption_column', names[0])}, or "
-                f"{argument('source.caption_column', _example(names))}"
+                f"{self._where}: captions stand under several names ({', '.join(names)}); {ways_to_choose(names)}"
             )
         return names
 
@@ -305,7 +303,3 @@ class _Meant:
 
 def _beside(picture: str, ending: str) -> str:
     return posixpath.splitext(picture)[0] + ending
-
-
-def _example(names: Sequence[str]) -> str:
-    return "{" + ",".join(f"{name}:1" for name in names) + "}"

@@ -12,6 +12,7 @@ from unirae.data.caption_columns import (
     Found,
     NoTextError,
     texts_of,
+    ways_to_choose,
     weights_of,
 )
 
@@ -78,10 +79,8 @@ def _find_caption_column(rows: "Dataset", where: str) -> str | None:
     """
     found = [name for name in CAPTION_NAMES if name in rows.column_names and _is_text(rows, name)]
     if len(found) > 1:
-        example = "{" + ",".join(f"{name}:1" for name in found) + "}"
         raise DataError(
-            f"{where}: captions stand in several columns ({', '.join(found)}); say which is meant, or how often "
-            f"each is drawn: {argument('source.caption_column', found[0])}, or {argument('source.caption_column', example)}"
+            f"{where}: captions stand in several columns ({', '.join(found)}); {ways_to_choose(found)}"
         )
     return found[0] if found else None
 

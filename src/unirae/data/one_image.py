@@ -27,6 +27,7 @@ class OneImageSource(Source):
         if count < 1:
             raise ConfigError(f"{argument('source.count', count)} must be at least 1")
         self._sample, self._count, self._of = of[index], count, without_times(of.content())
+        self._source, self._index = of, index
         self.class_names = of.class_names
         self.fingerprint: dict[str, Any] = {
             "source": self.name,
@@ -40,6 +41,19 @@ class OneImageSource(Source):
         image = self._sample.image
         pixels = f"{image.size}".encode() + image.tobytes()
         return {**self.fingerprint, "of": self._of, "sha256": hashlib.sha256(pixels).hexdigest()}
+
+    @property
+    def caption_weights(self) -> tuple[float, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How often each of the picture's captions is drawn; asked of its source, which may read files for it."""
+        return self._source.caption_weights
+
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        """The picture's captions, the same for every copy."""
+        return self._source.captions_of(self._index)
+
+    def caption_weights_of(self, index: int) -> tuple[float, ...]:
+        """How often each of the picture's captions is drawn."""
+        return self._source.caption_weights_of(self._index)
 
     def __len__(self) -> int:
         """Number of copies."""

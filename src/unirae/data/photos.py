@@ -28,12 +28,23 @@ FILES = {
     "galaxies": ("skimage.data", "hubble_deep_field.jpg"),
     "rocket": ("skimage.data", "rocket.jpg"),
 }
+_SHOWN = {
+    "china": "a Chinese temple",
+    "flower": "a flower",
+    "astronaut": "an astronaut",
+    "cat": "a cat",
+    "coffee": "a cup of coffee",
+    "motorcycle": "a motorcycle",
+    "galaxies": "galaxies",
+    "rocket": "a rocket",
+}
 
 
 class PhotosSource(Source):
     """Square crops at places that a seed fixes, ``crops_per_photo`` of each photo."""
 
     name = "photos"
+    caption_weights: tuple[float, ...] = (1.0,)
 
     def __init__(
         self,
@@ -68,6 +79,10 @@ class PhotosSource(Source):
         for region in self._regions:
             digest.update(f"{region.size}".encode() + region.tobytes())
         return {**self.fingerprint, "photos_sha256": digest.hexdigest()}
+
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        """What the crop is of, such as ``part of a photo of a cat``."""
+        return (f"part of a photo of {_SHOWN[self.class_names[index % len(self._regions)]]}",)
 
     def __len__(self) -> int:
         """Number of crops in this split."""

@@ -9,6 +9,7 @@ output: by them a later run sees whether the input has changed, and converts it 
 import os
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from unirae.core.log import get_logger
 from unirae.core.names import count_of, on_one_line, printable
 from unirae.data.archive import ImageFiles, open_images
 from unirae.data.listing import Listing, arrange, say_classes, say_left_out
+from unirae.data.prepared_captions import PreparedCaptions, captions_to_prepare
+from unirae.data.prepared_report import report_of, rows_by_split, unreadable_files
 from unirae.data.prepared_shards import (
     INPUTS,
     Progress,
@@ -43,10 +46,12 @@ _DATASET = "dataset_dict.json"
 
 @dataclass(frozen=True, kw_only=True)
 class _Conversion:
-    """An input, the options of :func:`~unirae.data.listing.arrange`, the images of a shard, the place of the output."""
+    """An input, the options of :func:`~unirae.data.listing.arrange`, the columns of captions (None for all that are
+    found), the images of a shard, the place of the output."""
 
     source: Path
     arrangement: dict[str, Any]
+    caption_columns: Sequence[str] | None
     shard_images: int
     output: Path
 
@@ -54,6 +59,8 @@ class _Conversion:
     def plan(self) -> dict[str, Any]:
         """The settings that make two runs the same conversion, if the files do not change."""
         options = {**self.arrangement, "shard_images": self.shard_images}
+        if self.caption_columns is not None:  # else as versions that knew no captions wrote it
+            options["caption_columns"] = list(self.caption_columns)
         return {"source": printable(str(self.source.resolve())), "options": options}
 
     def beside(self, kind: str) -> Path:
@@ -69,6 +76,7 @@ def prepare(
     labels: bool = True,
     train_split: str | None = None,
     val_split: str | None = None,
+    caption_columns: Sequence[str] | None = None,
     shard_images: int = 1000,
     num_workers: int | None = None,
     progress: Progress = lambda done, total: None,
@@ -77,29 +85,41 @@ def prepare(
 
     An output of the same conversion whose files have changed since is made anew and then replaced. ``val_fraction``,
     ``labels`` and the splits are those of :func:`~unirae.data.listing.arrange`; ``shard_images`` are in one Arrow file.
+    ``caption_columns`` are those of :func:`~unirae.data.prepared_captions.captions_to_prepare`.
 
     Returns:
-        The report, also written to ``report.json``: counts, classes, copies, unreadable files with the reason, and what
-        was left out.
+        The report, also written to ``report.json``: counts, classes, captions, copies, unreadable files with the
+        reason, and what was left out.
 
     Raises:
-        ConfigError: If ``shard_images`` or ``val_fraction`` cannot be.
-        DataError: If there is nothing to convert, nothing of a split is readable, or ``output`` is something else.
+        ConfigError: If ``shard_images``, ``val_fraction`` or ``caption_columns`` cannot be.
+        DataError: If there is nothing to convert, nothing of a split is readable, captions cannot be told or read, or
+            ``output`` is something else.
         UserError: If another process writes the same output, or the disk refuses.
     """
     if shard_images < 1:
         raise ConfigError(f"shard_images={shard_images} must be at least 1")
     splits = {"train_split": train_split, "val_split": val_split}
     arrangement = {"val_fraction": val_fraction, "labels": labels, **splits}
-    conversion = _Conversion(source=source, arrangement=arrangement, shard_images=shard_images, output=output)
+    conversion = _Conversion(
+        source=source,
+        arrangement=arrangement,
+        caption_columns=caption_columns,
+        shard_images=shard_images,
+        output=output,
+    )
     with open_images(source) as files:
+        captions = PreparedCaptions()
+        if files.paths:
+            captions = captions_to_prepare(files, where=str(source), wanted=caption_columns)
         listing = _list(files, conversion)
-        complete = _complete_report(conversion, listing, files)
+        complete = _complete_report(conversion, listing, files, captions)
         if complete is not None:
             return complete
         busy = f"another process is writing {output}; wait for it, or choose another name"
         with locked(conversion.beside("lock"), busy=busy):
-            return _convert(conversion, listing, files, num_workers or os.cpu_count() or 1, progress)
+            workers = num_workers or os.cpu_count() or 1
+            return _convert(conversion, listing, files, captions, workers, progress)
 
 
 def _list(files: ImageFiles, conversion: _Conversion) -> Listing:
@@ -118,7 +138,9 @@ def _list(files: ImageFiles, conversion: _Conversion) -> Listing:
     return listing
 
 
-def _complete_report(conversion: _Conversion, listing: Listing, files: ImageFiles) -> dict[str, Any] | None:
+def _complete_report(
+    conversion: _Conversion, listing: Listing, files: ImageFiles, captions: PreparedCaptions
+) -> dict[str, Any] | None:
     """The report of an output that is complete and current; None where the output is to be made (anew).
 
     Raises:
@@ -137,7 +159,7 @@ def _complete_report(conversion: _Conversion, listing: Listing, files: ImageFile
         )
     if report.get("options") != conversion.plan["options"]:
         raise DataError(f"{output} exists and is not the result of this conversion: {remedy}")
-    changes = _changes(output, listing, files)
+    changes = _changes(output, listing, files, captions)
     if not changes:
         log.info("%s is already complete", output)
         return report
@@ -147,7 +169,7 @@ def _complete_report(conversion: _Conversion, listing: Listing, files: ImageFile
     return None
 
 
-def _changes(output: Path, listing: Listing, files: ImageFiles) -> str:
+def _changes(output: Path, listing: Listing, files: ImageFiles, captions: PreparedCaptions) -> str:
     """Count in words the files of the input that are not those of the output; empty where all are."""
     now = {
         entry.path: _class_of(listing.class_names, entry.label) for entry in (*listing.train, *listing.val)
@@ -165,6 +187,8 @@ def _changes(output: Path, listing: Listing, files: ImageFiles) -> str:
             elif not same or not file.still_holds(files):
                 readable = same and file.problem and files.stamp(file.path) == file.stamp
                 count["have become readable" if readable else "have changed"] += 1
+            elif captions.sha256(file.path) != file.captions_sha256:
+                count["have other captions"] += 1
         if stamps != [file.stamp for file in record.files]:
             with suppress(UserError):  # equal contents with other times: spares reading them again
                 record.write(path)
@@ -181,7 +205,12 @@ def _class_of(class_names: Any, label: int) -> str:
 
 
 def _convert(
-    conversion: _Conversion, listing: Listing, files: ImageFiles, num_workers: int, progress: Progress
+    conversion: _Conversion,
+    listing: Listing,
+    files: ImageFiles,
+    captions: PreparedCaptions,
+    num_workers: int,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Write the shards and their index, then give the folder its name."""
     output, replaced = conversion.output, conversion.beside("replaced")
@@ -189,13 +218,13 @@ def _convert(
         os.rename(replaced, output)
     shutil.rmtree(replaced, ignore_errors=True)
     if output.exists():  # perhaps by a process that has just ended
-        complete = _complete_report(conversion, listing, files)
+        complete = _complete_report(conversion, listing, files, captions)
         if complete is not None:
             return complete
     work = _open_work_folder(conversion)
     shards = cut(_in_reading_order(listing, files), work, conversion.shard_images)
-    write_shards(files, shards, listing.class_names, num_workers=num_workers, progress=progress)
-    report = _finish(conversion, work, shards, listing, files)
+    write_shards(files, shards, listing.class_names, captions, num_workers=num_workers, progress=progress)
+    report = _finish(conversion, work, shards, listing, files, captions)
     if output.exists():
         os.rename(output, replaced)
     os.rename(work, output)
@@ -226,62 +255,35 @@ def _in_reading_order(listing: Listing, files: ImageFiles) -> dict[str, list[Any
 
 
 def _finish(
-    conversion: _Conversion, work: Path, shards: list[Shard], listing: Listing, files: ImageFiles
+    conversion: _Conversion,
+    work: Path,
+    shards: list[Shard],
+    listing: Listing,
+    files: ImageFiles,
+    captions: PreparedCaptions,
 ) -> dict[str, Any]:
     """Write the files that make the folder a DatasetDict, and the report; remove the traces of the work."""
     records = {shard: _written(shard) for shard in shards}
-    unreadable = [
-        {"path": printable(file.path), "reason": file.problem}
-        for record in records.values()
-        for file in record.files
-        if file.problem is not None
-    ]
-    counts: dict[str, int] = {}
-    for split in dict.fromkeys(shard.split for shard in shards):
+    counts = rows_by_split(records)
+    features = features_for(listing.class_names, captions)
+    for split in counts:
         of_split = {shard: record for shard, record in records.items() if shard.split == split}
-        counts[split] = sum(record.rows for record in of_split.values())
         fingerprint = rows_sha256(listing.class_names, of_split.values())[:16]
         used = [shard.data.name for shard, record in of_split.items() if record.rows]
         if used:
-            write_split_metadata(work / split, split, used, fingerprint, features_for(listing.class_names))
+            write_split_metadata(work / split, split, used, fingerprint, features)
     empty = [split for split, count in counts.items() if count == 0]
     if empty:
+        unreadable = unreadable_files(records)
         raise DataError(
             f"no readable image for {' and '.join(empty)}: {on_one_line(unreadable[0]['path'])} is "
             f"{unreadable[0]['reason']}, and so on ({len(unreadable)} in all; {work} has the records)"
         )
     write_json(work / _DATASET, {"splits": list(counts)})
-    report = {
-        **conversion.plan,
-        "images": counts,
-        "classes": list(listing.class_names),
-        "copies": _copies(records),
-        "unreadable_count": len(unreadable),
-        "unreadable": unreadable,
-        "left_out": {
-            **files.left_out.record(),
-            "images_outside_of_folders": [printable(path) for path in listing.strays],
-            "images_in_other_folders": {
-                printable(name): n for name, n in sorted(listing.other_folders.items())
-            },
-        },
-    }
+    report = {**conversion.plan, **report_of(records, listing, files, captions)}
     write_json(work / REPORT, report)
     _remove_leftovers(work, shards)
     return report
-
-
-def _copies(records: dict[Shard, ShardRecord]) -> dict[str, int]:
-    """Count the files that equal another one byte for byte, and the pictures that so stand in more than one split."""
-    splits: dict[str, list[str]] = {}
-    for shard, record in records.items():
-        for file in record.files:
-            if file.problem is None and file.sha256 is not None:
-                splits.setdefault(file.sha256, []).append(shard.split)
-    return {
-        "files": sum(len(found) - 1 for found in splits.values()),
-        "pictures_in_several_splits": sum(len(set(found)) > 1 for found in splits.values()),
-    }
 
 
 def _written(shard: Shard) -> ShardRecord:

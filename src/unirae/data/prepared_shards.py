@@ -12,7 +12,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from unirae.core.names import printable
 from unirae.data.archive import ImageFiles, Stamp
 from unirae.data.decode import BadImageError, read_rgb
 from unirae.data.listing import Entry
+from unirae.data.prepared_captions import PreparedCaptions
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -43,6 +44,7 @@ class FileRecord:
         stamp: None where it could not be asked.
         sha256: of its bytes; None where they could not be read.
         problem: why it is not a readable image; None if it is one.
+        captions_sha256: of its captions; None where it has none.
     """
 
     path: str
@@ -50,6 +52,7 @@ class FileRecord:
     stamp: Stamp | None
     sha256: str | None
     problem: str | None
+    captions_sha256: str | None = None
 
     def still_holds(self, files: ImageFiles) -> bool:
         """Say whether the file has these contents still; reads them only where its stamp differs, and notes that.
@@ -72,10 +75,11 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A complete shard: its classes and its files."""
+    """A complete shard: its classes, its files, and its columns of captions."""
 
     class_names: list[str]
     files: list[FileRecord]
+    caption_columns: dict[str, bool] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -87,14 +91,16 @@ class ShardRecord:
         """A record; None where there is none, or none that this version understands."""
         try:
             content = read_json(path)
-            return cls(content["class_names"], [FileRecord(**file) for file in content["files"]])
+            files = [FileRecord(**file) for file in content["files"]]
+            return cls(content["class_names"], files, content.get("caption_columns", {}))
         except (UserError, KeyError, TypeError):
             return None
 
     def write(self, path: Path) -> None:
         """Write the record, a line for each file."""
         lines = ",\n".join(json.dumps(asdict(file)) for file in self.files)
-        text = f'{{"class_names": {json.dumps(self.class_names)}, "files": [\n{lines}\n]}}\n'
+        head = json.dumps({"class_names": self.class_names, "caption_columns": self.caption_columns})
+        text = f'{head[:-1]}, "files": [\n{lines}\n]}}\n'
         write_atomically(path, lambda file: file.write(text.encode()))
 
 
@@ -117,14 +123,17 @@ class Shard:
         """Path of the shard's record, whose existence says that the shard is complete."""
         return self.root / INPUTS / f"{self.split}-{self.name}.json"
 
-    def is_complete(self, files: ImageFiles, class_names: tuple[str, ...]) -> bool:
-        """Say whether the shard is written, of just these files, and none of them has changed since."""
+    def is_complete(
+        self, files: ImageFiles, class_names: tuple[str, ...], captions: PreparedCaptions
+    ) -> bool:
+        """Say whether the shard is written, of just these files and captions, and none has changed since."""
         record = ShardRecord.read(self.record)
         return (
             record is not None
             and record.class_names == list(class_names)
-            and [(file.path, file.label) for file in record.files]
-            == [(e.path, e.label) for e in self.entries]
+            and record.caption_columns == captions.columns
+            and [(file.path, file.label, file.captions_sha256) for file in record.files]
+            == [(e.path, e.label, captions.sha256(e.path)) for e in self.entries]
             and (record.rows == 0 or self.data.exists())
             and all(file.still_holds(files) for file in record.files)
         )
@@ -146,6 +155,7 @@ def write_shards(
     files: ImageFiles,
     shards: list[Shard],
     class_names: tuple[str, ...],
+    captions: PreparedCaptions,
     *,
     num_workers: int,
     progress: Progress,
@@ -160,19 +170,20 @@ def write_shards(
 
     with ThreadPoolExecutor(num_workers) as pool:  # Pillow decodes without holding the interpreter's lock
         for shard in shards:
-            if shard.is_complete(files, class_names):
+            if shard.is_complete(files, class_names, captions):
                 advance(len(shard.entries))
             else:
-                _write_shard(files, shard, class_names, pool, advance)
+                _write_shard(files, shard, class_names, captions, pool, advance)
 
 
 def rows_sha256(class_names: tuple[str, ...], records: Iterable[ShardRecord]) -> str:
-    """Hash of the rows of a split: names, labels, classes and contents, whatever the shards are."""
+    """Hash of the rows of a split: names, labels, classes, contents and captions, whatever the shards are."""
     digest = hashlib.sha256(json.dumps(class_names).encode())
     for record in records:
         for file in record.files:
             if file.problem is None:
-                digest.update(json.dumps([file.path, file.label, file.sha256]).encode())
+                captions = [] if file.captions_sha256 is None else [file.captions_sha256]
+                digest.update(json.dumps([file.path, file.label, file.sha256, *captions]).encode())
     return digest.hexdigest()
 
 
@@ -180,6 +191,7 @@ def _write_shard(
     files: ImageFiles,
     shard: Shard,
     class_names: tuple[str, ...],
+    captions: PreparedCaptions,
     pool: Executor,
     advance: Callable[[int], None],
 ) -> None:
@@ -188,18 +200,23 @@ def _write_shard(
     # before reading: a change meanwhile will show
     stamps = [files.stamp(entry.path) for entry in shard.entries]
     contents = [_read(files, entry.path) for entry in shard.entries]
-    record = ShardRecord(list(class_names), [])
+    record = ShardRecord(list(class_names), [], captions.columns)
     for entry, stamp, (sha256, problem) in zip(
         shard.entries, stamps, pool.map(_examine, contents), strict=True
     ):
-        record.files.append(FileRecord(entry.path, entry.label, stamp, sha256, problem))
+        told = captions.sha256(entry.path)
+        record.files.append(FileRecord(entry.path, entry.label, stamp, sha256, problem, told))
         advance(1)
     rows = [
-        {"image": {"bytes": content, "path": printable(file.path)}, "label": file.label}
+        {
+            "image": {"bytes": content, "path": printable(file.path)},
+            "label": file.label,
+            **captions.row(file.path),
+        }
         for file, content in zip(record.files, contents, strict=True)
         if file.problem is None
     ]
-    features: Features = features_for(class_names)
+    features: Features = features_for(class_names, captions)
     if rows:
         write_atomically(shard.data, partial(write_arrow, rows=rows, features=features))
     else:
@@ -226,14 +243,14 @@ def _examine(content: bytes | Exception) -> tuple[str | None, str | None]:
     return sha256, None
 
 
-def features_for(class_names: tuple[str, ...]) -> "Features":
-    """An image column and, where there are classes, a label column."""
+def features_for(class_names: tuple[str, ...], captions: PreparedCaptions) -> "Features":
+    """An image column and, where there are classes, a label column; then those of the captions."""
     from datasets import ClassLabel, Features, Image
 
     columns: dict[str, Any] = {"image": Image()}
     if class_names:
         columns["label"] = ClassLabel(names=list(class_names))
-    return Features(columns)
+    return Features({**columns, **captions.features()})
 
 
 def write_arrow(file: IO[bytes], *, rows: Sequence[dict[str, Any]], features: "Features") -> None:

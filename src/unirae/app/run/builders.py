@@ -42,18 +42,24 @@ def build_dataset(
         source: the source of that split, if it is open already.
 
     Raises:
-        ConfigError: If ``data_dir`` is given, or labels are switched off, for data that are not read from a folder or
-            a Hugging Face dataset.
+        ConfigError: If ``data_dir`` or ``caption_column`` is given, or labels are switched off, for data that are not
+            read from a folder or a Hugging Face dataset.
     """
     if data["data_dir"] is not None and "data_dir" not in data["source"]:
         raise ConfigError(
             f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
-            "choose data=image_folder or data=hf"
+            "choose data=image_folder, data=hf or data=tar_shards"
         )
     if "labels" in data and not data["labels"] and "labels" not in data["source"]:
         raise ConfigError(
             f"data.labels=false: this data ({data['source']['_target_']}) is not read from a folder or a Hugging Face "
-            "dataset; choose data=image_folder or data=hf"
+            "dataset; choose data=image_folder, data=hf or data=tar_shards"
+        )
+    named = "caption_column" in data and data["caption_column"] is not None
+    if named and "caption_column" not in data["source"]:
+        raise ConfigError(
+            f"data.caption_column={data['caption_column']}: this data ({data['source']['_target_']}) is not read from "
+            "a folder or a Hugging Face dataset; choose data=image_folder, data=hf or data=tar_shards"
         )
     resizing = {} if exact else {"fast": data["fast_resize"]}
     return ImageDataset(

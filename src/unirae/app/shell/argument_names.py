@@ -6,9 +6,10 @@ NAMES = {
     "loader.": "data.",
     "loader.batch_size": "data.global_batch_size",
     "source.": "data.source.",
-    "source.caption_column": "data.caption_column",
     "source.data_dir": "data.data_dir",
     "source.labels": "data.labels",
+    "source.caption_column": "data.caption_column",
+    "source.missing_captions": "data.missing_captions",
     "FolderSource": "data=image_folder",
     "PhotosSource": "data=photos",
     "transform": "data.stage2_transform._target_",
@@ -49,6 +50,7 @@ NAMES = {
 
 PREPARING = NAMES | {
     "prepare.": "--",
+    "source.caption_column": "--caption_columns",
     "source.labels=false": "--flat",
     "source.train_split": "--train_split",
     "source.val_split": "--val_split",

@@ -13,6 +13,7 @@ from unirae.app.config.schema.kinds import (
     Seed,
     Share,
     Size,
+    Weighted,
     Workers,
 )
 
@@ -33,6 +34,7 @@ class Folder(Keys):
     val_split: str | None
     val_fraction: Share
     verify_contents: bool
+    caption_column: Weighted | None
 
 
 class HuggingFace(Keys):
@@ -47,6 +49,7 @@ class HuggingFace(Keys):
     val_split: str | None
     val_fraction: Share
     verify_contents: bool
+    caption_column: Weighted | None
     subset: str | None
 
 
@@ -85,7 +88,7 @@ class TarShards(Keys):
     _target_: Literal["unirae.data.tar_shards.TarShardsSource"]
     data_dir: PathText | None
     labels: bool
-    caption_column: str | dict[str, Positive] | None
+    caption_column: Weighted | None
     train_split: str | None
     val_split: str | None
     val_fraction: Share
@@ -133,7 +136,8 @@ class Data(Keys):
     eval_transform: Transform
     data_dir: PathText | None
     labels: bool
-    caption_column: str | dict[str, Positive] | None
+    caption_column: Weighted | None
+    missing_captions: Literal["null_prompt", "leave_out"]
     global_batch_size: Count
     num_workers: Workers | None
     fast_resize: bool

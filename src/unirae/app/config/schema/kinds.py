@@ -102,6 +102,8 @@ Decay = Annotated[float, Range(0, 1, open_high=True)]
 OutputFile = Annotated[Path, Output("file")]
 OutputFolder = Annotated[Path, Output("folder")]
 PathText = Annotated[str, IsPath()]
+Weighted = str | dict[str, Positive]
+"""A name, or several names and how often each is meant."""
 
 _TRUE, _FALSE = ("true", "yes", "on", "y", "1"), ("false", "no", "off", "n", "0")
 
@@ -125,6 +127,8 @@ def read(value: Any, kind: Any) -> Any:
         return _expect(value, isinstance(value, str) and value in get_args(kind))
     if origin in (list, tuple):
         return _read_items(value, get_args(kind), fixed=origin is tuple)
+    if origin is dict:
+        return _read_named(value, *get_args(kind))
     if kind is bool:
         return _read_bool(value)
     if kind in (int, float):
@@ -156,6 +160,8 @@ def describe(kind: Any) -> str:
         return f"a list [{', '.join('abcdefgh'[: len(parts)])}], each {describe(parts[0])}"
     if origin in (list, tuple):
         return f"a list [a, b, …], each {describe(get_args(kind)[0])}"
+    if origin is dict:
+        return f"several as {{NAME: VALUE, …}}, each value {describe(get_args(kind)[1])}"
     names = {
         bool: "true or false",
         int: "a whole number",
@@ -212,6 +218,12 @@ def _read_items(value: Any, kinds: tuple[Any, ...], *, fixed: bool) -> list[Any]
     if len(value) != len(kinds):
         raise Mismatch
     return [read(item, kind) for item, kind in zip(value, kinds, strict=True)]
+
+
+def _read_named(value: Any, names: Any, kind: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        raise Mismatch
+    return {read(name, names): read(item, kind) for name, item in value.items()}
 
 
 def _read_bool(value: Any) -> bool:
