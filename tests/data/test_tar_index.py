@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from tiny_shards import samples, write_tar
+from tiny_shards import sample_members, write_tar
 from unirae.core.errors import DataError
 from unirae.core.file_lock import locked
 from unirae.data import tar_index
@@ -39,11 +39,11 @@ def opened(*paths, columns=None) -> list[ShardIndex]:
 
 
 def test_a_shard_is_read_once_and_again_when_it_changes(tmp_path, reads):
-    path, other = (write_tar(tmp_path / f"{name}.tar", samples(range(3))) for name in "ab")
+    path, other = (write_tar(tmp_path / f"{name}.tar", sample_members(range(3))) for name in "ab")
     assert [index.keys() for index in opened(path, other)] == [["0000", "0001", "0002"]] * 2
     assert [len(index) for index in opened(path, other)] == [3, 3]
     assert sorted(reads) == ["a.tar", "b.tar"]
-    write_tar(path, samples(range(4)))
+    write_tar(path, sample_members(range(4)))
     assert [len(index) for index in opened(path, other)] == [4, 3]
     os.utime(path, ns=(0, 0))
     assert len(opened(path)[0]) == 4
@@ -62,7 +62,7 @@ def test_the_same_shard_by_other_columns_is_another_index(tmp_path, reads):
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"half"])
 def test_a_damaged_index_is_made_anew(tmp_path, reads, content):
-    path = write_tar(tmp_path / "a.tar", samples(range(3)))
+    path = write_tar(tmp_path / "a.tar", sample_members(range(3)))
     opened(path)
     (kept,) = (tmp_path / FOLDER).iterdir()
     kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2] if content == b"half" else content)
@@ -72,7 +72,7 @@ def test_a_damaged_index_is_made_anew(tmp_path, reads, content):
 
 
 def test_beside_shards_that_cannot_be_written_the_cache_keeps_it(tmp_path, cache, reads, caplog):
-    path = write_tar(tmp_path / "a.tar", samples(range(3)))
+    path = write_tar(tmp_path / "a.tar", sample_members(range(3)))
     (tmp_path / FOLDER).write_text("in the way")
     for _ in range(2):
         assert len(opened(path)[0]) == 3
@@ -82,7 +82,7 @@ def test_beside_shards_that_cannot_be_written_the_cache_keeps_it(tmp_path, cache
 
 
 def test_where_nothing_can_be_written_it_is_in_memory_with_a_line(tmp_path, cache, caplog):
-    path = write_tar(tmp_path / "a.tar", samples(range(3)))
+    path = write_tar(tmp_path / "a.tar", sample_members(range(3)))
     (tmp_path / FOLDER).write_text("in the way")
     cache.write_text("in the way, too")
     assert opened(path)[0].captions(1) == (("grey 1",),)
@@ -91,7 +91,7 @@ def test_where_nothing_can_be_written_it_is_in_memory_with_a_line(tmp_path, cach
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
-    path = write_tar(tmp_path / "a.tar", samples(range(3)))
+    path = write_tar(tmp_path / "a.tar", sample_members(range(3)))
 
     def full(file, batch):
         file.write(b"half")
@@ -103,7 +103,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
 
 
 def test_an_index_that_another_process_makes_is_waited_for(tmp_path, reads):
-    path = write_tar(tmp_path / "a.tar", samples(range(3)))
+    path = write_tar(tmp_path / "a.tar", sample_members(range(3)))
     place = tar_index._places(Shard("a.tar", path), None)[0]
     there = threading.Event()
 
@@ -122,7 +122,7 @@ def test_an_index_that_another_process_makes_is_waited_for(tmp_path, reads):
 
 def test_two_processes_at_once_do_no_harm(tmp_path):
     for number in range(20):
-        write_tar(tmp_path / f"{number}.tar", samples(range(number, number + 5)))
+        write_tar(tmp_path / f"{number}.tar", sample_members(range(number, number + 5)))
     program = (
         "import sys; from pathlib import Path; from unirae.data.tar_index import Shard, open_indexes\n"
         "shards = [Shard(p.name, p) for p in sorted(Path(sys.argv[1]).glob('*.tar'))]\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiny_shards import samples, write_tar
+from tiny_shards import sample_members, write_tar
 from unirae.core.errors import DataError
 from unirae.data.split_folders import UnclearSplitsError, split_word
 from unirae.data.tar_index import Shard
@@ -130,7 +130,7 @@ def test_a_word_for_a_split_in_a_name(name, word):
 
 
 def test_a_folder_of_shards_is_told_from_one_of_pictures(tmp_path):
-    write_tar(tmp_path / "s/a.tar", samples(range(1)))
+    write_tar(tmp_path / "s/a.tar", sample_members(range(1)))
     touch(tmp_path, "p/a.jpg", "p/old.tar", "e/x.txt")
     assert [holds_shards(tmp_path / name) for name in ("s", "p", "e", "s/a.tar", "gone")] == [
         True,

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tiny_shards import add, picture, samples, write_tar
+from tiny_shards import add, picture, sample_members, write_tar
 from unirae.core import log as log_module
 from unirae.core.errors import ConfigError, DataError
 from unirae.data.captions import Captioned
@@ -43,7 +43,7 @@ def levels(source) -> list[int]:
 
 def test_samples_in_the_natural_order_of_the_shards_by_number(tmp_path):
     for number in (10, 2, 1):
-        write_tar(tmp_path / f"s-{number}.tar", samples(range(number * 3, number * 3 + 3), classes=3))
+        write_tar(tmp_path / f"s-{number}.tar", sample_members(range(number * 3, number * 3 + 3), classes=3))
     source = whole(tmp_path)
     assert levels(source) == [3, 4, 5, 6, 7, 8, 30, 31, 32]
     assert [source.name_of(i) for i in (0, 8)] == ["s-1.tar/0003", "s-10.tar/0032"]
@@ -56,7 +56,7 @@ def test_samples_in_the_natural_order_of_the_shards_by_number(tmp_path):
 
 def test_any_order_from_several_threads_and_in_another_process(tmp_path):
     for number in range(70):  # more than are held open at once
-        write_tar(tmp_path / f"{number}.tar", samples(range(number, number + 1)))
+        write_tar(tmp_path / f"{number}.tar", sample_members(range(number, number + 1)))
     source = whole(tmp_path)
     order = [i * 37 % 70 for i in range(210)]
     with ThreadPoolExecutor(8) as pool:
@@ -90,9 +90,9 @@ def test_members_of_a_key_need_not_be_neighbours_and_folders_belong_to_it(tmp_pa
 
 
 def test_a_fixed_part_is_held_out_by_the_keys_whatever_the_shards(tmp_path):
-    write_tar(tmp_path / "one/a.tar", samples(range(40)))
-    write_tar(tmp_path / "two/a.tar", samples(range(25)))
-    write_tar(tmp_path / "two/b.tar", samples(range(25, 40)))
+    write_tar(tmp_path / "one/a.tar", sample_members(range(40)))
+    write_tar(tmp_path / "two/a.tar", sample_members(range(25)))
+    write_tar(tmp_path / "two/b.tar", sample_members(range(25, 40)))
     one, two = both(tmp_path / "one"), both(tmp_path / "two")
     assert [len(part) for part in one] == [36, 4]
     assert [levels(part) for part in one] == [levels(part) for part in two]
@@ -110,8 +110,8 @@ def test_a_fixed_part_is_held_out_by_the_keys_whatever_the_shards(tmp_path):
     ],
 )
 def test_splits_by_folders_and_by_words_in_names(tmp_path, train, val):
-    write_tar(tmp_path / train, samples(range(6), classes=2))
-    write_tar(tmp_path / val, samples(range(10, 14), classes=2))
+    write_tar(tmp_path / train, sample_members(range(6), classes=2))
+    write_tar(tmp_path / val, sample_members(range(10, 14), classes=2))
     found = both(tmp_path)
     assert [levels(part) for part in found] == [list(range(6)), list(range(10, 14))]
     assert len(both(tmp_path, train_split=".")[0]) == 9
@@ -119,7 +119,7 @@ def test_splits_by_folders_and_by_words_in_names(tmp_path, train, val):
 
 def test_splits_that_the_user_names(tmp_path, caplog):
     for name, start in (("big-0", 0), ("small-0", 10), ("rest-0", 20)):
-        write_tar(tmp_path / f"{name}.tar", samples(range(start, start + 4)))
+        write_tar(tmp_path / f"{name}.tar", sample_members(range(start, start + 4)))
     train, val = both(tmp_path, train_split="big", val_split="small")
     assert (levels(train), levels(val)) == ([0, 1, 2, 3], [10, 11, 12, 13])
     assert "trains on big, validates on small; left out rest (1 shard)" in caplog.text
@@ -206,7 +206,7 @@ def test_a_column_that_nothing_has_and_weights_that_cannot_be(tmp_path):
 
 
 def test_without_captions_there_are_none(tmp_path):
-    source = whole(write_tar(tmp_path / "a.tar", samples(range(3), captions=False)))
+    source = whole(write_tar(tmp_path / "a.tar", sample_members(range(3), captions=False)))
     assert (source.caption_weights, source.captions_of(0)) == ((), ())
 
 
@@ -243,8 +243,8 @@ def test_what_cannot_be_read_is_counted_and_named_in_one_line(tmp_path, caplog):
 
 
 def test_a_cut_shard_gives_what_is_whole_and_says_what_is_lost(tmp_path, caplog):
-    path = write_tar(tmp_path / "a.tar", samples(range(5)), format=tarfile.GNU_FORMAT)
-    write_tar(tmp_path / "b.tar", samples(range(5, 7)))
+    path = write_tar(tmp_path / "a.tar", sample_members(range(5)), format=tarfile.GNU_FORMAT)
+    write_tar(tmp_path / "b.tar", sample_members(range(5, 7)))
     with tarfile.open(path) as tar:
         cut = tar.getmember("0003.png").offset_data + 20
     os.truncate(path, cut)
@@ -287,11 +287,11 @@ def test_a_bad_picture_is_named_and_replaced(tmp_path, caplog):
 
 @pytest.mark.parametrize("change", ["replaced", "removed"])
 def test_a_shard_that_changes_under_a_run_stops_it(tmp_path, change):
-    path = write_tar(tmp_path / "a.tar", samples(range(3)))
+    path = write_tar(tmp_path / "a.tar", sample_members(range(3)))
     source = whole(tmp_path)
     path.unlink()
     if change == "replaced":
-        write_tar(path, samples(range(5)))
+        write_tar(path, sample_members(range(5)))
     with pytest.raises(
         DataError, match=r"a\.tar.*(has changed since it was indexed|was there at the start)"
     ) as error:
@@ -314,10 +314,10 @@ def test_names_that_are_no_text(tmp_path):
 
 def test_content_is_that_of_the_shards_wherever_they_lie(tmp_path):
     for folder in ("one", "two"):
-        write_tar(tmp_path / folder / "a.tar", samples(range(4)))
+        write_tar(tmp_path / folder / "a.tar", sample_members(range(4)))
     one, two = (content_of(whole(tmp_path / folder)) for folder in ("one", "two"))
     assert one == two
-    write_tar(tmp_path / "two/a.tar", {**samples(range(4)), "0000.png": picture(200)})
+    write_tar(tmp_path / "two/a.tar", {**sample_members(range(4)), "0000.png": picture(200)})
     assert content_of(whole(tmp_path / "two")) != one
 
 
@@ -329,6 +329,6 @@ def test_jpegs_come_smaller_where_they_may(tmp_path):
 
 
 def test_an_empty_split_says_why(tmp_path):
-    write_tar(tmp_path / "a.tar", samples(range(1)))
+    write_tar(tmp_path / "a.tar", sample_members(range(1)))
     with pytest.raises(DataError, match=r"leaves no pictures for split 'train' with val_fraction=1\.0"):
         TarShardsSource(split="train", data_dir=tmp_path, val_fraction=1.0)

@@ -33,7 +33,7 @@ def add(tar: tarfile.TarFile, name: str, content: bytes = b"", **fields: object)
     tar.addfile(about, io.BytesIO(content))
 
 
-def samples(levels: range, *, captions: bool = True, classes: int = 0) -> dict[str, bytes | str]:
+def sample_members(levels: range, *, captions: bool = True, classes: int = 0) -> dict[str, bytes | str]:
     """Members of samples, whose keys and grey levels are numbers."""
     found: dict[str, bytes | str] = {}
     for level in levels:

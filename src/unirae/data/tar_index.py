@@ -182,7 +182,9 @@ def _made(shard: Shard, columns: Columns, place: Path | None) -> ShardIndex:
         UserError: If ``place`` cannot be written to.
     """
     batch = _read(shard, columns)
-    if place is None:
+    if (
+        place is None or batch.num_rows == 0
+    ):  # perhaps it is no shard: nothing is written beside any other file
         return ShardIndex(shard, batch)
     write_atomically(place, lambda file: _write(file, batch))
     return _kept(shard, columns) or ShardIndex(shard, batch)

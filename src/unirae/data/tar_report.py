@@ -28,7 +28,7 @@ def say_found(where: str, indexes: Sequence[ShardIndex]) -> None:
     if not found.pictures:
         raise DataError(
             f"{where}: no picture is in its {count_of(len(indexes), 'tar')}; expected members KEY.jpg, .jpeg, .png or "
-            f".webp, where KEY ends at the first dot of the name{'; there are ' + left_out if left_out else ''}"
+            f".webp, where KEY ends at the first dot of the name{'. Found: ' + left_out if left_out else ''}"
         )
     line = f"{on_one_line(where)}: {count_of(len(indexes), 'shard')}, {count_of(found.pictures, 'picture')}"
     if captioned:

@@ -111,7 +111,7 @@ def _group_of_folder(folder: Path, known: list[str]) -> str:
     if holds_shards(folder):
         return "tar_shards"
     if not folder.is_dir():
-        raise ConfigError(f"--data {folder}: neither a folder, nor a tar, nor one of {', '.join(known)}")
+        raise ConfigError(f"--data {folder}: neither a folder, a tar nor one of {', '.join(known)}")
     written_by_datasets = any((folder / name).exists() for name in ("dataset_dict.json", "dataset_info.json"))
     return "hf" if written_by_datasets or any(folder.rglob("*.parquet")) else "image_folder"
 
