@@ -272,8 +272,9 @@ def test_no_pictures_says_what_is_there_instead(tmp_path):
     ):
         whole(tmp_path)
     (tmp_path / "a.tar").write_text("<html>")
-    with pytest.raises(DataError, match=r"a\.tar: it ends in the middle of a header"):
-        whole(tmp_path)
+    for where in (tmp_path, tmp_path / "a.tar"):
+        with pytest.raises(DataError, match=r"a\.tar: it ends in the middle of a header"):
+            whole(where)
 
 
 def test_a_bad_picture_is_named_and_replaced(tmp_path, caplog):

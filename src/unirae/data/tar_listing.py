@@ -12,7 +12,8 @@ from unirae.core.names import count_of, first_of, on_one_line
 from unirae.data.file_kinds import FileKinds, LeftOut
 from unirae.data.listing import say_left_out, walk
 from unirae.data.split_folders import ROOT, choose_splits, same_split, split_word
-from unirae.data.tar_index import Shard
+from unirae.data.tar_index import Shard, refuse_compressed
+from unirae.data.tar_members import BLOCK, DamagedTarError, TarReader, members
 
 log = get_logger(__name__)
 
@@ -34,6 +35,7 @@ def find_shards(where: str) -> list[Shard]:
         return _in_folder(path)
     if path.exists():
         _refuse_compressed([path.name], path.parent)
+        _refuse_no_tar(path)
         return [Shard(path.name, path)]
     if _BRACES.search(where):
         return _of_pattern(str(path))
@@ -190,6 +192,20 @@ def _refuse_compressed(names: Sequence[str], folder: Path) -> None:
             "picture can be had by number; decompress each once (gzip -d; JPEG and PNG files hardly become larger) and "
             "give the .tar"
         )
+
+
+def _refuse_no_tar(path: Path) -> None:
+    """Refuse a file that does not begin as tars do, before anything is written beside it."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(BLOCK)
+            refuse_compressed(path, start)
+            next(members(TarReader(file.fileno()), path.stat().st_size), None)
+    except DamagedTarError as damage:
+        if damage.member is None:
+            raise DataError(f"{path}: {damage}; {EXPECTED_SHARDS}") from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

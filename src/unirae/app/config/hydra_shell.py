@@ -94,8 +94,8 @@ def _refuse_expanded(words: Sequence[str]) -> None:
     shards = [word for word in words if re.fullmatch(r"data\.(source\.)?data_dir=.*\.tar", word, re.DOTALL)]
     if len(set(shards)) > 1:
         raise ConfigError(
-            f"{shards[0]} and {len(shards) - 1} more like it: one value is meant. If the shell has made them of a pattern "
-            "in braces, put the word in quotes: 'data.data_dir=shard-{000000..000418}.tar'"
+            f"{shards[0]} and {len(shards) - 1} more like it: one value is meant. If the shell has made them of a "
+            "pattern in braces, put the word in quotes: 'data.data_dir=shard-{000000..000418}.tar'"
         )
 
 
