@@ -19,19 +19,19 @@ from unirae.core.errors import ConfigError, DataError
 from unirae.core.names import on_one_line, printable
 from unirae.data.caption_columns import CaptionColumn
 from unirae.data.decode import BadImageError, read_rgb
-from unirae.data.hf_labels import NO_LABEL, Labels, Value, names_of_values, numbered_labels
+from unirae.data.hf_labels import Labels
 from unirae.data.listing import say_classes
 from unirae.data.source import Sample, Source, Split, check_split, require_data_dir
 from unirae.data.source_content import content_of_files, labels_sha256
 from unirae.data.split import held_out
 from unirae.data.tar_captions import TarCaptions, columns_of
+from unirae.data.tar_classes import classes_of
 from unirae.data.tar_index import ShardIndex, open_indexes
 from unirae.data.tar_listing import find_shards, split_shards
 from unirae.data.tar_report import say_found
 
 _OPEN_FILES = 64
 """Shards that a process holds open: far below the 256 that a system may allow."""
-_LABEL_PLACES = "cls members, or label, cls or class of json members"
 
 
 class TarShardsSource(Source):
@@ -111,7 +111,15 @@ class TarShardsSource(Source):
         shard, row = shard[chosen], row[chosen]
         found = Labels(class_names=(), numbers=[0] * len(shard))
         if labels:
-            found = self._numbered(chosen, training, split)
+            root = Path(self._where).expanduser()
+            found = classes_of(
+                self._indexes,
+                self._indexes if training is None else training,
+                chosen,
+                folder=root if root.is_dir() else root.parent,
+                what=f"split '{split}'",
+                where=self._where,
+            )
         if found.rows is not None:
             shard, row = shard[found.rows], row[found.rows]
         if not len(shard):
@@ -122,31 +130,6 @@ class TarShardsSource(Source):
         self._shard, self._row = shard, row
         self.class_names, self._labels = found.class_names, np.asarray(found.numbers, dtype=np.int64)
         say_classes(self._where, self.class_names)
-
-    def _numbered(self, chosen: np.ndarray, training: list[ShardIndex] | None, split: Split) -> Labels:
-        """The labels of the chosen samples, numbered as in training."""
-        of_these = _labels_of(self._indexes)
-        of_training = of_these if training is None or training is self._indexes else _labels_of(training)
-        if all(label is None for label in (*of_these, *of_training)):
-            return Labels(class_names=(), numbers=[0] * int(chosen.sum()))
-        if any(
-            isinstance(label, str) for label in (*of_these, *of_training)
-        ):  # numbers among names are names
-            of_these, of_training = _as_names(of_these), _as_names(of_training)
-        return numbered_labels(
-            [of_these[i] for i in np.flatnonzero(chosen)],
-            lambda: of_training,
-            names_of=lambda used: names_of_values(
-                used,
-                len(of_training),
-                column=f"members ({_LABEL_PLACES})",
-                other="read the pictures without labels",
-                where=self._where,
-            ),
-            column=_LABEL_PLACES,
-            what=f"split '{split}'",
-            where=self._where,
-        )
 
     def name_of(self, index: int) -> str:
         """The shard and the key of a sample: ``train/0001.tar/000123``."""
@@ -219,14 +202,6 @@ class TarShardsSource(Source):
             for row in self._row[self._shard == number]:
                 digest.update(f"{index.shard.name}/{keys[row]}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
-
-
-def _labels_of(indexes: list[ShardIndex]) -> list[Value]:
-    return [None if label == NO_LABEL else label for index in indexes for label in index.labels()]
-
-
-def _as_names(values: list[Value]) -> list[Value]:
-    return [None if value is None else str(value) for value in values]
 
 
 class _OpenFile:
