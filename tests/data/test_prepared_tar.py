@@ -153,26 +153,18 @@ def test_a_full_disk_leaves_no_output(images, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("content", ['["a"]', '["a", "a"]', '{"0": "a"}', "no json", "[1, 2]"])
 def test_names_of_classes_that_do_not_fit_are_not_used(images, tmp_path, content, caplog):
-    prepare(source=images, output=tmp_path / "out", format="tar")
+    prepare(source=images, output=tmp_path / "out", format="tar", val_fraction=0.3)
     (tmp_path / "out/classes.json").write_text(content)
     assert TarShardsSource(split="train", data_dir=tmp_path / "out").class_names == ("0", "1")
     assert "classes.json" in caplog.text
 
 
 def test_the_command(images, tmp_path, monkeypatch, capsys):
-    words = [
-        "--input",
-        str(images),
-        "--output",
-        str(tmp_path / "out"),
-        "--format",
-        "tar",
-        "--caption_columns",
-        "txt",
-    ]
-    monkeypatch.setattr(sys, "argv", ["prepare_data.py", *words])
+    words = ["--input", str(images), "--output", str(tmp_path / "out"), "--val_fraction", "0.3", "--format"]
+    monkeypatch.setattr(sys, "argv", ["prepare_data.py", *words, "tar"])
     assert prepare_data.main() == 0
     assert f"train on it with: data=tar_shards data.data_dir={tmp_path}/out" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", ["prepare_data.py", *words[:-3], "zip"])
-    assert prepare_data.main() == 2
+    monkeypatch.setattr(sys, "argv", ["prepare_data.py", *words, "zip"])
+    with pytest.raises(SystemExit, match="2"):
+        prepare_data.main()
     assert "--format zip: give hf or tar" in capsys.readouterr().err

@@ -80,7 +80,7 @@ def prepare(
     """Convert ``source`` (a folder or tar) to ``output``, a DatasetDict or tar shards; continue where a run was cut.
 
     An output of the same conversion whose files have changed since is made anew and then replaced. ``val_fraction``,
-    ``labels`` and the splits are those of :func:`~unirae.data.listing.arrange`; ``shard_images`` are in one file of the output.
+    ``labels`` and the splits are those of :func:`~unirae.data.listing.arrange`; ``shard_images`` are in one file.
     ``caption_columns`` are those of :func:`~unirae.data.prepared_captions.captions_to_prepare`.
 
     Returns:

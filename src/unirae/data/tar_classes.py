@@ -91,7 +91,7 @@ def _names_in(folder: Path, used: set[int | str]) -> tuple[str, ...] | None:
     most = max((label for label in used if isinstance(label, int)), default=0)
     log.warning(
         "%s is not used: it should be a list of different names for the classes from 0 to %d, or be removed",
-        *(on_one_line(str(file)), most),
+        *(on_one_line(str(file), most=500), most),
     )
     return None
 

@@ -167,7 +167,7 @@ class _Scan:
         if name in place:
             what = "pictures" if key is None else f"'{name}' members"
             raise DataError(
-                f"{on_one_line(self._shard)}: two {what} have the key {on_one_line(key or name)}, so that it cannot be "
+                f"{on_one_line(self._shard, most=500)}: two {what} have the key {on_one_line(key or name, most=500)}, so that it cannot be "
                 "told which belongs to the sample; take one out, or give it another key (what stands before the first "
                 "dot of its name)"
             )
