@@ -166,10 +166,10 @@ class _Scan:
     def _once(self, place: dict[str, Any], name: str, value: Any, key: str | None = None) -> None:
         if name in place:
             what = "pictures" if key is None else f"'{name}' members"
+            shard, shown = (on_one_line(text, most=500) for text in (self._shard, key or name))
             raise DataError(
-                f"{on_one_line(self._shard, most=500)}: two {what} have the key {on_one_line(key or name, most=500)}, so that it cannot be "
-                "told which belongs to the sample; take one out, or give it another key (what stands before the first "
-                "dot of its name)"
+                f"{shard}: two {what} have the key {shown}, so that nothing tells which belongs to the sample; take "
+                "one out, or give it another key (what stands before the first dot of its name)"
             )
         place[name] = value
 

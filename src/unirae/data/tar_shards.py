@@ -197,10 +197,14 @@ class TarShardsSource(Source):
 
     def _names_sha256(self) -> str:
         digest = hashlib.sha256()
+        ends = np.searchsorted(
+            self._shard, np.arange(len(self._indexes) + 1)
+        )  # samples lie in the shards' order
         for number, index in enumerate(self._indexes):
             keys = index.keys()
-            for row in self._row[self._shard == number]:
-                digest.update(f"{index.shard.name}/{keys[row]}\n".encode(errors="surrogateescape"))
+            rows = self._row[ends[number] : ends[number + 1]].tolist()
+            names = "".join(f"{index.shard.name}/{keys[row]}\n" for row in rows)
+            digest.update(names.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 
