@@ -182,7 +182,7 @@ def ours(lap: Lap, *, folder: str, work: str) -> None:
     loader = DataLoader(
         crops or Plain(),
         batch_sampler=EndlessBatches(count=len(source), batch_size=_BATCH, seed=0),
-        num_workers=_WORKERS[work],
+        **workers(work),
         collate_fn=None if crops else list,
     )
     turns(lap, iter(loader), BATCHES[work])
@@ -201,7 +201,13 @@ def theirs(lap: Lap, *, folder: str, work: str) -> None:
         stream = stream.decode("pil")
     whole = work == "crops"
     stream = stream.map(cropped()).batched(_BATCH) if whole else stream.to_tuple("jpg").listed(_BATCH)
-    turns(lap, iter(DataLoader(stream, batch_size=None, num_workers=_WORKERS[work])), BATCHES[work])
+    turns(lap, iter(DataLoader(stream, batch_size=None, **workers(work))), BATCHES[work])
+
+
+def workers(work: str) -> dict[str, Any]:
+    """The workers of a loader, forked as a run's are; a side would start them otherwise, since it was started so."""
+    count = _WORKERS[work]
+    return {"num_workers": count, "multiprocessing_context": "fork" if count else None}
 
 
 def transform() -> Any:
