@@ -217,7 +217,9 @@ def test_files_of_single_pictures_that_cannot_be_read_are_counted(tmp_path, capl
     (tmp_path / "5.txt").symlink_to("5.txt")
     (tmp_path / "6.txt").mkdir()
     assert [texts for (texts,) in captions(tmp_path).values()] == ["good", *[""] * 6]
-    assert "2 files of captions cannot be read and count as missing: 1.txt (not UTF-8) first" in caplog.text
+    assert (
+        "the captions of 2 files cannot be read and count as missing: 1.txt (not UTF-8) first" in caplog.text
+    )
 
 
 @pytest.mark.parametrize(
@@ -227,14 +229,14 @@ def test_files_of_single_pictures_that_cannot_be_read_are_counted(tmp_path, capl
         ("[1]", "no object with keys"),
         ("[" * 100000, "not JSON"),
         ('{"caption": 5}', "'caption' holds a number, not text"),
-        ('{"caption": "\\ud800"}', "half a character"),
+        ('{"caption": "\\ud800"}', "'caption' holds half a character (\\ud800)"),
     ],
 )
 def test_json_that_holds_no_caption_is_counted(three, caplog, content, reason):
     write(three / "a.json", content)
     write(three / "b.json", '{"caption": "b"}')
     assert captions(three) == {"a.png": ("",), "b.png": ("b",), "c.png": ("",)}
-    assert f"1 file of captions cannot be read and count as missing: a.json ({reason}" in caplog.text
+    assert f"the captions of 1 file cannot be read and count as missing: a.json ({reason}" in caplog.text
 
 
 JSONL, CSV = "metadata.jsonl", "metadata.csv"
@@ -274,6 +276,7 @@ def test_damaged_tables_are_refused_by_line(three, name, content, said):
     with pytest.raises(DataError) as error:
         _ = opened(three).caption_weights
     assert said in str(error.value)
+    assert str(error.value).startswith(f"{three}: ")
     assert "\n" not in str(error.value)
 
 
@@ -329,7 +332,8 @@ def test_a_table_and_txt_are_asked_about(three):
     rows(three / "metadata.jsonl", {"file_name": "a.png", "text": "table"})
     write(three / "b.txt", "file")
     with pytest.raises(
-        DataError, match=r"metadata\.jsonl \(column 'text'\) and in files NAME\.txt.*=text, or .*=txt"
+        DataError,
+        match=r"metadata\.jsonl \(column 'text'\) and in files NAME\.txt.*=text, or .*={text:1,txt:1}",
     ):
         captions(three)
     assert captions(three, caption_column="text")["a.png"] == ("table",)
@@ -344,6 +348,15 @@ def test_txt_counts_before_json_as_img2dataset_writes_both(three, read):
     assert captions(three)["a.png"] == ("file",)
     assert read == ["a.txt"]
     assert captions(three, caption_column="caption")["a.png"] == ("key",)
+
+
+def test_blank_files_are_no_captions_and_no_question(three):
+    for name in "abc":
+        write(three / f"{name}.txt", " \n")
+        write(three / f"{name}.json", json.dumps({"caption": name}))
+    assert captions(three)["c.png"] == ("c",)
+    rows(three / "metadata.jsonl", {"file_name": "a.png", "text": "table"})
+    assert captions(three)["a.png"] == ("table",)
 
 
 def test_two_captions_of_one_name_are_refused_unless_equal(three):

@@ -4,12 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from unirae.app.config.composition import compose
 from unirae.app.run import builders
 from unirae.core.errors import ConfigError
 from unirae.core.keyed_random import Stream, normal, sample_keys
 from unirae.data.emoji import EmojiSource
+from unirae.data.folder import FolderSource
 from unirae.data.one_image import OneImageSource
 from unirae.data.synthetic import SyntheticSource
 
@@ -27,6 +29,18 @@ def test_every_number_shows_the_wanted_picture():
         assert source[index].label == shapes[3].label
     with pytest.raises(IndexError):
         source[7]
+    assert source.captions_of(6) == shapes.captions_of(3) != shapes.captions_of(2)
+    assert source.caption_weights == source.caption_weights_of(5) == (1.0,)
+
+
+def test_captions_of_files_are_read_only_when_asked_for(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "metadata.jsonl").write_text("broken")
+    of = FolderSource(split="train", data_dir=tmp_path, val_fraction=0)
+    source = OneImageSource(split="train", count=2, of=of)
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": ["one", "two"]}')
+    assert source.captions_of(1) == ("one", "two")
+    assert source.caption_weights == (0.5, 0.5)
 
 
 def test_both_splits_show_a_bundled_picture_by_default():

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from PIL import ImageDraw
 
 import unirae.data.photos as photos
 from unirae.core.errors import ConfigError, DataError
@@ -30,6 +31,36 @@ def test_synthetic_pictures_repeat_exactly(height, width, classes, seed):
         assert first[i].image.size == (width, height)
         assert 0 <= first[i].label < max(classes, 1)
         assert first[i].image.tobytes() == again[i].image.tobytes()
+
+
+def test_captions_say_what_is_drawn():
+    """Colour and corners are those of the class, the number that of the polygons: with one, its pixels show."""
+    source = SyntheticSource(split="train", image_size=8, classes=12)
+    names = {0: "red triangles", 4: "green heptagons", 9: "violet dodecagons", 8: "blue 11-gons"}
+    told = {}
+    for i in range(300):
+        told.setdefault(source[i].label, set()).add(source.captions_of(i)[0])
+    for label, name in names.items():
+        assert told[label] >= {f"{number} {name}" for number in ("two", "three", "four")}, told[label]
+        assert {text.split()[-1] for text in told[label]} == {name.split()[-1]}
+    assert source.captions_of(7) == SyntheticSource(split="train", image_size=99, classes=12).captions_of(7)
+    assert {
+        t[0].split(" ", 1)[1] for t in map(SyntheticSource(split="val", classes=0).captions_of, range(9))
+    } <= {"red triangles", "rose triangles"}
+
+
+def test_captions_count_the_shapes(monkeypatch):
+    drawn = []
+    polygon = ImageDraw.ImageDraw.regular_polygon
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "regular_polygon", lambda *a, **k: drawn.append(a[2]) or polygon(*a, **k)
+    )
+    source = SyntheticSource(split="train", image_size=8)
+    for i in range(20):
+        drawn.clear()
+        label = source[i].label
+        assert source.captions_of(i)[0].split()[0] == {2: "two", 3: "three", 4: "four"}[len(drawn)]
+        assert set(drawn) == {3 + label}
 
 
 def test_synthetic_pictures_differ():
@@ -57,6 +88,8 @@ def test_photo_crops_come_from_disjoint_regions():
         whole = photos.read_photo(name)
         joined = np.concatenate([of_train, of_val], axis=1 if whole.width >= whole.height else 0)
         assert np.array_equal(joined, np.asarray(whole)), name
+    assert train.captions_of(3) == train.captions_of(11) == ("part of a photo of a cat",)
+    assert len(set(map(train.captions_of, range(8)))) == 8
     with pytest.raises(ConfigError, match="crop_px"):
         PhotosSource(split="val", crop_px=114)
 

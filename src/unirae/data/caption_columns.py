@@ -55,7 +55,7 @@ def weights_of(column: CaptionColumn) -> dict[str, float] | None:
         number = isinstance(weight, int | float) and not isinstance(weight, bool)
         if not number or not math.isfinite(weight) or weight <= 0:
             raise ConfigError(f"{shown}: the weight of '{name}' must be a finite number above 0")
-    total = math.fsum(weights.values())
+    total = sum(weights.values())
     if not math.isfinite(total):
         raise ConfigError(f"{shown}: the weights are too large to be added")
     return {name: weight / total for name, weight in weights.items()}

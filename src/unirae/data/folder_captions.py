@@ -98,6 +98,7 @@ class _Reading:
         self._beside = sidecars(files, pictures)
         self._unreadable: list[tuple[str, str]] = []
         self._tables: list[Table] = []
+        self._json_keys: set[str] = set()
         self.found: dict[str, dict[str, _Placed]] = {}
         self.used: dict[str, None] = {}
 
@@ -109,22 +110,22 @@ class _Reading:
             for name in CAPTION_NAMES
             if any(is_textual(row.values.get(name)) for _, row in rows.values())
         ]
-        has_txt = any(_beside(path, ".txt") in self._beside for path in self._pictures)
-        if names and has_txt and not several:
-            raise DataError(
-                f"{self._where}: captions stand in {self._tables_text()} (column '{names[0]}') and in files NAME.txt "
-                f"beside the pictures; {ways_to_choose([names[0], TXT])}"
-            )
         self._take_rows(rows, names)
-        if has_txt:
-            self._take_txt()
+        if self._take_txt():
+            if names and not several:
+                raise DataError(
+                    f"{self._where}: captions stand in {self._tables_text()} (column '{names[0]}') and in files "
+                    f"NAME.txt beside the pictures; {ways_to_choose([names[0], TXT])}"
+                )
             names = [*(name for name in names if name != TXT), TXT]
         if not names:
-            keys = self._read_json()
+            keys = self._read_json(CAPTION_NAMES)
             names = [
                 name for name in CAPTION_NAMES if any(is_textual(found.get(name)) for found in keys.values())
             ]
             self._take_keys(keys, names)
+            if several and not names:
+                self._unreadable.clear()  # files of something else; nobody has asked for captions
         if len(names) > 1 and not several:
             raise DataError(
                 f"{self._where}: captions stand under several names ({', '.join(names)}); {ways_to_choose(names)}"
@@ -140,13 +141,10 @@ class _Reading:
         self._take_rows(self._rows_of_tables(names), names)
         if TXT in names:
             self._take_txt()
-        keys = self._read_json()
-        self._take_keys(keys, names)
+        self._take_keys(self._read_json(names), names)
         there = {name for of_picture in self.found.values() for name in of_picture}
         if lacking := [name for name in names if name not in there]:
-            others = {column for table in self._tables for column in table.columns}.union(
-                *map(set, keys.values())
-            )
+            others = self._json_keys.union(*(table.columns for table in self._tables))
             others |= (
                 {TXT} if any(_beside(path, ".txt") in self._beside for path in self._pictures) else set()
             )
@@ -166,7 +164,7 @@ class _Reading:
         if self._unreadable:
             path, reason = self._unreadable[0]
             log.warning(
-                "%s: %s of captions cannot be read and count as missing: %s (%s)%s",
+                "%s: the captions of %s cannot be read and count as missing: %s (%s)%s",
                 self._where,
                 count_of(len(self._unreadable), "file"),
                 on_one_line(path),
@@ -181,7 +179,7 @@ class _Reading:
         for path in self._files.paths:
             if not is_table(posixpath.basename(path)):
                 continue
-            table = read_table(path, self._read_table(path), lambda name: name in names)
+            table = self._read_table(path, names)
             if table is None:
                 continue
             self._tables.append(table)
@@ -203,9 +201,11 @@ class _Reading:
             self._say_gone(table, gone)
         return rows
 
-    def _read_table(self, path: str) -> bytes:
+    def _read_table(self, path: str, names: Collection[str]) -> Table | None:
         try:
-            return self._files.read(path)
+            return read_table(path, self._files.read(path), lambda name: name in names)
+        except DataError as error:
+            raise DataError(f"{self._where}: {error}") from None
         except (OSError, EOFError, tarfile.TarError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(f"{self._where}: cannot read {on_one_line(path)}: {reason}") from error
@@ -231,7 +231,9 @@ class _Reading:
                     ) from None
                 self._add(picture, name, texts, table.path, table.place(row))
 
-    def _take_txt(self) -> None:
+    def _take_txt(self) -> bool:
+        """Note the captions of ``NAME.txt``; says whether there are any."""
+        some = False
         for picture in self._pictures:
             path = self._beside.get(_beside(picture, ".txt"))
             if path is None:
@@ -242,18 +244,23 @@ class _Reading:
                 self._unreadable.append((path, str(error)))
             else:
                 self._add(picture, TXT, texts, path)
+                some = some or bool(texts)
+        return some
 
-    def _read_json(self) -> dict[str, dict[str, Any]]:
-        """The keys of the pictures' JSON files."""
+    def _read_json(self, names: Collection[str]) -> dict[str, dict[str, Any]]:
+        """The values under these keys in the pictures' JSON files, which may hold much else."""
         found: dict[str, dict[str, Any]] = {}
         for picture in self._pictures:
             path = self._beside.get(_beside(picture, ".json"))
             if path is None:
                 continue
             try:
-                found[picture] = read_keys(self._files, path)
+                keys = read_keys(self._files, path)
             except UnreadableError as error:
                 self._unreadable.append((path, str(error)))
+            else:
+                self._json_keys |= keys.keys()
+                found[picture] = {name: keys[name] for name in names if name in keys}
         return found
 
     def _take_keys(self, keys: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> None:

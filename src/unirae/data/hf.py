@@ -9,6 +9,7 @@ from unirae.core.errors import DataError
 from unirae.core.hub import hub_asked_once
 from unirae.core.log import get_logger
 from unirae.data.caption_columns import CaptionColumn
+from unirae.data.caption_tables import is_table
 from unirae.data.decode import BadImageError, read_rgb
 from unirae.data.hf_captions import HFCaptions
 from unirae.data.hf_labels import Labels, read_labels
@@ -152,6 +153,11 @@ def split_names(where: str, subset: str | None = None) -> list[str]:
     return [str(name) for name in _load(where, subset, "train")]
 
 
+def holds_parquet(folder: Path) -> bool:
+    """Say whether there are parquet files of images below a folder: ``metadata.parquet`` tells of image files."""
+    return any(not is_table(path.name) for path in folder.rglob("*.parquet"))
+
+
 def _load(where: str, subset: str | None, train: str) -> "DatasetDict":
     """Open whatever ``where`` names; a dataset without splits becomes the split ``train``."""
     from datasets import DatasetDict
@@ -169,7 +175,7 @@ def _open(where: str, subset: str | None) -> Any:
         if path.is_dir():
             if _is_saved(path):
                 return load_from_disk(str(path))
-            if any(path.rglob("*.parquet")):
+            if holds_parquet(path):
                 return load_dataset(str(path), name=subset)
         elif path.is_file() and path.suffix == ".parquet":
             return load_dataset("parquet", data_files=str(path))

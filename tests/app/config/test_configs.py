@@ -618,6 +618,48 @@ def test_labels_are_switched_off_where_a_source_can(tmp_path):
         builders.build_dataset(data, split="val", size=64, use="eval")
 
 
+@pytest.mark.parametrize("group", ["image_folder", "hf"])
+@pytest.mark.parametrize(
+    ("given", "column"),
+    [
+        ("null", None),
+        ("text", "text"),
+        ("'long text'", "long text"),
+        ("{text:1,prompt:3.5}", {"text": 1, "prompt": 3.5}),
+    ],
+)
+def test_the_column_of_captions_reaches_the_source(group, given, column):
+    data = compose(
+        ["experiment=dit_tiny", f"data={group}", "data.data_dir=/x", f"data.caption_column={given}"]
+    )["data"]
+    assert data["source"]["caption_column"] == data["caption_column"] == column
+    assert data["missing_captions"] == "null_prompt"
+
+
+@pytest.mark.parametrize("given", ["{text:0}", "{text:-1,prompt:1}", "{text:many}", "[text]", "true"])
+def test_columns_of_captions_that_cannot_be(given):
+    with pytest.raises(
+        ConfigError, match=r"^data\.caption_column={?.* give text, several as {NAME: a number above 0"
+    ):
+        compose(["experiment=dit_tiny", "data=hf", "data.data_dir=/x", f"data.caption_column={given}"])
+
+
+def test_a_column_of_captions_is_refused_for_other_data(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.json").write_text('{"long": "a black square", "short": "black"}')
+    asked = ["experiment=dit_tiny", "data.caption_column={long:3,short:1}"]
+    data = compose([*asked, "data=image_folder", f"data.data_dir={tmp_path}", "data.source.val_fraction=0"])[
+        "data"
+    ]
+    source = builders.build_dataset(data, split="train", size=8, use="eval").source
+    assert source.captions_of(0) == ("a black square", "black")
+    assert source.caption_weights == (0.75, 0.25)
+    with pytest.raises(
+        ConfigError, match=r"data\.caption_column={long:3,short:1}: .*EmojiSource.* choose data=image_folder"
+    ):
+        builders.build_dataset(compose(asked)["data"], split="val", size=64, use="eval")
+
+
 @pytest.mark.parametrize("target", ["unirae.models.decoder.VitDecoder", "unirae.nothing.Thing"])
 def test_unknown_targets_are_refused_by_name(target):
     with pytest.raises(ConfigError, match=f"_target_: {re.escape(target)} cannot be found"):

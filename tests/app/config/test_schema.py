@@ -11,7 +11,7 @@ from unirae.app.config.composition import compose
 from unirae.app.config.overrides import as_hydra_reads, choices, groups
 from unirae.app.config.schema import table
 from unirae.app.config.schema.check import _class_of, _classes, _hints, kinds_of, takes_text
-from unirae.app.config.schema.kinds import Keys, Mismatch, PathText, Range, describe, read
+from unirae.app.config.schema.kinds import Keys, Mismatch, PathText, Range, Weighted, describe, read
 from unirae.app.config.schema.models import Encoder, MuonOptimizer, Optimizer
 from unirae.app.config.targets import config_dir, experiments, locate
 from unirae.core.errors import ConfigError
@@ -119,6 +119,7 @@ COUNT = Annotated[int, Range(1, 100)]
         (None, COUNT | None, None),
         ([0.9, "0.95"], tuple[float, float], [0.9, 0.95]),
         ("2024_01", PathText, "2024_01"),
+        ({"a": 1, "b": "0.5"}, Weighted, {"a": 1, "b": 0.5}),
     ],
 )
 def test_values_are_read_as_their_kind(value, kind, wanted):
@@ -151,6 +152,11 @@ def test_values_are_read_as_their_kind(value, kind, wanted):
         ("", PathText),
         (True, PathText),
         ("no", Literal["yes"]),
+        ({}, Weighted),
+        ({"a": 0}, Weighted),
+        ({"a": None}, Weighted),
+        ({1: 1}, Weighted),
+        (["a"], Weighted),
     ],
 )
 def test_what_is_none_of_its_kind_is_refused(value, kind):
@@ -168,6 +174,7 @@ def test_what_is_none_of_its_kind_is_refused(value, kind):
         (Literal["auto"] | bool, "auto or true or false"),
         (PathText | None, "a path or null"),
         (tuple[float, float], "a list [a, b], each a number"),
+        (Weighted | None, "text, several as {NAME: a number above 0, …} or null"),
     ],
 )
 def test_kinds_are_described_in_words(kind, words):

@@ -148,6 +148,12 @@ ALONE = [
     ("experiment=mae_tiny data=tar_shards data.source.val_fraction=2", "val_fraction=2"),
     ("experiment=mae_tiny callbacks.health_check.curves={no}", "no curves"),
     ("experiment=mae_tiny data.labels=false", "data.labels=false"),
+    ("experiment=mae_tiny data.caption_column=text", "data.caption_column=text: this data"),
+    (
+        "experiment=mae_tiny data.caption_column=3",
+        "data.caption_column=3: give text, several as",
+    ),
+    ("experiment=mae_tiny data.missing_captions=drop", "give null_prompt or leave_out"),
     ("experiment=mae_tiny callbacks.model_checkpoint.monitor=val/nope", "val/nope"),
     ("experiment=mae_tiny data.global_batch_size=100000", "global_batch_size"),
 ]

@@ -9,7 +9,9 @@ from PIL import Image
 from tiny_shards import sample_members, write_tar
 from unirae.app import evaluate, make_reference
 from unirae.app.inputs.images import is_reference_file, open_images
+from unirae.app.shell.devices import choose_data
 from unirae.core.errors import ConfigError, DataError
+from unirae.data.hf import HFSource
 
 
 def picture(number: int, size: int = 8) -> Image.Image:
@@ -49,6 +51,18 @@ def test_a_folder_is_all_of_its_images(tmp_path, files):
     assert names(found.images) == list(files)
     assert found.images.transform.size == (8, 8)
     assert found.images.source.fingerprint["split"] is None
+
+
+def test_a_table_of_captions_does_not_make_a_folder_a_dataset(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fill(tmp_path, "train/a.png", "train/b.png")
+    pq.write_table(pa.table({"file_name": ["a.png"], "text": ["a"]}), tmp_path / "train/metadata.parquet")
+    assert names(open_images(str(tmp_path)).images) == ["train/a.png", "train/b.png"]
+    assert choose_data(str(tmp_path), None, {})["source"]["_target_"].endswith("FolderSource")
+    with pytest.raises(DataError, match="of image files use FolderSource"):
+        HFSource(split="train", data_dir=tmp_path)
 
 
 def test_the_size_is_that_of_adms_crop(tmp_path):

@@ -101,8 +101,10 @@ def _source(
 
 
 def _is_dataset(folder: Path) -> bool:
+    from unirae.data.hf import holds_parquet
+
     written = any((folder / name).exists() for name in ("dataset_dict.json", "dataset_info.json"))
-    return written or any(folder.rglob("*.parquet"))
+    return written or holds_parquet(folder)
 
 
 def _refuse_split(spec: str, split: str | None, option: str) -> None:

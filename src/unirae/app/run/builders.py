@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from unirae.app.config.schema.check import show
 from unirae.app.config.targets import build
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.images import to_float
@@ -58,8 +59,8 @@ def build_dataset(
     named = "caption_column" in data and data["caption_column"] is not None
     if named and "caption_column" not in data["source"]:
         raise ConfigError(
-            f"data.caption_column={data['caption_column']}: this data ({data['source']['_target_']}) is not read from "
-            "a folder or a Hugging Face dataset; choose data=image_folder, data=hf or data=tar_shards"
+            f"data.caption_column={show(data['caption_column'])}: this data ({data['source']['_target_']}) is not read "
+            "from a folder or a Hugging Face dataset; choose data=image_folder, data=hf or data=tar_shards"
         )
     resizing = {} if exact else {"fast": data["fast_resize"]}
     return ImageDataset(

@@ -112,8 +112,10 @@ def _group_of_folder(folder: Path, known: list[str]) -> str:
         return "tar_shards"
     if not folder.is_dir():
         raise ConfigError(f"--data {folder}: neither a folder, a tar nor one of {', '.join(known)}")
+    from unirae.data.hf import holds_parquet
+
     written_by_datasets = any((folder / name).exists() for name in ("dataset_dict.json", "dataset_info.json"))
-    return "hf" if written_by_datasets or any(folder.rglob("*.parquet")) else "image_folder"
+    return "hf" if written_by_datasets or holds_parquet(folder) else "image_folder"
 
 
 @contextmanager

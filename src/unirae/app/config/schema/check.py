@@ -69,6 +69,8 @@ def show(value: Any) -> str:
         return str(value).lower().replace("none", "null")
     if isinstance(value, list | tuple):
         return f"[{','.join(show(item) for item in value)}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name}:{show(item)}" for name, item in value.items()) + "}"
     return str(value)
 
 

@@ -161,7 +161,7 @@ def describe(kind: Any) -> str:
     if origin in (list, tuple):
         return f"a list [a, b, …], each {describe(get_args(kind)[0])}"
     if origin is dict:
-        return f"several as {{NAME: VALUE, …}}, each value {describe(get_args(kind)[1])}"
+        return f"several as {{NAME: {describe(get_args(kind)[1])}, …}}"
     names = {
         bool: "true or false",
         int: "a whole number",
