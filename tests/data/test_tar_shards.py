@@ -221,7 +221,7 @@ def test_what_cannot_be_read_is_counted_and_named_in_one_line(tmp_path, caplog):
             "1.png": picture(1),
             "1.json": b"{'caption': no json}",
             "2.png": picture(2),
-            "2.cls": b"\xff\xfe",
+            "2.cls": b"\xe9\xe9",
             "3.json": b"[]",
             "lonely.txt": b"a caption",
             "4.npy": b"123",

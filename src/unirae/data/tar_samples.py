@@ -14,6 +14,7 @@ from unirae.core.errors import DataError
 from unirae.core.names import on_one_line
 from unirae.data.caption_columns import CAPTION_NAMES, TXT, NoTextError, texts_of
 from unirae.data.caption_columns import Found as Texts
+from unirae.data.caption_tables import decoded
 from unirae.data.file_kinds import READERS, SUFFIXES, is_hidden
 from unirae.data.tar_members import DamagedTarError, Member, TarReader, UnmarkedEndError, members
 
@@ -195,7 +196,7 @@ class _Scan:
             self._unreadable(member, f"larger than {_MOST_TEXT_BYTES >> 20} MiB")
             return None
         try:
-            return self._reader.read(member.offset, member.size).decode("utf-8-sig").strip()
+            return decoded(self._reader.read(member.offset, member.size)).strip()
         except UnicodeDecodeError:
             self._unreadable(member, "not UTF-8")
             return None
