@@ -213,7 +213,7 @@ class _Scan:
         if not isinstance(value, dict):
             self._unreadable(member, "no JSON object")
             return {}
-        label = next((value[key] for key in LABEL_KEYS if key in value), None)
+        label = next((value[key] for key in LABEL_KEYS if value.get(key) is not None), None)
         names = CAPTION_NAMES if self._columns is None else self._columns
         texts = {name: self._texts_of(value[name], name, member) for name in names if name in value}
         return {"label": self._label(label, member), "captions": texts}

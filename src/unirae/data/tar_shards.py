@@ -6,9 +6,8 @@ resumed run goes on exactly, and several processes share an epoch without overla
 
 import hashlib
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -220,12 +219,11 @@ class _OpenFile:
 
 
 class _OpenFiles:
-    """Shards that are open, the most recently read ones; in a process that is forked or started they open anew."""
+    """Shards that are open, those that were opened last; in another process that gets this they are opened anew."""
 
     def __init__(self, indexes: list[ShardIndex]):
         self._indexes = indexes
-        self._open: OrderedDict[int, _OpenFile] = OrderedDict()
-        self._lock = threading.Lock()
+        self._open: dict[int, _OpenFile] = {}
 
     def read(self, number: int, offset: int, count: int) -> bytes:
         """``count`` bytes of a shard."""
@@ -243,14 +241,14 @@ class _OpenFiles:
         return found
 
     def _file(self, number: int) -> _OpenFile:
-        with self._lock:
-            if number in self._open:
-                self._open.move_to_end(number)
-            else:
-                self._open[number] = self._opened(self._indexes[number])
-                if len(self._open) > _OPEN_FILES:
-                    self._open.popitem(last=False)
-            return self._open[number]
+        """An open shard. Without a lock, which a worker could inherit held: threads may open one twice, and no more."""
+        file = self._open.get(number)
+        if file is None:
+            file = self._open[number] = self._opened(self._indexes[number])
+            if len(self._open) > _OPEN_FILES:
+                with suppress(StopIteration, RuntimeError):  # of a thread that does the same
+                    self._open.pop(next(iter(self._open)), None)
+        return file
 
     def _opened(self, index: ShardIndex) -> _OpenFile:
         path = index.shard.path
