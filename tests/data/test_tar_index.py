@@ -102,6 +102,30 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
     assert list((tmp_path / FOLDER).iterdir()) == []
 
 
+def test_what_a_disk_refuses_to_read_is_tried_again_the_next_time(tmp_path, monkeypatch):
+    path = write_tar(tmp_path / "a.tar", sample_members(range(40)))
+    with monkeypatch.context() as patched:
+        real = os.pread
+
+        def failing(descriptor, count, offset):
+            if offset > 20_000:
+                raise OSError(5, "Input/output error")
+            return real(descriptor, count, offset)
+
+        patched.setattr(os, "pread", failing)
+        (index,) = opened(path)
+    assert 0 < len(index) < 40
+    assert index.found.damage == {"a.tar": "it cannot be read further (Input/output error)"}
+    assert len(opened(path)[0]) == 40
+
+
+def test_notes_are_named_by_the_folder_that_is_read_now(tmp_path):
+    path = write_tar(tmp_path / "d/a.tar", {"0.png": b"", "1.txt": "lone"})
+    opened(path)
+    (index,) = open_indexes([Shard("d/a.tar", path)], columns=None, where="there")
+    assert index.found.names == {"lone": ["d/a.tar/1"]}
+
+
 def test_an_index_that_another_process_makes_is_waited_for(tmp_path, reads):
     path = write_tar(tmp_path / "a.tar", sample_members(range(3)))
     place = tar_index._places(Shard("a.tar", path), None)[0]

@@ -58,7 +58,7 @@ def test_patterns(tmp_path):
         names(tmp_path / "d/train-{x}.tar")
     with pytest.raises(DataError, match="more than 1,000,000 shards"):
         names(tmp_path / "d/{0..9999999}.tar")
-    touch(tmp_path, "odd-{0..1}.tar")
+    write_tar(tmp_path / "odd-{0..1}.tar", {})
     assert names(tmp_path / "odd-{0..1}.tar") == ["odd-{0..1}.tar"]
 
 
@@ -91,6 +91,12 @@ def test_nothing_there(tmp_path):
             DataError, match=r"(holds no \.tar files|does not exist); expected a folder of \.tar"
         ):
             names(where)
+
+
+def test_a_pipe_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.tar")
+    with pytest.raises(DataError, match=r"a\.tar is neither a folder nor a file"):
+        names(tmp_path / "a.tar")
 
 
 def splits(*paths, train=None, val=None):

@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 CLASSES = "classes.json"
 """A JSON list: the name of class 0, of class 1, and so on."""
-_PLACES = "cls members, or label, cls or class of json members"
+_PLACES = "cls or json members"
 
 
 def classes_of(
@@ -60,7 +60,7 @@ def classes_of(
         return names_of_values(
             used,
             len(of_training),
-            column=f"members ({_PLACES})",
+            column="members (cls or json)",
             other="read the pictures without labels",
             where=where,
         )

@@ -40,6 +40,9 @@ _WAIT_S = 0.2
 _PATIENCE_S = 600.0
 """How long another process may take to index a shard before this one does so, too, in its memory."""
 
+_FIRST_CAPTION = 5
+"""The index's first column of captions."""
+
 Columns = tuple[str, ...] | None
 
 
@@ -77,7 +80,7 @@ class ShardIndex:
         self.size, self.mtime_ns = int(about[b"size"]), int(about[b"mtime_ns"])
         self.offsets: np.ndarray = batch.column("offset").to_numpy()
         self.sizes: np.ndarray = batch.column("size").to_numpy()
-        self.found = Found.from_json(about[b"found"].decode())
+        self.found = Found.from_json(about[b"found"].decode()).of(shard.name)
         self._captions = [batch.column(i) for i in range(_FIRST_CAPTION, batch.num_columns)]
 
     def __len__(self) -> int:
@@ -111,9 +114,6 @@ class ShardIndex:
         """How many samples have a caption."""
         counts = [np.diff(column.offsets.to_numpy()) for column in self._captions]
         return int(np.any(counts, axis=0).sum())
-
-
-_FIRST_CAPTION = 5
 
 
 def open_indexes(shards: Sequence[Shard], *, columns: Columns, where: str) -> list[ShardIndex]:
@@ -182,12 +182,12 @@ def _made(shard: Shard, columns: Columns, place: Path | None) -> ShardIndex:
         UserError: If ``place`` cannot be written to.
     """
     batch = _read(shard, columns)
-    if (
-        place is None or batch.num_rows == 0
-    ):  # perhaps it is no shard: nothing is written beside any other file
-        return ShardIndex(shard, batch)
+    index = ShardIndex(shard, batch)
+    # without samples it may be no shard at all; and what could not be read now may be readable the next time
+    if place is None or len(index) == 0 or index.found.unread:
+        return index
     write_atomically(place, lambda file: _write(file, batch))
-    return _kept(shard, columns) or ShardIndex(shard, batch)
+    return _kept(shard, columns) or index
 
 
 def _read(shard: Shard, columns: Columns) -> "RecordBatch":

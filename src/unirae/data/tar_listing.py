@@ -1,5 +1,6 @@
 """The tars that a path or a pattern means, and which of them are for training and which for validation."""
 
+import logging
 import os
 import re
 from collections import Counter
@@ -34,6 +35,8 @@ def find_shards(where: str) -> list[Shard]:
     if path.is_dir():
         return _in_folder(path)
     if path.exists():
+        if not path.is_file():  # reading a pipe would never end
+            raise DataError(f"{where} is neither a folder nor a file; {EXPECTED_SHARDS}")
         _refuse_compressed([path.name], path.parent)
         _refuse_no_tar(path)
         return [Shard(path.name, path)]
@@ -124,7 +127,9 @@ def _chosen(
     )
     line = f"{on_one_line(where)}: trains on {on_one_line(train)}"
     line += f", validates on {on_one_line(val)}" if val is not None else ""
-    log_once(log, 30 if others else 20, line + (f"; left out {beside}" if others else ""))
+    log_once(
+        log, logging.WARNING if others else logging.INFO, line + (f"; left out {beside}" if others else "")
+    )
     return of_train, of_val
 
 

@@ -7,7 +7,7 @@ A key is a member's path up to the first dot of its last part, and what follows 
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unirae.core.errors import DataError
@@ -22,6 +22,7 @@ LABEL_KEYS = ("label", "cls", "class")
 _PICTURES = frozenset(SUFFIXES.split()).union(*(reader.suffixes for reader in READERS))
 _MOST_TEXT_BYTES = 2**20
 """Larger captions and labels count as unreadable."""
+_LARGEST_NUMBER = 2**63
 _NAMED = 5
 _MOST_KINDS = 50
 
@@ -40,7 +41,10 @@ class Found:
         links, sparse, other: members that hold no bytes of their own, or not all of them.
         cut: pictures that are not whole.
         damage: of each damaged shard, what is wrong with it.
+        unread: the shard could not be read further, now; another time it may be.
         names: the first names to each of the counts that are worth naming.
+
+    In an index names are those in the shard, and the shard's own is empty; :meth:`of` puts the shard's in front.
     """
 
     pictures: int = 0
@@ -52,6 +56,7 @@ class Found:
     other: int = 0
     cut: int = 0
     damage: dict[str, str] = field(default_factory=dict)
+    unread: bool = False
     names: dict[str, list[str]] = field(default_factory=dict)
 
     def name(self, what: str, member: str) -> None:
@@ -70,6 +75,15 @@ class Found:
         for what, names in other.names.items():
             for name in names:
                 self.name(what, name)
+
+    def of(self, shard: str) -> "Found":
+        """The same, as of a shard of this name."""
+        names = {
+            what: [f"{shard}/{name}" if name else shard for name in found]
+            for what, found in self.names.items()
+        }
+        damage = {name or shard: why for name, why in self.damage.items()}
+        return replace(self, damage=damage, names=names)
 
     @classmethod
     def from_json(cls, text: str) -> "Found":
@@ -113,7 +127,7 @@ def samples_of(reader: TarReader, size: int, *, shard: str, columns: Sequence[st
 
     Args:
         size: of the shard in bytes.
-        shard: its name, for messages and notes.
+        shard: its name, for messages.
         columns: ``txt``, or keys of the JSON members; None for one column: ``txt``, else the first of
             :data:`~unirae.data.caption_columns.CAPTION_NAMES` that the JSON member has.
 
@@ -140,7 +154,8 @@ class _Scan:
         except DamagedTarError as damage:
             self._note(damage)
         except OSError as error:
-            self._found.damage[self._shard] = f"it cannot be read further ({error.strerror or error})"
+            self._found.damage[""] = f"it cannot be read further ({error.strerror or error})"
+            self._found.unread = True
         return self._samples()
 
     def _take(self, member: Member) -> None:
@@ -180,15 +195,15 @@ class _Scan:
             self._found.cut += 1
         where = "" if damage.member is None else f" {on_one_line(damage.member)}"
         if isinstance(damage, UnmarkedEndError):
-            self._found.name("unmarked", self._shard)
+            self._found.name("unmarked", "")
         else:
-            self._found.damage[self._shard] = f"{damage}{where}"
+            self._found.damage[""] = f"{damage}{where}"
 
     # ------------------------------------------------------------ captions and labels
 
     def _unreadable(self, member: Member, why: str) -> None:
         self._found.unreadable[why] += 1
-        self._found.name(why, f"{self._shard}/{member.name}")
+        self._found.name(why, member.name)
 
     def _text(self, member: Member) -> str | None:
         """The text of a member, white space stripped; None where it cannot be read."""
@@ -239,14 +254,10 @@ class _Scan:
             value = int(value) if digits.isdecimal() and digits.isascii() and len(digits) < 19 else value
         if value is None or value == "":
             return None
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | str)
-            or abs(value if isinstance(value, int) else 0) >= 2**63
-        ):
+        if isinstance(value, bool) or not isinstance(value, int | str):
             self._unreadable(member, "no class number or name")
             return None
-        return value
+        return str(value) if isinstance(value, int) and abs(value) >= _LARGEST_NUMBER else value
 
     # ------------------------------------------------------------ the samples
 
@@ -265,7 +276,7 @@ class _Scan:
         found.pictures = len(result.keys)
         for key in dict.fromkeys((*self._texts, *self._values)):
             found.lone += 1
-            found.name("lone", f"{self._shard}/{key}")
+            found.name("lone", key)
         return result
 
     def _captions(self, of_member: tuple[str, ...], of_json: dict[str, tuple[str, ...]]) -> Texts:

@@ -196,9 +196,8 @@ class TarShardsSource(Source):
 
     def _names_sha256(self) -> str:
         digest = hashlib.sha256()
-        ends = np.searchsorted(
-            self._shard, np.arange(len(self._indexes) + 1)
-        )  # samples lie in the shards' order
+        # samples lie in the order of the shards
+        ends = np.searchsorted(self._shard, np.arange(len(self._indexes) + 1))
         for number, index in enumerate(self._indexes):
             keys = index.keys()
             rows = self._row[ends[number] : ends[number + 1]].tolist()
