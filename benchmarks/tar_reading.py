@@ -6,8 +6,9 @@
 
 Ours reads by number, in the order of training: a permutation of all pictures. webdataset streams: it shuffles the
 shards, and in a buffer the samples of the shards that it reads, as its documentation has it. Both read the same shards,
-which lie in the page cache, through torch's loader, and where pictures are cropped it is by the same transform. Other
-shares of the work are no different: the pictures are photographs of 500×375 px, as in data.py.
+which lie in the page cache, through torch's loader; where pictures are cropped, with their labels, it is by the same
+transform, and else members that are no pictures are passed over. The pictures are photographs of 500×375 px, as in
+data.py.
 """
 
 import argparse
@@ -196,10 +197,12 @@ def theirs(lap: Lap, *, folder: str, work: str) -> None:
     wds = import_module("webdataset")  # which type checkers need not find
     torch.set_num_threads(1)
     files = sorted(str(path) for path in Path(folder).glob("*.tar"))
-    stream = wds.WebDataset(files, shardshuffle=len(files), seed=0).repeat().shuffle(_BUFFER)
+    whole = work == "crops"
+    chosen = None if whole else lambda name: name.endswith(".jpg")
+    stream = wds.WebDataset(files, shardshuffle=len(files), seed=0, select_files=chosen)
+    stream = stream.repeat().shuffle(_BUFFER)
     if work != "bytes":
         stream = stream.decode("pil")
-    whole = work == "crops"
     stream = stream.map(cropped()).batched(_BATCH) if whole else stream.to_tuple("jpg").listed(_BATCH)
     turns(lap, iter(DataLoader(stream, batch_size=None, **workers(work))), BATCHES[work])
 
