@@ -398,6 +398,20 @@ def test_columns_with_weights(three):
         _ = opened(three, caption_column={"long": 1, "shrt": 1}).caption_weights
 
 
+def test_a_column_may_be_missing_from_the_validation_split(tmp_path):
+    """It may be rare, so that none of a few pictures has it; a slip of the keyboard shows in training."""
+    picture(tmp_path, "train/a.png", "train/b.png", "val/c.png")
+    write(tmp_path / "train/a.json", '{"long": "a long one", "short": "one"}')
+    write(tmp_path / "val/c.json", '{"long": "another"}')
+    weights = {"long": 1, "short": 1}
+    assert opened(tmp_path, caption_column=weights).captions_of(0) == ("a long one", "one")
+    val = opened(tmp_path, split="val", caption_column=weights)
+    assert (val.captions_of(0), val.caption_weights) == (("another", ""), (0.5, 0.5))
+    assert drawn_caption(val, 0, seed=0, epoch=0) == "another"
+    with pytest.raises(DataError, match=r"no picture has a caption 'shrt'.*there is long, short"):
+        _ = opened(tmp_path, caption_column={"long": 1, "shrt": 1}).caption_weights
+
+
 def test_lists_of_captions(three):
     """A picture's captions of a column share its weight, however many there are."""
     rows(

@@ -66,7 +66,7 @@ class FolderSource(Source):
                 f"{EXPECTED_LAYOUT}"
             )
         self.class_names = listing.class_names
-        self._paths, self._caption_column = paths, caption_column
+        self._split, self._paths, self._caption_column = split, paths, caption_column
         self._verify_contents, self._content = verify_contents, None
         names = "\n".join(entry.path for entry in self._entries)
         self.fingerprint: dict[str, Any] = {
@@ -99,6 +99,7 @@ class FolderSource(Source):
             where=str(self._root),
             known=self._paths,
             column=self._caption_column,
+            strict=self._split == "train",
         )
 
     def name_of(self, index: int) -> str:

@@ -46,10 +46,11 @@ class FolderCaptions(ColumnCaptions):
         known: other pictures there, of which tables may speak, too.
         column: which hold the captions, and how often each is drawn; None finds the one.
         several: take all columns that are found, with equal weights, in place of refusing more than one.
+        strict: refuse a named column that is nowhere; else it may be one of another split's.
 
     Raises:
         ConfigError: If ``column`` is no name, and no names with weights.
-        DataError: If a table cannot be read, a picture has two rows or two captions of one column, the named column is
+        DataError: If a table cannot be read, a picture has two rows or two captions of one column, a named column is
             nowhere, or it cannot be told which column holds the captions.
     """
 
@@ -62,6 +63,7 @@ class FolderCaptions(ColumnCaptions):
         known: Collection[str] = (),
         column: CaptionColumn = None,
         several: bool = False,
+        strict: bool = True,
     ) -> None:
         weights = weights_of(column)
         reading = _Reading(pictures, files, where, frozenset(known or pictures))
@@ -69,7 +71,7 @@ class FolderCaptions(ColumnCaptions):
             names = reading.find(several=several)
             weights = {name: 1 / len(names) for name in names}
         else:
-            reading.take(tuple(weights))
+            reading.take(tuple(weights), strict=strict)
         reading.report(tuple(weights))
         found = [reading.found.get(path, {}) for path in pictures]
         self._found: list[Found] = [tuple(one.get(name, ((), ""))[0] for name in weights) for one in found]
@@ -132,32 +134,29 @@ class _Reading:
             )
         return names
 
-    def take(self, names: Sequence[str]) -> None:
+    def take(self, names: Sequence[str], *, strict: bool) -> None:
         """Read the captions of columns, wherever these are.
 
         Raises:
-            DataError: If no picture has anything of a column.
+            DataError: If a column is nowhere, and ``strict``.
         """
         self._take_rows(self._rows_of_tables(names), names)
         if TXT in names:
             self._take_txt()
         self._take_keys(self._read_json(names), names)
-        there = {name for of_picture in self.found.values() for name in of_picture}
-        if lacking := [name for name in names if name not in there]:
-            others = self._json_keys.union(*(table.columns for table in self._tables))
-            others |= (
-                {TXT} if any(_beside(path, ".txt") in self._beside for path in self._pictures) else set()
-            )
-            seen = f"there is {first_of(sorted(others), most=8)}" if others else "there is none at all"
+        there = self._json_keys.union(*(table.columns for table in self._tables))
+        there |= {TXT} if any(path.lower().endswith(".txt") for path in self._beside.values()) else set()
+        lacking = [name for name in names if name not in there]
+        if strict and lacking:
+            seen = f"there is {first_of(sorted(there), most=8)}" if there else "there is none at all"
             raise DataError(
-                f"{self._where}: no picture has a caption '{on_one_line(lacking[0])}', neither as a column "
-                f"of a metadata file nor as a key of NAME.json; {seen}: choose another "
-                f"{argument('source.caption_column')}"
+                f"{self._where}: no picture has a caption '{on_one_line(lacking[0])}', neither as a column of a "
+                f"metadata file nor as a key of NAME.json; {seen}: choose another {argument('source.caption_column')}"
             )
 
     def report(self, names: Sequence[str]) -> None:
         """Log where the captions stand, and which files could not be read."""
-        if names:
+        if self.used:
             files = f"{count_of(len(self.used), 'file')}, {on_one_line(next(iter(self.used)))} first"
             line = f"{self._where}: captions '{', '.join(names)}' of {files}"
             log_once(log, logging.INFO, line)
