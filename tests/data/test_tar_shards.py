@@ -205,6 +205,15 @@ def test_a_column_that_nothing_has_and_weights_that_cannot_be(tmp_path):
         whole(tmp_path, caption_column={"txt": 0})
 
 
+def test_a_split_may_lack_the_captions_of_the_other(tmp_path):
+    write_tar(tmp_path / "train-0.tar", sample_members(range(3)))
+    write_tar(tmp_path / "val-0.tar", sample_members(range(3), captions=False))
+    for column in (None, "txt"):
+        train, val = both(tmp_path, caption_column=column)
+        assert train.caption_weights == val.caption_weights == (1.0,)
+        assert (train.captions_of(1), val.captions_of(1)) == (("grey 1",), ("",))
+
+
 def test_without_captions_there_are_none(tmp_path):
     source = whole(write_tar(tmp_path / "a.tar", sample_members(range(3), captions=False)))
     assert (source.caption_weights, source.captions_of(0)) == ((), ())

@@ -15,7 +15,7 @@ class TarCaptions(ColumnCaptions):
     """The captions of samples, read from the memory-mapped indexes one by one.
 
     Args:
-        indexes: all of the split, made for :func:`columns_of` this ``column``.
+        indexes: those of both splits, made for :func:`columns_of` this ``column``; one split may lack captions.
         place: the index and the row of a sample, by its number.
         column: which hold the captions, and how often each is drawn: ``txt`` for the members ``KEY.txt``, else a key of
             ``KEY.json``. None takes ``KEY.txt``, and where a sample has none, such a key of ``KEY.json`` as is usual.

@@ -79,7 +79,8 @@ class TarShardsSource(Source):
         training = open_indexes(train, columns=columns, where=self._where)
         validation = open_indexes(val, columns=columns, where=self._where) if val is not None else None
         self._indexes = training if split == "train" or validation is None else validation
-        say_found(self._where, [*training, *(validation or [])])
+        self._all_indexes = [*training, *(validation or [])]
+        say_found(self._where, self._all_indexes)
         self._place(split, None if validation is None else training, val_fraction, labels)
         self._files, self._caption_column = _OpenFiles(self._indexes), caption_column
         self._verify_contents, self._content = verify_contents, None
@@ -150,7 +151,7 @@ class TarShardsSource(Source):
 
     @cached_property
     def _captions(self) -> TarCaptions:
-        return TarCaptions(self._indexes, self._at, where=self._where, column=self._caption_column)
+        return TarCaptions(self._all_indexes, self._at, where=self._where, column=self._caption_column)
 
     def _at(self, index: int) -> tuple[ShardIndex, int]:
         """The index of a sample's shard, and the sample's row in it."""
