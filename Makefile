@@ -15,6 +15,7 @@ MUON := $(if $(GRAM),--gram $(GRAM))
 
 # only where the package that it compares with is installed
 TARS = $(shell $(BIN)/python -c "import webdataset" 2>/dev/null && echo tar_reading)
+
 .PHONY: demo test test-slow test-gpu check bench bench-gpu format clean help
 
 help:  ## what there is
