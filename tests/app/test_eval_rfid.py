@@ -95,7 +95,7 @@ def test_a_named_data_set_and_a_subset(checkpoint):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"data": "imagnet"}, ConfigError, "neither a folder nor one of emoji"),
+        ({"data": "imagnet"}, ConfigError, "neither a folder, a tar nor one of emoji"),
         ({"data": "image_folder", "data_dir": Path("nowhere")}, DataError, "nowhere"),
         ({"data_dir": Path("nowhere")}, ConfigError, "not read from a folder"),
         ({"num_samples": 13}, DataError, "has 12 images"),

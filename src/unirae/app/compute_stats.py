@@ -25,7 +25,7 @@ class Options(AutoencoderOptions, DataOptions, DeviceOptions):
     output: OutputFile
     """The new checkpoint; it must not exist yet."""
     data: str | None = None
-    """emoji, photos, hf, image_folder, synthetic (the training split), or a folder. Default: what the
+    """emoji, photos, hf, image_folder, tar_shards, synthetic (the training split), or a folder. Default: what the
     checkpoint was trained on."""
     transform: Literal["stage2", "adm_crop_flip", "adm_crop"] = "stage2"
     """stage2: what stage 2 sees of these data (data.stage2_transform). adm_crop_flip: ADM's centre crop and its

@@ -31,7 +31,7 @@ class Options(AutoencoderOptions, DataOptions, DeviceOptions):
     against: Path | None = None
     """A second stage-1 checkpoint, or the folder of a run, to show beside the first, in the first one's features."""
     data: str | None = None
-    """emoji, photos, hf, image_folder, synthetic (the validation split), or a folder, all of whose
+    """emoji, photos, hf, image_folder, tar_shards, synthetic (the validation split), or a folder, all of whose
     images are taken unless it has a validation part. Default: what the checkpoint was trained on."""
     num_samples: Count | None = None
     """Number of images, a seeded random subset. Default: 500, or all where there are fewer."""

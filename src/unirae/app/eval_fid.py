@@ -34,7 +34,7 @@ class ScoringOptions(FdrReferenceOptions, ReferenceOptions, ClipOptions):
     split: Literal["train", "val"] | None = None
     """Split of the data that is the reference, where --reference is data. Default: train."""
     data: str | None = None
-    """Reference data: emoji, photos, hf, image_folder, synthetic, or a folder. Default: what the checkpoint
+    """Reference data: emoji, photos, hf, image_folder, tar_shards, synthetic, or a folder. Default: what the checkpoint
     was trained on."""
     data_dir: Path | None = None
     """The folder of the data. Default: the one that the configuration names."""

@@ -33,7 +33,8 @@ class Options(DataOptions, DeviceOptions):
     """A checkpoint of stage 1 or 2 or its run's folder; a folder with config.json and model.safetensors, such as
     outputs/demo/encoder; a name on the Hugging Face hub; with --kind timm a model of timm; or: pixels."""
     data: str | None = None
-    """emoji, photos, hf, image_folder, synthetic, or a folder. Default: what the encoder's run was trained on."""
+    """emoji, photos, hf, image_folder, tar_shards, synthetic, or a folder. Default: what the encoder's run was
+    trained on."""
     pooling: Literal["avg", "cls", "both"] = "avg"
     """Features of an image: the mean of the patch tokens (avg), the class token (cls), or both side by side."""
     optimizer: Literal["lbfgs", "sgd"] = "lbfgs"

@@ -24,7 +24,7 @@ class Options(AutoencoderOptions, ScoreOptions, DataOptions, DeviceOptions):
     """
 
     data: str | None = None
-    """emoji, photos, hf, image_folder, synthetic (the validation split), or a folder, all of whose
+    """emoji, photos, hf, image_folder, tar_shards, synthetic (the validation split), or a folder, all of whose
     images are taken unless it has a validation part. Default: what the checkpoint was trained on."""
     num_samples: Count | None = None
     """Number of images, a seeded random subset. Default: every image."""

@@ -12,10 +12,10 @@ def printable(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def on_one_line(name: str) -> str:
-    """A name for a line of the log or of an error: without line breaks, and shortened."""
+def on_one_line(name: str, *, most: int = _SHOWN) -> str:
+    """A name for a line of the log or of an error: without line breaks, and shortened to ``most`` characters."""
     text = "".join(c if c >= " " and c != "\x7f" else repr(c)[1:-1] for c in printable(name))
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def count_of(number: int, one: str, more: str | None = None) -> str:

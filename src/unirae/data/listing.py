@@ -79,7 +79,7 @@ def find_files(folder: str | Path) -> tuple[list[str], LeftOut]:
     left_out, kinds = LeftOut(), FileKinds()
     found = []
     try:
-        for path in _walk(root, left_out, kinds):
+        for path in walk(root, left_out, kinds):
             kind = kinds.of(path)
             if kind is None:
                 found.append(path)
@@ -99,7 +99,7 @@ def say_left_out(where: str, left_out: LeftOut) -> None:
         log_once(log, level, f"{on_one_line(where)}: left out {left_out.summary()}")
 
 
-def _walk(root: Path, left_out: LeftOut, kinds: FileKinds) -> Iterator[str]:
+def walk(root: Path, left_out: LeftOut, kinds: FileKinds) -> Iterator[str]:
     """Relative paths of the files below ``root``; first those in real folders, then those behind links."""
     visited = {_identity(folder) for folder in (root.resolve(), *root.resolve().parents)}
     links: deque[str] = deque()

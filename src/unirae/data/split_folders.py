@@ -34,6 +34,12 @@ def understood(name: str) -> str | None:
     return word if word in _TRAIN or word in _VAL else None
 
 
+def split_word(name: str) -> str | None:
+    """The split's word that a name holds, such as ``cc3m-train-0001``; None where it holds none, or several."""
+    found = {word for word in re.split(r"[^a-z]+", name.lower()) if word in _TRAIN or word in _VAL}
+    return found.pop() if len(found) == 1 else None
+
+
 def looks_like_split(name: str) -> bool:
     """Say whether a split's word is among the words of a name."""
     return understood(name) is not None or any(word.lower() in _WORDS for word in _WORD.findall(name))

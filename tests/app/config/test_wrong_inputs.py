@@ -129,6 +129,23 @@ ALONE = [
     ("experiment=mae_tiny data=hf data.data_dir={no_rows}", "no_rows"),
     ("experiment=mae_tiny data=image_folder data.data_dir={stray}", "stray"),
     ("experiment=mae_tiny data=image_folder data.data_dir={unclear}", "train_extra"),
+    ("experiment=mae_tiny data=tar_shards", "data.data_dir=/path/to/data"),
+    (
+        "experiment=mae_tiny data=tar_shards data.data_dir={no}",
+        "nothing-here does not exist; expected a folder of",
+    ),
+    (
+        "experiment=mae_tiny data=tar_shards data.data_dir={text}",
+        r"note\.txt: it ends in the middle of a header; exp",
+    ),
+    ("experiment=mae_tiny data=tar_shards data.data_dir={empty}", r"empty holds no \.tar files"),
+    ("experiment=mae_tiny data=tar_shards data.data_dir={long}", "File name too long"),
+    ("experiment=mae_tiny data=tar_shards data.data_dir={no}-{{0..3}}.tar", "4 of its 4 shards do not exist"),
+    (
+        "experiment=mae_tiny data=tar_shards data.data_dir={no}-0.tar data.data_dir={no}-1.tar",
+        r"1 more like it: one value is meant.* put the word in quotes",
+    ),
+    ("experiment=mae_tiny data=tar_shards data.source.val_fraction=2", "val_fraction=2"),
     ("experiment=mae_tiny callbacks.health_check.curves={no}", "no curves"),
     ("experiment=mae_tiny data.labels=false", "data.labels=false"),
     ("experiment=mae_tiny data.caption_column=text", "data.caption_column=text: this data"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tiny_shards import sample_members, write_tar
 from unirae.app import evaluate, make_reference
 from unirae.app.inputs.images import is_reference_file, open_images
 from unirae.app.shell.devices import choose_data
@@ -82,6 +83,21 @@ def test_of_a_folder_with_splits_one_must_be_named(tmp_path):
         assert images.source.fingerprint["split"] == split
     with pytest.raises(ConfigError, match=r"there is no folder .*test; name the folder itself"):
         open_images(str(tmp_path), split="test")
+
+
+def test_tars_are_all_of_their_pictures_unless_they_have_splits(tmp_path):
+    for name, start in (("one/s-0", 0), ("one/s-1", 3), ("two/train-0", 0), ("two/val-0", 3)):
+        write_tar(tmp_path / f"{name}.tar", sample_members(range(start, start + 3)))
+    found = open_images(str(tmp_path / "one"))
+    assert (found.kind, reds(found.images)) == ("dataset", [0, 1, 2, 3, 4, 5])
+    assert names(found.images)[::5] == ["s-0.tar/0000", "s-1.tar/0005"]
+    assert reds(open_images(str(tmp_path / "one/s-1.tar")).images) == [3, 4, 5]
+    with pytest.raises(ConfigError, match=r"has no splits; leave out --split val"):
+        open_images(str(tmp_path / "one"), split="val")
+    with pytest.raises(ConfigError, match=r"has the splits train and val; choose one with --split"):
+        open_images(str(tmp_path / "two"))
+    found = open_images(str(tmp_path / "two"), split="val")
+    assert (reds(found.images), found.images.source.fingerprint["split"]) == ([3, 4, 5], "val")
 
 
 def test_images_beside_class_folders_are_not_left_out_in_silence(tmp_path):

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from unirae.data.transforms import Size
 
 EXPECTED = (
-    "a folder of images, an npz file, a Hugging Face dataset (a folder, a parquet file or a hub name), or one of "
-    "the names in configs/data"
+    "a folder of images or of tar shards, a tar, an npz file, a Hugging Face dataset (a folder, a parquet file or a "
+    "hub name), or one of the names in configs/data"
 )
 
 
@@ -81,11 +81,14 @@ def _source(
 ) -> "tuple[Source, str, dict[str, Any]]":
     from unirae.app.config.targets import data_names
     from unirae.data.npz import NpzSource
+    from unirae.data.tar_listing import holds_shards
 
     path = Path(spec).expanduser()
     if path.suffix == ".npz":
         _refuse_split(spec, split, option)
         return NpzSource(path), "npz", {}
+    if holds_shards(path):
+        return _tar_shards(path, split, option, verify_contents=verify_contents), "dataset", {}
     if path.is_dir() and not _is_dataset(path):
         return _folder(path, split, option, verify_contents=verify_contents)
     if path.exists() or spec.count("/") == 1:
@@ -169,6 +172,29 @@ def _all_of(folder: Path, files: list[str], option: str, verify_contents: bool) 
             f"{folder} holds {len(files)} images, of which {len(source)} lie where a data set has its training images. "
             f"{advice}"
         )
+    return source
+
+
+def _tar_shards(path: Path, split: str | None, option: str, *, verify_contents: bool) -> "Source":
+    """All pictures of tars, or those of the split that is chosen where the tars have splits."""
+    from unirae.data.tar_listing import find_shards, split_shards
+    from unirae.data.tar_shards import TarShardsSource
+
+    _, val = split_shards(find_shards(str(path)), train=None, val=None, where=str(path))
+    if val is None:
+        _refuse_split(str(path), split, option)
+    elif split not in ("train", "val"):
+        given = "" if split is None else f"{option} {split}: "
+        raise ConfigError(f"{given}{path} has the splits train and val; choose one with {option}")
+    source = TarShardsSource(
+        split="val" if split == "val" else "train",
+        data_dir=path,
+        train_split="." if val is None else None,
+        val_fraction=0.0,
+        labels=False,
+        verify_contents=verify_contents,
+    )
+    source.fingerprint["split"] = split  # without splits all, which to the source are training images
     return source
 
 

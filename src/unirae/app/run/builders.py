@@ -52,18 +52,18 @@ def build_dataset(
     if data["data_dir"] is not None and "data_dir" not in data["source"]:
         raise ConfigError(
             f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
-            "choose data=image_folder or data=hf"
+            "choose data=image_folder, data=hf or data=tar_shards"
         )
     if "labels" in data and not data["labels"] and "labels" not in data["source"]:
         raise ConfigError(
             f"data.labels=false: this data ({data['source']['_target_']}) is not read from a folder or a Hugging Face "
-            "dataset; choose data=image_folder or data=hf"
+            "dataset; choose data=image_folder, data=hf or data=tar_shards"
         )
     named = "caption_column" in data and data["caption_column"] is not None
     if named and "caption_column" not in data["source"]:
         raise ConfigError(
             f"data.caption_column={show(data['caption_column'])}: this data ({data['source']['_target_']}) is not read "
-            "from a folder or a Hugging Face dataset; choose data=image_folder or data=hf"
+            "from a folder or a Hugging Face dataset; choose data=image_folder, data=hf or data=tar_shards"
         )
     resizing = {} if exact else {"fast": data["fast_resize"]}
     opened: Source = build(data["source"], split=split) if source is None else source
