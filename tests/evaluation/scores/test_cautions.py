@@ -84,9 +84,9 @@ def test_reconstructions_are_never_quoted_as_plain_fid(tmp_path):
     metrics = build_reconstruction_metrics(["fd"], MetricSources(encoder=colour_metric().extractor))
     data = pictures(8, transform=None)
     result = evaluate_reconstruction(Identity(), data, metrics=metrics, batch_size=4)
-    assert list(result.scores) == ["fd_colour"]
+    assert list(result.scores) == ["rfd_colour"]
     assert list(result.labelled()) == ["rfd_colour@8"]
-    assert '"fd_colour": "rfd_colour@8"' in write_scores(tmp_path / "r.json", result).read_text()
+    assert '"rfd_colour": "rfd_colour@8"' in write_scores(tmp_path / "r.json", result).read_text()
 
 
 def test_a_score_without_reference_needs_none():
