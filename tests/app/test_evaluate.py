@@ -559,7 +559,7 @@ def test_a_stage_1_checkpoint_is_scored_by_its_reconstructions(score, runs, tmp_
     expected = eval_rfid.run(eval_rfid.Options(checkpoint=runs / "rae", **options))
     result = score(runs / "rae", **{**CHECKPOINT, **options, "output": tmp_path / "scores.json"})
     assert result.scores == expected.scores
-    assert set(result.scores) == {"fd_random_mae", "psnr"}
+    assert set(result.scores) == {"rfd_random_mae", "psnr"}
     ours, theirs = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("scores", "own"))
     assert ours == theirs
     folder = write_folder(tmp_path / "pictures", pixels(6, size=40))
