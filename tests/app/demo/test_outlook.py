@@ -37,6 +37,15 @@ def test_finished_parts_correct_what_is_left():
     assert found.seconds("dit") == pytest.approx(2 * before)  # what came true changes nothing
 
 
+def test_the_newest_part_counts_most():
+    """Another program that began in the middle of the demo slows what is left, whatever the first part took."""
+    found = outlook()
+    before = found.seconds("dit")
+    found.finished("encoder", found.seconds("encoder"))
+    found.finished("rae", 3 * found.seconds("rae"))
+    assert 2.5 * before < found.seconds("dit") < 3 * before
+
+
 def test_a_part_that_was_there_already_corrects_nothing():
     found = Outlook(1e12, {"encoder": 0.0, "rae": 6e12})
     before = found.seconds("rae")
