@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unirae.app.config.schema.kinds import Count, OutputFile, Seed
 from unirae.app.inputs.options import AutoencoderOptions, DataOptions, DeviceOptions, ScoreOptions, run_folder
+from unirae.app.shell.argument_names import WITH_DATA_DIR
 from unirae.app.shell.options import Switch, command
 from unirae.core.errors import WeightsError
 
@@ -65,12 +66,12 @@ def run(options: Options) -> "ReconstructionScores":
     return result
 
 
-main = command(Options, run, kept="no scores were written. Repeat the command")
+main = command(Options, run, kept="no scores were written. Repeat the command", names=WITH_DATA_DIR)
 
 
 def evaluate(options: Options, checkpoint: "Checkpoint", device: Any) -> "ReconstructionScores":
     """Score the reconstructions that the options ask for."""
-    from unirae.app.run.builders import build_dataset
+    from unirae.app.run.builders import build_dataset, check_data
     from unirae.app.shell.devices import choose_data, progress_bar, reader_processes
     from unirae.core.io import file_sha256
     from unirae.evaluation.passes.reading import describe_data
@@ -79,9 +80,10 @@ def evaluate(options: Options, checkpoint: "Checkpoint", device: Any) -> "Recons
     from unirae.models.checkpoints.opening import rae_from_checkpoint
 
     about = checkpoint.about
+    data = choose_data(options.data, options.data_dir, checkpoint.config["data"])
+    check_data(data)
     rae = rae_from_checkpoint(checkpoint, ema=options.use_ema, encoder_weights=options.encoder_weights)
     rae.to(device)
-    data = choose_data(options.data, options.data_dir, checkpoint.config["data"])
     dataset = build_dataset(data, split="val", size=rae.output_size, use="eval")
     metrics = build_metrics(options, rae, device)
     about_images = {

@@ -12,6 +12,7 @@ from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.images import to_float
 from unirae.data.dataset import ImageDataset
 from unirae.data.order import EndlessBatches
+from unirae.data.place import check_place
 from unirae.data.source import Source
 from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder
@@ -42,8 +43,27 @@ def build_dataset(
         source: the source of that split, if it is open already.
 
     Raises:
+        ConfigError: See :func:`check_data`.
+        DataError: If there are no such data, or none of that split.
+    """
+    check_data(data)
+    resizing = {} if exact else {"fast": data["fast_resize"]}
+    return ImageDataset(
+        source=build(data["source"], split=split) if source is None else source,
+        transform=build(data[f"{use}_transform"], size=size, **resizing),
+        seed=seed,
+        on_bad_image=data["on_bad_image"],
+        fast_decode=not exact and data["fast_decode"],
+    )
+
+
+def check_data(data: Config) -> None:
+    """Refuse data that cannot be read as configured, or are not there: cheap, and so before weights are looked for.
+
+    Raises:
         ConfigError: If ``data_dir`` is given, or labels are switched off, for data that are not read from a folder or
             a Hugging Face dataset.
+        DataError: If the folder or file of the data does not exist, or is not given.
     """
     if data["data_dir"] is not None and "data_dir" not in data["source"]:
         raise ConfigError(
@@ -55,14 +75,9 @@ def build_dataset(
             f"data.labels=false: this data ({data['source']['_target_']}) is not read from a folder or a Hugging Face "
             "dataset; choose data=image_folder or data=hf"
         )
-    resizing = {} if exact else {"fast": data["fast_resize"]}
-    return ImageDataset(
-        source=build(data["source"], split=split) if source is None else source,
-        transform=build(data[f"{use}_transform"], size=size, **resizing),
-        seed=seed,
-        on_bad_image=data["on_bad_image"],
-        fast_decode=not exact and data["fast_decode"],
-    )
+    if "data_dir" in data["source"]:
+        of_hub = str(data["source"]["_target_"]).endswith(".HFSource")
+        check_place(data["source"]["data_dir"], may_be_on_hub=of_hub)
 
 
 def training_images(

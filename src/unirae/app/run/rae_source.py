@@ -77,16 +77,8 @@ def find_rae(config: Config) -> RaeSource:
         WeightsError: If the checkpoint is missing or damaged.
     """
     node = config["model"]["rae"]
-    path, weights = node["pretrained_decoder_path"], node["decoder_weights"]
-    if path is None and weights is None:
-        raise ConfigError(
-            "stage 2 needs an autoencoder: give a stage-1 checkpoint with model.rae.pretrained_decoder_path=PATH, or "
-            "set model.rae.decoder_weights=random for a smoke test"
-        )
-    if path is not None and weights is not None:
-        raise ConfigError(
-            "model.rae.pretrained_decoder_path and model.rae.decoder_weights=random exclude each other; leave one out"
-        )
+    check_rae_named(node)
+    path = node["pretrained_decoder_path"]
     if path is None:
         decoder = {key: value for key, value in node["decoder"].items() if key != "_target_"}
         recipe = {"encoder": node["encoder"], "decoder": decoder, "image_size": node["image_size"]}
@@ -99,6 +91,24 @@ def find_rae(config: Config) -> RaeSource:
     said = recorded.get("model", {})
     weights = _fill(node, said, config["changed_keys"], file)
     return RaeSource(checkpoint=checkpoint, recipe=None, encoder_weights=weights)
+
+
+def check_rae_named(node: Config) -> None:
+    """Refuse ``model.rae`` where it names no autoencoder, or two.
+
+    Raises:
+        ConfigError: If there is neither a checkpoint nor ``decoder_weights=random``, or both.
+    """
+    path, weights = node["pretrained_decoder_path"], node["decoder_weights"]
+    if path is None and weights is None:
+        raise ConfigError(
+            "stage 2 needs an autoencoder: give a stage-1 checkpoint with model.rae.pretrained_decoder_path=PATH, or "
+            "set model.rae.decoder_weights=random for a smoke test"
+        )
+    if path is not None and weights is not None:
+        raise ConfigError(
+            "model.rae.pretrained_decoder_path and model.rae.decoder_weights=random exclude each other; leave one out"
+        )
 
 
 def _converted(decoder: Path, config: Config) -> Path:

@@ -41,6 +41,10 @@ class Stage(ABC):
     monitor: ClassVar[str | None] = None
     shards: ClassVar[bool] = False
 
+    def check(self, cfg: Config) -> None:
+        """Refuse what the configuration alone shows to be wrong, before data or weights are looked for."""
+        return
+
     @abstractmethod
     def build(
         self, cfg: Config, trainer: pl.Trainer, checkpoint: Checkpoint | None, **own: Any

@@ -11,7 +11,7 @@ from unirae.app.inputs.labels import check_labels
 from unirae.app.run import builders
 from unirae.app.run.builders import Config
 from unirae.app.run.latents import cached_latents, statistics_of_data, statistics_of_run
-from unirae.app.run.rae_source import CONVERTED, RaeSource, find_rae
+from unirae.app.run.rae_source import CONVERTED, RaeSource, check_rae_named, find_rae
 from unirae.app.run.score_names import recorded_names
 from unirae.app.run.stages.base import Stage, scoring
 from unirae.core.arguments import called
@@ -45,6 +45,10 @@ class Stage2Stage(Stage):
     reads = ("samples", "generation_metrics")
     scored_by = "generation_metrics"
     shards = True
+
+    def check(self, cfg: Config) -> None:
+        """See :meth:`.base.Stage.check`."""
+        check_rae_named(cfg["model"]["rae"])
 
     def build(
         self, cfg: Config, trainer: pl.Trainer, checkpoint: Checkpoint | None, **own: Any
