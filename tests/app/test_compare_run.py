@@ -217,6 +217,36 @@ def test_what_changes_curves(override):
     assert differences(deciding_settings(compose(["experiment=mae_tiny", override])), theirs)
 
 
+@pytest.mark.parametrize("of", ["", "model.rae.pretrained_decoder_path:"])
+def test_a_part_that_neither_uses_is_no_difference(of):
+    def settings(weight, lr):
+        own = {"model.disc_weight": weight, "model.disc_optimizer.lr": lr, "trainer.max_steps": 100 * lr}
+        return {of + key: value for key, value in own.items()}
+
+    def differing(mine, theirs):
+        return [
+            line.partition("=")[0].removeprefix(of)
+            for line in differences(settings(*mine), settings(*theirs))
+        ]
+
+    assert differing((0, 1), (0.0, 2)) == ["trainer.max_steps"]
+    assert differing((0.5, 1), (0.5, 2)) == ["model.disc_optimizer.lr", "trainer.max_steps"]
+    assert differing((0, 1), (0.5, 2)) == [
+        "model.disc_weight",
+        "model.disc_optimizer.lr",
+        "trainer.max_steps",
+    ]
+
+
+def test_the_demos_decoder_has_no_discriminator_to_name():
+    longer = compose(["experiment=rae_demo", "trainer.max_steps=1400"])
+    found = differences(deciding_settings(longer), deciding_settings(compose(["experiment=rae_demo"])))
+    assert {line.partition("=")[0] for line in found} == {
+        "trainer.max_steps",
+        "model.scheduler.decay_end_steps",
+    }
+
+
 def test_an_encoder_is_what_it_says_of_itself(tmp_path):
     encoder = tmp_path / "encoder"
     encoder.mkdir()

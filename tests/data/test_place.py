@@ -22,6 +22,13 @@ def test_what_is_there_is_taken_folder_file_and_link(tmp_path):
         check_place(there, may_be_on_hub=False)
 
 
+def test_a_pattern_of_several_files_needs_their_folder(tmp_path):
+    check_place(tmp_path / "shard-{000..041}.tar", may_be_on_hub=False)
+    check_place(tmp_path / "{a,b}/0.tar", may_be_on_hub=False)
+    with pytest.raises(DataError, match=r"nothing/shard-\{0\.\.1\}.tar: cannot open the data: No such file"):
+        check_place(tmp_path / "nothing/shard-{0..1}.tar", may_be_on_hub=False)
+
+
 @pytest.mark.parametrize(
     ("place", "why"),
     [

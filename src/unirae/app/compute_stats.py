@@ -74,7 +74,7 @@ def compute(options: Options, checkpoint: "Checkpoint", device: Any) -> "LatentS
     from unirae.evaluation.latents.statistics import compute_latent_stats
     from unirae.models.checkpoints.opening import rae_from_checkpoint
 
-    data = choose_data(options.data, options.data_dir, checkpoint.config["data"], split="train")
+    data = choose_data(options.data, options.data_dir, checkpoint.config["data"], split="train", labels=False)
     check_data(data)
     rae = rae_from_checkpoint(checkpoint, encoder_weights=options.encoder_weights).to(device)
     data["stage2_transform"] = choose_transform(options.transform, data)

@@ -83,7 +83,7 @@ def diagnose_all(
     from unirae.evaluation.scores.metric_set import encoder_extractor
     from unirae.models.checkpoints.opening import rae_from_checkpoint
 
-    data = choose_data(options.data, options.data_dir, checkpoints[0].config["data"])
+    data = choose_data(options.data, options.data_dir, checkpoints[0].config["data"], labels=False)
     check_data(data)
     raes = [
         rae_from_checkpoint(checkpoint, ema=options.use_ema, encoder_weights=options.encoder_weights)

@@ -171,6 +171,7 @@ def open_reference(
         options.data_dir,
         generator.about["config"]["data"],
         split=split,
+        labels=False,
         verify_contents=options.verify_contents,
     )
     return reference_of_data(

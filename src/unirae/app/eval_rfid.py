@@ -80,7 +80,7 @@ def evaluate(options: Options, checkpoint: "Checkpoint", device: Any) -> "Recons
     from unirae.models.checkpoints.opening import rae_from_checkpoint
 
     about = checkpoint.about
-    data = choose_data(options.data, options.data_dir, checkpoint.config["data"])
+    data = choose_data(options.data, options.data_dir, checkpoint.config["data"], labels=False)
     check_data(data)
     rae = rae_from_checkpoint(checkpoint, ema=options.use_ema, encoder_weights=options.encoder_weights)
     rae.to(device)

@@ -27,7 +27,10 @@ def check_place(data_dir: str | os.PathLike[str] | None, *, may_be_on_hub: bool)
     if may_be_on_hub and names_hub(where):
         return
     try:
-        Path(where).expanduser().stat()
+        path = Path(where).expanduser()
+        if "{" in where and not path.exists():  # a pattern of several files: the folder before it
+            path = Path(str(path).partition("{")[0] + "_").parent
+        path.stat()
     except (OSError, ValueError, RuntimeError) as error:  # a name with a null byte, a home that nobody has
         reason = getattr(error, "strerror", None) or error
         right = "a folder or file of images" + (", or a hub name, owner/name" if may_be_on_hub else "")

@@ -65,7 +65,8 @@ def check_data(data: Config) -> None:
             a Hugging Face dataset.
         DataError: If the folder or file of the data does not exist, or is not given.
     """
-    if data["data_dir"] is not None and "data_dir" not in data["source"]:
+    given = "data_dir" in data and data["data_dir"] is not None
+    if given and "data_dir" not in data["source"]:
         raise ConfigError(
             f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
             "choose data=image_folder or data=hf"
