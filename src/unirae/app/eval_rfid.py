@@ -9,6 +9,7 @@ from unirae.app.inputs.options import AutoencoderOptions, DataOptions, DeviceOpt
 from unirae.app.shell.argument_names import WITH_DATA_DIR
 from unirae.app.shell.options import Switch, command
 from unirae.core.errors import WeightsError
+from unirae.core.names import count_of
 
 if TYPE_CHECKING:
     from unirae.evaluation.scores.reconstruction import ReconstructionMetricSet, ReconstructionScores
@@ -61,7 +62,7 @@ def run(options: Options) -> "ReconstructionScores":
         result = evaluate(options, checkpoint, device)
         if is_main():
             output = options.output or _default_output(checkpoint.file, options, result)
-            title = f"{result.count} images of {spoken_data(result.settings['images'])}"
+            title = f"{count_of(result.count, 'image')} of {spoken_data(result.settings['images'])}"
             show_and_write(result, title=title, output=output)
     return result
 

@@ -11,6 +11,7 @@ from unirae.app.scores.options import DEFAULT_METRICS, Options
 from unirae.app.shell import cli
 from unirae.app.shell.options import command
 from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.names import count_of
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ def run(options: Options) -> "Scores":
         result = evaluate(options, device)
         if is_main():
             output = options.output or _default_output(options, result)
-            show_and_write(result, title=f"{result.count} images", output=output)
+            show_and_write(result, title=count_of(result.count, "image"), output=output)
     return result
 
 
@@ -49,7 +50,7 @@ def evaluate(options: Options, device: "torch.device") -> "Scores":
     from unirae.app.inputs.images import open_images
     from unirae.app.inputs.reference import require_reference
     from unirae.app.shell.devices import progress_bar, reader_processes
-    from unirae.evaluation.scores.metric_set import PAIR_METRICS, build_set_metrics, pair_metric
+    from unirae.evaluation.scores.metric_set import build_set_metrics, pair_metric
     from unirae.evaluation.scores.stored import Reading, score_images, score_pairs
 
     names = [name.strip() for name in (options.metrics or DEFAULT_METRICS).split(",")]
@@ -63,9 +64,7 @@ def evaluate(options: Options, device: "torch.device") -> "Scores":
         metrics = build_set_metrics(of_sets, sources) if of_sets else []
         pair_metrics = [pair_metric(name, sources) for name in of_pairs]
     except WeightsError as error:
-        raise WeightsError(
-            f"{error} Or leave these scores out of --metrics ({', '.join(PAIR_METRICS[:2])} need no network)"
-        ) from None
+        raise WeightsError(f"{error} {_without_those_weights(of_sets, of_pairs)}") from None
     if options.reference is None and (options.reference_split or options.reference_samples):
         raise ConfigError(
             "--reference_split and --reference_samples choose images of --reference; give --reference, too"
@@ -89,6 +88,14 @@ def evaluate(options: Options, device: "torch.device") -> "Scores":
             )
         reference = open_reference(options, metrics, device)
         return score_images(images.images, metrics=metrics, reference=reference, reading=reading, about=about)
+
+
+def _without_those_weights(of_sets: list[str], of_pairs: list[str]) -> str:
+    """What can be scored where a network's weights are missing; images without originals make no pairs."""
+    if of_pairs and not of_sets:
+        return "Or leave lpips out of --metrics: psnr and ssim need no network"
+    features = "Or compare features of an encoder that is here: --metrics fd --encoder CHECKPOINT_OR_FOLDER"
+    return f"{features}; of pairs psnr and ssim need no network" if of_pairs else features
 
 
 def _default_output(options: Options, result: "Scores") -> Path:

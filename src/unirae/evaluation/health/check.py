@@ -15,16 +15,6 @@ NOT_JUDGED = ("val/rfd_", "val/fd_")
 """Beginnings of scores in the features of a run's own encoder, which was trained too: another one has another scale."""
 
 
-_PARTS = {
-    "model.disc_weight": (
-        *("model.disc_", "model.discriminator.", "model.augment."),
-        *("model.max_adaptive_weight", "model.fixed_adaptive_weight"),
-    ),
-    "model.perceptual_weight": ("model.perceptual.",),
-}
-"""Weights of a loss that is not computed at 0, and the beginnings of the keys that then decide nothing."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
     """A smoothed value beside its band."""
@@ -145,24 +135,12 @@ def read_series(rows: Iterable[Mapping[str, Any]]) -> Series:
 
 
 def differences(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
-    """Differences of the settings that both have: ``key=mine (reference: theirs)``.
-
-    What belongs to a part that neither uses, such as a discriminator of weight 0, is no difference.
-    """
+    """Differences of the settings that both have: ``key=mine (reference: theirs)``."""
     return [
         f"{key}={settings[key]} (reference: {theirs})"
         for key, theirs in reference.items()
-        if key in settings and settings[key] != theirs and not _unused(key, settings, reference)
+        if key in settings and settings[key] != theirs
     ]
-
-
-def _unused(key: str, *sides: Mapping[str, Any]) -> bool:
-    """Say whether a key belongs to a part that is used on no side; of a run, or of its autoencoder's ("path:key")."""
-    of, own = key[: key.rfind(":") + 1], key[key.rfind(":") + 1 :]
-    return any(
-        own.startswith(keys) and all(side.get(of + weight) == 0 for side in sides)
-        for weight, keys in _PARTS.items()
-    )
 
 
 def _number(value: Any, column: str) -> float:
