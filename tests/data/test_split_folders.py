@@ -232,7 +232,7 @@ def test_images_beside_the_folder_of_all_others_are_left_out_with_a_line(caplog)
 
 @pytest.mark.parametrize("labels", [True, False])
 def test_the_remedy_that_is_named_takes_every_image(labels):
-    """Beside splits, and beside a folder that wraps all others, labels=False alone takes no more of them."""
+    """Beside splits labels=False alone takes no more of them; beside a folder that wraps all others it does."""
     beside_splits = [f"{i}.png" for i in range(9)] + tree(train__a=8, val__a=3)
     with pytest.raises(DataError, match=r"without classes: train_split=\. labels=False$"):
         read(beside_splits, labels=labels)
@@ -241,3 +241,6 @@ def test_the_remedy_that_is_named_takes_every_image(labels):
         listing = read(paths, labels=False, train_split=".")
         assert sum(counts(listing)) == len(paths)
         assert listing.strays == ()
+    assert sum(counts(read(wrapped, labels=False))) == len(wrapped)
+    with pytest.raises(DataError, match=r"3 images outside of the class folders 'data', .* classes: labels=False$"):
+        read([*wrapped, "2.png", "3.png"])

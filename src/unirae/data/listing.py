@@ -179,23 +179,16 @@ def arrange(
     if not found:
         raise DataError(f"{where} holds no images; {EXPECTED_LAYOUT}")
     wanted = {name for name in (train_split, val_split) if name not in (None, ROOT)}
-    if (
-        train_split == ROOT and val_split is None and not labels
-    ):  # no folder means anything, so none is outside
-        return _hold_out(Listing((), _unlabelled(found), (), ()), val_fraction)
     depth, inside, beside = _unwrapped(found, wanted)
-    _check_strays(
-        beside,
-        len(found),
-        where,
-        f"the folder '{on_one_line('/'.join(inside[0].parts[:depth]))}'",
-        remedy=_FLAT,
-    )
     folders = Counter(path.parts[depth] for path in inside if len(path.parts) > depth + 1)
     train, val = choose_splits(folders, train=train_split, val=val_split, where=where)
+    if train is None and train_split != ROOT:
+        _refuse_splits_below(inside, depth, where)
+    if train is None and not labels:  # no folder means anything, so no image is outside
+        return _hold_out(Listing((), _unlabelled(found), (), ()), val_fraction)
+    around = f"the folder '{on_one_line('/'.join(inside[0].parts[:depth]))}'"
+    _check_strays(beside, len(found), where, around, remedy=_CLASSLESS if train is None else _FLAT)
     if train is None:
-        if train_split != ROOT:
-            _refuse_splits_below(inside, depth, where)
         classes, entries, strays = _label(inside, depth, where, labels)
         return _hold_out(Listing(classes, entries, (), _texts(beside, strays)), val_fraction)
     loose = [path for path in inside if len(path.parts) == depth + 1]
@@ -290,7 +283,7 @@ def _label(
     outside = [path for path in paths if len(path.parts) == depth + 1]
     folders = sorted({path.parts[depth] for path in in_folders})
     which = f"the class folders {first_of(folders, quoted=True)}"
-    _check_strays(outside, len(paths), where, which, remedy={"source.labels": False})
+    _check_strays(outside, len(paths), where, which, remedy=_CLASSLESS)
     names = tuple(printable(folder) for folder in folders)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -301,8 +294,9 @@ def _label(
     return names, tuple(Entry(p.as_posix(), number[p.parts[depth]]) for p in in_folders), tuple(outside)
 
 
-_FLAT = {"source.train_split": ROOT, "source.labels": False}
-"""What takes all images, wherever they lie."""
+_CLASSLESS = {"source.labels": False}
+_FLAT = {"source.train_split": ROOT, **_CLASSLESS}
+"""What takes all images, wherever they lie: where no folder is a split, and in any case."""
 
 
 def _check_strays(
