@@ -242,5 +242,7 @@ def test_the_remedy_that_is_named_takes_every_image(labels):
         assert sum(counts(listing)) == len(paths)
         assert listing.strays == ()
     assert sum(counts(read(wrapped, labels=False))) == len(wrapped)
-    with pytest.raises(DataError, match=r"3 images outside of the class folders 'data', .* classes: labels=False$"):
+    with pytest.raises(
+        DataError, match=r"3 images outside of the class folders 'data', .* classes: labels=False$"
+    ):
         read([*wrapped, "2.png", "3.png"])
