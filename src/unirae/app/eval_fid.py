@@ -10,6 +10,7 @@ from unirae.app.inputs.fdr import FdrReferenceOptions, fdr_sources
 from unirae.app.inputs.generator import compiled, describe_program, labels_of, open_generator
 from unirae.app.inputs.options import ReferenceOptions, run_folder
 from unirae.app.inputs.sampler_options import SamplerOptions
+from unirae.app.shell.argument_names import WITH_DATA_DIR
 from unirae.app.shell.options import command
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.metrics.clip_score import CLIP_SCORE
@@ -83,7 +84,12 @@ def run(options: Options) -> "Scores":
     return result
 
 
-main = command(Options, run, kept="no scores were written; what the caches hold stays. Repeat the command")
+main = command(
+    Options,
+    run,
+    kept="no scores were written; what the caches hold stays. Repeat the command",
+    names=WITH_DATA_DIR,
+)
 
 
 def open_for_scoring(options: Options, names: list[str], device: "torch.device") -> "Generator":
@@ -224,6 +230,7 @@ def open_reference(
         options.data_dir,
         generator.about["config"]["data"],
         split=split,
+        labels=False,
         verify_contents=options.verify_contents,
     )
     return reference_of_data(

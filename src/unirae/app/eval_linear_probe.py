@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from unirae.app.config.schema.kinds import Count, OutputFile, Pixels, Positive, Range, Seed
 from unirae.app.inputs.encoder import EncoderKind
 from unirae.app.inputs.options import DataOptions, DeviceOptions
+from unirae.app.shell.argument_names import WITH_DATA_DIR
 from unirae.app.shell.options import Flag, Switch, command
 from unirae.core.errors import ConfigError
 
@@ -120,6 +121,7 @@ main = command(
     Options,
     run,
     kept="no scores were written; features that were finished stay in the cache. Repeat the command",
+    names=WITH_DATA_DIR,
 )
 
 

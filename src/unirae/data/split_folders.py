@@ -24,6 +24,10 @@ ROOT = "."
 """Value of ``train_split`` for the folder itself, so that none of its folders is a split."""
 
 
+class StrayImagesError(DataError):
+    """Too many images outside of the folders that are read."""
+
+
 class UnclearSplitsError(DataError):
     """Folders that may or may not be splits."""
 
@@ -131,8 +135,8 @@ def _preferred(names: list[str], words: Mapping[str, str | None]) -> list[str]:
 
 
 def _question(where: str, folders: Mapping[str, int], plain: list[str]) -> str:
-    splits = first_of(sorted(set(folders) - set(plain)), most=6)
-    beside = f", beside {first_of(sorted(plain))}" if plain else ""
+    splits = first_of(sorted(set(folders) - set(plain)), most=6, quoted=True)
+    beside = f", beside {first_of(sorted(plain), quoted=True)}" if plain else ""
     return (
         f"{where}: folders that look like splits ({splits}{beside}) are not understood; say which is which by "
         f"{argument('source.train_split', 'NAME')} and {argument('source.val_split', 'NAME')}; "

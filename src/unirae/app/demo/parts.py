@@ -69,13 +69,17 @@ def _parse(override: str) -> tuple[str | None, str, str]:
 
 
 def lengthened(config: dict[str, Any], factor: float) -> list[str]:
-    """The overrides that make a part ``factor`` times as long, its warm-up no longer than in proportion."""
+    """The overrides that make a part ``factor`` times as long, its warm-up no longer than in proportion.
+
+    It is not compared with the curves of healthy runs, which are as long as its experiment.
+    """
     steps, warmup = (config["trainer"]["max_steps"], config["model"]["scheduler"]["warmup_steps"])
     if factor == 1.0:
         return []
     return [
         f"trainer.max_steps={max(1, round(steps * factor))}",
         f"model.scheduler.warmup_steps={max(1, round(warmup * min(1.0, factor)))}",
+        "callbacks.health_check.curves=null",
     ]
 
 

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unirae.core.errors import ConfigError, DataError
+from unirae.core.log import get_logger
+from unirae.core.names import count_of, first_of, on_one_line
 
 if TYPE_CHECKING:
     from unirae.data.folder import FolderSource
     from unirae.data.source import Source
     from unirae.data.stored import StoredImages
     from unirae.data.transforms import Size
+
+log = get_logger(__name__)
 
 EXPECTED = (
     "a folder of images or of tar shards, a tar, an npz file, a Hugging Face dataset (a folder, a parquet file or a "
@@ -136,8 +140,8 @@ def _folder(
         files = [name for name in files if Path(name).stem.isdecimal()]  # without the overview, grid.png
         if len(files) != record["num_samples"]:
             raise DataError(
-                f"{folder} holds {len(files)} samples, but its settings.json speaks of {record['num_samples']}: "
-                "sampling was interrupted. Repeat its command to complete it"
+                f"{folder} holds {count_of(len(files), 'sample')}, but its settings.json speaks of "
+                f"{record['num_samples']}: sampling was interrupted. Repeat its command to complete it"
             )
     source = _all_of(folder, files, option, verify_contents)
     source.fingerprint["split"] = split  # all of the folder, which to the source are training images
@@ -147,32 +151,37 @@ def _folder(
 def _all_of(folder: Path, files: list[str], option: str, verify_contents: bool) -> "FolderSource":
     """The files as a source. Refuse where it is doubtful that all are meant: a score leaves none out in silence."""
     from unirae.data.folder import FolderSource
-    from unirae.data.split_folders import UnclearSplitsError
+    from unirae.data.split_folders import ROOT, StrayImagesError, UnclearSplitsError
 
+    how = {"data_dir": folder, "val_fraction": 0.0, "labels": False, "verify_contents": verify_contents}
     advice = f"Name the folder that is meant, or give {option}"
+    in_folders = [name for name in files if "/" in name] or files
+    try:
+        judged = FolderSource(split="train", files=in_folders, **how)
+    except (UnclearSplitsError, StrayImagesError):
+        raise ConfigError(f"{folder} holds folders that look like splits. {advice}") from None
+    if len(judged) != len(in_folders):
+        raise ConfigError(
+            f"{folder} holds {count_of(len(files), 'image')}, and {len(judged)} of them where a data set has its "
+            f"training images. {advice}"
+        )
+    if len(in_folders) == len(files):
+        return judged
+    say_beside(folder, files)
+    return FolderSource(split="train", files=files, train_split=ROOT, **how)
+
+
+def say_beside(folder: Path, files: list[str]) -> None:
+    """Log that images in a folder's folders and others beside these are taken together: one may be an overview."""
     beside = [name for name in files if "/" not in name]
     if 0 < len(beside) < len(files):
-        raise ConfigError(
-            f"{folder} holds {len(files)} images, of which {len(files) - len(beside)} lie in its folders and "
-            f"{len(beside)} beside them, {beside[0]} first. Name the folder that is meant, or move the others elsewhere"
+        log.warning(
+            "%s: %s in its folders and %d beside them (%s) are taken together",
+            on_one_line(str(folder)),
+            count_of(len(files) - len(beside), "image"),
+            len(beside),
+            first_of(beside),
         )
-    try:
-        source = FolderSource(
-            split="train",
-            data_dir=folder,
-            val_fraction=0.0,
-            labels=False,
-            files=files,
-            verify_contents=verify_contents,
-        )
-    except UnclearSplitsError:
-        raise ConfigError(f"{folder} holds folders that look like splits. {advice}") from None
-    if len(source) != len(files):
-        raise ConfigError(
-            f"{folder} holds {len(files)} images, of which {len(source)} lie where a data set has its training images. "
-            f"{advice}"
-        )
-    return source
 
 
 def _tar_shards(path: Path, split: str | None, option: str, *, verify_contents: bool) -> "Source":

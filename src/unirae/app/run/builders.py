@@ -14,6 +14,7 @@ from unirae.core.images import to_float
 from unirae.data.captions import Captioned
 from unirae.data.dataset import ImageDataset
 from unirae.data.order import EndlessBatches
+from unirae.data.place import check_place
 from unirae.data.source import Source
 from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder
@@ -46,10 +47,34 @@ def build_dataset(
         captions: give the pictures' captions, too; those that have none are as ``missing_captions`` says.
 
     Raises:
+        ConfigError: See :func:`check_data`.
+        DataError: If there are no such data, or none of that split.
+    """
+    check_data(data)
+    resizing = {} if exact else {"fast": data["fast_resize"]}
+    opened: Source = build(data["source"], split=split) if source is None else source
+    if captions and source is None:
+        opened = Captioned(opened, missing=data["missing_captions"])
+    return ImageDataset(
+        source=opened,
+        transform=build(data[f"{use}_transform"], size=size, **resizing),
+        seed=seed,
+        on_bad_image=data["on_bad_image"],
+        fast_decode=not exact and data["fast_decode"],
+        captions=captions,
+    )
+
+
+def check_data(data: Config) -> None:
+    """Refuse data that cannot be read as configured, or are not there: cheap, and so before weights are looked for.
+
+    Raises:
         ConfigError: If ``data_dir`` or ``caption_column`` is given, or labels are switched off, for data that are not
             read from a folder or a Hugging Face dataset.
+        DataError: If the folder or file of the data does not exist, or is not given.
     """
-    if data["data_dir"] is not None and "data_dir" not in data["source"]:
+    given = "data_dir" in data and data["data_dir"] is not None
+    if given and "data_dir" not in data["source"]:
         raise ConfigError(
             f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
             "choose data=image_folder, data=hf or data=tar_shards"
@@ -65,18 +90,9 @@ def build_dataset(
             f"data.caption_column={show(data['caption_column'])}: this data ({data['source']['_target_']}) is not read "
             "from a folder or a Hugging Face dataset; choose data=image_folder, data=hf or data=tar_shards"
         )
-    resizing = {} if exact else {"fast": data["fast_resize"]}
-    opened: Source = build(data["source"], split=split) if source is None else source
-    if captions and source is None:
-        opened = Captioned(opened, missing=data["missing_captions"])
-    return ImageDataset(
-        source=opened,
-        transform=build(data[f"{use}_transform"], size=size, **resizing),
-        seed=seed,
-        on_bad_image=data["on_bad_image"],
-        fast_decode=not exact and data["fast_decode"],
-        captions=captions,
-    )
+    if "data_dir" in data["source"]:
+        of_hub = str(data["source"]["_target_"]).endswith(".HFSource")
+        check_place(data["source"]["data_dir"], may_be_on_hub=of_hub)
 
 
 def training_images(

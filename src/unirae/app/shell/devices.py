@@ -60,6 +60,7 @@ def choose_data(
     trained_on: dict[str, Any],
     *,
     split: "Split" = "val",
+    labels: bool = True,
     verify_contents: bool = False,
 ) -> dict[str, Any]:
     """The resolved data configuration that ``--data`` and ``--data_dir`` mean.
@@ -69,6 +70,7 @@ def choose_data(
             images are meant unless it has a validation folder or split.
         data_dir: the folder of the data, in place of the configured one.
         trained_on: the checkpoint's data configuration; data read without labels are also read so elsewhere.
+        labels: False where nobody asks for the images' classes: images beside class folders are then taken, too.
         split: the wanted split; "train" leaves a folder without a validation part its usual one.
         verify_contents: recognise what is kept of the images by every byte of their files.
 
@@ -88,6 +90,8 @@ def choose_data(
         with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
             own = compose(f"data/{group}")
         if "labels" in own.data.source and not trained_on.get("labels", True):
+            own.data.labels = False
+        if group == "image_folder" and data not in known and not labels:
             own.data.labels = False
         if data not in known:
             data_dir = Path(data)
