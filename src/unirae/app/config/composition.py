@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unirae.app.config.mixing import FORM, check_mix, read_choices
 from unirae.app.config.overrides import as_hydra_reads, key_of
 from unirae.app.config.schema.check import check, problems_of
 from unirae.app.config.targets import config_dir, experiments
@@ -81,6 +82,11 @@ def explain(error: Exception, words: Sequence[str]) -> str:
             return f"{' '.join(words)}: Hydra's plug-in for {choice} is not installed: pip install {package}"
     for word in words:
         group = key_of(word)
+        if group == "data.sources" and " at input " in message:
+            return (
+                f"{word}: cannot be read. Write {FORM}, and a path with brackets, commas or colons in quotes, as in "
+                'data_dir: "/path/to/images (1)"'
+            )
         if f"Could not override '{group}'" in message or f"Could not override '{group}@" in message:
             return (
                 f"{word}: this experiment has no {group} there; stage 2 has its autoencoder's parts below model.rae "
@@ -118,11 +124,13 @@ def finish(cfg: Any, *, choices: dict[str, str | None], overrides: Sequence[str]
     typed = {key_of(override) for override in overrides if override.startswith("++")}
     of_files = _keys_of_files(choices)
     _let_files_give_way(cfg, of_files - typed, choices=choices, overrides=overrides)
+    read_choices(cfg)
     used: Any = OmegaConf.to_container(cfg, resolve=False)
     # first as it is written: names what was set, not what follows from it
     check(used, experiment=f"experiment={choices['experiment']}", typed=typed)
     plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     resolved = check(plain)
+    check_mix(resolved["data"])
     packages = [o.split("=", 1)[0].split("@", 1)[1] for o in overrides if "@" in o.split("=", 1)[0]]
     of_packages = {f"{package}.{key}" for package in packages for key in _at(used, package)}
     wished = _keys_of_files({**choices, "debug": None}) | typed | of_packages  # a preset is for every stage

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
 
+from unirae.app.config.mixing import is_mix, names_of_entry, scored_config, scored_number
 from unirae.app.config.targets import build
+from unirae.app.run.mixing import Config, TrainingImages, mixed_images, with_classes_of
+from unirae.core.arguments import called
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.images import to_float
 from unirae.data.dataset import ImageDataset
+from unirae.data.mix import Mixed, MixedSource
+from unirae.data.mix_order import MixedBatches
 from unirae.data.order import EndlessBatches
 from unirae.data.source import Source
 from unirae.models.encoders.base import Encoder
@@ -21,8 +25,6 @@ from unirae.training.datamodule import TrainingData, TrainingSet
 from unirae.training.manual import ManualModule, StepSettings
 from unirae.training.optimizers import OptimizerSettings, optimizer_settings
 from unirae.training.schedule import Schedule, resolve_steps
-
-Config = dict[str, Any]
 
 
 def build_dataset(
@@ -37,6 +39,8 @@ def build_dataset(
 ) -> ImageDataset:
     """A split of the configured data, cropped to ``size``, with the transform of ``use``: train, stage2 or eval.
 
+    Of a mix it is that of the source that is scored.
+
     Args:
         exact: read and resize as the reference does; else as ``fast_decode`` and ``fast_resize`` say.
         source: the source of that split, if it is open already.
@@ -45,6 +49,17 @@ def build_dataset(
         ConfigError: If ``data_dir`` is given, or labels are switched off, for data that are not read from a folder or
             a Hugging Face dataset.
     """
+    if is_mix(data):
+        options: Config = {
+            "split": split,
+            "size": size,
+            "use": use,
+            "seed": seed,
+            "exact": exact,
+            "source": source,
+        }
+        with called(names_of_entry(scored_number(data))):
+            return build_dataset(scored_config(data), **options)
     if data["data_dir"] is not None and "data_dir" not in data["source"]:
         raise ConfigError(
             f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
@@ -72,20 +87,30 @@ def training_images(
     use: str = "train",
     exact: bool = False,
     source: Source | None = None,
-) -> ImageDataset:
-    """The training split, with the transform of ``use``: train, or stage2."""
-    return build_dataset(
-        cfg["data"], split="train", size=size, use=use, seed=cfg["seed"], exact=exact, source=source
-    )
+) -> TrainingImages:
+    """The training split, of a mix those of all its sources, with the transform of ``use``: train, or stage2."""
+
+    def one(data: Config, *, source: Source | None = source) -> ImageDataset:
+        return build_dataset(
+            data, split="train", size=size, use=use, seed=cfg["seed"], exact=exact, source=source
+        )
+
+    if not is_mix(cfg["data"]):
+        return one(cfg["data"])
+    return mixed_images(cfg["data"], one, source=source if isinstance(source, MixedSource) else None)
 
 
-def check_batch(cfg: Config, images: ImageDataset) -> None:
+def check_batch(cfg: Config, images: TrainingImages) -> None:
     """Refuse a batch that the images do not fill, before anything is computed over them.
 
     Raises:
-        ConfigError: If the batch is larger than the split.
+        ConfigError: If the batch is larger than the split, or than that of a source of a mix.
     """
-    EndlessBatches(count=len(images), batch_size=cfg["data"]["global_batch_size"], seed=0)
+    batch_size = cfg["data"]["global_batch_size"]
+    if isinstance(images, Mixed):
+        MixedBatches(shares=images.shares, batch_size=batch_size, seed=0)
+    else:
+        EndlessBatches(count=len(images), batch_size=batch_size, seed=0)
 
 
 def build_data(
@@ -98,11 +123,12 @@ def build_data(
 ) -> TrainingData:
     """The data module: training images at ``size`` (or what is given), evaluation on the validation split."""
     data = cfg["data"]
+    train = training_images(cfg, size=size) if train_dataset is None else train_dataset
+    if eval_dataset is None:
+        eval_dataset = build_dataset(data, split="val", size=size, use="eval")
     return TrainingData(
-        train_dataset=training_images(cfg, size=size) if train_dataset is None else train_dataset,
-        eval_dataset=build_dataset(data, split="val", size=size, use="eval")
-        if eval_dataset is None
-        else eval_dataset,
+        train_dataset=train,
+        eval_dataset=with_classes_of(train, eval_dataset),
         global_batch_size=data["global_batch_size"],
         overfit_batches=data["overfit_batches"],
         world_size=trainer.world_size,

@@ -29,6 +29,10 @@ NOT_DECIDING = (
     "data.latent_cache*",
     "data.verify_contents",
     "data.source.verify_contents",
+    "data.sources.*.source.data_dir",
+    "data.sources.*.source.verify_contents",
+    "data.sources.*.verify_contents",
+    "data.sources.*.on_bad_image",
     "model.sample_every",
     "model.ema_extra_decays",
     "*.remedy",
@@ -45,13 +49,22 @@ def deciding_settings(config: dict[str, Any]) -> dict[str, Any]:
     """
     settings = {
         key: value
-        for key, value in flat(config).items()
+        for key, value in flat(_sources_by_name(config)).items()
         if _matches(key, DECIDING) and not _matches(key, NOT_DECIDING) and value != {}
     }
     for key in _ENCODERS:
         settings.update(_encoder(key, settings.pop(key, None)))
     settings.update(_autoencoder(settings.pop(_AUTOENCODER, None)))
     return settings
+
+
+def _sources_by_name(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the sources of a mix under their names, in their order."""
+    data = config.get("data", {})
+    if "sources" not in data:
+        return config
+    named = {entry["name"]: entry for entry in data["sources"]}
+    return {**config, "data": {**data, "sources": {**named, "order": list(named)}}}
 
 
 def _encoder(key: str, weights: Any) -> dict[str, Any]:

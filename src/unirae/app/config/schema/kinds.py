@@ -156,6 +156,8 @@ def describe(kind: Any) -> str:
         return f"a list [{', '.join('abcdefgh'[: len(parts)])}], each {describe(parts[0])}"
     if origin in (list, tuple):
         return f"a list [a, b, …], each {describe(get_args(kind)[0])}"
+    if isinstance(kind, type) and issubclass(kind, Keys):
+        return "keys with values"
     names = {
         bool: "true or false",
         int: "a whole number",

@@ -10,15 +10,14 @@ import torch
 from unirae.app.inputs.labels import check_labels
 from unirae.app.run import builders
 from unirae.app.run.builders import Config
-from unirae.app.run.latents import cached_latents, statistics_of_data, statistics_of_run
+from unirae.app.run.latents import cached_latents, check_cache, statistics_of_data, statistics_of_run
+from unirae.app.run.mixing import TrainingImages
 from unirae.app.run.rae_source import CONVERTED, RaeSource, find_rae
 from unirae.app.run.score_names import recorded_names
 from unirae.app.run.stages.base import Stage, scoring
 from unirae.core.arguments import called
 from unirae.core.differences import flat
 from unirae.core.errors import ConfigError, WeightsError
-from unirae.data.dataset import ImageDataset
-from unirae.evaluation.latents.writing import check_cached_images
 from unirae.evaluation.sampling.settings import SamplerSettings
 from unirae.evaluation.scores.metric_set import MetricSources, build_set_metrics, encoder_extractor
 from unirae.flow.prediction import Prediction
@@ -66,7 +65,7 @@ class Stage2Stage(Stage):
         if checkpoint is not None:
             _check_prediction(checkpoint, cfg["flow"]["prediction"])
         if cache is not None:
-            check_cached_images(cache, images, trust=cfg["data"]["latent_cache_trust"])
+            check_cache(cfg, images)
         bare = cfg["model"]["rae"]["pretrained_decoder_path"]
         if checkpoint is None and bare is not None and is_official(bare):
             _check_decoder(cfg, rae if cache is None else source.load(), images)
@@ -133,7 +132,7 @@ def _metrics(settings: Config, module: Stage2) -> list[SetMetric]:
         return build_set_metrics(settings["metrics"], sources)
 
 
-def _check_decoder(cfg: Config, rae: RAE, images: ImageDataset) -> None:
+def _check_decoder(cfg: Config, rae: RAE, images: TrainingImages) -> None:
     """Refuse a bare official decoder that is read as the other version's, and the autoencoder that was made of it."""
     path = cfg["model"]["rae"]["pretrained_decoder_path"]
     try:
@@ -145,7 +144,7 @@ def _check_decoder(cfg: Config, rae: RAE, images: ImageDataset) -> None:
 
 
 def build_stage2(
-    cfg: Config, source: RaeSource, rae: RAE, dataset: ImageDataset, *, steps_per_epoch: int
+    cfg: Config, source: RaeSource, rae: RAE, dataset: TrainingImages, *, steps_per_epoch: int
 ) -> Stage2:
     """The training module of stage 2, on an RAE that has its latents' statistics."""
     model, flow = cfg["model"], cfg["flow"]
