@@ -1,5 +1,6 @@
 """Composing the configuration with Hydra, and checking it against the table of keys."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,10 +83,10 @@ def explain(error: Exception, words: Sequence[str]) -> str:
             return f"{' '.join(words)}: Hydra's plug-in for {choice} is not installed: pip install {package}"
     for word in words:
         group = key_of(word)
-        if group == "data.sources" and " at input " in message:
+        if f"{group}.".startswith("data.sources.") and _is_of(word, message):
             return (
-                f"{word}: cannot be read. Write {FORM}, and a path with brackets, commas or colons in quotes, as in "
-                'data_dir: "/path/to/images (1)"'
+                f"{word}: cannot be read. Give all entries together, as in data.sources={FORM}, and a path with "
+                'brackets, commas or colons in quotes: data_dir: "/path/to/images (1)"'
             )
         if f"Could not override '{group}'" in message or f"Could not override '{group}@" in message:
             return (
@@ -95,6 +96,12 @@ def explain(error: Exception, words: Sequence[str]) -> str:
             )
     cause = message.split("Config search path")[0].split(" To append to your")[0].split("See https")[0]
     return f"{' '.join(words) or 'train'}: {cause.strip()}"
+
+
+def _is_of(word: str, message: str) -> bool:
+    """True where a message of Hydra's is of this word: it names the override, or the text that it cannot read."""
+    unread = re.search(r" at input '(.*)'", message)
+    return f"override ++{word}" in message or (unread is not None and unread[1] in " ".join(word.split()))
 
 
 def _check_experiment(overrides: Sequence[str]) -> None:
