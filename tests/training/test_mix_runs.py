@@ -144,8 +144,8 @@ def test_statistics_validation_and_scores_are_of_the_source_that_is_named(tmp_pa
     assert f"references and scores are of {['few', 'many'][number]}" in caplog.text
     (score,) = (tmp_path / "run/eval").glob("step-*2.json")
     assert json.loads(score.read_text())["settings"]["reference"]["fingerprint"]["count"] == [8, 10][number]
-    assert open_checkpoint(tmp_path / "run").about["class_names"] == ("shape 0", "shape 1", "shape 2")
-    assert open_checkpoint(tmp_path / "run").config["data"]["sources"][1]["name"] == "many"
+    assert open_checkpoint(tmp_path / "run", kind="stage2").about["class_names"] == ("shape 0", "shape 1", "shape 2")
+    assert open_checkpoint(tmp_path / "run", kind="stage2").config["data"]["sources"][1]["name"] == "many"
 
 
 def test_scores_of_the_named_source_equal_those_of_a_run_on_it(tmp_path):
