@@ -91,6 +91,15 @@ def test_continuing_after_a_crash_changes_nothing(tmp_path, stage):
     assert len(set(losses(whole).tolist())) == STEPS
 
 
+def test_a_run_that_continues_on_another_mix_says_so(tmp_path, caplog):
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    run(config_of(tmp_path / "run", "mae", "trainer.max_steps=1"))
+    run(config_of(tmp_path / "run", "mae", "trainer.max_steps=2"), checkpoint=last)
+    assert "the mix was another" not in caplog.text
+    run(config_of(tmp_path / "run", "mae", "trainer.max_steps=3", entries=MIXED[::-1]), checkpoint=last)
+    assert "the mix was another: few (1), many (3) there, many (3), few (1) here" in caplog.text
+
+
 def test_a_killed_process_continues_exactly(tmp_path):
     parts, whole = tmp_path / "parts", tmp_path / "whole"
     every = "callbacks.model_checkpoint.every_n_train_steps=15"
@@ -144,7 +153,11 @@ def test_statistics_validation_and_scores_are_of_the_source_that_is_named(tmp_pa
     assert f"references and scores are of {['few', 'many'][number]}" in caplog.text
     (score,) = (tmp_path / "run/eval").glob("step-*2.json")
     assert json.loads(score.read_text())["settings"]["reference"]["fingerprint"]["count"] == [8, 10][number]
-    assert open_checkpoint(tmp_path / "run", kind="stage2").about["class_names"] == ("shape 0", "shape 1", "shape 2")
+    assert open_checkpoint(tmp_path / "run", kind="stage2").about["class_names"] == (
+        "shape 0",
+        "shape 1",
+        "shape 2",
+    )
     assert open_checkpoint(tmp_path / "run", kind="stage2").config["data"]["sources"][1]["name"] == "many"
 
 

@@ -50,6 +50,14 @@ def test_a_source_is_configured_as_a_run_on_it_alone():
     assert set(OfRun.__annotations__) <= set(data)
 
 
+@pytest.mark.parametrize(
+    "folder", ["/x (1)", "/x,y", "/x: [y]", "/{x}", "/#x", "/x\udce9", "/x=y", "/ü", "2024_01"]
+)
+def test_paths_in_quotes_are_taken_as_they_stand(folder):
+    data = data_of(f'data.sources=[{{data: emoji}}, {{data: image_folder, data_dir: "{folder}"}}]')
+    assert data["sources"][1]["source"]["data_dir"] == folder
+
+
 def test_labels_are_switched_off_where_folders_have_them():
     data = data_of("data.sources=[{data: emoji}, {data: image_folder, data_dir: /x}]", "data.labels=false")
     assert [entry["labels"] for entry in data["sources"]] == [True, False]
@@ -138,6 +146,7 @@ def test_folders_do_not_decide_a_runs_curves_and_weights_do():
         ),
         (["[{data: emoji}, {data: photos}]", "data.scored=photo"], r"did you mean photos\?"),
         (["[{data: emoji}]", "data.fast_decode=true"], r"did you mean data\.sources\[0\]\.fast_decode\?"),
+        (["[{data: image_folder, data_dir: /x\udce9}]"], r"cannot be read\. .*a path with brackets"),
         (["[{data: image_folder, data_dir: /x (1)}]"], r"cannot be read\. .*a path with brackets"),
     ],
 )

@@ -100,8 +100,8 @@ def explain(error: Exception, words: Sequence[str]) -> str:
 
 def _is_of(word: str, message: str) -> bool:
     """True where a message of Hydra's is of this word: it names the override, or the text that it cannot read."""
-    unread = re.search(r" at input '(.*)'", message)
-    return f"override ++{word}" in message or (unread is not None and unread[1] in " ".join(word.split()))
+    unread, word = re.search(r" at input '(.*)'", message), " ".join(word.split())
+    return f"++{word}" in message or (unread is not None and unread[1] in word)
 
 
 def _check_experiment(overrides: Sequence[str]) -> None:

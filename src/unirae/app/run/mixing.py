@@ -29,6 +29,25 @@ def check_sources(data: Config) -> None:
         scored_number(data)
 
 
+def say_changes(there: Config, here: Config) -> None:
+    """Warn where a run continues on another mix than it began with: its sources' turns are then others.
+
+    Args:
+        there: the data configuration of the checkpoint.
+        here: that of the run.
+    """
+    before, now = (
+        {entry["name"]: entry["weight"] for entry in data.get("sources", [])} for data in (there, here)
+    )
+    if list(before.items()) != list(now.items()):
+        listed = (
+            ", ".join(f"{name} ({weight:g})" for name, weight in of.items()) or "none" for of in (before, now)
+        )
+        log.warning(
+            "the mix was another: %s there, %s here; batches are those of a new run on this one", *listed
+        )
+
+
 def mixed_images(
     data: Config, open_part: Callable[..., ImageDataset], *, source: MixedSource | None = None
 ) -> Mixed[ImageDataset]:
