@@ -19,6 +19,8 @@ from unirae.core.errors import ConfigError
 
 MIX = "unirae.data.mix.MixedSource"
 """The ``data.source._target_`` of a mix."""
+_SAME_PICTURES = ("labels", "verify_contents", "val_fraction")
+"""Keys of a source in which two entries of the same data may differ."""
 FORM = "[{data: emoji, weight: 1}, {data: image_folder, data_dir: /path/to/images, weight: 3}]"
 """What ``data.sources`` looks like."""
 _OF_RUN = {field.name for field in fields(OfRun)}
@@ -161,9 +163,7 @@ def _check_keys(entry: Mapping[str, Any], key: str) -> None:
 
 def _identity(entry: Mapping[str, Any]) -> str:
     """What decides which pictures a source has: two entries that agree in it are the same data."""
-    source = {
-        key: value for key, value in entry["source"].items() if key not in ("labels", "verify_contents")
-    }
+    source = {key: value for key, value in entry["source"].items() if key not in _SAME_PICTURES}
     if (folder := source.get("data_dir")) is not None:
         expanded = os.path.expanduser(folder)
         source["data_dir"] = os.path.realpath(expanded) if os.path.exists(expanded) else folder

@@ -97,7 +97,8 @@ def training_images(
 
     if not is_mix(cfg["data"]):
         return one(cfg["data"])
-    return mixed_images(cfg["data"], one, source=source if isinstance(source, MixedSource) else None)
+    assert source is None or isinstance(source, MixedSource), "the source of a mix is a mix"
+    return mixed_images(cfg["data"], one, source=source)
 
 
 def check_batch(cfg: Config, images: TrainingImages) -> None:
