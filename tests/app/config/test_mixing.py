@@ -58,6 +58,19 @@ def test_paths_in_quotes_are_taken_as_they_stand(folder):
     assert data["sources"][1]["source"]["data_dir"] == folder
 
 
+def test_keys_beside_the_entries_are_of_those_that_do_not_set_them():
+    entries = "data.sources=[{data: emoji}, {data: photos, fast_decode: false}]"
+    data = data_of(entries, "data.fast_decode=true", "data.on_bad_image=error")
+    assert [entry["fast_decode"] for entry in data["sources"]] == [True, False]
+    assert [entry["on_bad_image"] for entry in data["sources"]] == ["error", "error"]
+    assert "fast_decode" not in data
+    recipe = compose(["experiment=rae_dinov3_k7", "data=mix", entries])["data"]["sources"]
+    crop = {"_target_": "unirae.data.transforms.AdmCenterCrop"}
+    assert [entry["train_transform"] for entry in recipe] == [crop, crop], (
+        "the experiment's, as of one data set"
+    )
+
+
 def test_labels_are_switched_off_where_folders_have_them():
     data = data_of("data.sources=[{data: emoji}, {data: image_folder, data_dir: /x}]", "data.labels=false")
     assert [entry["labels"] for entry in data["sources"]] == [True, False]
@@ -145,7 +158,11 @@ def test_folders_do_not_decide_a_runs_curves_and_weights_do():
             r"scored=2 is none .* 0 \(emoji\), 1 \(photos\)",
         ),
         (["[{data: emoji}, {data: photos}]", "data.scored=photo"], r"did you mean photos\?"),
-        (["[{data: emoji}]", "data.fast_decode=true"], r"did you mean data\.sources\[0\]\.fast_decode\?"),
+        (
+            ["[{data: emoji}]", "data.data_dir=/x"],
+            r"data\.data_dir=/x: .* did you mean data\.sources\[0\]\.data_dir\?",
+        ),
+        (["[{data: emoji}]", "data.fast_decode=x"], r"data\.sources\[0\]\.fast_decode=x: give true or false"),
         (["[{data: image_folder, data_dir: /x\udce9}]"], r"cannot be read\. .*a path with brackets"),
         (["[{data: image_folder, data_dir: /x (1)}]"], r"cannot be read\. .*a path with brackets"),
     ],

@@ -130,8 +130,8 @@ def finish(cfg: Any, *, choices: dict[str, str | None], overrides: Sequence[str]
 
     typed = {key_of(override) for override in overrides if override.startswith("++")}
     of_files = _keys_of_files(choices)
-    _let_files_give_way(cfg, of_files - typed, choices=choices, overrides=overrides)
     read_choices(cfg)
+    _let_files_give_way(cfg, of_files - typed, choices=choices, overrides=overrides)
     used: Any = OmegaConf.to_container(cfg, resolve=False)
     # first as it is written: names what was set, not what follows from it
     check(used, experiment=f"experiment={choices['experiment']}", typed=typed)

@@ -12,7 +12,7 @@ from typing import Any
 
 from unirae.app.config.overrides import choices
 from unirae.app.config.schema.check import show
-from unirae.app.config.schema.data import OfRun
+from unirae.app.config.schema.data import OfImages, OfRun
 from unirae.app.config.schema.names import meant, nearest
 from unirae.core.differences import flat
 from unirae.core.errors import ConfigError
@@ -24,6 +24,8 @@ _SAME_PICTURES = ("labels", "verify_contents", "val_fraction")
 FORM = "[{data: emoji, weight: 1}, {data: image_folder, data_dir: /path/to/images, weight: 3}]"
 """What ``data.sources`` looks like."""
 _OF_RUN = {field.name for field in fields(OfRun)}
+_OF_ALL = tuple(key for key in OfImages.__annotations__ if key not in ("source", "data_dir"))
+"""Keys of one data set that a mix may set for all of its sources."""
 _OWN = ("data", "name", "weight")
 """Keys that an entry has beside those of its data set."""
 
@@ -35,6 +37,9 @@ def is_mix(data: Mapping[str, Any]) -> bool:
 
 def read_choices(cfg: Any) -> None:
     """Complete each entry of a mix by the file of its choice, in place; other data are left as they are.
+
+    A transform, or another key of images, that stands beside the entries, set by the experiment or the command line,
+    goes into every entry that does not set it.
 
     Args:
         cfg: the composed ``DictConfig``, not resolved yet; Hydra is initialised.
@@ -56,14 +61,17 @@ def read_choices(cfg: Any) -> None:
     entries = data.get("sources")
     if not isinstance(entries, list):
         raise ConfigError(f"data.sources={show(entries)}: give a list of entries, such as {FORM}")
+    of_all = {key: data[key] for key in _OF_ALL if key in data}
     names: list[str] = []
     completed = []
     for number, entry in enumerate(entries):
         choice = _choice_of(entry, f"data.sources[{number}]")
         names.append(_name_beside(choice, names))
-        completed.append({"name": names[-1], "weight": 1, **_completed(entry, choice)})
+        completed.append({"name": names[-1], "weight": 1, **_completed(entry, choice, of_all)})
     with open_dict(cfg):
         cfg.data.sources = completed
+        for key in of_all:
+            del cfg.data[key]
 
 
 def _choice_of(entry: Any, key: str) -> str:
@@ -99,8 +107,11 @@ def _name_beside(choice: str, names: list[str]) -> str:
     return next(name for name in numbers if name not in names)
 
 
-def _completed(entry: dict[Any, Any], choice: str) -> dict[str, Any]:
-    """The keys of a choice's file that are a source's own, and over them those of the entry, dotted or nested."""
+def _completed(entry: dict[Any, Any], choice: str, of_all: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a choice's file that are a source's own, over them those for all sources, over them the entry's.
+
+    The entry's may be dotted or nested.
+    """
     import hydra
     from omegaconf import OmegaConf, open_dict
 
@@ -110,7 +121,8 @@ def _completed(entry: dict[Any, Any], choice: str) -> dict[str, Any]:
             del own[key]
         own["verify_contents"] = "${data.verify_contents}"
         own["labels"] = "${data.labels}" if "labels" in own.source else True
-        for key, value in flat({str(key): value for key, value in entry.items()}).items():
+        given = {str(key): value for key, value in entry.items()}
+        for key, value in [*flat(of_all).items(), *flat(given).items()]:
             OmegaConf.update(own, key, value, merge=True, force_add=True)
     found: Any = OmegaConf.to_container(own, resolve=False)
     return found

@@ -103,7 +103,7 @@ def assemble(
     parts = (own or OwnParts()).of_run(config, experiment)
     opened = None if checkpoint is None else open_to_continue(checkpoint, stage.name)
     if opened is not None:
-        mixing.say_changes(opened.config.get("data", {}), config["data"])
+        mixing.say_changes(opened.config["data"], config["data"])
     config["trainer"]["precision"] = resolve_precision(config["trainer"], opened)
     config["trainer"]["float32_matmul"] = resolve_float32_matmul(config["trainer"], opened)
     torch.set_float32_matmul_precision(config["trainer"]["float32_matmul"])

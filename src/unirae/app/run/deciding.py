@@ -60,9 +60,9 @@ def deciding_settings(config: dict[str, Any]) -> dict[str, Any]:
 
 def _sources_by_name(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration with the sources of a mix under their names, in their order."""
-    data = config.get("data", {})
-    if "sources" not in data:
+    if "data" not in config or "sources" not in config["data"]:
         return config
+    data = config["data"]
     named = {entry["name"]: entry for entry in data["sources"]}
     return {**config, "data": {**data, "sources": {**named, "order": list(named)}}}
 
