@@ -82,8 +82,11 @@ def text_encoder_of(identity: TextEncoderIdentity, *, name: str | Path | None = 
     Raises:
         WeightsError: If it is missing, or is another one.
     """
+    there = identity.source
+    if Path(there).is_absolute() and not Path(there).is_dir():  # carried to another machine
+        there = identity.hub_name or there
     found = load_text_encoder(
-        identity.source if name is None else name,
+        there if name is None else name,
         max_length=identity.max_length,
         layer=identity.layer,
         remedy=f"Say where it is with {argument('text_encoder', 'PATH')}",

@@ -145,10 +145,7 @@ def _own_name(identity: TextEncoderIdentity) -> str:
     """The hub's name, where it has one; else the folder that it was read from."""
     if identity.source == PACKAGED:
         raise ConfigError(_only_ours(identity.name))
-    name, source = Path(identity.name), Path(identity.source)
-    of_hub = identity.name.count("/") == 1 and not identity.name.startswith((".", "/", "~"))
-    relative = source.parts[-len(name.parts) :] == name.parts
-    return identity.name if of_hub and not relative else identity.source
+    return identity.hub_name or identity.source
 
 
 def _only_ours(name: str) -> str:
