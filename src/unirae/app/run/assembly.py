@@ -98,6 +98,8 @@ def assemble(
     """
     output_dir = Path(config["paths"]["output_dir"])
     stage = STAGES[config["model"]["stage"]]
+    stage.check(config)
+    builders.check_data(config["data"])
     parts = (own or OwnParts()).of_run(config, experiment)
     opened = None if checkpoint is None else open_to_continue(checkpoint, stage.name)
     config["trainer"]["precision"] = resolve_precision(config["trainer"], opened)

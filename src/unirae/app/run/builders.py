@@ -14,6 +14,7 @@ from unirae.core.images import to_float
 from unirae.data.captions import Captioned
 from unirae.data.dataset import ImageDataset
 from unirae.data.order import EndlessBatches
+from unirae.data.place import check_place
 from unirae.data.source import Source
 from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder
@@ -46,25 +47,10 @@ def build_dataset(
         captions: give the pictures' captions, too; those that have none are as ``missing_captions`` says.
 
     Raises:
-        ConfigError: If ``data_dir`` or ``caption_column`` is given, or labels are switched off, for data that are not
-            read from a folder or a Hugging Face dataset.
+        ConfigError: See :func:`check_data`.
+        DataError: If there are no such data, or none of that split.
     """
-    if data["data_dir"] is not None and "data_dir" not in data["source"]:
-        raise ConfigError(
-            f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
-            "choose data=image_folder or data=hf"
-        )
-    if "labels" in data and not data["labels"] and "labels" not in data["source"]:
-        raise ConfigError(
-            f"data.labels=false: this data ({data['source']['_target_']}) is not read from a folder or a Hugging Face "
-            "dataset; choose data=image_folder or data=hf"
-        )
-    named = "caption_column" in data and data["caption_column"] is not None
-    if named and "caption_column" not in data["source"]:
-        raise ConfigError(
-            f"data.caption_column={show(data['caption_column'])}: this data ({data['source']['_target_']}) is not read "
-            "from a folder or a Hugging Face dataset; choose data=image_folder or data=hf"
-        )
+    check_data(data)
     resizing = {} if exact else {"fast": data["fast_resize"]}
     opened: Source = build(data["source"], split=split) if source is None else source
     if captions and source is None:
@@ -77,6 +63,36 @@ def build_dataset(
         fast_decode=not exact and data["fast_decode"],
         captions=captions,
     )
+
+
+def check_data(data: Config) -> None:
+    """Refuse data that cannot be read as configured, or are not there: cheap, and so before weights are looked for.
+
+    Raises:
+        ConfigError: If ``data_dir`` or ``caption_column`` is given, or labels are switched off, for data that are not
+            read from a folder or a Hugging Face dataset.
+        DataError: If the folder or file of the data does not exist, or is not given.
+    """
+    given = "data_dir" in data and data["data_dir"] is not None
+    if given and "data_dir" not in data["source"]:
+        raise ConfigError(
+            f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
+            "choose data=image_folder, data=hf or data=tar_shards"
+        )
+    if "labels" in data and not data["labels"] and "labels" not in data["source"]:
+        raise ConfigError(
+            f"data.labels=false: this data ({data['source']['_target_']}) is not read from a folder or a Hugging Face "
+            "dataset; choose data=image_folder, data=hf or data=tar_shards"
+        )
+    named = "caption_column" in data and data["caption_column"] is not None
+    if named and "caption_column" not in data["source"]:
+        raise ConfigError(
+            f"data.caption_column={show(data['caption_column'])}: this data ({data['source']['_target_']}) is not read "
+            "from a folder or a Hugging Face dataset; choose data=image_folder, data=hf or data=tar_shards"
+        )
+    if "data_dir" in data["source"]:
+        of_hub = str(data["source"]["_target_"]).endswith(".HFSource")
+        check_place(data["source"]["data_dir"], may_be_on_hub=of_hub)
 
 
 def training_images(

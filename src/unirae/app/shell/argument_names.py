@@ -58,3 +58,6 @@ PREPARING = NAMES | {
     "source.val_split": "--val_split",
 }
 """The names for ``prepare_data.py``, whose data have no configuration yet."""
+
+WITH_DATA_DIR = NAMES | {"source.data_dir": "--data_dir"}
+"""The names for commands that take a checkpoint's data from another place by ``--data_dir``."""

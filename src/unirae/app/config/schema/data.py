@@ -82,6 +82,19 @@ class Synthetic(Keys):
     seed: Seed = LEFT_OUT
 
 
+class TarShards(Keys):
+    """Keys of configs/data/tar_shards.yaml."""
+
+    _target_: Literal["unirae.data.tar_shards.TarShardsSource"]
+    data_dir: PathText | None
+    labels: bool
+    caption_column: Weighted | None
+    train_split: str | None
+    val_split: str | None
+    val_fraction: Share
+    verify_contents: bool
+
+
 class Stage1Transform(Keys):
     """Resize, random crop and mirror, as in the reference's stage 1."""
 
@@ -117,7 +130,7 @@ Transform = Stage1Transform | AdmCropFlip | AdmCenterCrop | ScaleShift
 class Data(Keys):
     """Keys of every data set (configs/data/default.yaml)."""
 
-    source: Emoji | Folder | HuggingFace | OneImage | Photos | Synthetic
+    source: Emoji | Folder | HuggingFace | OneImage | Photos | Synthetic | TarShards
     train_transform: Transform
     stage2_transform: Transform
     eval_transform: Transform
