@@ -11,7 +11,9 @@ from unirae.evaluation.passes.reading import last_part, spoken_data
 from unirae.evaluation.results.result_file import Result, read_result
 from unirae.models.checkpoints.model_folder import WEIGHTS
 from unirae.models.encoders.identity import EncoderIdentity
-from unirae.models.encoders.licences import licence_of
+from unirae.models.encoders.licences import licence_of, licence_of_name
+from unirae.models.text.identity import TextEncoderIdentity
+from unirae.models.text.packaged import NAME as PACKAGED
 
 log = get_logger(__name__)
 
@@ -34,7 +36,8 @@ dit, rae = unirae.load_dit(folder), unirae.load_rae(folder)
 images = unirae.sample(dit, rae, {arguments})  # RGB in [0, 1], b 3 H W
 ```
 
-`python src/sample_dit.py --checkpoint DIR` samples{settings}."""
+`python src/sample_dit.py --checkpoint DIR{words}` samples{settings}."""
+_PROMPT = "a red car beside a tree"
 _TITLE = {"stage1": "Representation autoencoder", "stage2": "Diffusion transformer on RAE latents"}
 _ENCODERS = {
     "dinov2": "DINOv2",
@@ -88,9 +91,12 @@ def _use(about: dict[str, Any]) -> str:
         return _USE_RAE
     said = about.get("sampling") or {}
     labelled = about["dit"]["architecture"]["num_classes"] > 0
+    worded = about["dit"]["architecture"].get("text_width") is not None
     settings = ", ".join(f"{name} {value}" for name, value in said.items())
+    given = f'prompts=["{_PROMPT}"]' if worded else f"labels=[{0 if labelled else 'dit.null_label'}]"
     return _USE_DIT.format(
-        arguments="labels=[0]" if labelled else "labels=[dit.null_label]",
+        arguments=given,
+        words=f' --prompt "{_PROMPT}"' if worded else "",
         settings=f" with the settings that belong to this model: {settings}" if settings else "",
     )
 
@@ -251,7 +257,7 @@ def generator_in_words(said: dict[str, Any], class_names: list[str]) -> dict[str
     return {
         "network": network,
         "latents": f"{_size(shape)} of {sizes['in_channels']} numbers",
-        "classes": _classes(sizes["num_classes"], class_names),
+        **_condition(said, class_names),
         "time shift": f"{said['time_shift']:.4g}",
     }
 
@@ -276,6 +282,24 @@ def optimizer_in_words(settings: dict[str, Any]) -> str:
     kind = settings.get("kind", "adamw")
     values = [f"{named.get(key, key)} {_value(value)}" for key, value in settings.items() if key != "kind"]
     return ", ".join([{"adamw": "AdamW", "muon": "Muon"}.get(kind, str(kind)), *values])
+
+
+def _condition(said: dict[str, Any], class_names: list[str]) -> dict[str, str]:
+    """Rows about what the network is conditioned on: classes, or texts and the encoder that reads them."""
+    sizes = said["architecture"]
+    if sizes.get("text_width") is None:
+        return {"classes": _classes(sizes["num_classes"], class_names)}
+    if said.get("text_encoder") is None:
+        return {"text encoder": f"not recorded; its tokens are {sizes['text_width']} wide"}
+    identity = TextEncoderIdentity.from_dict(said["text_encoder"])
+    name = identity.hub_name or Path(identity.name).name
+    reading = "" if identity.layer is None else f", hidden state {identity.layer}"
+    licence = "Apache-2.0" if identity.name == PACKAGED else licence_of_name(name)
+    return {
+        "text encoder": f"{name} ({identity.model_type}){reading}; texts of at most {identity.max_length} tokens",
+        **({} if licence is None else {"the text encoder's licence": licence}),
+        "its weights": f"not in this folder; SHA-256 of its tensors {identity.sha256[:12]}…",
+    }
 
 
 def _classes(count: int, names: list[str]) -> str:
