@@ -17,7 +17,7 @@ from unirae.models.denoisers.base import Denoiser
 from unirae.models.interop.official.config import OfficialDit
 from unirae.models.interop.official.place import OfficialModel
 from unirae.models.text.build import load_text_encoder, text_encoder_of
-from unirae.models.text.identity import TextEncoderIdentity
+from unirae.models.text.identity import TextEncoderIdentity, is_hub_name
 from unirae.models.text.packaged import NAME as PACKAGED
 
 log = get_logger(__name__)
@@ -49,19 +49,24 @@ def read_texts(conversion: OfficialModel, official: OfficialDit) -> dict[str, An
         encoder = load_text_encoder(
             name,
             max_length=official.text_length,
-            remedy=f"It is the text encoder of {conversion.config}: give its folder with "
-            f"{argument('text_encoder', 'DIR')} (fetched where there is a network with `hf download {named or name} "
-            "--local-dir DIR`)",
+            remedy=_remedy(conversion, named),
         )
     if encoder.identity.width != width:
         raise ConfigError(
             f"conditioning.context_dim={width}, but the text encoder {name} makes tokens of width "
-            f"{encoder.identity.width}; give the one that the generator was trained with by "
-            f"{argument('text_encoder', 'DIR')}"
+            f"{encoder.identity.width}; give with {argument('text_encoder', 'DIR')} the one that the generator was "
+            "trained with"
         )
     identity = replace(encoder.identity, name=named or name)
     log.info("the null text and its identity are those of the text encoder %s", name)
     return {"null_text": encoder.null(), "text_identity": identity.to_dict()}
+
+
+def _remedy(conversion: OfficialModel, named: str | None) -> str:
+    there = f"It is the text encoder of {conversion.config}: give its folder with {argument('text_encoder', 'DIR')}"
+    if named is None or not is_hub_name(named):
+        return there
+    return f"{there} (fetched where there is a network with `hf download {named} --local-dir DIR`)"
 
 
 def check_text_length(state: dict[str, Tensor], official: OfficialDit, what: str) -> None:
@@ -125,8 +130,10 @@ def text_conditioning(dit: Denoiser, name: str, said: dict[str, Any]) -> dict[st
     assert dit.text_identity is not None
     length = dit.text_identity["max_length"]
     of_text = (said.get("arch") or {}).get("num_c_tokens", length)
+    dropout = {"cfg_dropout_prob": said["cfg_dropout_prob"]} if "cfg_dropout_prob" in said else {}
     return {
         "type": "text",
+        **dropout,
         "context_dim": dit.config.text_width,
         "text_encoder": {"model_name": name, "max_length": length},
         "arch": {"num_t_tokens": dit.config.num_time_tokens, "num_c_tokens": of_text},
