@@ -267,6 +267,21 @@ def test_a_text_encoder_for_what_reads_none(released, names_of_commands):
         run(Options(to="diffusers", checkpoint=folder, output=root / "b", text_encoder="qwen"))
 
 
+def test_a_generator_that_was_trained_here_goes_out(released):
+    root, config = released
+    _, state, _ = golden()
+    folder = into_ours(root, config)
+    content = json.loads((folder / "config.json").read_text()) | {"origin": None, "sampling": None}
+    (folder / "config.json").write_text(json.dumps(content))
+    run(Options(to="rae", checkpoint=folder, output=root / "theirs"))
+    same(torch.load(root / "theirs/stage2_model.pt"), state)
+    written = yaml.safe_load((root / "theirs/config.yaml").read_text())
+    assert written["conditioning"]["arch"] == {"num_t_tokens": 4, "num_c_tokens": LENGTH}
+    assert "num_classes" not in written["misc"]
+    dit = unirae.load_dit(convert(root, written, output=root / "again"))
+    same(dit.state_dict(), unirae.load_dit(folder).state_dict())
+
+
 def said_otherwise(folder: Path, **changes: Any) -> Path:
     """The folder, whose text encoder's identity says something else."""
     content = json.loads((folder / "config.json").read_text())

