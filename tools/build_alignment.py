@@ -128,13 +128,11 @@ def _generator_of_raev2(rae: dict[str, Any], dit: dict[str, Any]) -> Any:
 def _reader_of_text(t2i: dict[str, Any]) -> Any:
     from unirae.models.denoisers.build import build_denoiser
 
-    sizes = {
-        "in_channels": 1024,
-        "input_size": 16,
-        "text_width": 1024,
-        "num_classes": 0,
-    }  # of DINOv3-L, Qwen3-0.6B
-    return build_denoiser(**{**t2i["model"]["dit"], **sizes})
+    latents, text = (
+        {"in_channels": 1024, "input_size": 16},
+        {"text_width": 1024},
+    )  # of DINOv3-L, of Qwen3-0.6B
+    return build_denoiser(**{**t2i["model"]["dit"], **latents, **text, "num_classes": 0})
 
 
 def _decoder_table(name: str) -> list[int]:

@@ -209,6 +209,8 @@ def test_networks_of_every_kind_go_out_and_come_in(released, name):
     ("path", "value", "message"),
     [
         ("conditioning/context_dim", None, r"conditioning\.context_dim is missing: the width .* such as 1024"),
+        ("stage_2/params/patch_size", 0, r"patch_size=0 must be at least 1"),
+        ("conditioning/type", ["text"], r"type=\['text'\] is unknown; expected label, text or nwm"),
         ("conditioning/context_dim", 32, r"context_dim=32, but the text encoder .*qwen makes tokens of width 24"),
         ("stage_2/params/context_dim", 32, r"context_dim=32 and conditioning\.context_dim=24 disagree"),
         ("conditioning/text_encoder/model_name", None, r"names no text encoder: .*model_name, or give --text_encoder"),

@@ -82,7 +82,13 @@ def run(options: Options) -> Path:
         from_official(model, read_yaml(config), options.output, data=choose_data(options.data, None, {}))
     elif options.from_ == "diffusers":
         refused = (
-            *("config", "checkpoint", "rae", "embed_encoder", "encoder_weights", "text_encoder", "weights"),
+            "config",
+            "checkpoint",
+            "weights",
+            "rae",
+            "embed_encoder",
+            "encoder_weights",
+            "text_encoder",
         )
         source = _needed(options, "input", "the folder of diffusers", refused=refused)
         from unirae.models.interop.diffusers.folders import from_diffusers

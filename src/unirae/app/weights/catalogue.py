@@ -81,12 +81,12 @@ def catalogue_of(config: Config, *, evaluation: bool = False) -> Catalogue:
         evaluation: add what the evaluation commands load by default.
     """
     notes: list[str] = []
-    texts = list(_text_encoder(config["model"], notes))
-    needs = [*_encoders(config, notes), *texts, *_parts(config["model"]), *_scores(config)]
+    model = config["model"]
+    needs = [*_encoders(config, notes), *_text_encoder(model, notes), *_parts(model), *_scores(config)]
     if evaluation:
         judge = model_need(FD_DINOV2, "DINOv2-L of FD-DINOv2")
         needs += [file_need(INCEPTION_URL), file_need(VGG16_URL), judge]
-        if _reads_text(config["model"]):
+        if _reads_text(model):
             needs.append(model_need(CLIP, "CLIP of clip_score", tokenizer=True))
     if config["data"]["data_dir"] is not None:
         notes.append(f"the data: data.data_dir={config['data']['data_dir']}")

@@ -79,7 +79,7 @@ def check_text_length(state: dict[str, Tensor], official: OfficialDit, what: str
     if not official.text_length or table is None or not table.ndim:
         return  # a missing table is reported with whatever else is missing
     sizes = official.arguments
-    others = (sizes["input_size"] // sizes["patch_size"]) ** 2 + sizes["num_time_tokens"]
+    others = (sizes["input_size"] // (sizes["patch_size"] or 1)) ** 2 + sizes["num_time_tokens"]
     found = len(table) - others
     if found > 0 and found != official.text_length:
         raise WeightsError(
