@@ -15,7 +15,7 @@ from torch import nn
 
 from tiny_shards import sample_members, write_tar
 from unirae.app.config.composition import compose
-from unirae.app.config.targets import build, config_dir, experiments, locate
+from unirae.app.config.targets import build, config_dir, data_names, experiments, locate
 from unirae.app.run import builders
 from unirae.app.run.rae_source import find_rae
 from unirae.app.run.stages.linear_probe import build_linear_probe
@@ -558,7 +558,7 @@ def test_hf_and_imagenet_are_the_same_data(tmp_path):
 
 
 def test_every_data_set_has_the_same_keys():
-    groups = [path.stem for path in (CONFIGS / "data").glob("*.yaml") if path.stem != "default"]
+    groups = data_names()
     keys = {group: set(compose(["experiment=rae_dino", f"data={group}"])["data"]) for group in groups}
     assert len(keys) >= 5
     assert all(found == keys["emoji"] for found in keys.values()), keys

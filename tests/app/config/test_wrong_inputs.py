@@ -157,6 +157,17 @@ ALONE = [
     ("experiment=mae_tiny data.missing_captions=drop", "give null_prompt or leave_out"),
     ("experiment=mae_tiny callbacks.model_checkpoint.monitor=val/nope", "val/nope"),
     ("experiment=mae_tiny data.global_batch_size=100000", "global_batch_size"),
+    ("experiment=mae_tiny data=mix", r"data\.sources is empty: give the data sets to mix"),
+    (
+        "experiment=mae_tiny data=mix data.sources=[{{data:emoij}}]",
+        r"sources\[0\]\.data=emoij.* did you mean emoji",
+    ),
+    ("experiment=mae_tiny data=mix data.sources=[{{data:image_folder,data_dir:{no}}}]", "nothing-here"),
+    ("experiment=mae_tiny data=mix data.sources=[{{data:emoji}},{{data:hf,data_dir:{text}}}]", "note.txt"),
+    (
+        "experiment=mae_tiny data=mix data.sources=[{{data:one_image,source.count:3}}]",
+        "source one_image of the mix",
+    ),
 ]
 COMMANDS = [
     ("sample_dit", "", "--checkpoint is missing"),

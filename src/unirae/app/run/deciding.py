@@ -30,6 +30,10 @@ NOT_DECIDING = (
     "data.latent_cache*",
     "data.verify_contents",
     "data.source.verify_contents",
+    "data.sources.*.source.data_dir",
+    "data.sources.*.source.verify_contents",
+    "data.sources.*.verify_contents",
+    "data.sources.*.on_bad_image",
     "model.sample_every",
     "model.ema_extra_decays",
     "*.remedy",
@@ -54,7 +58,7 @@ def deciding_settings(config: dict[str, Any]) -> dict[str, Any]:
     """
     settings = {
         key: value
-        for key, value in flat(config).items()
+        for key, value in flat(_sources_by_name(config)).items()
         if _matches(key, DECIDING) and not _matches(key, NOT_DECIDING) and value != {}
     }
     for key in _ENCODERS:
@@ -81,6 +85,15 @@ def _unused(key: str, *sides: Mapping[str, Any]) -> bool:
         own.startswith(keys) and all(side.get(of + weight) == 0 for side in sides)
         for weight, keys in _PARTS.items()
     )
+
+
+def _sources_by_name(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the sources of a mix under their names, in their order."""
+    if "data" not in config or "sources" not in config["data"]:
+        return config
+    data = config["data"]
+    named = {entry["name"]: entry for entry in data["sources"]}
+    return {**config, "data": {**data, "sources": {**named, "order": list(named)}}}
 
 
 def _encoder(key: str, weights: Any) -> dict[str, Any]:

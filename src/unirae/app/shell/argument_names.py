@@ -14,6 +14,7 @@ NAMES = {
     "FolderSource": "data=image_folder",
     "PhotosSource": "data=photos",
     "transform": "data.stage2_transform._target_",
+    "mix.": "data.",
     "latent_cache": "data.latent_cache",
     "latent_cache.trust": "data.latent_cache_trust",
     "latent_cache.dtype": "data.latent_cache_dtype",

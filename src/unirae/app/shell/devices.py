@@ -66,8 +66,9 @@ def choose_data(
     """The resolved data configuration that ``--data`` and ``--data_dir`` mean.
 
     Args:
-        data: None for the checkpoint's own; the name of a file in ``configs/data``; or a folder or a tar, all of whose
-            images are meant unless it has a validation folder or split.
+        data: None for the checkpoint's own, of a mix the source that is scored; the name of a file in
+            ``configs/data``; or a folder or a tar, all of whose images are meant unless it has a validation folder or
+            split.
         data_dir: the folder of the data, in place of the configured one.
         trained_on: the checkpoint's data configuration; data read without labels are also read so elsewhere.
         labels: False where nobody asks for the images' classes: images beside class folders are then taken, too.
@@ -80,10 +81,11 @@ def choose_data(
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
+    from unirae.app.config.mixing import scored_config
     from unirae.app.config.targets import config_dir, data_names
 
     if data is None:
-        own = OmegaConf.create({"data": trained_on})
+        own = OmegaConf.create({"data": scored_config(trained_on)})
     else:
         known = data_names()
         group = data if data in known else _group_of_folder(Path(data), known)

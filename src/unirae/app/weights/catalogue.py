@@ -88,8 +88,13 @@ def catalogue_of(config: Config, *, evaluation: bool = False) -> Catalogue:
         needs += [file_need(INCEPTION_URL), file_need(VGG16_URL), judge]
         if _reads_text(model):
             needs.append(model_need(CLIP, "CLIP of clip_score", tokenizer=True))
-    if config["data"]["data_dir"] is not None:
-        notes.append(f"the data: data.data_dir={config['data']['data_dir']}")
+    from unirae.app.config.mixing import data_folders
+
+    notes += [
+        f"the data: {key}={folder}"
+        for key, folder in data_folders(config["data"]).items()
+        if folder is not None
+    ]
     first_of_place: dict[str, Need] = {}
     for need in needs:  # VGG-16 may be a loss and a score, CLIP the encoder and a score
         first = first_of_place.setdefault(need.place, need)
