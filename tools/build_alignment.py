@@ -5,8 +5,8 @@
     python tools/build_alignment.py --official GIT_DIR     # look up the official values in a clone of bytetriper/RAE
 
 What is official, and why ours differs, stands in tools/alignment.yaml, whose head explains a row. Our values are never
-typed: they are expressions over the composed experiments (rae_dino, dit_xl; of RAEv2 rae_dinov3_k7, dit_v2_xl) and the
-networks that these build.
+typed: they are expressions over the composed experiments (rae_dino, dit_xl; of RAEv2 rae_dinov3_k7, dit_v2_xl, t2i_xl)
+and the networks that these build.
 """
 
 import argparse
@@ -36,16 +36,17 @@ EXPERIMENTS = {
     "dit_512": "dit_xl_512",
     "rae_v2": "rae_dinov3_k7",
     "dit_v2": "dit_v2_xl",
+    "t2i": "t2i_xl",
 }
-KEY = re.compile(r"\b(rae|dit|dit_512|rae_v2|dit_v2)\.((?:model|flow|trainer|data|callbacks|seed)[\w.]*)")
+KEY = re.compile(r"\b(rae|dit|dit_512|rae_v2|dit_v2|t2i)\.((?:model|flow|trainer|data|callbacks|seed)[\w.]*)")
 
 INTRODUCTION = """\
 # Alignment with the original
 
 Every parameter of both stages beside the official code's ([bytetriper/RAE][official], commit {short}). This page is
 made by `tools/build_alignment.py` from `tools/alignment.yaml`. Our values are read from `experiment=rae_dino` and
-`experiment=dit_xl` as they are composed and built, those of RAEv2 from `rae_dinov3_k7` and `dit_v2_xl`, and a test
-compares. {equal} of {total} rows are equal; beside each other one stands the reason. Where the recipe that this
+`experiment=dit_xl` as they are composed and built, those of RAEv2 from `rae_dinov3_k7`, `dit_v2_xl` and `t2i_xl`, and a
+test compares. {equal} of {total} rows are equal; beside each other one stands the reason. Where the recipe that this
 project follows (the paper, its code, its users) and the official code differ, ours is the recipe's. The official
 values were read in the code; the tool's `--official` finds each of RAE's in a clone. RAEv2's stand as in our notes of
 its code and configurations, by their sections.
@@ -99,6 +100,7 @@ def namespace() -> dict[str, Any]:
             "stage1": build_stage1(rae, built, steps_per_epoch=STEPS_PER_EPOCH),
             "stage2": stage2.denoiser_for(dit, built, num_classes=1000),
             "stage2_v2": _generator_of_raev2(configs["rae_v2"], configs["dit_v2"]),
+            "stage2_t2i": _reader_of_text(configs["t2i"]),
             "STAGE1_TRANSFORM": locate(rae["data"]["train_transform"]["_target_"]),
             "STAGE2_TRANSFORM": locate(dit["data"]["stage2_transform"]["_target_"]),
             "TF32": torch.backends.cuda.matmul.allow_tf32,
@@ -121,6 +123,16 @@ def _generator_of_raev2(rae: dict[str, Any], dit: dict[str, Any]) -> Any:
     rae = deepcopy(rae)
     rae["model"]["encoder"]["weights"] = "random"
     return stage2.denoiser_for(dit, builders.build_rae(rae["model"], seed=0), num_classes=1000)
+
+
+def _reader_of_text(t2i: dict[str, Any]) -> Any:
+    from unirae.models.denoisers.build import build_denoiser
+
+    latents, text = (
+        {"in_channels": 1024, "input_size": 16},
+        {"text_width": 1024},
+    )  # of DINOv3-L, of Qwen3-0.6B
+    return build_denoiser(**{**t2i["model"]["dit"], **latents, **text, "num_classes": 0})
 
 
 def _decoder_table(name: str) -> list[int]:

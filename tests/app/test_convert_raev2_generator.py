@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import unirae
+from raev2_folder import changed, convert, same, write_stage_1
 from tiny_dit import randomise
 from tiny_models import relative_l2
 from unirae.app.convert import Options, run
@@ -18,41 +19,11 @@ from unirae.app.sample_dit import Options as Sampling
 from unirae.app.sample_dit import run as sample
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.models.checkpoints.reading import open_checkpoint
-from unirae.models.decoder import ViTDecoder
 from unirae.models.denoisers.build import build_denoiser
 from unirae.models.interop.official.dit_v2 import dit_v2_to_official
-from unirae.models.interop.official.names import DECODER_SIZES, decoder_to_official
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CHECKPOINT = GOLDEN / "raev2_ep-0000001.pt"
-
-
-def write_stage_1(root: Path, *, channels: int, side: int) -> dict[str, Any]:
-    """An autoencoder of random weights whose latents have these sizes."""
-    from transformers import DINOv3ViTConfig, DINOv3ViTModel
-
-    torch.manual_seed(0)
-    sizes = {
-        "hidden_size": channels,
-        "num_attention_heads": 1,
-        "num_hidden_layers": 1,
-        "intermediate_size": 8,
-    }
-    DINOv3ViTModel(DINOv3ViTConfig(**sizes, patch_size=16, image_size=64)).save_pretrained(root / "encoder")
-    shape = {"width": 8, "depth": 1, "num_heads": 2, "mlp_width": 16}
-    decoder = ViTDecoder(**shape, token_dim=channels, patch_size=16, grid=(side, side), output="unit")
-    (root / "decoder").mkdir()
-    config = {theirs: shape[ours] for theirs, ours in DECODER_SIZES.items()} | {"model_type": "vit_mae"}
-    (root / "decoder/config.json").write_text(json.dumps(config))
-    torch.save(decoder_to_official(decoder.state_dict()), root / "decoder.pt")
-    params = {
-        "encoder_name": "dinov3-vit-l16",
-        "resolution": 16 * side,
-        "decoder_config_path": "decoder",
-        "decoder_patch_size": 16,
-        "pretrained_decoder_path": "decoder.pt",
-    }
-    return {"target": "stage1.RAE", "params": params}
 
 
 def outputs() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -85,24 +56,6 @@ def released(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = document(write_stage_1(tmp_path, channels=4, side=4), outputs()[1])
     return tmp_path, config
-
-
-def convert(root: Path, config: dict[str, Any], **options: Any) -> Path:
-    (root / "config.yaml").write_text(yaml.safe_dump(config))
-    options = {
-        "from_": "rae",
-        "config": root / "config.yaml",
-        "output": root / "ours",
-        "encoder_weights": str(root / "encoder"),
-        "embed_encoder": True,
-        "data": "emoji",
-    } | options
-    return run(Options(**options))
-
-
-def same(found, wanted):
-    assert found.keys() == wanted.keys()
-    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
 @pytest.mark.parametrize("weights", ["ema", "model"])
@@ -254,15 +207,6 @@ def test_the_projector_of_repa_is_left_out_with_a_line(released, capsys):
     assert relative_l2(dit.predict(golden["x"], golden["t"], golden["y"]), golden["ema_full"]) < 1e-5
 
 
-def changed(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    *above, last = path.split("/")
-    node = config
-    for name in above:
-        node = node.setdefault(name, {})
-    node[last] = value
-    return config
-
-
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
@@ -272,7 +216,7 @@ def changed(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("stage_2/params/depth", 3, "expected two whole numbers"),
         ("stage_2/params/use_cfg_conds", True, "tokens of the guidance's strength ω are not converted, because"),
         ("stage_2/params/num_classes", 7, r"num_classes=7 and misc\.num_classes=5 disagree"),
-        ("conditioning/type", "text", "its conditions are texts, which are not converted yet"),
+        ("conditioning/type", "text", r"conditioning\.context_dim is missing: the width of the text encoder's"),
         ("conditioning/type", "nwm", "it is a navigation model, whose conditions"),
         ("conditioning/type", "audio", "type='audio' is unknown; expected label, text or nwm"),
         ("conditioning/arch/num_x_tokens", 3, "unknown num_x_tokens"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 import yaml
 
 from tiny_checkpoint import write_checkpoint
+from tiny_qwen import write_qwen
 from unirae.app.config.composition import compose
 from unirae.app.config.targets import config_dir, experiments
 from unirae.app.fetch_weights import Options, run
@@ -20,6 +22,7 @@ from unirae.app.weights.hub import File, HuggingFaceHub, Listing, choose
 from unirae.app.weights.store import MANIFEST, Store
 from unirae.core.errors import WeightsError
 from unirae.core.weights import VARIABLE, find_weights
+from unirae.models.text.build import load_text_encoder
 
 VGG, DINO = "vgg16-397923af.pth", "dino_vit_small_patch8_224.pth"
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
@@ -62,6 +65,10 @@ def places(*overrides: str, **options) -> set[str]:
         (["experiment=dit_base"], {REGISTERS, INCEPTION}),
         (["experiment=dit_base", "callbacks.generation_metrics.metrics=[]"], {REGISTERS}),
         (["experiment=linear_probe", "model/encoder=dinov2"], {"facebook--dinov2-base"}),
+        (["experiment=t2i_xl"],
+         {"facebook--dinov3-vitl16-pretrain-lvd1689m", "Qwen--Qwen3-0.6B", INCEPTION}),
+        (["experiment=t2i_xl", "model.text_encoder.name=minilm", "callbacks.generation_metrics.metrics=[]"],
+         {"facebook--dinov3-vitl16-pretrain-lvd1689m"}),
     ],
 )  # fmt: skip
 def test_needs_are_read_off_the_configuration(overrides, expected):
@@ -102,6 +109,41 @@ def test_a_stage_1_checkpoint_says_which_encoder(tmp_path):
     assert any("model.rae.pretrained_decoder_path=PATH" in note for note in absent.notes)
 
 
+def test_a_generator_that_reads_text_is_scored_by_clip():
+    needs = {need.place: need for need in catalogue_of(compose(["experiment=t2i_xl"]), evaluation=True).needs}
+    assert {place for place, need in needs.items() if need.tokenizer} == {
+        "Qwen--Qwen3-0.6B",
+        "openai--clip-vit-large-patch14",
+    }
+    assert needs["Qwen--Qwen3-0.6B"].licence == "Apache-2.0"
+
+
+def test_a_network_that_is_an_encoder_and_a_score_is_fetched_once_with_its_tokenizer():
+    clip = ["model/encoder@model.rae.encoder=clip_l", "model.rae.encoder.layers=null"]
+    needs = catalogue_of(compose(["experiment=t2i_xl", *clip]), evaluation=True).needs
+    found = [need for need in needs if need.place == "openai--clip-vit-large-patch14"]
+    assert [(need.what, need.tokenizer) for need in found] == [("encoder", True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("minilm", "the text encoder minilm: it lies in a package"),
+        ("./nowhere", r"model\.text_encoder\.name=\./nowhere, which is not here"),
+    ],
+)
+def test_a_text_encoder_that_no_hub_has_is_named_below_the_table(name, note):
+    found = catalogue_of(compose(["experiment=t2i_xl", f"model.text_encoder.name={name}"]))
+    assert any(re.search(note, line) for line in found.notes)
+    assert not any(need.tokenizer for need in found.needs)
+
+
+def test_a_text_encoder_in_a_folder_is_no_need(tmp_path):
+    found = catalogue_of(compose(["experiment=t2i_xl", f"model.text_encoder.name={tmp_path}"]))
+    assert not any(need.tokenizer for need in found.needs)
+    assert not any("text encoder" in note for note in found.notes)
+
+
 # ---------------------------------------------------------------- the files of a model
 
 
@@ -127,6 +169,19 @@ def test_the_files_of_a_model():
         choose(["config.json", "flax_model.msgpack"], "a/b")
 
 
+def test_the_files_of_a_tokenizer():
+    page = ["config.json", "model.safetensors", "generation_config.json", "LICENSE"]
+    words = ["tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"]
+    assert choose([*page, *words], "a/b") == ["LICENSE", "config.json", "model.safetensors"]
+    assert choose([*page, *words], "a/b", tokenizer=True) == sorted(
+        {*page, *words} - {"generation_config.json"}
+    )
+    for vocabulary in ("vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"):
+        assert vocabulary in choose([*page, vocabulary], "a/b", tokenizer=True)
+    with pytest.raises(WeightsError, match=r"a/b has no tokenizer \(tokenizer\.json, or the files of its"):
+        choose([*page, "tokenizer_config.json"], "a/b", tokenizer=True)
+
+
 # ---------------------------------------------------------------- fetching
 
 
@@ -137,7 +192,7 @@ class FolderHub(HuggingFaceHub):
         self.root, self.fetched, self.breaks, self.damages = root, [], False, False
         self.refuses: str | None = None
 
-    def listing(self, repository: str) -> Listing:
+    def listing(self, repository: str, *, tokenizer: bool = False) -> Listing:
         if self.refuses:
             raise WeightsError(f"{repository}: {self.refuses}")
         folder = self.root / repository
@@ -147,7 +202,7 @@ class FolderHub(HuggingFaceHub):
                 size=(folder / name).stat().st_size,
                 sha256=hashlib.sha256((folder / name).read_bytes()).hexdigest() if "safe" in name else None,
             )
-            for name in choose([path.name for path in folder.iterdir()], repository)
+            for name in choose([path.name for path in folder.iterdir()], repository, tokenizer=tokenizer)
         ]
         return Listing(files=tuple(files), revision="abc123", licence="mit")
 
@@ -308,6 +363,49 @@ def test_a_model_in_parts_needs_every_part(tmp_path, hub, monkeypatch):
     assert store.check(need) == "unverified"
     (folder / "model.safetensors.index.json").write_text("[]")
     assert not store.is_whole(need)
+
+
+@pytest.fixture
+def text_hub(tmp_path) -> FolderHub:
+    write_qwen(tmp_path / "hub/Qwen/Qwen3-0.6B")
+    return FolderHub(tmp_path / "hub")
+
+
+TEXT = {"experiment": "t2i_xl"}
+ONLY_TEXT = ("model.rae.encoder.weights=random", "callbacks.generation_metrics.metrics=[]")
+
+
+def test_a_text_encoder_is_fetched_with_its_tokenizer_and_loads_without_a_network(
+    tmp_path, text_hub, online, monkeypatch
+):
+    to = tmp_path / "DIR"
+    run(options(to=to, overrides=ONLY_TEXT, **TEXT), hub=text_hub)
+    place = to / "Qwen--Qwen3-0.6B"
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= {
+        path.name for path in place.iterdir()
+    }
+    monkeypatch.setenv(VARIABLE, str(to))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    encoder = load_text_encoder("Qwen/Qwen3-0.6B", max_length=8)
+    assert encoder.identity.hub_name == "Qwen/Qwen3-0.6B"
+    assert encoder.identity.source == str(place)
+
+    (place / "tokenizer.json").unlink()
+    with pytest.raises(WeightsError, match=r"Missing or damaged: text encoder: .*Qwen--Qwen3-0\.6B"):
+        run(options(to=to, overrides=ONLY_TEXT, **TEXT), hub=text_hub)
+
+
+def test_a_model_that_was_fetched_without_its_tokenizer_is_fetched_again(tmp_path, text_hub, online, capsys):
+    store = Store(tmp_path / "DIR", text_hub)
+    without = Need(what="encoder", source="Qwen/Qwen3-0.6B", licence=None)
+    store.fetch(without, progress=lambda *_: None)
+    assert not (store.folder / without.place / "tokenizer.json").exists()
+    assert store.state(without) == "there"
+    run(options(to=store.folder, list=True, overrides=ONLY_TEXT, **TEXT), hub=text_hub)
+    assert "incomplete" in capsys.readouterr().out
+    run(options(to=store.folder, overrides=ONLY_TEXT, **TEXT), hub=text_hub)
+    assert (store.folder / without.place / "tokenizer.json").exists()
+    assert Store(store.folder, text_hub).check(without) == "whole"
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,13 @@ def write_stage2_checkpoint(
     seed: int = 0,
     step: int = 9,
     base_head_depth: int | None = None,
+    **network: Any,
 ) -> Path:
-    """Of a DiT with random weights everywhere (a fresh one predicts zero), on the autoencoder of ``rae_run``."""
+    """Of a DiT with random weights everywhere (a fresh one predicts zero), on the autoencoder of ``rae_run``.
+
+    Args:
+        network: further arguments of the DiT.
+    """
     from unirae.flow.times import TimeDistribution
     from unirae.models.checkpoints.opening import load_rae
     from unirae.models.checkpoints.pairing import rae_reference
@@ -92,7 +97,7 @@ def write_stage2_checkpoint(
     )
     sizes: dict[str, Any] = {"hidden_size": [16, 32], "depth": [1, 1], "num_heads": [2, 2]}
     sizes["base_head_depth"] = base_head_depth
-    dit = DiTDH(input_size=4, in_channels=16, num_classes=classes, latent_stats=stats, **sizes)
+    dit = DiTDH(input_size=4, in_channels=16, num_classes=classes, latent_stats=stats, **sizes, **network)
     _shake(dit, seed)
     path = run / "checkpoints" / "last.ckpt"
     reference = os.path.relpath(find_checkpoint(rae_run), path.parent)

@@ -42,6 +42,9 @@ class Options:
     """The encoder's weights, a folder or file. Default: where the configuration or checkpoint says."""
     rae: Path | None = None
     """--to: the autoencoder of a generator. Default: where the generator's checkpoint says."""
+    text_encoder: str | None = None
+    """The text encoder of a generator of RAEv2 that reads texts: a folder or a hub's name. --to rae: the one that the
+    written YAML is to name. Default: where the configuration or checkpoint says."""
     embed_encoder: Flag = False
     """Put the encoder's weights into the folder, too, so that it needs neither a hub nor another folder."""
     data: str = "imagenet"
@@ -74,21 +77,34 @@ def run(options: Options) -> Path:
             weights=options.weights,
             encoder_weights=options.encoder_weights,
             embed_encoder=options.embed_encoder,
+            text_encoder=options.text_encoder,
         )
         from_official(model, read_yaml(config), options.output, data=choose_data(options.data, None, {}))
     elif options.from_ == "diffusers":
-        refused = ("config", "checkpoint", "rae", "embed_encoder", "encoder_weights", "weights")
+        refused = (
+            "config",
+            "checkpoint",
+            "weights",
+            "rae",
+            "embed_encoder",
+            "encoder_weights",
+            "text_encoder",
+        )
         source = _needed(options, "input", "the folder of diffusers", refused=refused)
         from unirae.models.interop.diffusers.folders import from_diffusers
 
         from_diffusers(source, options.output, data=choose_data(options.data, None, {}))
     else:
         refused = ("config", "input", "embed_encoder", "data")
+        refused += ("text_encoder",) if options.to == "diffusers" else ()
         checkpoint = _needed(options, "checkpoint", "the model of ours", refused=refused)
         from unirae.models.checkpoints.reading import open_checkpoint
 
+        own: dict[str, Any] = {}
         if options.to == "rae":
             from unirae.models.interop.official.to_official import to_official as convert
+
+            own["text_encoder"] = options.text_encoder
         else:
             from unirae.models.interop.diffusers.folders import to_diffusers as convert
         convert(
@@ -97,6 +113,7 @@ def run(options: Options) -> Path:
             ema=options.weights == "ema",
             encoder_weights=options.encoder_weights,
             rae=options.rae,
+            **own,
         )
     get_logger(__name__).info("written: %s", options.output)
     return options.output

@@ -22,18 +22,23 @@ from unirae.app.run.stages.linear_probe import build_linear_probe
 from unirae.app.run.stages.mae import build_mae
 from unirae.app.run.stages.stage1 import build_adversary, build_stage1
 from unirae.app.run.stages.stage2 import build_stage2, denoiser_for
+from unirae.app.run.texts import Texts, reads_text
 from unirae.app.shell.devices import choose_data
 from unirae.core.errors import ConfigError, WeightsError
+from unirae.models.denoisers.condition import Condition
 from unirae.models.rae import RAE
+from unirae.models.text.identity import TextEncoderIdentity
 from unirae.training.mae import MaePretraining
 from unirae.training.schedule import Schedule
 
 CONFIGS = config_dir()
 STAGE1 = ["rae_dino", "rae_dummy", "rae_mae", "rae_siglip", "rae_tiny"]  # rae_ddp has the models of rae_dino
-STAGE2 = [name for name in experiments() if name.startswith("dit_")]
+STAGE2 = [name for name in experiments() if name.startswith(("dit_", "t2i_"))]
 STAGE2_IMAGENET = ["dit_s", "dit_base", "dit_large", "dit_xl", "dit_xl_512", "dit_ddp", "dit_plain_xl"]
 IMAGENET = ["rae_ddp", "rae_dino", "rae_mae", "rae_siglip"]
 STEPS_PER_EPOCH = 2502
+TEXT_WIDTHS = {"minilm": 384, "Qwen/Qwen3-0.6B": 1024}
+"""Widths of the text encoders' hidden states."""
 
 
 @cache
@@ -171,14 +176,39 @@ def random_stage2(*overrides: str) -> tuple[dict[str, Any], RAE]:
     return config, rae
 
 
+def stand_in_texts(config: dict[str, Any]) -> Texts | None:
+    """The text encoder of a configuration in name and sizes, and its tokens of "" alone; None where it has none."""
+    if not reads_text(config):
+        return None
+    node = config["model"]["text_encoder"]
+    width = TEXT_WIDTHS[node["name"]]
+    identity = TextEncoderIdentity(
+        name=node["name"],
+        source=node["name"],
+        model_type="stand-in",
+        sha256="0" * 64,
+        tokenizer_sha256="0" * 64,
+        max_length=node["max_length"],
+        layer=node["layer"],
+        width=width,
+    )
+    null = Condition(
+        tokens=torch.zeros(1, 1, width, device="cpu"), mask=torch.zeros(1, 1, dtype=torch.bool, device="cpu")
+    )
+    return Texts(identity=identity, cached=lambda texts: null)  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize("name", STAGE2)
 def test_stage_2_is_built_on_the_meta_device(name):
     config, rae = random_stage2(f"experiment={name}")
+    texts = stand_in_texts(config)
+    names = ("a",) * 1000 if texts is None else ()
     with torch.device("meta"):
-        module = build_stage2(config, find_rae(config), rae, ("a",) * 1000, steps_per_epoch=1251)
+        module = build_stage2(config, find_rae(config), rae, names, steps_per_epoch=1251, texts=texts)
     assert all(p.is_meta for network in (rae, module.denoiser, module.average) for p in network.parameters())
     assert module.denoiser.latent_shape == rae.latent_shape
-    assert module.denoiser.null_label == 1000
+    assert module.denoiser.null_label == len(names)
+    assert module.denoiser.reads_text == name.startswith("t2i_")
     assert count(rae, trainable=True) == 0
     assert count(module.denoiser, trainable=True) > 0
     assert count(module.average) == count(module.denoiser)
@@ -328,6 +358,41 @@ def test_values_of_raev2_under_their_documented_names(name):
         dit = denoiser_for(config, rae, num_classes=1000)
     assert (dit.time_shift, dit.prediction.value, dit.prediction.t_min) == (8.0, "data", 0.05)
     assert dit.config.base_head_depth == {"dit_v2_s": 4, "dit_v2_xl": 8}[name]
+
+
+T2I_RECIPE = {
+    **V2_RECIPE,
+    "model.text_encoder": {"name": "Qwen/Qwen3-0.6B", "max_length": 256, "layer": None},
+    "model.scheduler.warmup_epochs": None,
+    "model.scheduler.decay_end_epoch": None,
+    "model.scheduler.warmup_steps": 5 * 10_000,
+    "model.scheduler.decay_end_steps": 15 * 10_000,
+    "trainer.max_epochs": None,
+    "trainer.max_steps": 20 * 10_000,
+    "callbacks.samples.num_steps": 51,
+    "callbacks.samples.cfg_scale": 6.0,
+    "callbacks.samples.ig_scale": 1.0,
+    "callbacks.generation_metrics.cfg_scale": 1.0,
+}
+
+
+def test_values_of_raev2s_text_to_image_under_their_documented_names():
+    """Sections 4, 6, 7 and 8 of its recipe; what is not mentioned is as on ImageNet."""
+    config = composed("experiment=t2i_xl")
+    assert {dotted: value(config, dotted) for dotted in T2I_RECIPE} == T2I_RECIPE
+    imagenet = composed("experiment=dit_v2_xl")
+    assert config["model"]["dit"] == imagenet["model"]["dit"]
+    assert config["model"]["rae"] == imagenet["model"]["rae"]
+
+
+def test_the_network_for_text_has_the_published_number_of_parameters():
+    config, rae = random_stage2("experiment=t2i_xl")
+    with torch.device("meta"):
+        dit = denoiser_for(config, rae, num_classes=0, texts=stand_in_texts(config))
+    assert sum(p.numel() for p in dit.parameters()) == 875_240_564
+    assert (dit.config.tokens_behind, dit.config.base_head_depth) == (4, 8)  # time's; a text has its own
+    labels, text = 8 * 1440 + 1001 * 1440, 1024 + (1024 + 1) * 1440
+    assert sum(p.numel() for p in dit.parameters()) - text == 875_216_500 - labels
 
 
 @pytest.mark.parametrize("name", DITS)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 
 from unirae.app.run.builders import Config
 from unirae.app.run.latents import join_processes
@@ -18,7 +17,7 @@ from unirae.evaluation.latents.text_writing import ensure_texts, known_identity,
 from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.denoisers.condition import Condition
 from unirae.models.text.build import load_text_encoder
-from unirae.models.text.encoder import TextEncoder
+from unirae.models.text.encoder import TextEncoder, without_filling
 from unirae.models.text.identity import TextEncoderIdentity
 
 log = get_logger(__name__)
@@ -135,6 +134,4 @@ def _check_continued(checkpoint: Checkpoint | None, identity: TextEncoderIdentit
 
 def null_text(texts: Texts) -> Condition:
     """The tokens of "", one sample on the CPU, without filling."""
-    found = texts.encode([""]).to("cpu", torch.float32)
-    _, mask = found.text
-    return found.resized(max(1, int(mask.sum())))
+    return without_filling(texts.encode([""]))

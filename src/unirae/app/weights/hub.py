@@ -1,6 +1,7 @@
 """The Hugging Face hub as this command uses it: the files of a model, and a copy of some of them."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from unirae.core.hub import hub_asked_once, hub_problem
 from unirae.core.io import file_sha256
 
 _ALWAYS = re.compile(r"(config|preprocessor_config)\.json|README\.md|LICEN[CS]E.*")
+_VOCABULARY = re.compile(r"tokenizer\.(json|model)|vocab\.(json|txt)|spiece\.model|sentencepiece\.bpe\.model")
+_OF_TOKENIZER = re.compile(r"tokenizer_config\.json|merges\.txt|(special_tokens_map|added_tokens)\.json")
 _WEIGHTS = (
     re.compile(r"model\.safetensors"),
     re.compile(r"model(-\d+-of-\d+\.safetensors|\.safetensors\.index\.json)"),
@@ -58,8 +61,11 @@ class Listing:
 class HuggingFaceHub:
     """The hub through ``huggingface_hub``, which knows tokens, mirrors (HF_ENDPOINT) and proxies."""
 
-    def listing(self, repository: str) -> Listing:
+    def listing(self, repository: str, *, tokenizer: bool = False) -> Listing:
         """A model's files as they are published now.
+
+        Args:
+            tokenizer: those of its tokenizer, too.
 
         Raises:
             WeightsError: If the model does not exist or is gated, or if the hub does not answer.
@@ -74,7 +80,7 @@ class HuggingFaceHub:
         siblings = {file.rfilename: file for file in info.siblings or []}
         files = [
             File(path=name, size=siblings[name].size, sha256=getattr(siblings[name].lfs, "sha256", None))
-            for name in choose(list(siblings), repository)
+            for name in choose(list(siblings), repository, tokenizer=tokenizer)
         ]
         return Listing(
             files=tuple(files), revision=info.sha, licence=getattr(info.card_data, "license", None)
@@ -108,17 +114,31 @@ def _failures() -> tuple[type[Exception], ...]:
     return OSError, ValueError, RuntimeError, httpx.HTTPError, XetDownloadError
 
 
-def choose(names: list[str], repository: str) -> list[str]:
+def choose(names: list[str], repository: str, *, tokenizer: bool = False) -> list[str]:
     """The files that an encoder is loaded from, out of all that a model's page holds.
 
+    Args:
+        tokenizer: those of its tokenizer, too.
+
     Raises:
-        WeightsError: If no file holds weights that transformers or timm read.
+        WeightsError: If no file holds weights that transformers or timm read, or the vocabulary of a tokenizer.
     """
+    beside = [_ALWAYS, _VOCABULARY, _OF_TOKENIZER] if tokenizer else [_ALWAYS]
+    if tokenizer and not has_vocabulary(names):
+        raise WeightsError(
+            f"{repository} has no tokenizer (tokenizer.json, or the files of its vocabulary); its files: "
+            f"{', '.join(sorted(names)[:8])}"
+        )
     for pattern in _WEIGHTS:
         weights = [name for name in names if pattern.fullmatch(name)]
         if weights:
-            return sorted([*weights, *(name for name in names if _ALWAYS.fullmatch(name))])
+            return sorted({*weights, *(name for name in names if any(p.fullmatch(name) for p in beside))})
     raise WeightsError(
         f"{repository} has no weights that transformers or timm read (model.safetensors, pytorch_model.bin); its "
         f"files: {', '.join(sorted(names)[:8])}"
     )
+
+
+def has_vocabulary(names: Iterable[str]) -> bool:
+    """Say whether the vocabulary of a tokenizer is among a model's files."""
+    return any(_VOCABULARY.fullmatch(name) for name in names)

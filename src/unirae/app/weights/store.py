@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unirae.app.weights.catalogue import Need
-from unirae.app.weights.hub import File, HuggingFaceHub, Listing, choose
+from unirae.app.weights.hub import File, HuggingFaceHub, Listing, choose, has_vocabulary
 from unirae.core.download import Progress, download, hash_in_name, remote_size
 from unirae.core.errors import UserError, WeightsError
 from unirae.core.io import file_sha256, read_json, write_json
@@ -40,9 +40,11 @@ class Store:
         self._entries = _read_manifest(folder / MANIFEST)
 
     def files(self, need: Need) -> list[File]:
-        """The files that the list has for a need; empty if this command did not fetch them."""
+        """The files that the list has for a need; empty if this command did not fetch them, or not the tokenizer."""
         entry = self._entries.get(need.place)
-        return [File(**file) for file in entry["files"]] if entry else []
+        files = [File(**file) for file in entry["files"]] if entry else []
+        names = (file.path.rpartition("/")[2] for file in files)
+        return [] if need.tokenizer and not has_vocabulary(names) else files
 
     def state(self, need: Need) -> str:
         """The state of a need by sizes alone: ``there``, ``incomplete``, ``missing``, or ``there, not listed``."""
@@ -78,9 +80,12 @@ class Store:
             size = remote_size(need.source) if sha256 is None and may_ask_network() else None
             return [File(path=need.place, size=size, sha256=sha256)] if sha256 or size else []
         try:
-            return self._hub.listing(need.source).files if may_ask_network() else []
+            return self._listing(need).files if may_ask_network() else []
         except WeightsError:
             return []
+
+    def _listing(self, need: Need) -> Listing:
+        return self._hub.listing(need.source, tokenizer=need.tokenizer)
 
     def fetch(self, need: Need, *, progress: Progress) -> None:
         """Fetch a need and write it into the list.
@@ -93,7 +98,7 @@ class Store:
             download(need.source, self.folder / need.place, sha256=sha256, resume=True, progress=progress)
             self.record(need)
             return
-        listing = self._hub.listing(need.source)
+        listing = self._listing(need)
         part = self.folder / f".{need.place}.part"
         part.mkdir(parents=True, exist_ok=True)
         self._hub.fetch(need.source, listing, part)
@@ -179,13 +184,15 @@ def _read_manifest(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def _is_there(need: Need, path: Path) -> bool:
-    """True where the file is there, or a model's configuration and all parts of its weights that an index names."""
+    """True where the file is there, or a model's configuration, all parts of its weights that an index names, and its
+    tokenizer if it is needed."""
     if need.is_file:
         return path.is_file()
     if not (path / "config.json").is_file():
         return False
     try:
-        names = choose([file.name for file in path.iterdir() if file.is_file()], path.name)
+        there = [file.name for file in path.iterdir() if file.is_file()]
+        names = choose(there, path.name, tokenizer=need.tokenizer)
         indices = [read_json(path / name) for name in names if name.endswith(".index.json")]
         listed = {name for index in indices for name in index["weight_map"].values()}
     except (AttributeError, KeyError, TypeError, UserError):

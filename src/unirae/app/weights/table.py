@@ -64,7 +64,7 @@ def _asked(need: Need, hub: HuggingFaceHub) -> tuple[int | None, str | None]:
     if need.is_file:
         return need.size or remote_size(need.source), need.licence
     try:
-        listing = hub.listing(need.source)
+        listing = hub.listing(need.source, tokenizer=need.tokenizer)
     except WeightsError as error:
         log.warning("%s", error)
         return None, need.licence

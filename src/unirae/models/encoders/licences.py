@@ -15,6 +15,8 @@ LICENCES = {
     "facebook/ijepa": "CC-BY-NC-4.0",
     "mocov3_": "CC-BY-NC-4.0",  # no repository: the name of configs/model/encoder
     "openai/clip": "MIT (the original's)",
+    "Qwen/Qwen3": "Apache-2.0",
+    "sentence-transformers/all-MiniLM-L6-v2": "Apache-2.0",
 }
 """Licences by the beginning of the repository's name, as in THIRD_PARTY.md."""
 _UNKNOWN = "not listed here; unless you trained it yourself, see where its weights were published"

@@ -52,7 +52,7 @@ def load_text_encoder(
     """
     if max_length < 1:
         raise ConfigError(f"{argument('text_encoder.max_length', max_length)} must be at least 1")
-    source = _source_of(str(name))
+    source = _source_of(str(name), remedy)
     log.info("loading the text encoder from %s", source)
     try:
         config, model = here_first(source, partial(_model, source), what="the text encoder")
@@ -91,8 +91,11 @@ def text_encoder_of(identity: TextEncoderIdentity, *, name: str | Path | None = 
     Raises:
         WeightsError: If it is missing, or is another one.
     """
+    there = identity.source
+    if Path(there).is_absolute() and not Path(there).is_dir():  # carried to another machine
+        there = identity.hub_name or there
     found = load_text_encoder(
-        identity.source if name is None else name,
+        there if name is None else name,
         max_length=identity.max_length,
         layer=identity.layer,
         remedy=f"Say where it is with {argument('text_encoder', 'PATH')}",
@@ -135,7 +138,7 @@ def is_here(name: str) -> bool:
     return True
 
 
-def _source_of(name: str) -> str:
+def _source_of(name: str, remedy: str | None = None) -> str:
     """Where a name is read from: a folder, or the hub's name."""
     if name == NAME:
         return str(packaged_folder())
@@ -144,7 +147,7 @@ def _source_of(name: str) -> str:
         return str(path.resolve())
     if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         what = "is no folder" if path.exists() else "does not exist"
-        raise WeightsError(f"the text encoder {name} {what}. {_usual_remedy(name)}")
+        raise WeightsError(f"the text encoder {name} {what}. {remedy or _usual_remedy(name)}")
     carried = carried_folder(name)
     return name if carried is None else str(carried)
 

@@ -62,6 +62,10 @@ class TextEncoder(nn.Module):
             mask[chosen, : states.shape[1]] = there
         return Condition(tokens=tokens, mask=mask)
 
+    def null(self) -> Condition:
+        """The tokens of "", one sample on the CPU, without filling: what a network keeps as its null condition."""
+        return without_filling(self.encode([""]))
+
     def ids_of(self, text: str, *, cut: bool = True) -> list[int]:
         """The numbers of a text's tokens, with the special ones that the tokenizer adds."""
         readable = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text
@@ -101,3 +105,10 @@ class TextEncoder(nn.Module):
                 self.identity.max_length,
                 start,
             )
+
+
+def without_filling(one: Condition) -> Condition:
+    """One text's tokens on the CPU, in float32, without the filling behind them; at least one, which may be masked."""
+    found = one.to("cpu", torch.float32)
+    _, mask = found.text
+    return found.resized(max(1, int(mask.sum())))

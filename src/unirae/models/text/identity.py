@@ -1,12 +1,20 @@
 """Identity of a text encoder, in a form that a checkpoint can carry, and the part of it that decides its tokens."""
 
+import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from unirae.core.differences import differences, shortened
 from unirae.core.errors import WeightsError
 
 _NAMES_AND_PLACES = ("name", "source")
+_FROM_HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def is_hub_name(name: str) -> bool:
+    """Say whether a name is ``owner/name`` on the Hugging Face hub, and not a folder that is here."""
+    return _FROM_HUB.fullmatch(name) is not None and not Path(name).exists()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +41,13 @@ class TextEncoderIdentity:
     max_length: int
     layer: int | None
     width: int
+
+    @property
+    def hub_name(self) -> str | None:
+        """The name on the hub, also where it was read from a folder; None where only a folder is known."""
+        name, source = Path(self.name), Path(self.source)
+        given_as_folder = name.parts == source.parts[-len(name.parts) :] and self.name != self.source
+        return self.name if _FROM_HUB.fullmatch(self.name) and not given_as_folder else None
 
     def decisive(self) -> dict[str, Any]:
         """The part on which the tokens of a text depend; caches and checkpoints compare it."""

@@ -74,6 +74,11 @@ def save_dit_pipeline(
         WeightsError: If the autoencoder has other latents, or was opened without its encoder.
         UserError: If the folder exists or cannot be written.
     """
+    if denoiser.reads_text:
+        raise ConfigError(
+            "the pipelines of diffusers that are written here take labels, and this generator is conditioned on text; "
+            "export it as a folder of ours, or convert it to RAEv2's files"
+        )
     decoder = decoder_for(denoiser, rae)
     vae_config = autoencoder_config(decoder, own_encoder=True)
     as_theirs = has_diffusers_positions(decoder) and vae_config.encoder_config is None

@@ -117,6 +117,8 @@ class OfficialDit:
         has_null_label: whether its table of labels has a row for "no label".
         checkpoint: its weights; None where the configuration names none.
         version: 1 (bytetriper/RAE) or 2 (nanovisionx/RAEv2).
+        text_encoder: folder or hub name of the text encoder; None where it is conditioned on labels, or none is named.
+        text_length: tokens that its texts are filled up to; 0 where it is conditioned on labels.
     """
 
     kind: str
@@ -124,6 +126,8 @@ class OfficialDit:
     has_null_label: bool
     checkpoint: str | None
     version: Literal[1, 2] = 1
+    text_encoder: str | None = None
+    text_length: int = 0
 
     @property
     def trunk_depth(self) -> int | None:

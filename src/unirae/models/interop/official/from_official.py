@@ -53,6 +53,7 @@ from unirae.models.interop.official.names import (
 )
 from unirae.models.interop.official.place import OfficialModel
 from unirae.models.interop.official.sampling import read_sampling
+from unirae.models.interop.official.text_v2 import check_text_length, read_texts
 from unirae.models.rae import RAE, token_grid
 
 log = get_logger(__name__)
@@ -80,6 +81,10 @@ def from_official(conversion: OfficialModel, document: Any, output: Path, *, dat
     dit = None
     if document.get("stage_2"):
         dit = read_dit(document["stage_2"]) if version == 1 else read_dit_v2(document)
+    if conversion.text_encoder is not None and (dit is None or not dit.text_length):
+        raise ConfigError(
+            f"{argument('text_encoder', conversion.text_encoder)}: nothing in {conversion.config} reads texts"
+        )
     rae, rae_origin = _convert_rae(conversion, document, trained=dit is None)
     recorded = {"model": model_config(rae), "data": data}
     rae_made = rae_content(
@@ -272,19 +277,24 @@ def _convert_dit(
         missing=f"{key} has no ckpt: give its weights with {argument('checkpoint', 'FILE')}, or set {key}.ckpt",
         trained=trained,
     )
-    state = conversion.read(checkpoint, key, trained=trained)
+    state, what = conversion.read(checkpoint, key, trained=trained), f"{key} ({checkpoint})"
+    check_text_length(state, official, what)
     denoiser = build_denoiser(
-        official.kind, **official.arguments, time_shift=time_shift, latent_stats=rae.stats
+        official.kind,
+        **official.arguments,
+        **read_texts(conversion, official),
+        time_shift=time_shift,
+        latent_stats=rae.stats,
     )
     if denoiser.latent_shape != rae.latent_shape:
         raise ConfigError(
             f"{key} reads latents {denoiser.latent_shape}, but stage_1 makes {rae.latent_shape}: set in_channels and "
             "input_size to those"
         )
-    labelled, what = official.has_null_label, f"{key} ({checkpoint})"
+    labelled = official.has_null_label
     if official.version == 2:
         state = _without_projector(state)
-        check_fit(state, dit_v2_to_official(denoiser), what=what)
+        check_fit(state, dit_v2_to_official(denoiser, text_length=official.text_length), what=what)
         ours = dit_v2_from_official(state, denoiser)
     else:
         check_fit(state, dit_to_official(denoiser, has_null_label=labelled), what=what)

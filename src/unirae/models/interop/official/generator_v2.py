@@ -15,6 +15,7 @@ from unirae.flow.prediction import CLAMP
 from unirae.flow.times import SHIFT_BASE
 from unirae.models.interop.official.config import Node, OfficialDit, known, section, target, value
 from unirae.models.interop.official.sampling import OfficialSampling
+from unirae.models.text.build import MAX_LENGTH
 
 log = get_logger(__name__)
 
@@ -26,14 +27,21 @@ TARGETS_V2 = {  # its class: our kind, and whether it has an early head
 }
 PREDICTIONS_V2 = {"velocity": "velocity", "x": "data"}
 _NEEDED = ("input_size", "in_channels", "hidden_size", "depth", "num_heads")
-_ELSEWHERE = ("base_model_depth", "num_classes", "condition_type", "cond_arch", "use_cfg_conds")
+_ELSEWHERE = (
+    "base_model_depth",
+    "num_classes",
+    "condition_type",
+    "context_dim",
+    "cond_arch",
+    "use_cfg_conds",
+)
 """Arguments of the class that other sections give; a configuration may have them here, too, and they must agree."""
 _OF_REPA = ("enable_repa", "repa_layer_depth", "z_dim")
 _SHIFT_DIM = 196608
-_REFUSED = {
-    "text": "its conditions are texts, which are not converted yet",
-    "nwm": "it is a navigation model, whose conditions (frames, actions) nothing here makes",
-}
+_NAVIGATION = (
+    "conditioning.type=nwm: this generator is not converted, because it is a navigation model, whose conditions "
+    "(frames, actions) nothing here makes"
+)
 
 
 def read_dit_v2(document: Node) -> OfficialDit:
@@ -46,11 +54,12 @@ def read_dit_v2(document: Node) -> OfficialDit:
     kind, has_base = TARGETS_V2[target(node, tuple(TARGETS_V2), "stage_2")]
     params = section(node, "params", "stage_2")
     known(params, (*_NEEDED, "patch_size", "mlp_ratio", *_ELSEWHERE, *_OF_REPA), "stage_2.params")
-    conditioning = _conditioning(document, params)
+    tokens = _condition_tokens(document, params)
+    classes = _agreed(params, section(document, "misc"), "num_classes", "misc", default=1000)
+    width, encoder, length = _text(document, params)
     arguments = {
         **_sizes(params, kind),
-        **conditioning,
-        "num_classes": _agreed(params, section(document, "misc"), "num_classes", "misc", default=1000),
+        **({**tokens, "num_classes": classes} if width is None else _of_text(tokens, width)),
         "base_head_depth": _base_depth(document, params, has_base),
         "use_qknorm": True,
         "conditioning": "tokens",
@@ -58,7 +67,13 @@ def read_dit_v2(document: Node) -> OfficialDit:
         **({"use_pos_embed": False} if kind == "dit_dh" else {}),
     }
     return OfficialDit(
-        version=2, kind=kind, arguments=arguments, has_null_label=True, checkpoint=node.get("ckpt")
+        version=2,
+        kind=kind,
+        arguments=arguments,
+        has_null_label=True,
+        checkpoint=node.get("ckpt"),
+        text_encoder=encoder,
+        text_length=length,
     )
 
 
@@ -114,24 +129,22 @@ def _sizes(params: Node, kind: str) -> dict[str, Any]:
     return {**found, "patch_size": side}
 
 
-def _conditioning(document: Node, params: Node) -> dict[str, int]:
-    """How many tokens carry time and label; another condition than labels is refused."""
+def _condition_tokens(document: Node, params: Node) -> dict[str, int]:
+    """How many tokens carry time and label; another condition than labels or texts is refused."""
     node = section(document, "conditioning")
     known(
         node,
         ("type", "cfg_dropout_prob", "context_dim", "text_encoder", "arch", "use_cfg_conds"),
         "conditioning",
     )
-    kind = node.get("type", params.get("condition_type", "label"))
+    kind = _condition_type(node, params)
     if kind != params.get("condition_type", kind):
         raise ConfigError(
             f"conditioning.type={kind}, but stage_2.params.condition_type={params['condition_type']}"
         )
-    if kind in _REFUSED:
-        raise ConfigError(
-            f"conditioning.type={kind}: this generator is not converted, because {_REFUSED[kind]}"
-        )
-    if kind != "label":
+    if kind == "nwm":
+        raise ConfigError(_NAVIGATION)
+    if kind not in ("label", "text"):
         raise ConfigError(f"conditioning.type={kind!r} is unknown; expected label, text or nwm")
     if params.get("use_cfg_conds") or node.get("use_cfg_conds"):
         raise ConfigError(
@@ -149,6 +162,34 @@ def _conditioning(document: Node, params: Node) -> dict[str, int]:
             ("num_condition_tokens", "num_c_tokens", 8),
         )
     }
+
+
+def _condition_type(node: Node, params: Node) -> str:
+    return node.get("type", params.get("condition_type", "label"))
+
+
+def _text(document: Node, params: Node) -> tuple[int | None, str | None, int]:
+    """Width of a text's tokens, the name of what makes them, and how many; None, None and 0 where labels condition."""
+    node = section(document, "conditioning")
+    if _condition_type(node, params) != "text":
+        return None, None, 0
+    width = _agreed(params, node, "context_dim", "conditioning", default=0)
+    if not width:
+        raise ConfigError(
+            "conditioning.context_dim is missing: the width of the text encoder's hidden states, such as 1024 of "
+            "Qwen/Qwen3-0.6B"
+        )
+    encoder = section(node, "text_encoder", "conditioning")
+    known(encoder, ("model_name", "max_length"), "conditioning.text_encoder")
+    length = value(encoder, "max_length", "conditioning.text_encoder", default=MAX_LENGTH)
+    if not length:
+        raise ConfigError("conditioning.text_encoder.max_length=0: a text has at least one token")
+    return width, value(encoder, "model_name", "conditioning.text_encoder", default=None), length
+
+
+def _of_text(tokens: dict[str, int], width: int) -> dict[str, int]:
+    """The network's arguments in place of those for labels: a text has no classes, and its own tokens alone."""
+    return {"num_time_tokens": tokens["num_time_tokens"], "num_classes": 0, "text_width": width}
 
 
 def _base_depth(document: Node, params: Node, has_base: bool) -> int | None:

@@ -21,6 +21,7 @@ class OfficialModel:
         weights: which of a training checkpoint's.
         encoder_weights: where the encoder's weights lie, if not where the file says.
         embed_encoder: put the encoder's weights into the folder, too.
+        text_encoder: the folder or name of a generator's text encoder, if not what the file says.
         files: those that were read, for the record.
     """
 
@@ -29,6 +30,7 @@ class OfficialModel:
     weights: Which = "ema"
     encoder_weights: str | None = None
     embed_encoder: bool = False
+    text_encoder: str | None = None
     files: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def find(self, path: str, key: str) -> Path:

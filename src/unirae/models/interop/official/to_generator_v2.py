@@ -12,6 +12,7 @@ from unirae.flow.prediction import CLAMP
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.interop.official.dit_v2 import dit_v2_to_official
 from unirae.models.interop.official.generator_v2 import PREDICTIONS_V2, TARGETS_V2
+from unirae.models.interop.official.text_v2 import text_conditioning
 
 log = get_logger(__name__)
 
@@ -50,16 +51,20 @@ def write_dit_v2(
     *,
     shift: dict[str, Any],
     save: Callable[[Path, dict[str, Tensor], dict[str, Any]], None],
+    text_encoder: str | None = None,
 ) -> dict[str, Any]:
     """Write the generator's weights into ``folder``, which will be ``final``; returns the sections that describe it.
 
     Args:
         shift: the keys of ``misc`` that mean the time shift.
         save: writes tensors in the types that they came in.
+        text_encoder: the name that RAEv2 is to load it by, of a generator that is conditioned on text.
     """
-    save(folder / "stage2_model.pt", dit_v2_to_official(dit), about)
+    length = 0 if text_encoder is None else dit.text_identity["max_length"]  # pyright: ignore[reportOptionalSubscript]
+    save(folder / "stage2_model.pt", dit_v2_to_official(dit, text_length=length), about)
     config, kind = dit.config, about["dit"]["kind"]
-    said = ((about.get("origin") or {}).get("config") or {}).get("transport") or {}
+    document = (about.get("origin") or {}).get("config") or {}
+    said = document.get("transport") or {}
     has_base = config.base_head_depth is not None
     base = {"base_model_depth": config.base_head_depth} if has_base else {}
     params = {
@@ -77,10 +82,7 @@ def write_dit_v2(
             "params": params,
             "ckpt": str(final / "stage2_model.pt"),
         },
-        "conditioning": {
-            "type": "label",
-            "arch": {"num_t_tokens": config.num_time_tokens, "num_c_tokens": config.num_condition_tokens},
-        },
+        "conditioning": _conditioning(dit, document.get("conditioning") or {}, text_encoder),
         "transport": {
             "prediction": next(name for name, ours in PREDICTIONS_V2.items() if ours == dit.prediction.value),
             "time_dist_type": said.get("time_dist_type", "logit-normal_0_1"),
@@ -88,8 +90,23 @@ def write_dit_v2(
         },
         **({"internal_guidance": base} if has_base else {}),
         **_sampling(about.get("sampling") or {}),
-        "misc": {"latent_size": list(dit.latent_shape), "num_classes": dit.num_classes, **shift},
+        "misc": {"latent_size": list(dit.latent_shape), **_classes(dit, document.get("misc") or {}), **shift},
     }
+
+
+def _conditioning(dit: Denoiser, said: dict[str, Any], text_encoder: str | None) -> dict[str, Any]:
+    if text_encoder is not None:
+        return text_conditioning(dit, text_encoder, said)
+    config = dit.config
+    arch = {"num_t_tokens": config.num_time_tokens, "num_c_tokens": config.num_condition_tokens}
+    return {"type": "label", "arch": arch}
+
+
+def _classes(dit: Denoiser, said: dict[str, Any]) -> dict[str, Any]:
+    """The number of classes; of a generator that reads text the one that RAEv2's YAML had, which nothing reads."""
+    if dit.reads_text:
+        return {"num_classes": said["num_classes"]} if "num_classes" in said else {}
+    return {"num_classes": dit.num_classes}
 
 
 def _sampling(sampling: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from unirae.models.interop.official.config import DIT_TARGETS, ENCODERS
 from unirae.models.interop.official.dit import dit_to_official, official_prediction
 from unirae.models.interop.official.names import DECODER_CONSTANTS, DECODER_SIZES, decoder_to_official
 from unirae.models.interop.official.raev2 import name_of, resolution_of
+from unirae.models.interop.official.text_v2 import text_encoder_name
 from unirae.models.interop.official.to_generator_v2 import check_dit_v2, write_dit_v2
 from unirae.models.interop.rae_v1 import DEBLOCKING, check_fits_rae_v1
 from unirae.models.rae import RAE
@@ -43,6 +44,7 @@ def to_official(
     ema: bool = True,
     encoder_weights: str | None = None,
     rae: Path | None = None,
+    text_encoder: str | None = None,
 ) -> None:
     """Convert a model of ours, and write a folder that the official code loads.
 
@@ -52,6 +54,8 @@ def to_official(
         ema: take the averaged weights; False takes the raw ones.
         encoder_weights: where the encoder's weights lie, if not where the checkpoint says.
         rae: where a generator's autoencoder lies, if not where its checkpoint says.
+        text_encoder: the name or folder of a generator's text encoder that RAEv2 is to load, if not what its checkpoint
+            says.
 
     Raises:
         ConfigError: If the official code cannot express the model; nothing is written then.
@@ -67,8 +71,12 @@ def to_official(
         rae_about = _about_rae(checkpoint.file, about, rae)
     source = None if encoder_weights is None else str(Path(encoder_weights).expanduser().resolve())
     name = _name_for_raev2(autoencoder, rae_about) if autoencoder.decoder.output == "unit" else None
+    worded = None
     if name is not None and dit is not None:
         check_dit_v2(dit)
+        worded = text_encoder_name(dit, text_encoder)
+    elif text_encoder is not None:
+        raise ConfigError(f"{argument('text_encoder', text_encoder)}: only generators of RAEv2 read texts")
     if name is None:
         check_rae(autoencoder, inside=autoencoder.encoder.identity.embedded and source is None)
     final = output.resolve()
@@ -83,7 +91,7 @@ def to_official(
             config |= _write_dit(folder, final, checkpoint.file, dit, about)
         elif dit is not None:
             shift = _time_shift(dit, (about.get("origin") or {}).get("config") or {})
-            config |= write_dit_v2(folder, final, dit, about, shift=shift, save=_save)
+            config |= write_dit_v2(folder, final, dit, about, shift=shift, save=_save, text_encoder=worded)
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         (folder / "config.yaml").write_text(_REMARK + text)
 
