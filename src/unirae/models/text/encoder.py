@@ -39,6 +39,7 @@ class TextEncoder(nn.Module):
         # a token to fill up with may have been added to the tokenizer alone
         own, known = tokenizer.pad_token_id or 0, model.get_input_embeddings()  # pyright: ignore[reportCallIssue]
         self._filling = own if own < known.num_embeddings else 0
+        self.eval()
 
     def train(self, mode: bool = True) -> "TextEncoder":
         """It stays in eval mode."""
