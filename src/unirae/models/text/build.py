@@ -53,9 +53,9 @@ def load_text_encoder(
         ConfigError: If the model cannot read so many tokens, or has no such layer.
         WeightsError: If model or tokenizer are missing or damaged.
     """
-    source = _source_of(str(name))
-    log.info("loading the text encoder from %s", source)
     try:
+        source = _source_of(str(name))
+        log.info("loading the text encoder from %s", source)
         return _loaded(source, str(name), max_length, layer)
     except WeightsError as error:
         raise WeightsError(f"{error}. {remedy or _usual_remedy(str(name))}") from None
@@ -143,12 +143,14 @@ def _source_of(name: str) -> str:
         return str(path.resolve())
     if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         what = "is no folder" if path.exists() else "does not exist"
-        raise WeightsError(f"the text encoder {name} {what}. {_usual_remedy(name)}")
+        raise WeightsError(f"the text encoder {name} {what}")
     carried = carried_folder(name)
     return name if carried is None else str(carried)
 
 
 def _usual_remedy(name: str) -> str:
+    if name == NAME:
+        return "Or give the folder of another text encoder, or its hub's name"
     on_hub = name if name.count("/") == 1 and not name.startswith((".", "/", "~")) else "OWNER/NAME"
     return (
         f"Give a folder with config.json, weights and tokenizer, as `hf download {on_hub} --local-dir DIR` makes it, "
