@@ -72,12 +72,14 @@ def write_stage2_checkpoint(
     seed: int = 0,
     step: int = 9,
     base_head_depth: int | None = None,
+    text_encoder: Any = None,
     **network: Any,
 ) -> Path:
     """Of a DiT with random weights everywhere (a fresh one predicts zero), on the autoencoder of ``rae_run``.
 
     Args:
         network: further arguments of the DiT.
+        text_encoder: makes it one that is conditioned on this encoder's texts.
     """
     from unirae.flow.times import TimeDistribution
     from unirae.models.checkpoints.opening import load_rae
@@ -97,6 +99,13 @@ def write_stage2_checkpoint(
     )
     sizes: dict[str, Any] = {"hidden_size": [16, 32], "depth": [1, 1], "num_heads": [2, 2]}
     sizes["base_head_depth"] = base_head_depth
+    if text_encoder is not None:
+        classes, sizes["conditioning"] = 0, "tokens"
+        sizes |= {
+            "text_width": text_encoder.identity.width,
+            "null_text": text_encoder.encode([""]),
+            "text_identity": text_encoder.identity.to_dict(),
+        }
     dit = DiTDH(input_size=4, in_channels=16, num_classes=classes, latent_stats=stats, **sizes, **network)
     _shake(dit, seed)
     path = run / "checkpoints" / "last.ckpt"
@@ -130,6 +139,8 @@ def write_stage2_checkpoint(
     for offset, average in enumerate(module.averages, start=1):
         _shake(average.average, seed + 10 * offset)
     about = {"kind": "stage2", "version": "0", "commit": None, "step": step, "config": {"data": DATA}}
+    if text_encoder is not None:
+        about["config"] = {"data": {**DATA, "missing_captions": "null_prompt"}}
     path.parent.mkdir(parents=True)
     torch.save({"unirae": about | module.describe(), "state_dict": module.state_dict()}, path)
     return path

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from torch import Tensor
 
 from unirae.app.config.composition import compose
@@ -171,7 +170,7 @@ def rehearsed(trainer: Any, module: Any) -> StepMemory:
     """The estimate of a run's memory, from its first batch."""
     data = trainer.datamodule
     batch = next(iter(data.batches(rank=0, start_step=0)))
-    sample = {name: torch.as_tensor(value) for name, value in data.train_dataset[batch[0]].items()}
+    sample = module.example(data.train_dataset[batch[0]])
     return rehearse(module, trainer.precision_plugin, sample, len(batch))
 
 

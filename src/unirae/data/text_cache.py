@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from numpy.lib.format import open_memmap
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -117,24 +118,29 @@ class TextCache:
     def _mapped(self, part: int) -> np.ndarray:
         mapped = self._parts[part]
         if mapped is None:
-            mapped = self._parts[part] = np.load(self.folder / f"{self._names[part]}.npy", mmap_mode="r")
+            mapped = self._parts[part] = open_memmap(self.folder / f"{self._names[part]}.npy", mode="r")
         return mapped
 
     def _read(self, name: str) -> np.ndarray:
         """The index of a part, whose tokens must be there to the last."""
         file = self.folder / f"{name}{INDEX_SUFFIX}"
         try:
-            table = np.load(file)
-            tokens = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+            # not np.load, which takes an archive for an array, and leaves its file open
+            table = np.array(open_memmap(file, mode="r"))
+            tokens = open_memmap(self.folder / f"{name}.npy", mode="r")
         except (OSError, ValueError, EOFError) as error:
             raise DataError(
                 f"{file} or its tokens are damaged ({error}): remove both, and they are made again"
             ) from None
-        ends = table[:, 2] + table[:, 3] if table.ndim == 2 and table.shape[1] == len(_COLUMNS) else None
-        fits = tokens.ndim == 2 and tokens.shape[1] == self.width
-        if ends is None or not fits or int(ends.max(initial=0)) > len(tokens):
+        if not self._fit(table, tokens):
             raise DataError(f"{file} and its tokens do not fit: remove both, and they are made again")
-        return table.astype(np.uint64)
+        return table
+
+    def _fit(self, table: np.ndarray, tokens: np.ndarray) -> bool:
+        if table.dtype != np.uint64 or table.ndim != 2 or table.shape[1] != len(_COLUMNS):
+            return False
+        ends = table[:, 2] + table[:, 3]
+        return tokens.ndim == 2 and tokens.shape[1] == self.width and int(ends.max(initial=0)) <= len(tokens)
 
 
 class TokensOfCaptions:

@@ -103,12 +103,18 @@ def check_labels(y: Any, *, count: int) -> None:
         )
 
 
-def check_text(tokens: Tensor, *, count: int, width: int) -> None:
-    """Refuse tokens of another number of texts, or of another text encoder's width.
+def check_text(tokens: Tensor, mask: Tensor, *, count: int, width: int) -> None:
+    """Refuse tokens of another number of texts, or of another text encoder's width, and masks that are no truth values.
 
     Raises:
-        InputError: If the tokens have another shape; the message says which.
+        InputError: If the tokens have another shape, or tokens or mask another type; the message says which.
     """
+    if mask.dtype != torch.bool:
+        raise InputError(f"a text's mask must be boolean, got {mask.dtype}; take attention_mask.bool()")
+    if not tokens.is_floating_point():
+        raise InputError(
+            f"a text's tokens must be floating point, a text encoder's hidden states, got {tokens.dtype}"
+        )
     if tokens.ndim != 3 or len(tokens) != count:
         raise InputError(
             f"y must hold the tokens of {count} texts, [{count}, length, {width}], got {list(tokens.shape)}"

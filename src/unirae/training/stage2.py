@@ -114,10 +114,10 @@ class Stage2(SingleNetwork):
         if not self.denoiser.reads_text:
             return Condition(labels=part["label"])
         if "text" in part:
-            return Condition(tokens=part["text"], mask=part["text_mask"])
+            return Condition(tokens=part["text"].to(self.dtype), mask=part["text_mask"])
         assert self.encode_texts is not None
-        found = self.encode_texts(part["caption"]).to(self.device)
-        tokens, _ = found.text
+        tokens, mask = self.encode_texts(part["caption"]).to(self.device).text
+        found = Condition(tokens=tokens.to(self.dtype), mask=mask)
         return found.resized(-(-tokens.shape[1] // _MULTIPLE) * _MULTIPLE)
 
     def example(self, sample: dict[str, Any]) -> dict[str, Tensor]:

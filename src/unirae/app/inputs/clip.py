@@ -39,12 +39,17 @@ class StoredPromptOptions(ClipOptions):
 
 
 def of_prompts(
-    options: ClipOptions, names: Sequence[str], prompts: Callable[[], Sequence[str]]
+    options: ClipOptions,
+    names: Sequence[str],
+    prompts: Callable[[], Sequence[str]],
+    *,
+    reads: Sequence[str] = ("clip",),
 ) -> dict[str, Any]:
     """The arguments of ``MetricSources`` for clip_score.
 
     Args:
         prompts: gives those of the images in their order, and is called where they are needed.
+        reads: names of the options that nothing else reads.
 
     Raises:
         ConfigError: If an option is given without the score.
@@ -53,7 +58,7 @@ def of_prompts(
 
     if CLIP_SCORE in names:
         return {"clip_weights": options.clip, "prompts": prompts()}
-    given = [f"--{name}" for name in ("clip", "prompts") if getattr(options, name, None) is not None]
+    given = [f"--{name}" for name in reads if getattr(options, name) is not None]
     if given:
         raise ConfigError(
             f"{', '.join(given)}: only --metrics {CLIP_SCORE} reads it; ask for {CLIP_SCORE}, too"
@@ -79,7 +84,7 @@ def clip_sources(
             _captions(images, chosen) if options.prompts is None else _lines(options.prompts, images, chosen)
         )
 
-    return of_prompts(options, names, prompts)
+    return of_prompts(options, names, prompts, reads=("clip", "prompts"))
 
 
 def _captions(images: "StoredImages", chosen: Sequence[int]) -> list[str]:

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from unirae.app.run.builders import Config
 from unirae.app.run.latents import join_processes
 from unirae.app.shell.devices import progress_bar
-from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.errors import WeightsError
 from unirae.core.log import get_logger
 from unirae.data.source import Source
 from unirae.data.text_cache import TextCache, TokensOfCaptions
@@ -75,8 +75,7 @@ def open_texts(cfg: Config, trainer: pl.Trainer, checkpoint: Checkpoint | None, 
         sources: of all pictures whose captions the run will read.
 
     Raises:
-        ConfigError: If the run that is continued had another text encoder.
-        WeightsError: If the text encoder is missing or damaged.
+        WeightsError: If the text encoder is missing or damaged, or the run that is continued had another one.
     """
     node, folder = cfg["model"]["text_encoder"], cfg["data"]["latent_cache"]
     asked = {"name": node["name"], "max_length": node["max_length"], "layer": node["layer"]}
@@ -120,11 +119,7 @@ def _captions(*sources: Source) -> Iterator[str]:
 def _check_continued(checkpoint: Checkpoint | None, identity: TextEncoderIdentity) -> None:
     if checkpoint is None:
         return
-    said: dict[str, Any] | None = checkpoint.about["dit"].get("text_encoder")
-    if said is None:
-        raise ConfigError(
-            f"{checkpoint.file} continues a run that was conditioned on labels; leave model.text_encoder.name out"
-        )
+    said: dict[str, Any] = checkpoint.about["dit"]["text_encoder"]  # the stage has refused others
     if different := TextEncoderIdentity.from_dict(said).differences(identity):
         raise WeightsError(
             f"{checkpoint.file} was trained with another text encoder than the one that this run opens "

@@ -7,6 +7,7 @@ atomically and shared out among the processes; an interrupted call, repeated, ma
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from unirae.core.arguments import argument
 from unirae.core.differences import differences
 from unirae.core.distributed import barrier, is_main, rank, world_size
-from unirae.core.errors import ConfigError, DataError, NonFiniteError, WeightsError
+from unirae.core.errors import ConfigError, DataError, NonFiniteError, UserError, WeightsError
 from unirae.core.io import read_json, short_code, write_atomically, write_json
 from unirae.core.log import get_logger
 from unirae.data.text_cache import ABOUT, INDEX_SUFFIX, TextCache, hash_of
@@ -38,11 +39,12 @@ def open_text_cache(folder: str | Path, identity: TextEncoderIdentity, *, dtype:
 
     Raises:
         ConfigError: If the folder holds something else.
+        DataError: If what it holds is damaged.
     """
     key = {"text_encoder": identity.decisive(), "dtype": dtype}
     own = Path(folder) / f".texts-{short_code(key)}"
     if (own / ABOUT).is_file():
-        there = read_json(own / ABOUT)
+        there = _read_about(own / ABOUT)[0]
         if changed := differences({name: there.get(name) for name in key}, key):
             raise ConfigError(
                 f"{own} holds texts of another text encoder ({', '.join(d.name for d in changed)}); choose another "
@@ -61,12 +63,12 @@ def known_identity(
 
     Raises:
         WeightsError: If the encoder is not here, and several caches could be its.
+        DataError: If the record of a cache is damaged.
     """
     asked, now = (name, max_length, layer), stamp_of(name)
     found = []
     for file in sorted(Path(folder).glob(f".texts-*/{ABOUT}")):
-        about = read_json(file)
-        identity = TextEncoderIdentity.from_dict(about["identity"])
+        about, identity = _read_about(file)
         if (identity.name, identity.max_length, identity.layer) == asked and about["dtype"] == dtype:
             found.append((identity, about["files"]))
     if now is not None:
@@ -102,15 +104,13 @@ def ensure_texts(
     """
     missing = cache.missing(texts)
     barrier()  # before anybody writes what another has not looked for yet
+    if is_main():
+        _record(cache.folder, identity, dtype=dtype, needed=bool(missing))
     if not missing:
         return
     parts = [missing[start : start + _TEXTS_IN_PART] for start in range(0, len(missing), _TEXTS_IN_PART)]
     own = parts[rank() :: world_size()]
     if is_main():
-        about = {"text_encoder": identity.decisive(), "dtype": dtype}
-        write_json(
-            cache.folder / ABOUT, {**about, "identity": identity.to_dict(), "files": stamp_of(identity.name)}
-        )
         log.info("text cache: encoding %d texts, into %s", len(missing), cache.folder)
     encoder, total, done = open_encoder() if own else None, sum(map(len, own)), 0
     for part in own:
@@ -125,6 +125,41 @@ def ensure_texts(
         _write_part(cache.folder, part, encoder, dtype=dtype, report=report)
     barrier()
     cache.reload()
+
+
+def _read_about(file: Path) -> tuple[dict[str, Any], TextEncoderIdentity]:
+    """What a cache says of itself, and the identity of its text encoder."""
+    try:
+        about = read_json(file)
+        if not isinstance(about, dict) or not {"text_encoder", "dtype", "identity", "files"} <= about.keys():
+            raise UserError(f"{file} is no record of a text cache")
+        return about, TextEncoderIdentity.from_dict(about["identity"])
+    except (UserError, TypeError) as error:
+        raise DataError(
+            f"{file} is damaged ({error}): remove it, and it is made again; the tokens beside it stay"
+        ) from None
+
+
+def _record(folder: Path, identity: TextEncoderIdentity, *, dtype: CacheDtype, needed: bool) -> None:
+    """Write what the cache says of itself, also where its encoder was found elsewhere, or with other times.
+
+    Args:
+        needed: whether something will be written beside it; otherwise nobody may be allowed to write there.
+    """
+    about = {
+        "text_encoder": identity.decisive(),
+        "dtype": dtype,
+        "identity": identity.to_dict(),
+        "files": stamp_of(identity.name),
+    }
+    there = _read_about(folder / ABOUT)[0] if (folder / ABOUT).is_file() else None
+    if there == about or (there is not None and about["files"] is None):
+        return
+    if needed:
+        write_json(folder / ABOUT, about)
+    elif folder.is_dir():
+        with suppress(UserError):
+            write_json(folder / ABOUT, about)
 
 
 def _write_part(

@@ -104,7 +104,7 @@ class PromptRule:
         negatives: the words of it.
         images_per_prompt: consecutive images of one prompt.
         seeds: a prompt's own seed, or None for the sampler's; empty where no prompt has one. With its own, an image
-            depends on that seed, the prompt and its number among the images of the prompt.
+            depends on that seed, the prompt and its number among all images of the prompt.
         cfg_scales: a prompt's own strength of guidance, or None for the sampler's; empty where no prompt has one.
         seed, cfg_scale: the sampler's.
     """
@@ -156,7 +156,9 @@ class PromptRule:
             return {}
         own = torch.tensor([seed is not None for seed in self.seeds], device=which.device)[which]
         seeds = torch.tensor([self.seed if s is None else s for s in self.seeds], device=which.device)[which]
-        return {"seeds": seeds, "numbers": torch.where(own, indices % self.images_per_prompt, indices)}
+        each = self.images_per_prompt
+        among_its_own = indices // (each * len(self.prompts)) * each + indices % each
+        return {"seeds": seeds, "numbers": torch.where(own, among_its_own, indices)}
 
     def describe(self) -> dict[str, Any]:
         """Description for the record: many words by their hash, all else by value."""

@@ -30,6 +30,10 @@ class Wanted:
             raise ConfigError("give labels or prompts, and not both")
         if self.prompts is None and (self.negative_prompt is not None or self.text_encoder is not None):
             raise ConfigError("negative_prompt and text_encoder go with prompts, and labels are given")
+        if self.text_encoder is not None and not isinstance(self.text_encoder, TextEncoder):
+            raise ConfigError(
+                f"text_encoder is a {type(self.text_encoder).__name__}: give what unirae.load_text_encoder gives"
+            )
         if isinstance(self.prompts, str) or not all(isinstance(text, str) for text in self.prompts or ()):
             raise ConfigError(f"prompts={self.prompts!r} must be a list of texts, one for each image")
 

@@ -74,7 +74,7 @@ def denoiser_from_description(
 
 
 def _null_text(state: dict[str, Tensor]) -> Condition | None:
-    """The condition of "" that a network was trained with; None of one that is conditioned on labels."""
-    if "null_tokens" not in state:
+    """The condition of "" that a network was trained with; None of one that is conditioned on labels, or damaged."""
+    if not {"null_tokens", "null_mask"} <= state.keys():
         return None
     return Condition(tokens=state["null_tokens"][None], mask=state["null_mask"][None])

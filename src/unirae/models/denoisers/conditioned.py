@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from unirae.core.errors import InputError
+from unirae.core.errors import ConfigError, InputError
 from unirae.models.denoisers.condition import Condition
 from unirae.models.denoisers.config import DiTConfig
 from unirae.models.inputs import check_labels, check_step, check_text, check_values
@@ -61,13 +61,19 @@ class Conditioned(nn.Module):
             )
 
     def keep_null_text(self, null_text: Condition | None) -> None:
-        """Keep the condition of "" in buffers: the text encoder is in no checkpoint."""
+        """Keep the condition of "" in buffers: the text encoder is in no checkpoint.
+
+        Raises:
+            ConfigError: If its tokens have another width.
+        """
         width = self.config.text_width
         if width is None:
             return
         if null_text is None:
             null_text = Condition(tokens=torch.zeros(1, 1, width), mask=torch.zeros(1, 1, dtype=torch.bool))
         tokens, mask = null_text.text
+        if tokens.shape[2] != width:
+            raise ConfigError(f"null_text has tokens of width {tokens.shape[2]}, and text_width is {width}")
         self.register_buffer("null_tokens", tokens[0].float().clone())
         self.register_buffer("null_mask", mask[0].clone())
 
@@ -94,8 +100,8 @@ class Conditioned(nn.Module):
         """
         if self.config.text_width is not None:
             check_step(x, t, latent_shape=self.latent_shape)
-            tokens, _ = self.text_of(y)
-            check_text(tokens, count=len(x), width=self.config.text_width)
+            tokens, mask = self.text_of(y)
+            check_text(tokens, mask, count=len(x), width=self.config.text_width)
             return
         labels = self.labels_of(y)
         check_step(x, t, latent_shape=self.latent_shape)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import Any
 import torch
 
 from unirae.core.arguments import argument
-from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.differences import shortened
+from unirae.core.errors import ConfigError, UserError, WeightsError
 from unirae.core.hub import first_line
 from unirae.core.io import module_sha256, sha256_of_text
 from unirae.core.log import get_logger
@@ -50,19 +53,22 @@ def load_text_encoder(
         ConfigError: If the model cannot read so many tokens, or has no such layer.
         WeightsError: If model or tokenizer are missing or damaged.
     """
-    if max_length < 1:
-        raise ConfigError(f"{argument('text_encoder.max_length', max_length)} must be at least 1")
-    source = _source_of(str(name), remedy)
-    log.info("loading the text encoder from %s", source)
     try:
-        config, model = here_first(source, partial(_model, source), what="the text encoder")
-        tokenizer = here_first(source, partial(_tokenizer, source), what="the tokenizer")
+        source = _source_of(str(name))
+        log.info("loading the text encoder from %s", source)
+        return _loaded(source, str(name), max_length, layer)
     except WeightsError as error:
         raise WeightsError(f"{error}. {remedy or _usual_remedy(str(name))}") from None
-    _check_length(config, max_length, str(name))
+
+
+def _loaded(source: str, name: str, max_length: int, layer: int | None) -> TextEncoder:
+    config, model = here_first(source, partial(_model, source), what="the text encoder")
+    tokenizer = here_first(source, partial(_tokenizer, source), what="the tokenizer")
+    _check_length(config, tokenizer, max_length, name)
+    _check_together(model, tokenizer, source)
     identity = TextEncoderIdentity(
-        name=str(name),
-        source=NAME if str(name) == NAME else source,
+        name=name,
+        source=NAME if name == NAME else source,
         model_type=config.model_type,
         sha256=module_sha256(model),
         tokenizer_sha256=_tokenizer_sha256(tokenizer),
@@ -138,24 +144,29 @@ def is_here(name: str) -> bool:
     return True
 
 
-def _source_of(name: str, remedy: str | None = None) -> str:
+def _source_of(name: str) -> str:
     """Where a name is read from: a folder, or the hub's name."""
     if name == NAME:
         return str(packaged_folder())
+    if not name.strip():
+        raise ConfigError(f"{argument('text_encoder', repr(name))} is empty. {_usual_remedy(name)}")
     path = Path(name).expanduser()
     if path.is_dir():
         return str(path.resolve())
     if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         what = "is no folder" if path.exists() else "does not exist"
-        raise WeightsError(f"the text encoder {name} {what}. {remedy or _usual_remedy(name)}")
+        raise WeightsError(f"the text encoder {name} {what}")
     carried = carried_folder(name)
     return name if carried is None else str(carried)
 
 
 def _usual_remedy(name: str) -> str:
+    if name == NAME:
+        return "Or give the folder of another text encoder, or its hub's name"
+    on_hub = name if name.count("/") == 1 and not name.startswith((".", "/", "~")) else "OWNER/NAME"
     return (
-        f"Give a folder with config.json, weights and tokenizer, as `hf download {name} --local-dir DIR` makes it, or "
-        f"{NAME!r}, which the package of the extra `words` holds"
+        f"Give a folder with config.json, weights and tokenizer, as `hf download {on_hub} --local-dir DIR` makes it, "
+        f"or {NAME!r}, which the package of the extra `words` holds"
     )
 
 
@@ -164,24 +175,26 @@ def _model(source: str, *, local_files_only: bool) -> tuple[Any, Any]:
     import transformers
     from safetensors import SafetensorError
 
-    config = transformers.AutoConfig.from_pretrained(source, local_files_only=local_files_only)
+    with _explained(source, "configuration"):
+        config = transformers.AutoConfig.from_pretrained(source, local_files_only=local_files_only)
     name = _TEXT_PARTS.get(config.model_type)
     if name is None:
         name = "AutoModelForTextEncoding" if getattr(config, "is_encoder_decoder", False) else "AutoModel"
     try:
-        model, info = getattr(transformers, name).from_pretrained(
-            source,
-            dtype=torch.float32,
-            local_files_only=local_files_only,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
+        with _explained(source, "model"):
+            model, info = getattr(transformers, name).from_pretrained(
+                source,
+                dtype=torch.float32,
+                local_files_only=local_files_only,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
     except SafetensorError as error:
         raise WeightsError(
             f"{source}: the weight file is truncated or damaged ({first_line(error)})"
         ) from None
     missing = sorted(key for key in info["missing_keys"] if not any(part in key for part in _UNUSED))
-    wrong = [*missing, *map(str, info["mismatched_keys"])]
+    wrong = [*missing, *sorted(map(_sizes, info["mismatched_keys"]))]
     if wrong:
         raise WeightsError(
             f"{source}: {len(wrong)} tensors of {type(model).__name__} are missing or of another size, such as "
@@ -190,16 +203,38 @@ def _model(source: str, *, local_files_only: bool) -> tuple[Any, Any]:
     return config, model
 
 
+def _sizes(mismatched: tuple[str, Sequence[int], Sequence[int]]) -> str:
+    key, there, wanted = mismatched
+    return f"{key} ({list(there)} in the file, {list(wanted)} by config.json)"
+
+
+@contextmanager
+def _explained(source: str, what: str) -> Iterator[None]:
+    """Say in one line that a file of a folder is damaged; what the hub answers is explained by the caller."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError, UserError):
+        raise
+    except Exception as error:  # whatever strange content brings about in the readers
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise WeightsError(f"{source}: the {what} cannot be read ({shortened(said, 200)})") from None
+
+
 def _tokenizer(source: str, *, local_files_only: bool) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local_files_only)
-    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+        with _explained(source, "tokenizer"):
+            tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local_files_only)
+            words = tokenizer.get_vocab().keys() - tokenizer.added_tokens_encoder.keys()
+            _probed(tokenizer)
+    except (OSError, ValueError) as error:
         if not Path(source).is_dir():
             raise
         raise WeightsError(f"{source} has no tokenizer that can be read ({first_line(error)})") from None
-    if not tokenizer.get_vocab():
+    if len(words) < 2:  # transformers makes one without words where there is none
         raise WeightsError(
             f"{source} has no tokenizer: tokenizer.json, or the files of its vocabulary, are missing"
         )
@@ -207,27 +242,55 @@ def _tokenizer(source: str, *, local_files_only: bool) -> Any:
 
 
 def _tokenizer_sha256(tokenizer: Any) -> str:
-    """Hash of the vocabulary, and of what becomes of a few texts; the same in all versions of the library."""
-    content = [sorted(tokenizer.get_vocab().items()), [tokenizer(text)["input_ids"] for text in _PROBES]]
+    """Hash of the vocabulary, of what becomes of a few texts, and of the side that is cut where it is the left one.
+
+    It is the same in all versions of the library.
+    """
+    side = getattr(tokenizer, "truncation_side", "right")
+    content = [
+        sorted(tokenizer.get_vocab().items()),
+        _probed(tokenizer),
+        *([] if side == "right" else [side]),
+    ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _check_length(config: Any, max_length: int, name: str) -> None:
+def _probed(tokenizer: Any) -> list[list[int]]:
+    return [list(tokenizer(text, verbose=False)["input_ids"]) for text in _PROBES]
+
+
+def _check_length(config: Any, tokenizer: Any, max_length: int, name: str) -> None:
     text = config.get_text_config()
     most = getattr(text, "max_position_embeddings", None)
     if most is not None and text.model_type in _OFFSET_POSITIONS:
         most -= text.pad_token_id + 1
+    given = argument("text_encoder.max_length", max_length)
     if most is not None and max_length > most:
-        raise ConfigError(
-            f"{argument('text_encoder.max_length', max_length)}: the text encoder {name} reads {most} tokens at most"
+        raise ConfigError(f"{given}: the text encoder {name} reads {most} tokens at most")
+    if max_length <= (added := tokenizer.num_special_tokens_to_add()):
+        adds = f"; its tokenizer puts {added} around each text" if added else ""
+        raise ConfigError(f"{given}: the text encoder {name} needs at least {added + 1}{adds}")
+
+
+def _check_together(model: Any, tokenizer: Any, source: str) -> None:
+    """Refuse a tokenizer with more words than the model; tokens that are added to it may well be unknown there."""
+    known = model.get_input_embeddings()
+    if not isinstance(known, torch.nn.Embedding):
+        raise WeightsError(f"{source} is no text encoder: {type(model).__name__} has no table of tokens")
+    added = tokenizer.added_tokens_encoder
+    largest = max(number for token, number in tokenizer.get_vocab().items() if token not in added)
+    if largest >= known.num_embeddings:
+        raise WeightsError(
+            f"{source}: the tokenizer has tokens up to number {largest}, and the model knows {known.num_embeddings}: "
+            "they are not of one model"
         )
 
 
 def _measured(model: Any, tokenizer: Any, identity: TextEncoderIdentity) -> TextEncoderIdentity:
     """The identity with the width of the chosen layer's states, which a text is sent through the model for."""
-    ids = tokenizer("a")["input_ids"][: identity.max_length]
-    with torch.no_grad(), quiet_transformers():
-        found = model(input_ids=torch.tensor([ids]), output_hidden_states=True)
+    ids = tokenizer("a", verbose=False)["input_ids"][: identity.max_length]
+    with torch.no_grad(), quiet_transformers(), _explained(identity.source, "text encoder"):
+        found = model.eval()(input_ids=torch.tensor([ids]), output_hidden_states=True)
     count, layer = len(found.hidden_states), identity.layer
     if layer is not None and not -count <= layer < count:
         raise ConfigError(
@@ -235,4 +298,8 @@ def _measured(model: Any, tokenizer: Any, identity: TextEncoderIdentity) -> Text
             f"{count - 1} (0 is the embeddings), or -1 to -{count} from the end"
         )
     state = found.last_hidden_state if layer is None else found.hidden_states[layer]
+    if not bool(state.isfinite().all()):
+        raise WeightsError(
+            f"{identity.source}: the text encoder makes NaN or infinity of 'a': its weights are broken"
+        )
     return replace(identity, width=int(state.shape[-1]))

@@ -36,6 +36,10 @@ class TextEncoder(nn.Module):
         self.model = model.eval().requires_grad_(False)
         self.tokenizer, self.identity = tokenizer, identity
         self._said_cut = False
+        # a token to fill up with may have been added to the tokenizer alone
+        own, known = tokenizer.pad_token_id or 0, model.get_input_embeddings()  # pyright: ignore[reportCallIssue]
+        self._filling = own if own < known.num_embeddings else 0
+        self.eval()
 
     def train(self, mode: bool = True) -> "TextEncoder":
         """It stays in eval mode."""
@@ -75,7 +79,7 @@ class TextEncoder(nn.Module):
     def _states(self, ids: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
         """Hidden states of texts with at least one token each, zero where the mask is false."""
         length = max(map(len, ids))
-        filling = self.tokenizer.pad_token_id or 0
+        filling = self._filling
         numbers = torch.tensor([own + [filling] * (length - len(own)) for own in ids], device=device)
         mask = (
             torch.arange(length, device=device)

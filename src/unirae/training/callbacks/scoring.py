@@ -191,7 +191,7 @@ class GenerationMetrics(_WithMetrics):
                     ig_interval=self.ig_interval,
                     ig_unconditional_scale=self.ig_unconditional_scale,
                 ),
-                rule=self._rule(trainer, module),
+                rule=self._rule(trainer, module, count),
                 seed=module.seed,
                 batch_size=min(self.batch_size, count),
             )
@@ -212,11 +212,13 @@ class GenerationMetrics(_WithMetrics):
             )
         return result.content()
 
-    def _rule(self, trainer: pl.Trainer, module: Stage2) -> RequestRule:
-        """Labels that go round the classes, or the captions of the images that samples are compared with."""
+    def _rule(self, trainer: pl.Trainer, module: Stage2, count: int) -> RequestRule:
+        """Labels that go round the classes, or captions of the images that samples are compared with.
+
+        These are spread over the split: its first images may all be of one kind.
+        """
         if module.denoiser.reads_text:
-            source = evaluation_data(trainer).source
-            return caption_rule(module, source, len(source))
+            return caption_rule(module, evaluation_data(trainer).source, count)
         return LabelRule(num_classes=module.denoiser.num_classes, seed=module.seed)
 
     def _compute_reference(self, trainer: pl.Trainer, module: Stage2, progress: Progress) -> Reference:

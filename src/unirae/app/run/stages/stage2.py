@@ -73,9 +73,9 @@ class Stage2Stage(Stage):
         )
         class_names = () if worded else images.source.class_names
         _check_guidance(cfg, can_guide=worded or bool(class_names))
-        check_labels(checkpoint, class_names, accept=cfg["ckpt_other_labels"])
         if checkpoint is not None:
             _check_continued(checkpoint, cfg["flow"]["prediction"], worded=worded)
+        check_labels(checkpoint, class_names, accept=cfg["ckpt_other_labels"])
         if cache is not None:
             check_cache(cfg, images)
         bare = cfg["model"]["rae"]["pretrained_decoder_path"]
@@ -135,6 +135,10 @@ def _check_continued(checkpoint: Checkpoint, here: str, *, worded: bool) -> None
         name = checkpoint.about["dit"]["text_encoder"]["name"]
         raise ConfigError(
             f"{checkpoint.file} continues a run that was conditioned on text; set model.text_encoder.name={name}"
+        )
+    if worded and "text_encoder" not in checkpoint.about["dit"]:
+        raise ConfigError(
+            f"{checkpoint.file} continues a run that was conditioned on labels; leave model.text_encoder.name out"
         )
     there = checkpoint.about["dit"].get("prediction", Prediction.VELOCITY.value)
     if there != here:

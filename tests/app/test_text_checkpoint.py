@@ -1,0 +1,377 @@
+"""A checkpoint that was trained on captions, through the commands: samples of prompts, scores, sweeps."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import unirae
+from processes import command_in_processes
+from tiny_checkpoint import write_checkpoint, write_stage2_checkpoint
+from tiny_clip import write_clip
+from tiny_text import text_encoder_folder
+from unirae.app import eval_fid, evaluate, sample_dit, sweep_guidance
+from unirae.app.sweep.options import Options as SweepOptions
+from unirae.core.errors import ConfigError, RunInterrupted, WeightsError
+from unirae.core.io import load_tensors, save_tensors
+from unirae.data.synthetic import SyntheticSource
+from unirae.evaluation.sampling.image_sampler import ImageSampler
+from unirae.models.text.build import load_text_encoder
+
+FD = "fd_random_mae"
+PROMPTS = ["a red cat", "two dogs", "日本 😀", "a very long way to the sea, and back"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    encoder = load_text_encoder(text_encoder_folder("bert"), max_length=48)
+    write_checkpoint(root / "rae")
+    write_stage2_checkpoint(root / "text", root / "rae", text_encoder=encoder, base_head_depth=1)
+    write_stage2_checkpoint(root / "labels", root / "rae")
+    (root / "prompts.txt").write_text("\n".join(PROMPTS))
+    write_clip(root / "clip")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNIRAE_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def sample(runs, tmp_path):
+    def run_into(name="samples", *, model="text", **options):
+        defaults = {"num_steps": 4, "batch_size": 3, "device": "cpu", "num_threads": 1}
+        if not ({"prompt", "prompts"} & options.keys()):
+            options["prompts"] = runs / "prompts.txt"
+        return sample_dit.run(
+            sample_dit.Options(checkpoint=runs / model, output_dir=tmp_path / name, **{**defaults, **options})
+        )
+
+    return run_into
+
+
+@pytest.fixture
+def score(runs, tmp_path):
+    def run_with(**options):
+        defaults = {"num_samples": 6, "num_steps": 3, "batch_size": 4, "metrics": "fd", "num_threads": 1}
+        defaults |= {"device": "cpu", "output": tmp_path / "scores.json", "checkpoint": runs / "text"}
+        return eval_fid.run(eval_fid.Options(**{**defaults, **options}))
+
+    return run_with
+
+
+def pixels(folder):
+    files = sorted(file for file in folder.rglob("*.png") if re.fullmatch(r"\d+\.png", file.name))
+    return {str(file.relative_to(folder)): np.array(Image.open(file)) for file in files}
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def refused(capsys, monkeypatch, command, *words, status=2):
+    monkeypatch.setattr(sys, "argv", [f"{command.__name__}.py", *map(str, words)])
+    assert command.main() == status
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said
+
+
+# ---------------------------------------------------------------- samples
+
+
+def test_a_folder_of_prompts(sample, runs):
+    folder = sample(cfg_scale=2.0, negative_prompt="ugly", ig_scale=1.5)
+    found = pixels(folder)
+    assert list(found) == [f"00000{k}.png" for k in range(4)]
+    assert all(picture.shape == (32, 32, 3) and picture.std() > 5 for picture in found.values())
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in rows] == PROMPTS
+    kept = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
+    assert [(row["prompt"], row["negative_prompt"]) for row in kept] == [(text, "ugly") for text in PROMPTS]
+    assert not (folder / "labels.csv").exists()
+    settings = json.loads((folder / "settings.json").read_text())["settings"]
+    assert (settings["cfg_scale"], settings["ig_scale"], settings["label_sampling"]) == (2.0, 1.5, "prompts")
+    assert same(pixels(sample("again", prompts=folder / "prompts.jsonl", cfg_scale=2.0, ig_scale=1.5)), found)
+    dit, rae = unirae.load_dit(runs / "text"), unirae.load_rae(runs / "text")
+    made = unirae.sample(
+        dit,
+        rae,
+        prompts=PROMPTS,
+        negative_prompt="ugly",
+        cfg_scale=2.0,
+        ig_scale=1.5,
+        num_steps=4,
+        batch_size=3,
+    )
+    levels = (made.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    assert np.abs(levels.astype(int) - np.stack(list(found.values())).astype(int)).max() <= 1
+
+
+def test_prompts_in_the_command_and_in_a_file_are_the_same(sample):
+    wanted = pixels(sample("file"))
+    assert same(pixels(sample("words", prompt=tuple(PROMPTS))), wanted)
+    assert not same(pixels(sample("seed", seed=1)), wanted)
+    assert same(pixels(sample("moved", text_encoder=str(text_encoder_folder("bert")))), wanted)
+
+
+def test_what_a_line_says_itself(sample, tmp_path):
+    lines = [
+        {"prompt": "a", "seed": 7, "cfg_scale": 3.0},
+        {"prompt": "b", "negative_prompt": "c"},
+        {"prompt": "d"},
+    ]
+    file = tmp_path / "lines.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    found = pixels(sample("lines", prompts=file, cfg_scale=1.5))
+    alone = pixels(sample("alone", prompt=("a",), seed=7, cfg_scale=3.0))
+    difference = np.abs(found["000000.png"].astype(int) - alone["000000.png"].astype(int))
+    assert difference.max() <= 1
+    three = pixels(sample("plain", prompt=("a", "b", "d"), cfg_scale=1.5))
+    assert np.abs(found["000002.png"].astype(int) - three["000002.png"].astype(int)).max() <= 1
+    for name in ("000000.png", "000001.png"):
+        assert not np.array_equal(found[name], three[name])
+
+
+@pytest.mark.parametrize("layout", ["plain", "geneval", "dpg"])
+def test_an_interrupted_folder_goes_on(sample, tmp_path, monkeypatch, layout):
+    own = {"layout": layout, "images_per_prompt": 4, "cfg_scale": 2.0}
+    lines = [{"prompt": text, "name": f"p{k}", "tag": "t"} for k, text in enumerate(PROMPTS)]
+    file = tmp_path / "lines.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    whole = sample("whole", prompts=file, **own)
+    calls, original = [], ImageSampler.__call__
+
+    def interrupted(self, indices):
+        calls.append(indices)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(self, indices)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageSampler, "__call__", interrupted)
+        with pytest.raises((KeyboardInterrupt, RunInterrupted)):
+            sample("parts", prompts=file, **own)
+    made = {file: file.stat().st_mtime_ns for file in (tmp_path / "parts").rglob("*.png")}
+    assert made
+    parts = sample("parts", prompts=file, **own)
+    assert {
+        file: file.stat().st_mtime_ns for file in made if re.fullmatch(r"\d+\.png", file.name)
+    }.items() <= {file: file.stat().st_mtime_ns for file in parts.rglob("*.png")}.items()
+    assert {f.relative_to(parts) for f in parts.rglob("*")} == {
+        f.relative_to(whole) for f in whole.rglob("*")
+    }
+    for made_file in whole.rglob("*.png"):
+        assert np.array_equal(
+            np.array(Image.open(made_file)), np.array(Image.open(parts / made_file.relative_to(whole)))
+        )
+    with pytest.raises(ConfigError, match="seed"):
+        sample("parts", prompts=file, **own, seed=3)
+
+
+def test_two_processes_write_the_same_pictures(sample, runs, tmp_path):
+    one = sample("one", images_per_prompt=2)
+    words = [
+        "--checkpoint",
+        runs / "text",
+        "--device",
+        "cpu",
+        "--num_threads",
+        1,
+        "--prompts",
+        runs / "prompts.txt",
+    ]
+    words += ["--images_per_prompt", 2, "--num_steps", 4, "--batch_size", 3, "--output_dir", tmp_path / "two"]
+    command_in_processes("sample_dit", *words)
+    assert same(pixels(tmp_path / "two"), pixels(one))
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "message"),
+    [
+        ("text", [], "was trained on captions: give --prompt TEXT or --prompts FILE"),
+        ("text", ["--labels", "0,1"], "was trained on captions; give --prompt or --prompts"),
+        ("text", ["--prompt", "a", "--labels", "0"], "--labels are for models of classes, --prompt for models of"),
+        ("labels", ["--prompt", "a"], "--prompt: .* was trained on labels, not on captions; see --labels"),
+        ("labels", ["--text_encoder", "minilm"], "--text_encoder: .* was trained on labels"),
+        ("text", ["--prompt", "a", "--text_encoder", "/no/such"], "the text encoder /no/such does not exist"),
+        ("text", ["--prompt", "a", "--text_encoder", "QWEN"], "is not the one that the network was trained with"),
+        ("text", ["--prompt", "a", "--guide_checkpoint", "LABELS", "--cfg_scale", "2"], "guid"),
+        ("text", ["--prompt", "a", "--prompts", "b"], "leave one out"),
+        ("text", ["--prompts", "/no/such.txt"], "no such file"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line(runs, tmp_path, capsys, monkeypatch, model, words, message):
+    places = {"QWEN": str(text_encoder_folder("qwen3")), "LABELS": str(runs / "labels")}
+    words = [places.get(word, word) for word in words]
+    where = ["--checkpoint", runs / model, "--device", "cpu", "--output_dir", tmp_path / "out"]
+    said = refused(capsys, monkeypatch, sample_dit, *where, *words)
+    assert re.search(message, said), said
+    assert not list(tmp_path.glob("out/*.png"))
+
+
+def test_a_checkpoint_whose_text_encoder_is_gone_names_the_option(runs, tmp_path, capsys, monkeypatch):
+    content = load_tensors(runs / "text/checkpoints/last.ckpt")
+    identity = content["unirae"]["dit"]["text_encoder"]
+    identity |= {"name": "/gone/encoder", "source": "/gone/encoder"}
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    save_tensors(tmp_path / "run/checkpoints/last.ckpt", content)
+    where = ["--checkpoint", tmp_path / "run", "--rae", runs / "rae", "--device", "cpu", "--prompt", "a"]
+    where += ["--output_dir", tmp_path / "out", "--num_steps", 2]
+    said = refused(capsys, monkeypatch, sample_dit, *where)
+    assert "/gone/encoder does not exist" in said
+    assert "Say where it is with --text_encoder PATH" in said
+    monkeypatch.setattr(
+        sys, "argv", ["sample_dit.py", *map(str, where), "--text_encoder", str(text_encoder_folder("bert"))]
+    )
+    assert not sample_dit.main()
+    assert (tmp_path / "out/000000.png").exists()
+
+
+# ---------------------------------------------------------------- scores
+
+
+def captions_of(split, count):
+    source = SyntheticSource(split=split, image_size=48, train_count=4, val_count=12, classes=2)
+    return [source.captions_of(number * len(source) // count)[0] for number in range(count)]
+
+
+def asked(monkeypatch):
+    """The prompts that samples were made of."""
+    seen, original = [], ImageSampler.__call__
+
+    def noted(self, indices):
+        seen.extend(self.rule.prompts_of(indices))
+        return original(self, indices)
+
+    monkeypatch.setattr(ImageSampler, "__call__", noted)
+    return seen
+
+
+def test_samples_to_score_are_of_the_splits_captions(score, monkeypatch, capsys):
+    seen = asked(monkeypatch)
+    result = score(split="val", cfg_scale=1.5)
+    assert seen == captions_of("val", 6)
+    assert result.scores[FD] > 0
+    assert result.settings["prompts_sampled"] == len(set(seen))
+    sampler = result.settings["images"]["sampler"]
+    assert (sampler["label_sampling"], sampler["prompts"]["count"]) == ("prompts", 6)
+    assert "6 samples, of prompts" in capsys.readouterr().out
+    seen.clear()
+    score(num_samples=10)  # more than the training split has captions: they go round
+    assert seen == (captions_of("train", 4) * 3)[:10]
+
+
+def test_scores_of_prompts_in_a_file(score, runs, monkeypatch):
+    seen = asked(monkeypatch)
+    result = score(prompts=runs / "prompts.txt")
+    assert seen == [*PROMPTS, *PROMPTS[:2]]
+    assert result.settings["images"]["sampler"]["prompts"]["count"] == 4
+
+
+def test_clip_score_is_that_of_the_stored_samples(score, sample, runs, tmp_path):
+    both = score(
+        metrics="clip_score,fd", clip=str(runs / "clip"), prompts=runs / "prompts.txt", num_samples=4
+    )
+    folder = sample(num_steps=3, batch_size=4)
+    of_files = evaluate.run(
+        evaluate.Options(
+            images=str(folder), metrics="clip_score", clip=str(runs / "clip"), device="cpu", num_threads=1,
+            output=tmp_path / "stored.json",
+        )
+    )  # fmt: skip
+    (name,) = [name for name in both.scores if name.startswith("clip_score")]
+    assert both.scores[name] == pytest.approx(of_files.scores[name], rel=1e-4)
+    others = score(metrics="clip_score", clip=str(runs / "clip"), split="val")
+    assert others.scores[name] != both.scores[name]
+    assert others.settings["reference"] is None
+
+
+def test_two_processes_give_the_same_score(score, runs, tmp_path):
+    wanted = score(split="val", num_samples=11)
+    words = [
+        "--checkpoint",
+        runs / "text",
+        "--device",
+        "cpu",
+        "--num_threads",
+        1,
+        "--metrics",
+        "fd",
+        "--split",
+        "val",
+    ]
+    words += ["--num_samples", 11, "--num_steps", 3, "--batch_size", 4, "--output", tmp_path / "two.json"]
+    command_in_processes("eval_fid", *words)
+    found = json.loads((tmp_path / "two.json").read_text())
+    assert found["metrics"][FD] == pytest.approx(wanted.scores[FD], rel=1e-6)
+
+
+def test_different_prompts_go_to_different_files(score, runs, tmp_path):
+    own = Path(shutil.copytree(runs / "text/checkpoints", tmp_path / "run/checkpoints")).parent
+    (tmp_path / "others.txt").write_text("one\ntwo\n")
+    for options in (
+        {}, {}, {"split": "val"}, {"prompts": runs / "prompts.txt"}, {"prompts": tmp_path / "others.txt"},
+    ):  # fmt: skip
+        score(checkpoint=own, rae=runs / "rae", output=None, num_samples=3, **options)
+    assert len(list((own / "eval").iterdir())) == 4
+
+
+def test_scores_that_cannot_be(score, runs, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"clip_score compares samples with their prompts, and .* trained on labels"
+    ):
+        score(checkpoint=runs / "labels", metrics="clip_score", clip=str(runs / "clip"))
+    with pytest.raises(ConfigError, match=r"--prompts: .* was trained on labels"):
+        score(checkpoint=runs / "labels", prompts=runs / "prompts.txt")
+    with pytest.raises(ConfigError, match=r"--clip: only --metrics clip_score reads it"):
+        score(clip=str(runs / "clip"))
+    with pytest.raises(WeightsError, match=r"CLIP|clip"):
+        score(metrics="clip_score", clip=str(tmp_path / "none"))
+
+
+def test_evaluate_scores_such_a_checkpoint(runs, tmp_path, monkeypatch):
+    seen = asked(monkeypatch)
+    result = evaluate.run(
+        evaluate.Options(
+            images=str(runs / "text"), metrics="fd", num_samples=5, batch_size=4, device="cpu", num_threads=1,
+            output=tmp_path / "scores.json",
+        )
+    )  # fmt: skip
+    assert result.count == 5
+    assert seen == (captions_of("train", 4) * 2)[:5]
+
+
+def test_a_sweep_of_guidance(runs, tmp_path):
+    def sweep(**options):
+        defaults = {
+            "num_samples": 6,
+            "num_steps": (3,),
+            "batch_size": 3,
+            "metrics": "fd,clip_score",
+            "num_threads": 1,
+        }
+        defaults |= {"device": "cpu", "output_dir": tmp_path / "sweep", "checkpoint": runs / "text"}
+        defaults |= {
+            "cfg_scale": (1.0, 2.0),
+            "ig_scale": (1.0, 1.5),
+            "clip": str(runs / "clip"),
+            "split": "val",
+        }
+        return sweep_guidance.run(SweepOptions(**{**defaults, **options}))
+
+    scored = sweep()
+    assert len(scored) == 4
+    assert len({json.dumps(point.result.metrics, sort_keys=True, default=str) for point in scored}) == 4
+    again = sweep()
+    assert [point.result.metrics for point in again] == [point.result.metrics for point in scored]
+    with pytest.raises(ConfigError, match="prompts"):
+        sweep(prompts=runs / "prompts.txt")
