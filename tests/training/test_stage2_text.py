@@ -16,6 +16,7 @@ from test_stage2_step import assert_same
 import unirae
 from processes import run_in_processes
 from tiny_checkpoint import write_checkpoint
+from tiny_shards import sample_members, write_tar
 from tiny_text import edit_json, text_encoder_folder, write_text_encoder
 from tiny_training import RAEV2, copied, fit, rehearsed, tiny_config
 from unirae.app.run import texts
@@ -41,7 +42,17 @@ def text_overrides(family="bert", *, folder=None, length=16):
     )
 
 
-def run(folder, *overrides, checkpoint=None, crash_at=0, rae=None, photos=None, family="bert", words=None):
+def run(
+    folder,
+    *overrides,
+    checkpoint=None,
+    crash_at=0,
+    rae=None,
+    photos=None,
+    family="bert",
+    words=None,
+    data=None,
+):
     """A run as the command makes it; ``words`` in place of a text encoder's overrides."""
     given = text_overrides(family) if words is None else words
     if rae is not None:
@@ -52,6 +63,7 @@ def run(folder, *overrides, checkpoint=None, crash_at=0, rae=None, photos=None, 
     config["changed_keys"] = []
     if photos is not None:
         config["data"]["source"] = {"_target_": "unirae.data.folder.FolderSource", "data_dir": str(photos)}
+    config["data"].update(data or {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ready = assemble(config, experiment="tiny", checkpoint=checkpoint)
@@ -223,6 +235,34 @@ def test_continuing_after_a_crash_changes_nothing(tmp_path, cached):
         run(tmp_path / "parts", *overrides, crash_at=3)
     assert load_tensors(last(tmp_path / "parts"))["global_step"] == 2
     run(tmp_path / "parts", *overrides, checkpoint=last(tmp_path / "parts"))
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_continuing_from_files_with_captions_changes_nothing(tmp_path, kind):
+    """The order of pictures, their captions, and the empty text of the one that has none."""
+    data = tmp_path / "data"
+    members = sample_members(range(40))
+    members = {name: content for name, content in members.items() if name != "0003.txt"}
+    if kind == "shards":
+        write_tar(data / "train-0.tar", dict(list(members.items())[:45]))
+        write_tar(data / "train-1.tar", dict(list(members.items())[45:]))
+        target = "unirae.data.tar_shards.TarShardsSource"
+    else:
+        data.mkdir()
+        for name, content in members.items():
+            (data / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        target = "unirae.data.folder.FolderSource"
+    overrides = [
+        "callbacks.model_checkpoint.every_n_train_steps=2",
+        f"data.latent_cache={tmp_path / 'cache'}",
+    ]
+    how = {"source": {"_target_": target, "data_dir": str(data)}}
+    whole = run(tmp_path / "whole", *overrides, data=how)
+    assert {whole.module.denoiser.reads_text, len(whole.data.train_dataset) < 40} == {True}
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path / "parts", *overrides, data=how, crash_at=3)
+    run(tmp_path / "parts", *overrides, data=how, checkpoint=last(tmp_path / "parts"))
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
 
 
