@@ -205,7 +205,7 @@ def test_what_has_no_prompts_is_refused(score, folders, tmp_path):
     write_checkpoint(tmp_path / "rae")
     write_stage2_checkpoint(tmp_path / "dit", tmp_path / "rae")
     for name, said in (
-        ("rae", "--prompts, --clip: "),
+        ("rae", "--(clip|prompts), --(clip|prompts): "),
         ("dit", "--prompts: .* was trained on labels, not on captions"),
     ):
         with pytest.raises(ConfigError, match=said):

@@ -98,7 +98,7 @@ class TextCache:
     def padded(self, texts: Sequence[str]) -> tuple[Float[Tensor, "b l d"], Bool[Tensor, "b l"]]:
         """The tokens of texts, filled up to a multiple of 16, and which of them are no filling."""
         found = [self.tokens_of(text) for text in texts]
-        longest = max(1, *map(len, found))
+        longest = max([1, *map(len, found)])
         length = -(-longest // _MULTIPLE) * _MULTIPLE
         tokens = torch.zeros(len(found), length, self.width)
         mask = torch.zeros(len(found), length, dtype=torch.bool)

@@ -306,6 +306,11 @@ def test_batches_have_tokens_in_place_of_captions(tmp_path, encoder):
     assert tokens.shape[1] == 16
 
 
+def test_no_texts_are_a_batch_too(tmp_path, encoder):
+    tokens, mask = fill(tmp_path, encoder).padded([])
+    assert (tokens.shape, mask.shape) == ((0, 16, 32), (0, 16))
+
+
 def test_an_empty_folder_is_an_empty_cache(tmp_path):
     cache = TextCache(tmp_path / "none", width=4)
     assert cache.missing(["b", "a", "b"]) == sorted(["a", "b"], key=hash_of)

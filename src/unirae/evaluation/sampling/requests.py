@@ -1,12 +1,12 @@
 """Requests to a sampler: what the images of some numbers are to show, by labels or by prompts.
 
-Image number i is a function of its seed, its number and its condition alone. Prompts come as the tokens that a text
-encoder made of them, all filled up to one length, which depends on the longest prompt by powers of two.
+Image number i is a function of its seed, its number and its condition alone. Prompts become tokens when they are asked
+for, those of a batch filled up to one length, which depends on the longest of them by powers of two.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, final
 
 import torch
 from jaxtyping import Float, Int64
@@ -93,13 +93,38 @@ class LabelRule:
         return {"label_sampling": self.sampling if self.num_classes else "none", "labels": None}
 
 
+@final
+class TextsOnDemand:
+    """Texts as a condition of which the tokens are made when they are asked for: those of many would fill the memory.
+
+    Args:
+        encode: texts to their tokens, which do not depend on each other.
+    """
+
+    device = torch.device("cpu")
+    """Device of the numbers that texts are chosen by."""
+
+    def __init__(self, encode: Encode, texts: Sequence[str]) -> None:
+        self._encode, self._texts = encode, texts
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self._texts)
+
+    def select(self, indices: Int64[Tensor, " n"]) -> Condition:
+        """The texts of these numbers; each is encoded once."""
+        numbers, at = indices.unique(return_inverse=True)
+        found = filled(self._encode([self._texts[int(number)] for number in numbers]))
+        return found.select(at.to(found.device))
+
+
 @dataclass(frozen=True, kw_only=True)
 class PromptRule:
     """Rule that gives the image of a number its prompt: prompts go round, each for as many images as are wanted of it.
 
     Attributes:
         prompts: the words.
-        tokens: of the prompts, one sample for each.
+        tokens: of the prompts, one sample for each, or what makes them.
         negative: what to guide away from, one sample for all or one for each prompt; None is the null condition.
         negatives: the words of it.
         images_per_prompt: consecutive images of one prompt.
@@ -110,8 +135,8 @@ class PromptRule:
     """
 
     prompts: tuple[str, ...]
-    tokens: Condition
-    negative: Condition | None = None
+    tokens: Condition | TextsOnDemand
+    negative: Condition | TextsOnDemand | None = None
     negatives: tuple[str, ...] = ()
     images_per_prompt: int = 1
     seeds: tuple[int | None, ...] = ()
@@ -136,11 +161,11 @@ class PromptRule:
         device, which = indices.device, self.prompt_numbers(indices)
         at = which.to(self.tokens.device)
         negative = self.negative
-        if negative is not None:
-            negative = negative.select(at if len(negative) > 1 else torch.zeros_like(at)).to(device)
         return Request(
             condition=self.tokens.select(at).to(device),
-            null=negative,
+            null=None
+            if negative is None
+            else negative.select(at if len(negative) > 1 else torch.zeros_like(at)).to(device),
             cfg_scale=self._scales(which),
             **self._noise(indices, which),
         )
@@ -198,8 +223,8 @@ def prompt_rule(
         )
     return PromptRule(
         prompts=tuple(prompts),
-        tokens=filled(encode(prompts)),
-        negative=filled(encode(negatives)) if negatives else None,
+        tokens=TextsOnDemand(encode, tuple(prompts)),
+        negative=TextsOnDemand(encode, tuple(negatives)) if negatives else None,
         negatives=tuple(negatives),
         **own,
     )
