@@ -82,7 +82,7 @@ def test_commands_open_the_source_that_is_scored():
     assert choose_data(None, None, data) == scored_config(data) == source_config(data, 1)
     assert scored_config(source_config(data, 0)) == source_config(data, 0)
     assert data_of("data.sources=[{data: emoji}, {data: synthetic}]", "data.scored=1")["scored"] == 1
-    with pytest.raises(ConfigError, match="--data mix: neither a folder nor one of"):
+    with pytest.raises(ConfigError, match="--data mix: neither a folder, a tar nor one of"):
         choose_data("mix", None, data)
 
 

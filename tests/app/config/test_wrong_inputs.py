@@ -133,7 +133,7 @@ ALONE = [
     ("experiment=mae_tiny data=tar_shards", "data.data_dir=/path/to/data"),
     (
         "experiment=mae_tiny data=tar_shards data.data_dir={no}",
-        "nothing-here does not exist; expected a folder of",
+        r"data_dir=.*nothing-here: cannot open the data: No such file",
     ),
     (
         "experiment=mae_tiny data=tar_shards data.data_dir={text}",
