@@ -13,6 +13,9 @@ BESIDE := $(if $(AGAINST),--against $(AGAINST))
 BESIDE_V2 := $(if $(AGAINST_V2),--against_v2 $(AGAINST_V2))
 MUON := $(if $(GRAM),--gram $(GRAM))
 
+# only where the package that it compares with is installed
+TARS = $(shell $(BIN)/python -c "import webdataset" 2>/dev/null && echo tar_reading)
+
 .PHONY: demo test test-slow test-gpu check bench bench-gpu format clean help
 
 help:  ## what there is
@@ -51,7 +54,7 @@ bench: $(VENV)/installed-dev  ## measure beside the official code: make bench AG
 	failed=; \
 	for run in "training_stage1 $(BESIDE)" "training_stage2 $(BESIDE)" "autoencoder $(BESIDE)" "sampling $(BESIDE)" "solvers $(BESIDE)" \
 		"training_v2 $(BESIDE_V2) $(MUON)" "sampling_v2 $(BESIDE_V2)" "muon_step $(BESIDE_V2) $(MUON)" \
-		"evaluation --images 300 --rounds 1" "evaluation --extractor projection --rounds 5" data memory; do \
+		"evaluation --images 300 --rounds 1" "evaluation --extractor projection --rounds 5" data memory $(TARS); do \
 		set -- $$run; script=$$1; shift; \
 		$(BIN)/python benchmarks/$$script.py "$$@" $(if $(CHECK),--check) || failed="$$failed $$script"; \
 	done; \

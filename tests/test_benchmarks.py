@@ -50,6 +50,7 @@ def benchmarks(tmp_path, monkeypatch):
         "sampling_v2",
         "sides",
         "solvers",
+        "tar_reading",
         "training_stage1",
         "training_stage2",
         "training_v2",
@@ -256,6 +257,7 @@ def test_the_docs_show_the_committed_results(benchmarks):
         found = report.results(scripts)
         for line in f"{report.summary(found)}\n{report.details(found)}".splitlines() if found else ():
             assert line in page, "run benchmarks/report.py"
+    assert report.tar_reading().strip() in page, "run benchmarks/report.py"
     assert report.beside_raev2([]) == ""
     assert "## Beside RAEv2" in report.beside_raev2(report.results())
 
@@ -343,6 +345,38 @@ def test_reading_is_measured_and_shown(benchmarks, monkeypatch):
     assert "| 500×375, stage 2 |" in text
     assert result["distance"]["500×375, stage 1"]["ours, default"]["lowest_psnr_db"] > 65
     assert "stage 1, 500×375: 0 workers" in text
+
+
+def test_reading_of_tar_shards_is_measured_and_shown(benchmarks, monkeypatch):
+    _, cases, folder = benchmarks
+    import report
+    import tar_reading
+
+    import data
+
+    theirs = [tar_reading.THEIRS] if importlib.util.find_spec("webdataset") else []  # it need not be here
+    monkeypatch.setattr(tar_reading, "interleave", in_this_process)
+    monkeypatch.setattr(tar_reading, "SHARD_IMAGES", 20)
+    monkeypatch.setattr(tar_reading, "BATCHES", dict.fromkeys(tar_reading.WORKS, 1))
+    monkeypatch.setattr(tar_reading, "_WORKERS", dict.fromkeys(tar_reading.WORKS, 0))
+    tiny = data.Pictures("tiny", data.SMALL.size, files=3, unit=2)
+    result = tar_reading.measure(folder, rounds=2, pictures=tiny, sides=(tar_reading.OURS, *theirs))
+    assert set(result["reading"]) == set(tar_reading.WORKS.values())
+    assert result["indexing_seconds"] > 0
+    measured = tar_reading.compared(
+        {
+            name: cases.Measured([seconds] * 2, None, None)
+            for name, seconds in (("ours", 2.0), ("webdataset", 3.0))
+        }
+    )
+    assert measured == {"speed": 1.5, "lowest": 1.5, "highest": 1.5}
+    monkeypatch.setattr(cases, "RESULTS", folder)
+    assert report.tar_reading() == ""
+    for title, sides in result["reading"].items():
+        sides[tar_reading.THEIRS], result["ratios"][title] = {"images_per_second": 7.0}, measured
+    cases.write("tar_reading", result)
+    line = f"| {result['reading'][tar_reading.WORKS['bytes']]['ours']['images_per_second']} | 7.0 | 1.50 (1.5 to 1.5) |"
+    assert line in report.tar_reading()
 
 
 @pytest.mark.parametrize("work", ["stage2", "mae", "linear_probe"])

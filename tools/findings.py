@@ -15,14 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import studies
 from findings_page import Shown, table, write_page
+from unirae.app.shell import cli
+from unirae.core.file_lock import locked
 from unirae.core.io import file_sha256, read_json, short_code, write_json
-
-if TYPE_CHECKING:
-    import torch
 
 FIGURES = studies.ROOT / "docs/results/findings.json"
 SAMPLES, POINTS, CFG_SCALE = 185, 26, 2.0
@@ -165,26 +164,12 @@ def noise(place: Place, words: list[str], tflop: float) -> dict[str, Any]:
 
     took = train_decoder(place, words, tflop=tflop)
     found = dict(zip(("psnr", "rfd"), reconstructed(place), strict=True))
-    rae, tokens = load_rae(place.own / "rae"), demo_samples(place.demo)
+    rae = load_rae(place.own / "rae")
+    tokens = studies.unguided_tokens(place.demo, count=DECODED, num_steps=POINTS)
     with torch.no_grad():
         images = torch.cat([to_uint8(rae.decode_tokens(part)) for part in tokens.split(100)])
     distances = judges(place.demo, place.folder).distances(images)
     return {**took, **found, "fd": distances["encoder"], "fd_classifier": distances["classifier"]}
-
-
-@cache
-def demo_samples(demo: Path) -> "torch.Tensor":
-    """Tokens that the demo's generator makes up, unguided."""
-    import torch
-
-    import unirae
-    from unirae.models.checkpoints.opening import load_dit
-
-    dit = load_dit(demo / "dit")
-    drawn = torch.randn(DECODED, *dit.latent_shape, generator=torch.Generator().manual_seed(0))
-    labels = studies.equal_labels(DECODED, dit.num_classes)
-    made = unirae.sample_latents(dit, noise=drawn, labels=labels, num_steps=POINTS, precision="bf16")
-    return dit.latent_stats.denormalise(made)
 
 
 def head(place: Place, words: list[str], tflop: float) -> dict[str, Any]:
@@ -324,7 +309,7 @@ def publish(figures: Path) -> None:
 
 
 def main() -> int:
-    """Run what is missing."""
+    """Parse the command line, and run what is missing."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -333,16 +318,26 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=list(FINDINGS), default=list(FINDINGS))
     parser.add_argument("--docs", action="store_true", help="results, tables and plots into docs/")
     options = parser.parse_args()
-    output = options.output.resolve()
-    for name in options.only:
-        for seed in FINDINGS[name].seeds:
-            for arm in FINDINGS[name].arms:
-                run_one(name, arm, seed, demo=options.demo.resolve(), output=output)
-        runs = [run for run in results(output / FIGURES.name) if run["finding"] == name]
-        sys.stdout.write(table(FINDINGS[name], runs))
-    if options.docs:
-        publish(output / FIGURES.name)
-    return 0
+    return cli.run(
+        lambda: run_all(
+            options.only, demo=options.demo.resolve(), output=options.output.resolve(), docs=options.docs
+        ),
+        kept="finished runs are kept. Repeat the command",
+    )
+
+
+def run_all(names: list[str], *, demo: Path, output: Path, docs: bool) -> None:
+    """Run what is missing, alone in the folder: two processes would write over each other's results."""
+    busy = f"HOLDER runs findings into {output}; wait for it, or choose another --output"
+    with locked(output / "findings.lock", busy=busy):
+        for name in names:
+            for seed in FINDINGS[name].seeds:
+                for arm in FINDINGS[name].arms:
+                    run_one(name, arm, seed, demo=demo, output=output)
+            runs = [run for run in results(output / FIGURES.name) if run["finding"] == name]
+            sys.stdout.write(table(FINDINGS[name], runs))
+        if docs:
+            publish(output / FIGURES.name)
 
 
 if __name__ == "__main__":

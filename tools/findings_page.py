@@ -2,10 +2,13 @@
 
 import io
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import studies
 from unirae.core.io import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PLOTS = studies.ROOT / "docs/images"
 
@@ -42,8 +45,8 @@ def table(finding: Shown, runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(finding: Shown, runs: list[dict[str, Any]]) -> bytes:
-    """A panel for each score with a point for each seed, then the paper's figures, as a PNG."""
+def figure_of(finding: Shown, runs: list[dict[str, Any]]) -> "Figure":
+    """A panel for each score with a point for each seed, then the paper's figures."""
     from matplotlib.figure import Figure
 
     from unirae.app.pictures.plots import LIGHT
@@ -60,7 +63,7 @@ def draw(finding: Shown, runs: list[dict[str, Any]]) -> bytes:
         axes.set_title(title.replace(": ", ":\n").replace(", in", ",\nin"), fontsize=9)
         axes.set_xticks(range(len(arms)), arms, fontsize=8)
         if name == "psnr":
-            axes.set_ylim(bottom=10)
+            axes.set_ylim(bottom=min(10.0, *(run[name] for run in runs)))
     for axes, (title, of) in zip(panels[len(finding.scores) :], finding.paper.items(), strict=True):
         axes.bar(range(len(of)), list(of.values()), color=theirs, alpha=0.6, width=0.6)
         axes.set_title(f"paper: {title}", fontsize=9)
@@ -70,8 +73,13 @@ def draw(finding: Shown, runs: list[dict[str, Any]]) -> bytes:
         axes.set_axisbelow(True)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
+    return figure
+
+
+def draw(finding: Shown, runs: list[dict[str, Any]]) -> bytes:
+    """The panels as a PNG."""
     png = io.BytesIO()
-    figure.savefig(png, format="png")
+    figure_of(finding, runs).savefig(png, format="png")
     return png.getvalue()
 
 

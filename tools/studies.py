@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +191,21 @@ def spread(values: Sequence[float], form: str) -> str:
     """The mean, with the smallest and the largest where there are several."""
     mean, low, high = (form.format(v) for v in (statistics.mean(values), min(values), max(values)))
     return mean if len(values) == 1 else f"{mean} ({low} to {high})"
+
+
+@cache
+def unguided_tokens(demo: Path, *, count: int, num_steps: int) -> "torch.Tensor":
+    """Tokens that the demo's generator makes up, unguided."""
+    import torch
+
+    import unirae
+    from unirae.models.checkpoints.opening import load_dit
+
+    dit = load_dit(demo / "dit")
+    drawn = torch.randn(count, *dit.latent_shape, generator=torch.Generator().manual_seed(0))
+    labels = equal_labels(count, dit.num_classes)
+    made = unirae.sample_latents(dit, noise=drawn, labels=labels, num_steps=num_steps, precision="bf16")
+    return dit.latent_stats.denormalise(made)
 
 
 def publish(name: str, text: str, page: Path = PAGE) -> None:

@@ -49,10 +49,14 @@ def test_what_cannot_be_compared_is_no_failure_of_the_command(command, tmp_path,
     assert "fid, not comparable: label sampling: equal in A, random in B" in capsys.readouterr().out
 
 
-def test_results_without_a_common_score(command, tmp_path, capsys):
+def test_results_without_a_common_score_are_a_mistake(command, tmp_path, capsys):
+    """A script that compares by the exit code must not take it for a comparison."""
     a, b = write_result(tmp_path / "a.json"), write_result(tmp_path / "b.json", {"metrics": {"is": 4.0}})
-    assert command(a, b) == 0
-    assert "no score stands in both results" in capsys.readouterr().out
+    assert command(a, b, "--output", tmp_path / "c.json") == 2
+    said = capsys.readouterr()
+    assert f"no score stands in both results: {a} has fid, {b} has is" in " ".join(said.err.split())
+    assert said.out == ""
+    assert not (tmp_path / "c.json").exists()
 
 
 def test_mistakes_are_one_line(command, tmp_path, capsys):

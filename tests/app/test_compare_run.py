@@ -13,9 +13,8 @@ from PIL import Image
 from synthetic_curves import healthy_curves, rows_of
 from unirae.app.compare_run import Options, main, run
 from unirae.app.config.composition import compose
-from unirae.app.run.deciding import deciding_settings
+from unirae.app.run.deciding import deciding_settings, differing_settings
 from unirae.core.errors import UserError
-from unirae.evaluation.health.check import differences
 from unirae.evaluation.health.curve_files import known_curves, read_curves, write_curves
 
 CONFIG = {
@@ -178,7 +177,7 @@ def test_the_curves_are_those_of_todays_experiment(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where no encoder or autoencoder lies that an older version may have trained
     theirs = read_curves(name).settings
     mine = deciding_settings(compose([f"experiment={name}"]))
-    assert differences(mine, theirs) == []
+    assert differing_settings(mine, theirs) == []
     unknown = {key for key in theirs.keys() - mine.keys() if ":" not in key and not key.endswith(".weights")}
     assert unknown == set()
 
@@ -214,7 +213,37 @@ def test_what_does_not_change_curves(override):
 )
 def test_what_changes_curves(override):
     theirs = deciding_settings(compose(["experiment=mae_tiny"]))
-    assert differences(deciding_settings(compose(["experiment=mae_tiny", override])), theirs)
+    assert differing_settings(deciding_settings(compose(["experiment=mae_tiny", override])), theirs)
+
+
+@pytest.mark.parametrize("of", ["", "model.rae.pretrained_decoder_path:"])
+def test_a_part_that_neither_uses_is_no_difference(of):
+    def settings(weight, lr):
+        own = {"model.disc_weight": weight, "model.disc_optimizer.lr": lr, "trainer.max_steps": 100 * lr}
+        return {of + key: value for key, value in own.items()}
+
+    def differing(mine, theirs):
+        return [
+            line.partition("=")[0].removeprefix(of)
+            for line in differing_settings(settings(*mine), settings(*theirs))
+        ]
+
+    assert differing((0, 1), (0.0, 2)) == ["trainer.max_steps"]
+    assert differing((0.5, 1), (0.5, 2)) == ["model.disc_optimizer.lr", "trainer.max_steps"]
+    assert differing((0, 1), (0.5, 2)) == [
+        "model.disc_weight",
+        "model.disc_optimizer.lr",
+        "trainer.max_steps",
+    ]
+
+
+def test_the_demos_decoder_has_no_discriminator_to_name():
+    longer = compose(["experiment=rae_demo", "trainer.max_steps=1400"])
+    found = differing_settings(deciding_settings(longer), deciding_settings(compose(["experiment=rae_demo"])))
+    assert {line.partition("=")[0] for line in found} == {
+        "trainer.max_steps",
+        "model.scheduler.decay_end_steps",
+    }
 
 
 def test_an_encoder_is_what_it_says_of_itself(tmp_path):

@@ -69,7 +69,7 @@ def test_runs_of_one_name_are_told_apart(checkpoint, tmp_path):
         ({"num_samples": 13}, DataError, "has 12 images"),
         ({"num_samples": 1}, DataError, "at least 2 images"),
         ({"against": Path("nowhere")}, WeightsError, "nowhere"),
-        ({"data": "imagnet"}, ConfigError, "neither a folder nor one of emoji"),
+        ({"data": "imagnet"}, ConfigError, "neither a folder, a tar nor one of emoji"),
     ],
 )
 def test_mistakes_write_nothing(checkpoint, options, error, message):

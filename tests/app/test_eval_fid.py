@@ -127,7 +127,7 @@ def test_inception_against_a_file(score, tmp_path):
         ),
         ({"metrics": "rfid"}, ConfigError, "give some of fid, sfid"),
         ({"num_samples": 1}, DataError, "at least 2 images"),
-        ({"data": "imagnet"}, ConfigError, "neither a folder nor one of"),
+        ({"data": "imagnet"}, ConfigError, "neither a folder, a tar nor one of"),
         ({"reference_samples": 9}, DataError, "has 4 images"),
         (
             {"reference_split": "val"},

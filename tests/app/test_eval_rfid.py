@@ -15,6 +15,9 @@ from processes import command_in_processes
 from tiny_checkpoint import DATA, write_checkpoint
 from unirae.app import eval_rfid
 from unirae.app.eval_rfid import Options, main, run
+from unirae.app.inputs.images import open_images
+from unirae.app.reconstruct import list_images
+from unirae.app.run.builders import build_dataset
 from unirae.app.shell.devices import choose_data, pick_device
 from unirae.core.errors import ConfigError, DataError, WeightsError
 
@@ -95,7 +98,7 @@ def test_a_named_data_set_and_a_subset(checkpoint):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"data": "imagnet"}, ConfigError, "neither a folder nor one of emoji"),
+        ({"data": "imagnet"}, ConfigError, "neither a folder, a tar nor one of emoji"),
         ({"data": "image_folder", "data_dir": Path("nowhere")}, DataError, "nowhere"),
         ({"data_dir": Path("nowhere")}, ConfigError, "not read from a folder"),
         ({"num_samples": 13}, DataError, "has 12 images"),
@@ -167,3 +170,13 @@ def test_help_is_quick(script):
     assert finished.returncode == 0
     assert "--checkpoint" in finished.stdout
     assert "torch" not in {line.split("|")[-1].strip() for line in finished.stderr.splitlines()}
+
+
+def test_images_beside_folders_count_as_they_do_for_evaluate_and_reconstruct(checkpoint, folder):
+    """Classes say nothing of a reconstruction, so nothing has to lie in a folder of its class."""
+    for name in ("beside.png", "more.png"):
+        Image.new("RGB", (40, 50), (len(name), 9, 9)).save(folder / name)
+    assert run(_options(checkpoint, data=str(folder))).count == 7
+    assert len(open_images(str(folder), size=32).images) == len(list_images([folder])) == 7
+    with pytest.raises(DataError, match="2 images outside of the class folders 'with = odd, name'"):
+        build_dataset(choose_data(str(folder), None, {}, split="train"), split="train", size=32, use="eval")

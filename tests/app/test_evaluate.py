@@ -259,6 +259,24 @@ def test_pairs_need_originals_of_the_same_size(score, made, real, tmp_path, enco
         score(tiny, tiny, metrics="ssim")
 
 
+@pytest.mark.parametrize(
+    ("metrics", "remedy"),
+    [
+        (
+            "fid",
+            r"Or compare features of an encoder that is here: --metrics fd --encoder CHECKPOINT_OR_FOLDER$",
+        ),
+        ("lpips,psnr", r"Or leave lpips out of --metrics: psnr and ssim need no network$"),
+        ("fid,psnr", r"--metrics fd --encoder CHECKPOINT_OR_FOLDER; of pairs psnr and ssim need no network$"),
+    ],
+)
+def test_what_is_proposed_without_weights_can_be_done(score, made, real, tmp_path, metrics, remedy):
+    """Samples have no originals, so psnr and ssim are no way out for them."""
+    missing = {"inception_weights": str(tmp_path / "none.pth"), "lpips_weights": str(tmp_path / "none.pth")}
+    with pytest.raises(WeightsError, match=remedy):
+        score(made, real, metrics=metrics, **missing)
+
+
 def test_few_images_are_warned_about(score, tmp_path, real, capsys):
     result = score(write_folder(tmp_path / "few", pixels(5, seed=1)), real)
     (warning,) = [line for line in result.warnings if "fewer than" in line]
@@ -277,8 +295,8 @@ def test_duplicates_and_copies_are_warned_about(score, made, real, tmp_path, cap
     assert result.settings["reference"]["duplicates"] == 1
     said = capsys.readouterr().err
     for warning in (
-        "the images: 2 images stand there more than once",
-        "the reference: 1 images stand there more than once",
+        "the images: 2 images of 25 equal another one, pixel by pixel",
+        "the reference: 1 image of ",
         "3 of the 25 images stand in the reference, too",
     ):
         assert [line for line in result.warnings if line.startswith(warning)], warning
@@ -407,7 +425,11 @@ def test_bad_arrays(score, tmp_path, real, images, message):
         ),
         ({"encoder": "weights.bin"}, WeightsError, "weights.bin is neither .* with --encoder_kind timm"),
         ({"encoder": "none.py:Features"}, ConfigError, r"no such file none\.py"),
-        ({"metrics": "fid", "inception_weights": "no.pth"}, WeightsError, "--inception_weights.*psnr, ssim"),
+        (
+            {"metrics": "fid", "inception_weights": "no.pth"},
+            WeightsError,
+            "--inception_weights.*--metrics fd",
+        ),
         ({"images": "nothing"}, DataError, "nothing: there is nothing of that name"),
         ({"images_split": "val"}, ConfigError, "there is no folder"),
         ({"reference": "none.npz"}, DataError, r"no such file: none\.npz"),
@@ -559,7 +581,7 @@ def test_a_stage_1_checkpoint_is_scored_by_its_reconstructions(score, runs, tmp_
     expected = eval_rfid.run(eval_rfid.Options(checkpoint=runs / "rae", **options))
     result = score(runs / "rae", **{**CHECKPOINT, **options, "output": tmp_path / "scores.json"})
     assert result.scores == expected.scores
-    assert set(result.scores) == {"fd_random_mae", "psnr"}
+    assert set(result.scores) == {"rfd_random_mae", "psnr"}
     ours, theirs = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("scores", "own"))
     assert ours == theirs
     folder = write_folder(tmp_path / "pictures", pixels(6, size=40))

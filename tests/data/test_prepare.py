@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_no_output(images, tmp_path, monkeypatch):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("unirae.data.prepared_shards.write_arrow", full)
+    monkeypatch.setattr("unirae.data.prepared_hf.write_arrow", full)
     with pytest.raises(UserError, match="No space left"):
         prepare(source=images, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()

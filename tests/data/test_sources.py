@@ -109,9 +109,14 @@ def test_held_out_depends_on_names_alone(names, fraction):
     assert held_out(names, 0) == set()
 
 
-@pytest.mark.parametrize("name", [path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "default"])
+OTHERS = ("default", "_run", "mix")
+"""Files that are of no single data set."""
+
+
+@pytest.mark.parametrize("name", [path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in OTHERS])
 def test_every_data_set_has_the_default_keys(name):
-    default, own = (OmegaConf.load(CONFIGS / f"{stem}.yaml") for stem in ("default", name))
-    assert set(own) <= {*default, "defaults"}
+    of_run, default, own = (OmegaConf.load(CONFIGS / f"{stem}.yaml") for stem in ("_run", "default", name))
+    assert set(own) <= {*of_run, *default, "defaults"}
+    assert not set(of_run) & set(default)
     if own.defaults[0] == "default":  # else it is another file under a second name
         assert own.source._target_.startswith("unirae.data.")

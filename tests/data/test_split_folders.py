@@ -91,7 +91,7 @@ def test_folders_beside_the_splits_are_left_out_and_counted(caplog):
     listing = read(tree(train__cat=8, val__cat=3, test__cat=5, extra=2, train_more__cat=1))
     assert counts(listing) == (8, 3)
     assert listing.other_folders == {"extra": 2, "test": 5, "train_more": 1}
-    assert "left out extra (2 images), test (5 images), train_more (1 images)" in caplog.text
+    assert "left out 'extra' (2 images), 'test' (5 images), 'train_more' (1 image)" in caplog.text
 
 
 def test_val_is_preferred_to_test():
@@ -114,9 +114,11 @@ def test_one_split_alone_holds_all():
 def test_splits_below_classes_are_refused():
     """The validation images would be trained on."""
     paths = tree(cat__train=8, cat__val=3, dog__train=8, dog__val=3)
-    with pytest.raises(DataError, match="train, val lie below cat, dog; splits must lie above the classes"):
+    with pytest.raises(
+        DataError, match="'train', 'val' below 'cat', 'dog': splits must lie above the classes"
+    ):
         read(paths)
-    with pytest.raises(DataError, match="train, val lie below"):
+    with pytest.raises(DataError, match="'train', 'val' below 'cat', 'dog'"):
         read(paths, labels=False)
 
 
@@ -149,7 +151,7 @@ def test_shards_are_no_classes(caplog):
 def test_images_outside_of_class_folders_are_a_question(strays, inside):
     paths = [f"IMG_{i}.jpg" for i in range(strays)] + tree(rejected=inside)
     with pytest.raises(
-        DataError, match=rf"{strays} images lie outside of .*\(rejected\), which hold {inside} "
+        DataError, match=rf"{strays} images? outside of .* 'rejected', with {inside} inside "
     ) as e:
         read(paths)
     assert "without classes: labels=False" in str(e.value)
@@ -160,7 +162,7 @@ def test_a_few_of_them_are_left_out(caplog):
     listing = read(["preview.jpg", *tree(cat=100, dog=99)])
     assert sum(counts(listing)) == 199
     assert listing.strays == ("preview.jpg",)
-    assert "left out 1 image outside of the class folders (cat, dog): preview.jpg" in caplog.text
+    assert "left out 1 image outside of the class folders 'cat', 'dog': preview.jpg" in caplog.text
 
 
 def test_a_few_of_them_do_not_hide_the_classes():
@@ -171,9 +173,7 @@ def test_a_few_of_them_do_not_hide_the_classes():
 
 
 def test_images_beside_the_split_folders_are_a_question():
-    with pytest.raises(
-        DataError, match=r"9 images lie outside of the split folders \(train, val\), which hold 11"
-    ):
+    with pytest.raises(DataError, match=r"9 images outside of the split folders 'train', 'val', with 11"):
         read([f"{i}.png" for i in range(9)] + tree(train__a=8, val__a=3))
 
 
@@ -227,4 +227,22 @@ def test_images_beside_the_folder_of_all_others_are_left_out_with_a_line(caplog)
         120,
         ("beside_the_wrap.png",),
     )
-    assert "left out 1 image outside of the folder data: beside_the_wrap.png" in caplog.text
+    assert "left out 1 image outside of the folder 'data': beside_the_wrap.png" in caplog.text
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_the_remedy_that_is_named_takes_every_image(labels):
+    """Beside splits labels=False alone takes no more of them; beside a folder that wraps all others it does."""
+    beside_splits = [f"{i}.png" for i in range(9)] + tree(train__a=8, val__a=3)
+    with pytest.raises(DataError, match=r"without classes: train_split=\. labels=False$"):
+        read(beside_splits, labels=labels)
+    wrapped = ["beside.png", *tree(data__a=100, data__b=99)]
+    for paths in (beside_splits, wrapped):
+        listing = read(paths, labels=False, train_split=".")
+        assert sum(counts(listing)) == len(paths)
+        assert listing.strays == ()
+    assert sum(counts(read(wrapped, labels=False))) == len(wrapped)
+    with pytest.raises(
+        DataError, match=r"3 images outside of the class folders 'data', .* classes: labels=False$"
+    ):
+        read([*wrapped, "2.png", "3.png"])

@@ -1,6 +1,9 @@
 """``unirae demo`` from nothing to the report, in small."""
 
+import html
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +98,15 @@ def test_samples_are_scored_beside_what_they_compare_with(folder):
     assert generation["sampler"]["num_steps"] == 3
     pngs = sorted((folder / "samples").glob("0*.png"))
     assert len(pngs) == generation["count"]
+
+
+def test_the_reports_command_gives_the_reports_distance(folder):
+    (line,) = re.findall(r"<pre>python src/evaluate.py (.*?)</pre>", (folder / "report.html").read_text())
+    words = [*shlex.split(html.unescape(line)), "--output", "again.json", "--device", "cpu"]
+    subprocess.run([sys.executable, "-m", "unirae", "evaluate", *words], cwd=folder.parent, check=True)
+    rows = {row["key"]: row["scores"] for row in read_json(folder / "scores.json")["generation"]["rows"]}
+    again = read_json(folder.parent / "again.json")["metrics"]
+    assert again["fd_mae"] == pytest.approx(rows["samples"]["fd_mae"], rel=1e-3)
 
 
 def test_the_trained_parts_can_be_loaded(folder):

@@ -116,6 +116,20 @@ TINY = {"stage1": _STAGE1, "mae": _MAE, "stage2": _STAGE2, "linear_probe": _LINE
 """Overrides of the command line that make a stage tiny."""
 
 
+MIXED = (
+    "{data: synthetic, name: few, weight: 1, source: {image_size: 32, train_count: 18, val_count: 8, classes: 2}}",
+    "{data: synthetic, name: many, weight: 3, train_transform._target_: unirae.data.transforms.AdmCropFlip, "
+    "source: {image_size: 40, train_count: 35, val_count: 10, classes: 3, seed: 5}}",
+)
+"""Entries of a mix of two sets of pictures."""
+
+
+def mixed(stage: str, *entries: str) -> list[str]:
+    """The words of a tiny run on a mix, by default of :data:`MIXED`, in place of one data set."""
+    kept = [word for word in TINY[stage] if not word.startswith(("data=", "data.source."))]
+    return [*kept, "data=mix", f"data.sources=[{', '.join(entries or MIXED)}]"]
+
+
 RAEV2 = (
     "flow.prediction=data",
     "flow.time_mean=-0.3",

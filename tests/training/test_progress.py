@@ -8,10 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from unirae.app.shell import cli
-from unirae.training.callbacks.progress import RunProgress
+from unirae.training.callbacks.progress import RunProgress, usual_seconds
 
 
 def lines_of(caplog: pytest.LogCaptureFixture, seconds: list[float], *, every: int = 5) -> list[str]:
@@ -47,11 +49,34 @@ def test_neither_the_first_step_nor_a_pause_for_scores_is_taken_for_the_speed_of
     assert ends(lines) == ["15 s left", "10 s left", "5 s left", "the last step"]
 
 
-def test_steps_that_become_slower_for_good_are_believed_within_five_lines(caplog):
+def test_steps_that_become_slower_for_good_are_followed_line_by_line(caplog):
+    """What is left neither stands still for long nor jumps: the second slow line counts, the fourth is the truth."""
     lines = lines_of(caplog, [1.0] * 50 + [2.0] * 50)
-    assert ends(lines)[9] == "50 s left"
-    assert ends(lines)[10] == "45 s left"  # one slow line says little
+    assert ends(lines)[9:14] == ["50 s left", "45 s left", "53 s left", "58 s left", "1 min 00 s left"]
     assert ends(lines)[14] == "50 s left"
+
+
+def test_steps_that_become_faster_again_are_followed_as_well(caplog):
+    lines = lines_of(caplog, [3.0] * 50 + [1.0] * 50)
+    assert ends(lines)[9:14] == [
+        "2 min 30 s left",
+        "2 min 15 s left",
+        "1 min 33 s left",
+        "58 s left",
+        "30 s left",
+    ]
+
+
+@given(st.lists(st.floats(0.9, 1.1), min_size=2, max_size=5), st.floats(1.1, 1e6), st.data())
+def test_one_slow_line_does_not_move_the_estimate(usual, slow, data):
+    place = data.draw(st.integers(0, len(usual) - 1))
+    assert 0.9 <= usual_seconds([*usual[:place], slow, *usual[place + 1 :]]) <= 1.1
+
+
+@given(st.integers(0, 5), st.floats(2.0, 100.0))
+def test_more_slow_lines_are_believed_more(count, slow):
+    weight = [0, 0, 1 / 3, 2 / 3, 1, 1][count]
+    assert usual_seconds([1.0] * (5 - count) + [slow] * count) == pytest.approx(1 + weight * (slow - 1))
 
 
 def test_a_first_step_that_is_logged_tells_what_it_can(caplog):

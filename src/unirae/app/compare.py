@@ -54,8 +54,7 @@ def show(comparison: "Comparison") -> None:
 
     console = Console(markup=False, highlight=False)
     console.print(f"A: {comparison.a.file}\nB: {comparison.b.file}", soft_wrap=True)
-    if comparison.scores:
-        console.print(_score_table(comparison))
+    console.print(_score_table(comparison))
     for line in _lines(comparison):
         console.print(f"- {line}")
     if comparison.differences:
@@ -93,8 +92,6 @@ def _lines(comparison: "Comparison") -> list[str]:
         lines.append(f"{', '.join(names)}, {outcome}: {'; '.join(why)}")
     for name, remark in ((s.name, remark) for s in comparison.scores for remark in s.remarks):
         lines.append(f"{name}: {remark}")
-    if not comparison.scores:
-        lines.append("no score stands in both results")
     for side, names in (("A", comparison.only_in_a), ("B", comparison.only_in_b)):
         if names:
             lines.append(f"only in {side}: {', '.join(names)}")

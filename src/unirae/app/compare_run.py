@@ -10,6 +10,7 @@ from unirae.app.config.schema.kinds import OutputFile
 from unirae.app.shell import cli
 from unirae.app.shell.options import parse
 from unirae.core.errors import UserError
+from unirae.core.names import count_of
 
 if TYPE_CHECKING:
     from unirae.evaluation.health.check import ColumnHealth, Curves
@@ -174,20 +175,20 @@ def nothing_to_judge(mine: LoggedRun, curves: "Curves") -> str:
     first = min(curves.bands[column].steps[0] for column in shared)
     last = max(curves.bands[column].steps[-1] for column in shared)
     return (
-        f"{mine.folder} has {len(mine.rows)} rows, to step {mine.last_step}: too few to judge. The curves of "
-        f"{curves.name} are compared from step {first} to {last}, each column after {curves.window_steps} steps of its "
-        "own"
+        f"{mine.folder} has {count_of(len(mine.rows), 'row')}, to step {mine.last_step}: too few to judge. The "
+        f"curves of {curves.name} are compared from step {first} to {last}, each column after "
+        f"{curves.window_steps} steps of its own"
     )
 
 
 def verdict(mine: LoggedRun, curves: "Curves", health: "Sequence[ColumnHealth]") -> tuple[int, list[str]]:
     """(exit status, what to tell the user)."""
+    from unirae.app.run.deciding import differing_settings
     from unirae.evaluation.health.causes import usual_causes
-    from unirae.evaluation.health.check import differences
 
     lines = [f"the run is at step {mine.last_step}; smoothed by the median of {curves.window_steps} steps"]
     lines += _cautions(mine, curves, health)
-    if differing := differences(mine.settings, curves.settings):
+    if differing := differing_settings(mine.settings, curves.settings):
         lines += [
             "NO VERDICT: these settings differ, so the band is not this run's",
             *(f"  {d}" for d in differing),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unirae.app.config.schema.kinds import Count, OutputFile, Seed
 from unirae.app.inputs.options import AutoencoderOptions, DataOptions, DeviceOptions
+from unirae.app.shell.argument_names import WITH_DATA_DIR
 from unirae.app.shell.options import command
 from unirae.core.errors import ConfigError
 
@@ -25,7 +26,7 @@ class Options(AutoencoderOptions, DataOptions, DeviceOptions):
     output: OutputFile
     """The new checkpoint; it must not exist yet."""
     data: str | None = None
-    """emoji, photos, hf, image_folder, synthetic (the training split), or a folder. Default: what the
+    """emoji, photos, hf, image_folder, tar_shards, synthetic (the training split), or a folder. Default: what the
     checkpoint was trained on."""
     transform: Literal["stage2", "adm_crop_flip", "adm_crop"] = "stage2"
     """stage2: what stage 2 sees of these data (data.stage2_transform). adm_crop_flip: ADM's centre crop and its
@@ -62,19 +63,20 @@ def run(options: Options) -> "LatentStats":
     return stats
 
 
-main = command(Options, run, kept="no checkpoint was written. Repeat the command")
+main = command(Options, run, kept="no checkpoint was written. Repeat the command", names=WITH_DATA_DIR)
 
 
 def compute(options: Options, checkpoint: "Checkpoint", device: Any) -> "LatentStats":
     """Compute the statistics that the options ask for."""
-    from unirae.app.run.builders import build_dataset
+    from unirae.app.run.builders import build_dataset, check_data
     from unirae.app.shell.devices import choose_data, progress_bar, reader_processes
     from unirae.core.io import file_sha256
     from unirae.evaluation.latents.statistics import compute_latent_stats
     from unirae.models.checkpoints.opening import rae_from_checkpoint
 
+    data = choose_data(options.data, options.data_dir, checkpoint.config["data"], split="train", labels=False)
+    check_data(data)
     rae = rae_from_checkpoint(checkpoint, encoder_weights=options.encoder_weights).to(device)
-    data = choose_data(options.data, options.data_dir, checkpoint.config["data"], split="train")
     data["stage2_transform"] = choose_transform(options.transform, data)
     dataset = build_dataset(data, split="train", size=rae.output_size, use="stage2", seed=options.seed)
     with progress_bar("encoding") as progress:

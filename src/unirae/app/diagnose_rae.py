@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unirae.app.config.schema.kinds import Count, OutputFolder, Seed
 from unirae.app.inputs.options import AutoencoderOptions, DataOptions, DeviceOptions, run_folder
+from unirae.app.shell.argument_names import WITH_DATA_DIR
 from unirae.app.shell.options import Switch, command
 from unirae.core.errors import ConfigError
 
@@ -31,7 +32,7 @@ class Options(AutoencoderOptions, DataOptions, DeviceOptions):
     against: Path | None = None
     """A second stage-1 checkpoint, or the folder of a run, to show beside the first, in the first one's features."""
     data: str | None = None
-    """emoji, photos, hf, image_folder, synthetic (the validation split), or a folder, all of whose
+    """emoji, photos, hf, image_folder, tar_shards, synthetic (the validation split), or a folder, all of whose
     images are taken unless it has a validation part. Default: what the checkpoint was trained on."""
     num_samples: Count | None = None
     """Number of images, a seeded random subset. Default: 500, or all where there are fewer."""
@@ -64,7 +65,7 @@ def run(options: Options) -> "list[Diagnosis]":
     return found
 
 
-main = command(Options, run, kept="no page was written. Repeat the command")
+main = command(Options, run, kept="no page was written. Repeat the command", names=WITH_DATA_DIR)
 
 
 def diagnose_all(
@@ -75,19 +76,20 @@ def diagnose_all(
     Raises:
         ConfigError: If the checkpoints decode to different sizes.
     """
-    from unirae.app.run.builders import build_dataset
+    from unirae.app.run.builders import build_dataset, check_data
     from unirae.app.shell.devices import choose_data, progress_bar, reader_processes
     from unirae.evaluation.diagnosis.diagnose import diagnose
     from unirae.evaluation.passes.reading import describe_data
     from unirae.evaluation.scores.metric_set import encoder_extractor
     from unirae.models.checkpoints.opening import rae_from_checkpoint
 
+    data = choose_data(options.data, options.data_dir, checkpoints[0].config["data"], labels=False)
+    check_data(data)
     raes = [
         rae_from_checkpoint(checkpoint, ema=options.use_ema, encoder_weights=options.encoder_weights)
         for checkpoint in checkpoints
     ]
     _check_alike(raes)
-    data = choose_data(options.data, options.data_dir, checkpoints[0].config["data"])
     dataset = build_dataset(data, split="val", size=raes[0].output_size, use="eval")
     raes[0].to(device)
     extractor = encoder_extractor(raes[0].encoder, raes[0].encoder_input_size)

@@ -10,6 +10,7 @@ from unirae.app.inputs.fdr import FdrReferenceOptions, fdr_sources
 from unirae.app.inputs.generator import compiled, describe_program, labels_of, open_generator
 from unirae.app.inputs.options import ReferenceOptions, run_folder
 from unirae.app.inputs.sampler_options import SamplerOptions
+from unirae.app.shell.argument_names import WITH_DATA_DIR
 from unirae.app.shell.options import command
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.metrics.clip_score import CLIP_SCORE
@@ -34,7 +35,7 @@ class ScoringOptions(FdrReferenceOptions, ReferenceOptions, ClipOptions):
     split: Literal["train", "val"] | None = None
     """Split of the data that is the reference, where --reference is data. Default: train."""
     data: str | None = None
-    """Reference data: emoji, photos, hf, image_folder, synthetic, or a folder. Default: what the checkpoint
+    """Reference data: emoji, photos, hf, image_folder, tar_shards, synthetic, or a folder. Default: what the checkpoint
     was trained on."""
     data_dir: Path | None = None
     """The folder of the data. Default: the one that the configuration names."""
@@ -83,7 +84,12 @@ def run(options: Options) -> "Scores":
     return result
 
 
-main = command(Options, run, kept="no scores were written; what the caches hold stays. Repeat the command")
+main = command(
+    Options,
+    run,
+    kept="no scores were written; what the caches hold stays. Repeat the command",
+    names=WITH_DATA_DIR,
+)
 
 
 def open_for_scoring(options: Options, names: list[str], device: "torch.device") -> "Generator":
@@ -224,6 +230,7 @@ def open_reference(
         options.data_dir,
         generator.about["config"]["data"],
         split=split,
+        labels=False,
         verify_contents=options.verify_contents,
     )
     return reference_of_data(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from unirae.app.config.schema.kinds import Count, OutputFile, Pixels, Positive, Range, Seed
 from unirae.app.inputs.encoder import EncoderKind
 from unirae.app.inputs.options import DataOptions, DeviceOptions
+from unirae.app.shell.argument_names import WITH_DATA_DIR
 from unirae.app.shell.options import Flag, Switch, command
 from unirae.core.errors import ConfigError
 
@@ -33,7 +34,8 @@ class Options(DataOptions, DeviceOptions):
     """A checkpoint of stage 1 or 2 or its run's folder; a folder with config.json and model.safetensors, such as
     outputs/demo/encoder; a name on the Hugging Face hub; with --kind timm a model of timm; or: pixels."""
     data: str | None = None
-    """emoji, photos, hf, image_folder, synthetic, or a folder. Default: what the encoder's run was trained on."""
+    """emoji, photos, hf, image_folder, tar_shards, synthetic, or a folder. Default: what the encoder's run was
+    trained on."""
     pooling: Literal["avg", "cls", "both"] = "avg"
     """Features of an image: the mean of the patch tokens (avg), the class token (cls), or both side by side."""
     optimizer: Literal["lbfgs", "sgd"] = "lbfgs"
@@ -119,6 +121,7 @@ main = command(
     Options,
     run,
     kept="no scores were written; features that were finished stay in the cache. Repeat the command",
+    names=WITH_DATA_DIR,
 )
 
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unirae.app.config.schema.kinds import Count, OutputFile, Seed
 from unirae.app.inputs.options import AutoencoderOptions, DataOptions, DeviceOptions, ScoreOptions, run_folder
+from unirae.app.shell.argument_names import WITH_DATA_DIR
 from unirae.app.shell.options import Switch, command
 from unirae.core.errors import WeightsError
+from unirae.core.names import count_of
 
 if TYPE_CHECKING:
     from unirae.evaluation.scores.reconstruction import ReconstructionMetricSet, ReconstructionScores
@@ -24,7 +26,7 @@ class Options(AutoencoderOptions, ScoreOptions, DataOptions, DeviceOptions):
     """
 
     data: str | None = None
-    """emoji, photos, hf, image_folder, synthetic (the validation split), or a folder, all of whose
+    """emoji, photos, hf, image_folder, tar_shards, synthetic (the validation split), or a folder, all of whose
     images are taken unless it has a validation part. Default: what the checkpoint was trained on."""
     num_samples: Count | None = None
     """Number of images, a seeded random subset. Default: every image."""
@@ -60,17 +62,17 @@ def run(options: Options) -> "ReconstructionScores":
         result = evaluate(options, checkpoint, device)
         if is_main():
             output = options.output or _default_output(checkpoint.file, options, result)
-            title = f"{result.count} images of {spoken_data(result.settings['images'])}"
+            title = f"{count_of(result.count, 'image')} of {spoken_data(result.settings['images'])}"
             show_and_write(result, title=title, output=output)
     return result
 
 
-main = command(Options, run, kept="no scores were written. Repeat the command")
+main = command(Options, run, kept="no scores were written. Repeat the command", names=WITH_DATA_DIR)
 
 
 def evaluate(options: Options, checkpoint: "Checkpoint", device: Any) -> "ReconstructionScores":
     """Score the reconstructions that the options ask for."""
-    from unirae.app.run.builders import build_dataset
+    from unirae.app.run.builders import build_dataset, check_data
     from unirae.app.shell.devices import choose_data, progress_bar, reader_processes
     from unirae.core.io import file_sha256
     from unirae.evaluation.passes.reading import describe_data
@@ -79,9 +81,10 @@ def evaluate(options: Options, checkpoint: "Checkpoint", device: Any) -> "Recons
     from unirae.models.checkpoints.opening import rae_from_checkpoint
 
     about = checkpoint.about
+    data = choose_data(options.data, options.data_dir, checkpoint.config["data"], labels=False)
+    check_data(data)
     rae = rae_from_checkpoint(checkpoint, ema=options.use_ema, encoder_weights=options.encoder_weights)
     rae.to(device)
-    data = choose_data(options.data, options.data_dir, checkpoint.config["data"])
     dataset = build_dataset(data, split="val", size=rae.output_size, use="eval")
     metrics = build_metrics(options, rae, device)
     about_images = {

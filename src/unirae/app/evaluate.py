@@ -12,6 +12,7 @@ from unirae.app.scores.options import DEFAULT_METRICS, Options
 from unirae.app.shell import cli
 from unirae.app.shell.options import command
 from unirae.core.errors import ConfigError, WeightsError
+from unirae.core.names import count_of
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,7 @@ def run(options: Options) -> "Scores":
         result = evaluate(options, device)
         if is_main():
             output = options.output or _default_output(options, result)
-            show_and_write(result, title=f"{result.count} images", output=output)
+            show_and_write(result, title=count_of(result.count, "image"), output=output)
     return result
 
 
@@ -87,7 +88,7 @@ def _build_metrics(
     options: Options, images: "StoredImages", reading: "Reading", device: "torch.device"
 ) -> "tuple[list[SetMetric], list[PairMetric]]":
     """The metrics of sets and those of pairs, with their networks."""
-    from unirae.evaluation.scores.metric_set import PAIR_METRICS, build_set_metrics, pair_metric
+    from unirae.evaluation.scores.metric_set import build_set_metrics, pair_metric
 
     of_sets, of_pairs = partition([name.strip() for name in (options.metrics or DEFAULT_METRICS).split(",")])
     _require_fdr_reference(options, of_sets)
@@ -102,10 +103,15 @@ def _build_metrics(
         metrics = build_set_metrics(of_sets, sources) if of_sets else []
         return metrics, [pair_metric(name, sources) for name in of_pairs]
     except WeightsError as error:
-        said = str(error).rstrip(".")
-        raise WeightsError(
-            f"{said}. Or leave these scores out of --metrics ({', '.join(PAIR_METRICS[:2])} need no network)"
-        ) from None
+        raise WeightsError(f"{str(error).rstrip('.')}. {_without_those_weights(of_sets, of_pairs)}") from None
+
+
+def _without_those_weights(of_sets: list[str], of_pairs: list[str]) -> str:
+    """What can be scored where a network's weights are missing; images without originals make no pairs."""
+    if of_pairs and not of_sets:
+        return "Or leave lpips out of --metrics: psnr and ssim need no network"
+    features = "Or compare features of an encoder that is here: --metrics fd --encoder CHECKPOINT_OR_FOLDER"
+    return f"{features}; of pairs psnr and ssim need no network" if of_pairs else features
 
 
 def _default_output(options: Options, result: "Scores") -> Path:

@@ -1,9 +1,9 @@
-"""``python src/prepare_data.py``: image files to a Hugging Face dataset on disk."""
+"""``python src/prepare_data.py``: image files to a Hugging Face dataset or to tar shards."""
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from unirae.app.config.schema.kinds import Count, OutputFolder, Share, Workers
 from unirae.app.shell import cli
@@ -14,7 +14,7 @@ from unirae.core.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Convert a folder or tar of images to a Hugging Face dataset for data=hf.
+    """Convert a folder or tar of images to a Hugging Face dataset for data=hf, or to tar shards for data=tar_shards.
 
     Class folders become labels; train/ and val/ folders become the splits; captions become a column `text`. The
     original encoded bytes are kept. A run that was interrupted continues when started again, and an output whose
@@ -37,6 +37,8 @@ class Options:
     caption_columns: str | None = None
     """Columns of metadata files, or keys of NAME.json, that hold captions, with commas between; txt for NAME.txt; none
     to leave captions out. Default: all that are found (docs/data.md)."""
+    format: Literal["hf", "tar"] = "hf"
+    """hf: a Hugging Face dataset; tar: shards in WebDataset's layout, train/00000.tar and so on."""
     shard_images: Count = 1000
     """Images in each file of the output. An interrupt costs at most as many."""
     num_workers: Workers | None = None
@@ -60,6 +62,7 @@ def convert(options: Options) -> dict[str, Any]:
             val_split=options.val_split,
             caption_columns=_columns(options.caption_columns),
             shard_images=options.shard_images,
+            format=options.format,
             num_workers=options.num_workers,
             progress=progress,
         )
@@ -83,7 +86,8 @@ def convert(options: Options) -> dict[str, Any]:
             *(copies["files"], both),
             ". Scores of held-out images then count training images, too; remove the copies" if both else "",
         )
-    log.info("train on it with: data=hf data.data_dir=%s", options.output)
+    data = {"hf": "hf", "tar": "tar_shards"}[options.format]
+    log.info("train on it with: data=%s data.data_dir=%s", data, options.output)
     return report
 
 

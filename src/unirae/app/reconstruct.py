@@ -11,6 +11,7 @@ from unirae.app.inputs.options import AutoencoderOptions, DeviceOptions
 from unirae.app.shell.options import Switch, command
 from unirae.core.errors import DataError
 from unirae.core.log import get_logger
+from unirae.core.names import count_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +84,7 @@ def run(options: Options) -> list[Path]:
                 what = f"none of {len(files)} files, {first} first, could"
             raise DataError(f"--images: {what} be read; the log names the reasons")
         save_png(options.output_dir / "grid.png", _overview(overview))
-    log.info("%d of %d images reconstructed: %s", len(written), len(files), options.output_dir)
+    log.info("%d of %s reconstructed: %s", len(written), count_of(len(files), "image"), options.output_dir)
     return written
 
 
@@ -96,12 +97,15 @@ def list_images(paths: Sequence[Path]) -> dict[str, Path]:
     Raises:
         DataError: If a path does not exist, or there are no images at all.
     """
+    from unirae.app.inputs.images import say_beside
     from unirae.data.listing import find_images
 
     found: list[tuple[str, Path]] = []
     for path in paths:
         if path.is_dir():
-            found += [(name, path / name) for name in find_images(path)]
+            inside = find_images(path)
+            say_beside(path, inside)
+            found += [(name, path / name) for name in inside]
         elif path.is_file():
             found.append((path.name, path))
         else:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unirae.core.names import count_of
+
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
@@ -60,7 +62,7 @@ def different_classes(there: Sequence[str], here: Sequence[str]) -> str:
 
     reasons = []
     if len(there) != len(here):
-        reasons.append(f"{len(there)} classes there, {len(here)} here")
+        reasons.append(f"{count_of(len(there), 'class', 'classes')} there, {len(here)} here")
     pairs = enumerate(zip(there, here, strict=False))  # their lengths may differ, which is said above
     if first := next(((i, a, b) for i, (a, b) in pairs if a != b), None):
         reasons.append(f"class {first[0]} is {shortened(first[1])} there and {shortened(first[2])} here")

@@ -12,10 +12,10 @@ def printable(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def on_one_line(name: str) -> str:
-    """A name for a line of the log or of an error: without line breaks, and shortened."""
+def on_one_line(name: str, *, most: int = _SHOWN) -> str:
+    """A name for a line of the log or of an error: without line breaks, and shortened to ``most`` characters."""
     text = "".join(c if c >= " " and c != "\x7f" else repr(c)[1:-1] for c in printable(name))
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def count_of(number: int, one: str, more: str | None = None) -> str:
@@ -23,7 +23,12 @@ def count_of(number: int, one: str, more: str | None = None) -> str:
     return f"{number} {one if number == 1 else more or one + 's'}"
 
 
-def first_of(names: list[str] | tuple[str, ...], *, most: int = 3) -> str:
-    """The first names, and how many more there are: ``a, b, c and 7 more``."""
-    shown = ", ".join(on_one_line(name) for name in names[:most])
+def first_of(names: list[str] | tuple[str, ...], *, most: int = 3, quoted: bool = False) -> str:
+    """The first names, and how many more there are: ``a, b, c and 7 more``.
+
+    Args:
+        quoted: in a sentence, where a name such as ``rejected`` would be read as a word of it.
+    """
+    mark = "'" if quoted else ""
+    shown = ", ".join(f"{mark}{on_one_line(name)}{mark}" for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -40,7 +40,19 @@ class ImageDataset(Dataset[dict[str, Any]]):
         self.source = source
         self.transform, self.seed = transform, seed
         self.fast_decode, self.captions = fast_decode, captions
+        self._on_bad_image: Literal["replace", "error"] = on_bad_image
         self._readable = ReadableImages(source, decode=self._decode, on_bad_image=on_bad_image)
+
+    def with_source(self, source: Source) -> "ImageDataset":
+        """The same data set of another source."""
+        return ImageDataset(
+            source=source,
+            transform=self.transform,
+            seed=self.seed,
+            on_bad_image=self._on_bad_image,
+            fast_decode=self.fast_decode,
+            captions=self.captions,
+        )
 
     def __len__(self) -> int:
         """Images in the source, good and bad."""

@@ -17,7 +17,7 @@ from unirae.core.names import count_of, first_of, on_one_line, printable
 
 log = get_logger(__name__)
 
-_SUFFIXES = ".jpg .jpeg .jfif .png .webp .avif .bmp .gif .tif .tiff .jp2 .ppm .pgm .pbm .tga"
+SUFFIXES = ".jpg .jpeg .jfif .png .webp .avif .bmp .gif .tif .tiff .jp2 .ppm .pgm .pbm .tga"
 _KINDS = {
     "raw photographs": ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw "
     ".rw2 .rwl .sr2 .srf .srw .x3f",
@@ -110,7 +110,7 @@ class FileKinds:
 
     def __init__(self):
         readers = installed_readers()
-        self._read = frozenset(_SUFFIXES.split()).union(*(reader.suffixes for reader in readers))
+        self._read = frozenset(SUFFIXES.split()).union(*(reader.suffixes for reader in readers))
         self._kinds = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes.split()}
         self._kinds |= {suffix: reader.kind for reader in READERS for suffix in reader.suffixes}
 

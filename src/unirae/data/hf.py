@@ -14,6 +14,7 @@ from unirae.data.decode import BadImageError, read_rgb
 from unirae.data.hf_captions import HFCaptions
 from unirae.data.hf_labels import Labels, read_labels
 from unirae.data.listing import say_classes
+from unirae.data.place import names_hub
 from unirae.data.source import Sample, Source, Split, check_split, require_data_dir
 from unirae.data.source_content import File, content_of_files, labels_sha256
 from unirae.data.split import held_out
@@ -179,7 +180,7 @@ def _open(where: str, subset: str | None) -> Any:
                 return load_dataset(str(path), name=subset)
         elif path.is_file() and path.suffix == ".parquet":
             return load_dataset("parquet", data_files=str(path))
-        elif not path.exists() and where.count("/") <= 1 and not where.startswith((".", "/", "~")):
+        elif not path.exists() and names_hub(where):
             return _from_hub(where, subset)
     except IndexError:  # how load_from_disk says that there is nothing
         raise DataError(

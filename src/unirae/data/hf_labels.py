@@ -5,7 +5,7 @@ split may number the same names otherwise. None and -1 mean "no label", as in th
 their test split to themselves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,17 +52,43 @@ def read_labels(rows: "Dataset", training: "Dataset", column: str, *, what: str,
     Raises:
         DataError: If the column holds no labels, or the training split has no image of a class of ``rows``.
     """
-    values = _values(rows, column, where)
+    return numbered_labels(
+        _values(rows, column, where),
+        lambda: _values(training, column, where),
+        names_of=lambda used: _names(used, training, column, where),
+        column=f"column '{column}'",
+        what=what,
+        where=where,
+    )
+
+
+def numbered_labels(
+    values: Sequence[Value],
+    training: Callable[[], Sequence[Value]],
+    *,
+    names_of: Callable[[set[int | str]], tuple[str, ...]],
+    column: str,
+    what: str,
+    where: str,
+) -> Labels:
+    """The classes of ``values``, each a name, a number, or None without a label, numbered as those of training.
+
+    Args:
+        training: gives the values of the whole training split.
+        names_of: the names of the classes, in order, from the values that training uses.
+        column: the place of the labels, for messages; ``what`` the rows are called.
+
+    Raises:
+        DataError: If the training split has no image of a class of ``values``.
+    """
     if all(value is None for value in values):
-        log.warning(
-            "%s: no image of %s has a label (column '%s'): it is read without labels", where, what, column
-        )
+        log.warning("%s: no image of %s has a label (%s): it is read without labels", where, what, column)
         return Labels(class_names=(), numbers=[0] * len(values))
-    used = {value for value in _values(training, column, where) if value is not None}
-    names = _names(used, training, column, where)
+    used = {value for value in training() if value is not None}
+    names = names_of(used)
     if not names:
         log.warning(
-            "%s: no image of the training split has a label (column '%s'): %s is read without labels, too",
+            "%s: no image of the training split has a label (%s): %s is read without labels, too",
             *(where, column, what),
         )
         return Labels(class_names=(), numbers=[0] * len(values))
@@ -72,7 +98,7 @@ def read_labels(rows: "Dataset", training: "Dataset", column: str, *, what: str,
     if unknown := sorted({name for name in named if name is not None and name not in trained}):
         of_training = [name for name in names if name in trained]
         raise DataError(
-            f"{where}: {what} has images of {_listed(unknown)} (column '{column}'), of which the training split has "
+            f"{where}: {what} has images of {_listed(unknown)} ({column}), of which the training split has "
             f"none; its classes are {_listed(of_training)}. Take those images out, or name another split"
         )
     labelled = [i for i, name in enumerate(named) if name is not None]
@@ -80,7 +106,7 @@ def read_labels(rows: "Dataset", training: "Dataset", column: str, *, what: str,
     if len(labelled) == len(values):
         return Labels(class_names=names, numbers=numbers)
     log.warning(
-        "%s: %d of the %d images of %s have no label (None, -1 or a number without a class, column '%s'); they are "
+        "%s: %d of the %d images of %s have no label (None, -1 or a number without a class, %s); they are "
         "left out (%s reads all images without labels)",
         *(where, len(values) - len(labelled), len(values), what, column, argument("source.labels", False)),
     )
@@ -116,12 +142,28 @@ def _names(used: set[int | str], training: "Dataset", column: str, where: str) -
 
     if isinstance(feature := training.features[column], ClassLabel):
         return tuple(feature.names) if used else ()
+    other = f"choose another one with {argument('source.label_column')}, or read the images without labels"
+    return names_of_values(used, len(training), column=f"column '{column}'", other=other, where=where)
+
+
+def names_of_values(
+    used: set[int | str], count: int, *, column: str, other: str, where: str
+) -> tuple[str, ...]:
+    """The classes in the order of their numbers, from the labels of training: names by alphabet, integers 0 to the
+    largest.
+
+    Args:
+        count: number of training images.
+        other: advice where the labels are no classes, before the argument that does without.
+
+    Raises:
+        DataError: If there are too many different texts.
+    """
     if texts := sorted(value for value in used if isinstance(value, str)):
-        if len(texts) > max(_ALWAYS_NAMES, len(training) // 2):
+        if len(texts) > max(_ALWAYS_NAMES, count // 2):
             raise DataError(
-                f"label column '{column}' of {where} holds {len(texts)} different texts in {len(training)} rows, which "
-                f"are no classes; choose another one with {argument('source.label_column')}, or read the images "
-                f"without labels ({argument('source.labels', False)})"
+                f"label {column} of {where} holds {len(texts)} different texts in {count} rows, which "
+                f"are no classes; {other} ({argument('source.labels', False)})"
             )
         return tuple(texts)
     numbers = sorted(value for value in used if isinstance(value, int))
@@ -130,7 +172,7 @@ def _names(used: set[int | str], training: "Dataset", column: str, where: str) -
     if numbers[0] >= 0 and numbers[-1] < max(_ALWAYS_NUMBERS, 2 * len(numbers)):
         return tuple(map(str, range(numbers[-1] + 1)))
     log.warning(
-        "%s: the labels in column '%s' are %d different numbers from %d to %d; they are numbered anew, 0 to %d, and "
+        "%s: the labels in %s are %d different numbers from %d to %d; they are numbered anew, 0 to %d, and "
         "keep their numbers as names",
         *(where, column, len(numbers), numbers[0], numbers[-1], len(numbers) - 1),
     )

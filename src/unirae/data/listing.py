@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, DataError
@@ -14,7 +15,7 @@ from unirae.core.names import count_of, first_of, on_one_line, printable
 from unirae.data.file_kinds import OTHER, FileKinds, LeftOut, is_hidden, is_of_program
 from unirae.data.generated import OVERVIEW, has_overview
 from unirae.data.split import held_out
-from unirae.data.split_folders import ROOT, choose_splits, mixes_splits, understood
+from unirae.data.split_folders import ROOT, StrayImagesError, choose_splits, mixes_splits, understood
 
 log = get_logger(__name__)
 
@@ -79,7 +80,7 @@ def find_files(folder: str | Path) -> tuple[list[str], LeftOut]:
     left_out, kinds = LeftOut(), FileKinds()
     found = []
     try:
-        for path in _walk(root, left_out, kinds):
+        for path in walk(root, left_out, kinds):
             kind = kinds.of(path)
             if kind is None:
                 found.append(path)
@@ -99,7 +100,7 @@ def say_left_out(where: str, left_out: LeftOut) -> None:
         log_once(log, level, f"{on_one_line(where)}: left out {left_out.summary()}")
 
 
-def _walk(root: Path, left_out: LeftOut, kinds: FileKinds) -> Iterator[str]:
+def walk(root: Path, left_out: LeftOut, kinds: FileKinds) -> Iterator[str]:
     """Relative paths of the files below ``root``; first those in real folders, then those behind links."""
     visited = {_identity(folder) for folder in (root.resolve(), *root.resolve().parents)}
     links: deque[str] = deque()
@@ -184,18 +185,20 @@ def arrange(
         raise DataError(f"{where} holds no images; {EXPECTED_LAYOUT}")
     wanted = {name for name in (train_split, val_split) if name not in (None, ROOT)}
     depth, inside, beside = _unwrapped(found, wanted)
-    _check_strays(beside, len(found), where, "the folder " + on_one_line("/".join(inside[0].parts[:depth])))
     folders = Counter(path.parts[depth] for path in inside if len(path.parts) > depth + 1)
     train, val = choose_splits(folders, train=train_split, val=val_split, where=where)
+    if train is None and train_split != ROOT:
+        _refuse_splits_below(inside, depth, where)
+    if train is None and not labels:  # no folder means anything, so no image is outside
+        return _hold_out(Listing((), _unlabelled(found), (), ()), val_fraction)
+    around = f"the folder '{on_one_line('/'.join(inside[0].parts[:depth]))}'"
+    _check_strays(beside, len(found), where, around, remedy=_CLASSLESS if train is None else _FLAT)
     if train is None:
-        if train_split != ROOT:
-            _refuse_splits_below(inside, depth, where)
         classes, entries, strays = _label(inside, depth, where, labels)
         return _hold_out(Listing(classes, entries, (), _texts(beside, strays)), val_fraction)
     loose = [path for path in inside if len(path.parts) == depth + 1]
-    _check_strays(
-        loose, len(inside), where, f"the split folders ({first_of([s for s in (train, val) if s])})"
-    )
+    splits = first_of([name for name in (train, val) if name], quoted=True)
+    _check_strays(loose, len(inside), where, f"the split folders {splits}", remedy=_FLAT)
     others = {name: count for name, count in folders.items() if name not in (train, val)}
     _say_splits(where, train, val, others)
     parts = {name: [path for path in inside if path.parts[depth] == name] for name in folders}
@@ -205,6 +208,10 @@ def arrange(
     val_classes, val_entries, val_strays = _label(parts[val], depth + 1, f"{where}/{val}", labels)
     val_entries = _renumbered(val_entries, val_classes, classes, f"{where}/{val}", f"{where}/{train}")
     return Listing(classes, entries, val_entries, _texts(beside, loose, strays, val_strays), others)
+
+
+def _unlabelled(paths: Iterable[PurePosixPath]) -> tuple[Entry, ...]:
+    return tuple(Entry(path.as_posix(), -1) for path in paths)
 
 
 def _texts(*groups: Iterable[PurePosixPath]) -> tuple[str, ...]:
@@ -266,8 +273,8 @@ def _refuse_splits_below(paths: list[PurePosixPath], depth: int, where: str) -> 
     if above:
         names = set[str]().union(*(below[folder] for folder in above)) - {""}
         raise DataError(
-            f"{where}: {first_of(sorted(names))} lie below {first_of(above)}; splits must lie above the classes; "
-            f"{EXPECTED_LAYOUT}. If those are no splits: {argument('source.train_split', ROOT)}"
+            f"{where}: {first_of(sorted(names), quoted=True)} below {first_of(above, quoted=True)}: splits must lie "
+            f"above the classes; {EXPECTED_LAYOUT}. If those are no splits: {argument('source.train_split', ROOT)}"
         )
 
 
@@ -277,10 +284,11 @@ def _label(
     """Class names, entries and the images outside; the class is the folder at ``depth``."""
     in_folders = [path for path in paths if len(path.parts) > depth + 1]
     if not labels or not in_folders:
-        return (), tuple(Entry(path.as_posix(), -1) for path in paths), ()
+        return (), _unlabelled(paths), ()
     outside = [path for path in paths if len(path.parts) == depth + 1]
     folders = sorted({path.parts[depth] for path in in_folders})
-    _check_strays(outside, len(paths), where, f"the class folders ({first_of(folders)})")
+    which = f"the class folders {first_of(folders, quoted=True)}"
+    _check_strays(outside, len(paths), where, which, remedy=_CLASSLESS)
     names = tuple(printable(folder) for folder in folders)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -291,16 +299,24 @@ def _label(
     return names, tuple(Entry(p.as_posix(), number[p.parts[depth]]) for p in in_folders), tuple(outside)
 
 
-def _check_strays(strays: list[PurePosixPath], total: int, where: str, folders: str) -> None:
-    """Leave a few stray images out with a line; refuse where there are more of them."""
+_CLASSLESS = {"source.labels": False}
+_FLAT = {"source.train_split": ROOT, **_CLASSLESS}
+"""What takes all images, wherever they lie: where no folder is a split, and in any case."""
+
+
+def _check_strays(
+    strays: list[PurePosixPath], total: int, where: str, folders: str, *, remedy: dict[str, Any]
+) -> None:
+    """Leave a few stray images out with a line; refuse where there are more, and name the ``remedy``."""
     if not strays:
         return
     first = on_one_line(strays[0].as_posix())
     if len(strays) > _STRAY * total:
-        raise DataError(
-            f"{on_one_line(where)}: {len(strays)} images lie outside of {folders}, which hold {total - len(strays)} "
-            f"({first} is the first outside). Move them into folders, or elsewhere; or take all without classes: "
-            f"{argument('source.labels', False)}"
+        flat = " ".join(argument(name, value) for name, value in remedy.items())
+        raise StrayImagesError(
+            f"{on_one_line(where)}: {count_of(len(strays), 'image')} outside of {folders}, with {total - len(strays)} "
+            f"inside ('{first}' is the first outside). Move them into folders, or elsewhere; or take all without "
+            f"classes: {flat}"
         )
     line = f"{on_one_line(where)}: left out {count_of(len(strays), 'image')} outside of {folders}: {first}"
     log_once(log, logging.WARNING, line + (" and so on" if len(strays) > 1 else ""))
@@ -308,8 +324,10 @@ def _check_strays(strays: list[PurePosixPath], total: int, where: str, folders: 
 
 def _say_splits(where: str, train: str, val: str | None, others: dict[str, int]) -> None:
     """Log which folders are the splits, and what lies beside them."""
-    splits = f"trains on {on_one_line(train)}" + (f", validates on {on_one_line(val)}" if val else "")
-    beside = ", ".join(f"{on_one_line(name)} ({count} images)" for name, count in sorted(others.items())[:6])
+    splits = f"trains on '{on_one_line(train)}'" + (f", validates on '{on_one_line(val)}'" if val else "")
+    beside = ", ".join(
+        f"'{on_one_line(name)}' ({count_of(count, 'image')})" for name, count in sorted(others.items())[:6]
+    )
     more = f" and {len(others) - 6} folders more" if len(others) > 6 else ""
     rest = f"; left out {beside}{more}" if others else ""
     log_once(log, logging.WARNING if others else logging.INFO, f"{on_one_line(where)}: {splits}{rest}")

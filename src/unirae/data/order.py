@@ -8,6 +8,7 @@ from torch.utils.data import Sampler
 
 from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
+from unirae.core.names import count_of
 from unirae.data.sample_key import SampleKey, derived_seed
 
 
@@ -45,8 +46,8 @@ class EndlessBatches(Sampler[list[SampleKey]]):
         if batch_size > count:
             most = max(count // world_size * world_size, world_size)
             raise ConfigError(
-                f"{argument('loader.batch_size', batch_size)} is larger than the training split ({count} images), so "
-                f"no batch is full. Use {argument('loader.batch_size', most)} or less."
+                f"{argument('loader.batch_size', batch_size)} is larger than the training split "
+                f"({count_of(count, 'image')}), so no batch is full. Use {argument('loader.batch_size', most)} or less."
             )
         self.batches_per_epoch = count // batch_size
         self._count, self._batch_size, self._seed = count, batch_size, seed

@@ -1,4 +1,4 @@
-"""Conversion of image files to a Hugging Face ``save_to_disk`` folder, in shards that survive an interrupt.
+"""Conversion of image files to a Hugging Face ``save_to_disk`` folder or to tar shards, surviving an interrupt.
 
 Work happens in ``.NAME.partial`` beside the output. A shard is written to a temporary file and renamed, then its
 record is (:mod:`unirae.data.prepared_shards`); a second run keeps every shard whose files are what its record says.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, DataError, UserError
@@ -24,24 +24,16 @@ from unirae.core.names import count_of, on_one_line, printable
 from unirae.data.archive import ImageFiles, open_images
 from unirae.data.listing import Listing, arrange, say_classes, say_left_out
 from unirae.data.prepared_captions import PreparedCaptions, captions_to_prepare
+from unirae.data.prepared_hf import HFFormat
 from unirae.data.prepared_report import report_of, rows_by_split, unreadable_files
-from unirae.data.prepared_shards import (
-    INPUTS,
-    Progress,
-    Shard,
-    ShardRecord,
-    cut,
-    features_for,
-    rows_sha256,
-    write_shards,
-    write_split_metadata,
-)
+from unirae.data.prepared_shards import INPUTS, Format, Progress, Shard, ShardRecord, cut, write_shards
+from unirae.data.prepared_tar import TarFormat
 
 log = get_logger(__name__)
 
 REPORT = "report.json"
 _PLAN = "plan.json"
-_DATASET = "dataset_dict.json"
+FORMATS: dict[str, Format] = {layout.name: layout for layout in (HFFormat(), TarFormat())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +46,7 @@ class _Conversion:
     caption_columns: Sequence[str] | None
     shard_images: int
     output: Path
+    layout: Format
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -61,6 +54,8 @@ class _Conversion:
         options = {**self.arrangement, "shard_images": self.shard_images}
         if self.caption_columns is not None:  # else as versions that knew no captions wrote it
             options["caption_columns"] = list(self.caption_columns)
+        if self.layout.name != "hf":  # else as versions that knew one format wrote it
+            options["format"] = self.layout.name
         return {"source": printable(str(self.source.resolve())), "options": options}
 
     def beside(self, kind: str) -> Path:
@@ -78,13 +73,14 @@ def prepare(
     val_split: str | None = None,
     caption_columns: Sequence[str] | None = None,
     shard_images: int = 1000,
+    format: Literal["hf", "tar"] = "hf",
     num_workers: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Convert ``source`` (a folder or tar) to a DatasetDict in ``output``; continue where a run was cut.
+    """Convert ``source`` (a folder or tar) to ``output``, a DatasetDict or tar shards; continue where a run was cut.
 
     An output of the same conversion whose files have changed since is made anew and then replaced. ``val_fraction``,
-    ``labels`` and the splits are those of :func:`~unirae.data.listing.arrange`; ``shard_images`` are in one Arrow file.
+    ``labels`` and the splits are those of :func:`~unirae.data.listing.arrange`; ``shard_images`` are in one file.
     ``caption_columns`` are those of :func:`~unirae.data.prepared_captions.captions_to_prepare`.
 
     Returns:
@@ -107,6 +103,7 @@ def prepare(
         caption_columns=caption_columns,
         shard_images=shard_images,
         output=output,
+        layout=FORMATS[format],
     )
     with open_images(source) as files:
         captions = PreparedCaptions()
@@ -222,8 +219,10 @@ def _convert(
         if complete is not None:
             return complete
     work = _open_work_folder(conversion)
-    shards = cut(_in_reading_order(listing, files), work, conversion.shard_images)
-    write_shards(files, shards, listing.class_names, captions, num_workers=num_workers, progress=progress)
+    layout = conversion.layout
+    shards = cut(_in_reading_order(listing, files, layout), work, conversion.shard_images, layout)
+    names = listing.class_names
+    write_shards(files, shards, names, captions, layout, num_workers=num_workers, progress=progress)
     report = _finish(conversion, work, shards, listing, files, captions)
     if output.exists():
         os.rename(output, replaced)
@@ -245,10 +244,10 @@ def _open_work_folder(conversion: _Conversion) -> Path:
     return work
 
 
-def _in_reading_order(listing: Listing, files: ImageFiles) -> dict[str, list[Any]]:
+def _in_reading_order(listing: Listing, files: ImageFiles, layout: Format) -> dict[str, list[Any]]:
     """Entries of each split in the order that the input is read fastest."""
     position = {path: i for i, path in enumerate(files.paths)}
-    splits = {"train": listing.train, "validation": listing.val}
+    splits = dict(zip(layout.splits, (listing.train, listing.val), strict=True))
     return {
         name: sorted(entries, key=lambda e: position[e.path]) for name, entries in splits.items() if entries
     }
@@ -262,16 +261,9 @@ def _finish(
     files: ImageFiles,
     captions: PreparedCaptions,
 ) -> dict[str, Any]:
-    """Write the files that make the folder a DatasetDict, and the report; remove the traces of the work."""
+    """Write what belongs to the folder as a whole, and the report; remove the traces of the work."""
     records = {shard: _written(shard) for shard in shards}
     counts = rows_by_split(records)
-    features = features_for(listing.class_names, captions)
-    for split in counts:
-        of_split = {shard: record for shard, record in records.items() if shard.split == split}
-        fingerprint = rows_sha256(listing.class_names, of_split.values())[:16]
-        used = [shard.data.name for shard, record in of_split.items() if record.rows]
-        if used:
-            write_split_metadata(work / split, split, used, fingerprint, features)
     empty = [split for split, count in counts.items() if count == 0]
     if empty:
         unreadable = unreadable_files(records)
@@ -279,10 +271,10 @@ def _finish(
             f"no readable image for {' and '.join(empty)}: {on_one_line(unreadable[0]['path'])} is "
             f"{unreadable[0]['reason']}, and so on ({len(unreadable)} in all; {work} has the records)"
         )
-    write_json(work / _DATASET, {"splits": list(counts)})
+    conversion.layout.finish(work, records=records, class_names=listing.class_names, captions=captions)
     report = {**conversion.plan, **report_of(records, listing, files, captions)}
     write_json(work / REPORT, report)
-    _remove_leftovers(work, shards)
+    _remove_leftovers(work, shards, conversion.layout)
     return report
 
 
@@ -292,12 +284,12 @@ def _written(shard: Shard) -> ShardRecord:
     return record
 
 
-def _remove_leftovers(work: Path, shards: list[Shard]) -> None:
+def _remove_leftovers(work: Path, shards: list[Shard], layout: Format) -> None:
     """Remove temporary files of a kill, shards that were cut otherwise, and the plan."""
     ours = {path for shard in shards for path in (shard.data, shard.record)}
-    for pattern in ("*/data-*.arrow", f"{INPUTS}/*.json", "**/.*.tmp"):
+    for pattern in (f"*/*{layout.suffix}", f"{INPUTS}/*.json", "**/.*.tmp"):
         for path in set(work.glob(pattern)) - ours:
             path.unlink(missing_ok=True)
-    for split in {"train", "validation"} - {shard.split for shard in shards}:
+    for split in set(layout.splits) - {shard.split for shard in shards}:
         shutil.rmtree(work / split, ignore_errors=True)
     (work / _PLAN).unlink(missing_ok=True)

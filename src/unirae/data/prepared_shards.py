@@ -1,10 +1,7 @@
-"""The shards of a conversion by ``prepare_data``: each an Arrow file, and a record of the files that it was made from.
+"""The shards of a conversion by ``prepare_data``: each a file, and a record of the files that it was made from.
 
 A record comes after its shard and says of every file its stamp and the hash of its contents, so that a later run knows
-whether the shard still holds what the input holds.
-
-The files are those of a Hugging Face ``save_to_disk`` folder, written piece by piece: ``Dataset.save_to_disk`` itself
-wants the whole dataset as Arrow files first and then copies it.
+whether the shard still holds what the input holds. What is in the file, a :class:`Format` says.
 """
 
 import hashlib
@@ -15,25 +12,21 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, ClassVar, Protocol
 
 from unirae.core.errors import UserError
-from unirae.core.io import read_json, write_atomically, write_json
+from unirae.core.io import read_json, write_atomically
 from unirae.core.names import printable
 from unirae.data.archive import ImageFiles, Stamp
 from unirae.data.decode import BadImageError, read_rgb
 from unirae.data.listing import Entry
 from unirae.data.prepared_captions import PreparedCaptions
 
-if TYPE_CHECKING:
-    from datasets import Features
-
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
 
 INPUTS = "inputs"
 """The folder of the records."""
-_ROWS_PER_BATCH = 100  # as HF datasets groups images: small enough for random access
 
 
 @dataclass
@@ -106,17 +99,20 @@ class ShardRecord:
 
 @dataclass(frozen=True)
 class Shard:
-    """A run of files of one split that becomes one Arrow file."""
+    """A run of files of one split that becomes one file of the output."""
 
     root: Path
     split: str
     name: str
     entries: tuple[Entry, ...]
+    suffix: str
+    first: int
+    """The number of its first file in the split."""
 
     @property
     def data(self) -> Path:
-        """Path of the Arrow file."""
-        return self.root / self.split / f"{self.name}.arrow"
+        """Path of that file."""
+        return self.root / self.split / f"{self.name}{self.suffix}"
 
     @property
     def record(self) -> Path:
@@ -139,16 +135,65 @@ class Shard:
         )
 
 
-def cut(splits: dict[str, list[Entry]], root: Path, size: int) -> list[Shard]:
+class Format(Protocol):
+    """A layout of the output.
+
+    Attributes:
+        name: of the format, as the user knows it.
+        suffix: of its shards.
+        splits: the folders of the training and the validation split.
+    """
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+    splits: ClassVar[tuple[str, str]]
+
+    def shard_name(self, number: int, count: int) -> str:
+        """The name of one of a split's ``count`` shards, without its suffix."""
+        ...
+
+    def write(
+        self,
+        file: IO[bytes],
+        *,
+        shard: Shard,
+        rows: Sequence[tuple[int, FileRecord, bytes]],
+        class_names: tuple[str, ...],
+        captions: PreparedCaptions,
+    ) -> None:
+        """Write a shard.
+
+        Args:
+            rows: its readable images: the number in the split, the record, and the bytes.
+        """
+        ...
+
+    def finish(
+        self,
+        folder: Path,
+        *,
+        records: dict[Shard, ShardRecord],
+        class_names: tuple[str, ...],
+        captions: PreparedCaptions,
+    ) -> None:
+        """Write what belongs to the folder as a whole; the shards are there."""
+        ...
+
+
+def cut(splits: dict[str, list[Entry]], root: Path, size: int, layout: Format) -> list[Shard]:
     """The shards of all splits, ``size`` files in each."""
-    shards = []
-    for split, entries in splits.items():
-        count = -(-len(entries) // size)
-        shards += [
-            Shard(root, split, f"data-{i:05d}-of-{count:05d}", tuple(entries[i * size : (i + 1) * size]))
-            for i in range(count)
-        ]
-    return shards
+    return [
+        Shard(
+            root=root,
+            split=split,
+            name=layout.shard_name(number, -(-len(entries) // size)),
+            entries=tuple(entries[first : first + size]),
+            suffix=layout.suffix,
+            first=first,
+        )
+        for split, entries in splits.items()
+        for number, first in enumerate(range(0, len(entries), size))
+    ]
 
 
 def write_shards(
@@ -156,6 +201,7 @@ def write_shards(
     shards: list[Shard],
     class_names: tuple[str, ...],
     captions: PreparedCaptions,
+    layout: Format,
     *,
     num_workers: int,
     progress: Progress,
@@ -173,7 +219,7 @@ def write_shards(
             if shard.is_complete(files, class_names, captions):
                 advance(len(shard.entries))
             else:
-                _write_shard(files, shard, class_names, captions, pool, advance)
+                _write_shard(files, shard, class_names, captions, layout, pool, advance)
 
 
 def rows_sha256(class_names: tuple[str, ...], records: Iterable[ShardRecord]) -> str:
@@ -192,6 +238,7 @@ def _write_shard(
     shard: Shard,
     class_names: tuple[str, ...],
     captions: PreparedCaptions,
+    layout: Format,
     pool: Executor,
     advance: Callable[[int], None],
 ) -> None:
@@ -208,17 +255,13 @@ def _write_shard(
         record.files.append(FileRecord(entry.path, entry.label, stamp, sha256, problem, told))
         advance(1)
     rows = [
-        {
-            "image": {"bytes": content, "path": printable(file.path)},
-            "label": file.label,
-            **captions.row(file.path),
-        }
-        for file, content in zip(record.files, contents, strict=True)
-        if file.problem is None
+        (shard.first + i, file, content)
+        for i, (file, content) in enumerate(zip(record.files, contents, strict=True))
+        if file.problem is None and isinstance(content, bytes)
     ]
-    features: Features = features_for(class_names, captions)
     if rows:
-        write_atomically(shard.data, partial(write_arrow, rows=rows, features=features))
+        write = partial(layout.write, shard=shard, rows=rows, class_names=class_names, captions=captions)
+        write_atomically(shard.data, write)
     else:
         shard.data.unlink(missing_ok=True)
     record.write(shard.record)
@@ -241,44 +284,3 @@ def _examine(content: bytes | Exception) -> tuple[str | None, str | None]:
     except BadImageError as error:
         return sha256, str(error)
     return sha256, None
-
-
-def features_for(class_names: tuple[str, ...], captions: PreparedCaptions) -> "Features":
-    """An image column and, where there are classes, a label column; then those of the captions."""
-    from datasets import ClassLabel, Features, Image
-
-    columns: dict[str, Any] = {"image": Image()}
-    if class_names:
-        columns["label"] = ClassLabel(names=list(class_names))
-    return Features({**columns, **captions.features()})
-
-
-def write_arrow(file: IO[bytes], *, rows: Sequence[dict[str, Any]], features: "Features") -> None:
-    """Rows to an Arrow stream."""
-    import pyarrow as pa
-
-    schema = features.arrow_schema
-    with pa.ipc.new_stream(file, schema) as stream:
-        for start in range(0, len(rows), _ROWS_PER_BATCH):
-            stream.write_batch(
-                pa.RecordBatch.from_pylist(list(rows[start : start + _ROWS_PER_BATCH]), schema)
-            )
-
-
-def write_split_metadata(
-    folder: Path, split: str, files: list[str], fingerprint: str, features: "Features"
-) -> None:
-    """Write ``state.json`` and ``dataset_info.json`` as ``Dataset.save_to_disk`` does."""
-    from datasets import DatasetInfo
-
-    state = {
-        "_data_files": [{"filename": name} for name in files],
-        "_fingerprint": fingerprint,
-        "_format_columns": None,
-        "_format_kwargs": {},
-        "_format_type": None,
-        "_output_all_columns": False,
-        "_split": split,
-    }
-    write_json(folder / "state.json", state)
-    DatasetInfo(features=features).write_to_directory(str(folder))

@@ -24,6 +24,10 @@ ROOT = "."
 """Value of ``train_split`` for the folder itself, so that none of its folders is a split."""
 
 
+class StrayImagesError(DataError):
+    """Too many images outside of the folders that are read."""
+
+
 class UnclearSplitsError(DataError):
     """Folders that may or may not be splits."""
 
@@ -32,6 +36,12 @@ def understood(name: str) -> str | None:
     """The split's word that a folder's name stands for; None where it stands for none."""
     word = _SUFFIX.sub("", name.lower().strip())
     return word if word in _TRAIN or word in _VAL else None
+
+
+def split_word(name: str) -> str | None:
+    """The split's word that a name holds, such as ``cc3m-train-0001``; None where it holds none, or several."""
+    found = {word for word in re.split(r"[^a-z]+", name.lower()) if word in _TRAIN or word in _VAL}
+    return found.pop() if len(found) == 1 else None
 
 
 def looks_like_split(name: str) -> bool:
@@ -125,8 +135,8 @@ def _preferred(names: list[str], words: Mapping[str, str | None]) -> list[str]:
 
 
 def _question(where: str, folders: Mapping[str, int], plain: list[str]) -> str:
-    splits = first_of(sorted(set(folders) - set(plain)), most=6)
-    beside = f", beside {first_of(sorted(plain))}" if plain else ""
+    splits = first_of(sorted(set(folders) - set(plain)), most=6, quoted=True)
+    beside = f", beside {first_of(sorted(plain), quoted=True)}" if plain else ""
     return (
         f"{where}: folders that look like splits ({splits}{beside}) are not understood; say which is which by "
         f"{argument('source.train_split', 'NAME')} and {argument('source.val_split', 'NAME')}; "

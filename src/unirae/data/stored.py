@@ -90,7 +90,10 @@ class StoredImages(Dataset[dict[str, Any]]):
     def stem_of(self, index: int) -> str | None:
         """A file's path below its folder without its suffix; None where pictures have no names."""
         name = self.source.name_of(index)
-        return None if name is None else name.rsplit(".", 1)[0]
+        if name is None:
+            return None
+        folder, slash, file = name.rpartition("/")
+        return folder + slash + file.rsplit(".", 1)[0]
 
     def _sample(self, index: int) -> tuple[int, Sample]:
         if self._readable is not None:

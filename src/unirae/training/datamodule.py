@@ -14,6 +14,8 @@ from unirae.core.hardware import keep_freed_memory
 from unirae.core.stopping import leave_signals_to_parent
 from unirae.data.dataset import ImageDataset
 from unirae.data.latent_cache import CachedLatents
+from unirae.data.mix import Mixed
+from unirae.data.mix_order import MixedBatches
 from unirae.data.order import EndlessBatches
 from unirae.training.data_wait import TimedLoader, WaitClock
 
@@ -38,7 +40,7 @@ class TrainingData(pl.LightningDataModule):
     no worker idles at the turn of an epoch.
 
     Args:
-        train_dataset: images as uint8, or latents from a cache.
+        train_dataset: images as uint8, or latents from a cache; or a mix of either, each step's batch from one part.
         eval_dataset: images as uint8.
         global_batch_size: images per step over all devices and micro-batches.
         world_size: number of processes.
@@ -50,7 +52,8 @@ class TrainingData(pl.LightningDataModule):
         seed: of the order.
         collate: samples to a batch; None is torch's way.
 
-    ``steps_per_epoch`` is the number of whole batches in one pass; the rest of a pass is left out.
+    ``steps_per_epoch`` is the number of whole batches in one pass; the rest of a pass is left out. Of a mix it is
+    :func:`~unirae.data.mix_order.steps_per_epoch`.
     """
 
     def __init__(
@@ -83,21 +86,23 @@ class TrainingData(pl.LightningDataModule):
         self.images_per_micro_batch = global_batch_size // parts
         self.overfit_batches, self._collate = overfit_batches, collate
         self.num_workers = default_workers(local_processes) if num_workers is None else num_workers
-        self._reads_without = num_workers is None and isinstance(train_dataset, CachedLatents)
+        self._reads_without = num_workers is None and _all_cached(train_dataset)
         self.wait_clock = WaitClock(torch.device("cpu"))
         self.steps_per_epoch = self.batches(rank=0, start_step=0).batches_per_epoch
 
-    def batches(self, *, rank: int, start_step: int) -> EndlessBatches:
+    def batches(self, *, rank: int, start_step: int) -> EndlessBatches | MixedBatches:
         """One process's stream of batches from a step on."""
-        return EndlessBatches(
-            count=len(self.train_dataset),
-            batch_size=self.global_batch_size,
-            seed=self.seed,
-            rank=rank,
-            world_size=self.world_size,
-            start_step=start_step,
-            repeat_batches=self.overfit_batches,
-        )
+        options: dict[str, Any] = {
+            "batch_size": self.global_batch_size,
+            "seed": self.seed,
+            "rank": rank,
+            "world_size": self.world_size,
+            "start_step": start_step,
+            "repeat_batches": self.overfit_batches,
+        }
+        if isinstance(self.train_dataset, Mixed):
+            return MixedBatches(shares=self.train_dataset.shares, **options)
+        return EndlessBatches(count=len(self.train_dataset), **options)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The stream from the trainer's current step on (a resumed run has restored it by now)."""
@@ -117,6 +122,13 @@ class TrainingData(pl.LightningDataModule):
             worker_init_fn=_prepare_worker,
             collate_fn=self._collate,
         )
+
+
+def _all_cached(dataset: TrainingSet) -> bool:
+    """True where every sample comes from a latent cache."""
+    if isinstance(dataset, Mixed):
+        return all(isinstance(part.data, CachedLatents) for part in dataset.parts)
+    return isinstance(dataset, CachedLatents)
 
 
 def _prepare_worker(number: int) -> None:

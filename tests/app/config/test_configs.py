@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from tiny_shards import sample_members, write_tar
 from unirae.app.config.composition import compose
-from unirae.app.config.targets import build, config_dir, experiments, locate
+from unirae.app.config.targets import build, config_dir, data_names, experiments, locate
 from unirae.app.run import builders
 from unirae.app.run.rae_source import find_rae
 from unirae.app.run.stages.linear_probe import build_linear_probe
@@ -492,7 +493,7 @@ def test_hf_and_imagenet_are_the_same_data(tmp_path):
 
 
 def test_every_data_set_has_the_same_keys():
-    groups = [path.stem for path in (CONFIGS / "data").glob("*.yaml") if path.stem != "default"]
+    groups = data_names()
     keys = {group: set(compose(["experiment=rae_dino", f"data={group}"])["data"]) for group in groups}
     assert len(keys) >= 5
     assert all(found == keys["emoji"] for found in keys.values()), keys
@@ -578,6 +579,22 @@ def test_a_folder_for_data_that_are_not_read_from_one_is_refused():
     data = compose(["experiment=rae_tiny", "data.data_dir=/mine"])["data"]
     with pytest.raises(ConfigError, match="is not read from a folder; choose data=image_folder"):
         builders.build_dataset(data, split="val", size=64, use="eval")
+
+
+def test_tar_shards_are_configured_or_given_as_data(tmp_path):
+    write_tar(tmp_path / "s-{0..1}.tar", sample_members(range(4), classes=2))
+    asked = ["experiment=rae_tiny", "data=tar_shards", f"data.data_dir={tmp_path}/s-{{0..1}}.tar"]
+    data = compose([*asked, "data.caption_column={txt:2,alt:1}"])["data"]
+    assert data["source"]["caption_column"] == {"txt": 2, "alt": 1}
+    data = compose([*asked, "data.caption_column=txt"])["data"]
+    images = builders.build_dataset(data, split="train", size=8, use="eval")
+    assert (len(images), images.source.num_classes) == (3, 2)
+    assert images.source.captions_of(0) == (f"grey {int(images[0]['image'][0, 0, 0])}",)
+    for given in (tmp_path, tmp_path / "s-{0..1}.tar"):
+        elsewhere = choose_data(str(given), None, data)
+        assert len(builders.build_dataset(elsewhere, split="val", size=8, use="eval")) == 4
+    with pytest.raises(ConfigError, match=r"data\.caption_column=-1|data\.caption_column=\{"):
+        compose([*asked, "data.caption_column={txt:-1}"])
 
 
 def test_labels_are_switched_off_where_a_source_can(tmp_path):

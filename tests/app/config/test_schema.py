@@ -10,7 +10,7 @@ import pytest
 from unirae.app.config.composition import compose
 from unirae.app.config.overrides import as_hydra_reads, choices, groups
 from unirae.app.config.schema import table
-from unirae.app.config.schema.check import _class_of, _classes, _hints, kinds_of, takes_text
+from unirae.app.config.schema.check import _class_of, _classes, _hints, _item_class, kinds_of, takes_text
 from unirae.app.config.schema.kinds import Keys, Mismatch, PathText, Range, Weighted, describe, read
 from unirae.app.config.schema.models import Encoder, MuonOptimizer, Optimizer
 from unirae.app.config.targets import config_dir, experiments, locate
@@ -32,6 +32,10 @@ def configurations() -> list[dict[str, Any]]:
             continue
         name = "dit_base" if group in ("model/dit", "flow") else "rae_dino"
         found += [compose([f"experiment={name}", f"{group}={choice}"]) for choice in choices(group)]
+    every = ", ".join(
+        f"{{data: {choice}}}" for choice in choices("data") if choice not in ("mix", "imagenet")
+    )
+    found.append(compose(["experiment=rae_dino", "data=mix", f"data.sources=[{every}]"]))
     return found
 
 
@@ -48,7 +52,8 @@ def table_classes() -> list[type]:
     found: list[type] = list(table.ROOTS)
     for cls in found:  # which grows
         for hint in _hints(cls).values():
-            found += [one for one in _classes(hint) if one not in found]
+            classes = (*_classes(hint), *filter(None, [_item_class(hint)]))
+            found += [one for one in classes if one not in found]
     return found
 
 
@@ -72,6 +77,8 @@ def nodes_of(config: dict[str, Any], cls: type) -> list[Any]:
     """The nodes of a configuration that are of this class."""
 
     def below(node: Any, hint: Any) -> list[Any]:
+        if item := _item_class(hint):
+            return [found for one in node for found in below(one, item)]
         one = _class_of(node, _classes(hint), "", []) if _classes(hint) else None
         if one is None:
             return []

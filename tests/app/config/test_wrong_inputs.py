@@ -118,6 +118,7 @@ ALONE = [
     ("experiment=dit_tiny model/encoder=mae", r"model/encoder@model\.rae\.encoder"),
     ("experiment=mae_tiny data=image_folder", "data_dir"),
     ("experiment=mae_tiny data=image_folder data.data_dir={no}", "nothing-here"),
+    ("experiment=rae_dino data.data_dir={no}", "nothing-here: cannot open the data"),
     ("experiment=mae_tiny data=image_folder data.data_dir={text}", "note.txt"),
     ("experiment=mae_tiny data=image_folder data.data_dir={empty}", "empty"),
     ("experiment=mae_tiny data=image_folder data.data_dir=1234", "1234"),
@@ -129,6 +130,23 @@ ALONE = [
     ("experiment=mae_tiny data=hf data.data_dir={no_rows}", "no_rows"),
     ("experiment=mae_tiny data=image_folder data.data_dir={stray}", "stray"),
     ("experiment=mae_tiny data=image_folder data.data_dir={unclear}", "train_extra"),
+    ("experiment=mae_tiny data=tar_shards", "data.data_dir=/path/to/data"),
+    (
+        "experiment=mae_tiny data=tar_shards data.data_dir={no}",
+        "nothing-here does not exist; expected a folder of",
+    ),
+    (
+        "experiment=mae_tiny data=tar_shards data.data_dir={text}",
+        r"note\.txt: it ends in the middle of a header; exp",
+    ),
+    ("experiment=mae_tiny data=tar_shards data.data_dir={empty}", r"empty holds no \.tar files"),
+    ("experiment=mae_tiny data=tar_shards data.data_dir={long}", "File name too long"),
+    ("experiment=mae_tiny data=tar_shards data.data_dir={no}-{{0..3}}.tar", "4 of its 4 shards do not exist"),
+    (
+        "experiment=mae_tiny data=tar_shards data.data_dir={no}-0.tar data.data_dir={no}-1.tar",
+        r"1 more like it: one value is meant.* put the word in quotes",
+    ),
+    ("experiment=mae_tiny data=tar_shards data.source.val_fraction=2", "val_fraction=2"),
     ("experiment=mae_tiny callbacks.health_check.curves={no}", "no curves"),
     ("experiment=mae_tiny data.labels=false", "data.labels=false"),
     ("experiment=mae_tiny data.caption_column=text", "data.caption_column=text: this data"),
@@ -139,6 +157,17 @@ ALONE = [
     ("experiment=mae_tiny data.missing_captions=drop", "give null_prompt or leave_out"),
     ("experiment=mae_tiny callbacks.model_checkpoint.monitor=val/nope", "val/nope"),
     ("experiment=mae_tiny data.global_batch_size=100000", "global_batch_size"),
+    ("experiment=mae_tiny data=mix", r"data\.sources is empty: give the data sets to mix"),
+    (
+        "experiment=mae_tiny data=mix data.sources=[{{data:emoij}}]",
+        r"sources\[0\]\.data=emoij.* did you mean emoji",
+    ),
+    ("experiment=mae_tiny data=mix data.sources=[{{data:image_folder,data_dir:{no}}}]", "nothing-here"),
+    ("experiment=mae_tiny data=mix data.sources=[{{data:emoji}},{{data:hf,data_dir:{text}}}]", "note.txt"),
+    (
+        "experiment=mae_tiny data=mix data.sources=[{{data:one_image,source.count:3}}]",
+        "source one_image of the mix",
+    ),
 ]
 COMMANDS = [
     ("sample_dit", "", "--checkpoint is missing"),
@@ -160,6 +189,7 @@ COMMANDS = [
     ("eval_rfid", "--checkpoint {rae} --metrics psnrr", "psnr"),
     ("eval_rfid", "--checkpoint {rae} --data {no}", "--data"),
     ("eval_rfid", "--checkpoint {rae} --data {text}", "--data"),
+    ("eval_rfid", "--checkpoint {rae} --data hf --data_dir {no}", "--data_dir .*nothing-here: cannot open"),
     ("eval_rfid", "--checkpoint {rae} --num_samples 0", "--num_samples 0"),
     ("eval_rfid", "--checkpoint {rae} --metrics psnr --output {text}/out.json", "note.txt"),
     ("eval_rfid", "--checkpoint {rae} --metrics psnr --output {empty}", "empty"),

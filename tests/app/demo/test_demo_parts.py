@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from tiny_checkpoint import write_checkpoint
-from unirae.app.demo.generator import go_round
-from unirae.app.demo.parts import PARTS, check_rae_fits, distribute, read_seconds, timed
+from unirae.app.demo.generator import order_round
+from unirae.app.demo.parts import ALL_PARTS, PARTS, check_rae_fits, distribute, read_seconds, timed
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.io import read_json, write_json
 from unirae.models.checkpoints.opening import load_rae
 
 
 def test_an_override_reaches_the_parts_that_have_the_key():
-    given = distribute(["trainer.max_steps=3", "model.disc_weight=0", "model.dit.patch_size=1"])
+    given = distribute(["trainer.max_steps=3", "model.disc_weight=0", "model.dit.patch_size=1"], PARTS)
     assert given == {
         "encoder": ["trainer.max_steps=3"],
         "rae": ["trainer.max_steps=3", "model.disc_weight=0"],
@@ -23,7 +23,7 @@ def test_an_override_reaches_the_parts_that_have_the_key():
 
 
 def test_an_override_may_name_its_part():
-    given = distribute(["dit:trainer.max_steps=3", "rae:model.optimizer.lr=1e-4"])
+    given = distribute(["dit:trainer.max_steps=3", "rae:model.optimizer.lr=1e-4"], PARTS)
     assert given == {
         "encoder": [],
         "rae": ["model.optimizer.lr=1e-4"],
@@ -35,19 +35,19 @@ ADDED = "+data.train_transform.flip_probability=0"
 
 
 def test_groups_and_added_keys():
-    given = distribute(["model/decoder=vit_base", "data=synthetic", ADDED, f"dit:{ADDED}"])
+    given = distribute(["model/decoder=vit_base", "data=synthetic", ADDED, f"dit:{ADDED}"], PARTS)
     assert given["rae"] == ["model/decoder=vit_base", "data=synthetic", ADDED]
     assert given["encoder"] == ["data=synthetic", ADDED]
     assert given["dit"] == ["data=synthetic", ADDED, ADDED]
 
 
 def test_an_added_key_goes_where_its_node_is():
-    given = distribute(["+model.discriminator.seed=1"])
+    given = distribute(["+model.discriminator.seed=1"], PARTS)
     assert [part for part in PARTS if given[part]] == ["rae"]
 
 
 def test_nothing_given_is_nothing_composed():
-    assert distribute([]) == {part: [] for part in PARTS}
+    assert distribute([], PARTS) == {part: [] for part in PARTS}
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,20 @@ def test_nothing_given_is_nothing_composed():
 )
 def test_a_key_that_no_part_has_is_one_line(override, said):
     with pytest.raises(ConfigError, match=said):
-        distribute([override])
+        distribute([override], PARTS)
 
 
-def test_labels_go_round_the_classes_and_keep_their_counts():
+def test_pictures_go_round_the_classes_and_each_comes_once():
     labels = torch.tensor([0, 0, 0, 1, 2, 2])
-    assert go_round(labels) == [0, 1, 2, 0, 2, 0]
+    order = order_round(labels)
+    assert labels[order].tolist() == [0, 1, 2, 0, 2, 0]
+    assert order.tolist() == [0, 3, 4, 1, 5, 2]
+
+
+def test_the_part_of_words_is_one_only_where_it_is_trained():
+    assert distribute(["words:seed=3"], ALL_PARTS)["words"] == ["seed=3"]
+    with pytest.raises(ConfigError, match=r"the part words is trained with --words alone"):
+        distribute(["words:seed=3"], PARTS)
 
 
 def test_times_are_kept_and_added(tmp_path):

@@ -115,7 +115,7 @@ def add_generation(folder, *, copies=None, **samples):
             "confusion": {"real": [[80, 20], [10, 75]], "samples": [[70, 30], [21, 64]]},
         },
         "copies": {**COPIES, **(copies or {})},
-        "sampler": {"seed": 3, "cfg_scale": 2.5, "num_steps": 40},
+        "sampler": {"seed": 3, "cfg_scale": 2.5, "num_steps": 40, "size_px": [64, 64]},
         "generator": {"checkpoint_sha256": "abc"},
         "extractor": {"name": "mae"},
         "reference": {"count": 1676},
@@ -416,3 +416,42 @@ def test_a_panel_draws_zeros_too(tmp_path):
     (tmp_path / "p.png").write_bytes(draw_panel(panel, LIGHT))
     with Image.open(tmp_path / "p.png") as picture:
         assert picture.size == (1024, 640)
+
+
+def test_each_rate_says_what_it_is_of(demo_dir):
+    """A part that was slowed for a while has a low rate over its whole time, and a usual one in the median."""
+    scores = json.loads((demo_dir / "scores.json").read_text())
+    scores["seconds"]["encoder"] = 400.0
+    (demo_dir / "scores.json").write_text(json.dumps(scores))
+    page = page_of(demo_dir)
+    assert "<td>6 min 40 s<small>8 images/s</small></td> <td>630 images/s</td>" in page  # 50 × 64 in 400 s
+    assert "The time is that of the whole part" in page
+
+
+def test_the_two_distances_of_the_reconstructions_are_explained(demo_dir):
+    add_generation(demo_dir)
+    assert "two Fréchet distances" not in page_of(demo_dir), "there is one alone"
+    scores = json.loads((demo_dir / "scores.json").read_text())
+    row = {
+        "key": "reconstructed",
+        "name": "decoded",
+        "scores": {**GENERATION["real"], "fd_mae": 0.171, "classified": 0.7},
+    }
+    scores["generation"]["rows"].insert(1, row)
+    (demo_dir / "scores.json").write_text(json.dumps(scores))
+    page = page_of(demo_dir)
+    assert re.search(r"it is 0\.412: from the very pictures .* it is 0\.171: from the training", page)
+    assert "through nothing are at 0.132 already" in page
+
+
+def test_the_commands_say_which_figure_they_give(demo_dir):
+    add_generation(demo_dir)
+    page = page_of(demo_dir)
+    assert "--metrics fd --num_samples 185 --cfg_scale 2.5 --num_steps 40</pre>" in page
+    assert "Its figure is not that of the table" in page
+    assert "evaluate.py" not in page, "other data than the bundled have no name for a command"
+    scores = json.loads((demo_dir / "scores.json").read_text())
+    scores["generation"]["reference"]["data"] = "emoji"
+    (demo_dir / "scores.json").write_text(json.dumps(scores))
+    again = f"--images {demo_dir}/samples --reference emoji --reference_split train --size 64 --encoder {demo_dir}/rae"
+    assert f"python src/evaluate.py {again} --metrics fd</pre>" in page_of(demo_dir)

@@ -1,15 +1,19 @@
 """What a user may call a set of images: every kind is recognised, every image is there, the rest is refused."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tiny_shards import sample_members, write_tar
 from unirae.app import evaluate, make_reference
 from unirae.app.inputs.images import is_reference_file, open_images
+from unirae.app.reconstruct import list_images
 from unirae.app.shell.devices import choose_data
 from unirae.core.errors import ConfigError, DataError
+from unirae.core.names import on_one_line
 from unirae.data.hf import HFSource
 
 
@@ -74,7 +78,7 @@ def test_the_size_is_that_of_adms_crop(tmp_path):
 
 def test_of_a_folder_with_splits_one_must_be_named(tmp_path):
     fill(tmp_path, "train/a/0.png", "train/a/1.png", "val/a/2.png")
-    with pytest.raises(ConfigError, match=r"holds 3 images, of which 2 lie where .* Name the folder that is"):
+    with pytest.raises(ConfigError, match=r"holds 3 images, and 2 of them where .* Name the folder that is"):
         open_images(str(tmp_path))
     for split, expected in (("train", ["a/0.png", "a/1.png"]), ("val", ["a/2.png"])):
         images = open_images(str(tmp_path), split=split).images
@@ -84,10 +88,52 @@ def test_of_a_folder_with_splits_one_must_be_named(tmp_path):
         open_images(str(tmp_path), split="test")
 
 
-def test_images_beside_class_folders_are_not_left_out_in_silence(tmp_path):
-    fill(tmp_path, "a/0.png", "b/1.png", "grid.png")
+def test_tars_are_all_of_their_pictures_unless_they_have_splits(tmp_path):
+    for name, start in (("one/s-0", 0), ("one/s-1", 3), ("two/train-0", 0), ("two/val-0", 3)):
+        write_tar(tmp_path / f"{name}.tar", sample_members(range(start, start + 3)))
+    found = open_images(str(tmp_path / "one"))
+    assert (found.kind, reds(found.images)) == ("dataset", [0, 1, 2, 3, 4, 5])
+    assert names(found.images)[::5] == ["s-0.tar/0000", "s-1.tar/0005"]
+    assert reds(open_images(str(tmp_path / "one/s-1.tar")).images) == [3, 4, 5]
+    with pytest.raises(ConfigError, match=r"has no splits; leave out --split val"):
+        open_images(str(tmp_path / "one"), split="val")
+    with pytest.raises(ConfigError, match=r"has the splits train and val; choose one with --split"):
+        open_images(str(tmp_path / "two"))
+    found = open_images(str(tmp_path / "two"), split="val")
+    assert (reds(found.images), found.images.source.fingerprint["split"]) == ([3, 4, 5], "val")
+
+
+def test_images_beside_folders_are_taken_with_a_line_as_reconstruct_takes_them(tmp_path, caplog):
+    files = ("a/0.png", "b/1.png", "grid.png")
+    fill(tmp_path, *files)
+    found = open_images(str(tmp_path)).images
+    assert names(found) == list(files)
+    assert len(list_images([tmp_path])) == len(found)
+    said = [line for line in caplog.messages if "beside" in line]
+    line = "2 images in its folders and 1 beside them (grid.png) are taken together"
+    assert said == [f"{on_one_line(str(tmp_path))}: {line}"] * 2
+
+
+def test_one_image_beside_many_is_taken_too(tmp_path):
+    """Training would leave it out; a score does not."""
+    fill(tmp_path, *(f"a/b/{number}.png" for number in range(120)), "beside.png")
+    assert len(open_images(str(tmp_path)).images) == 121
+
+
+def test_one_image_in_a_folder_and_a_strange_name_beside_it(tmp_path, caplog):
+    name = os.fsdecode(b"caf\xe9\n.png")
+    fill(tmp_path, "a/0.png")
+    picture(0, 8).save(tmp_path / "b.png")
+    (tmp_path / "b.png").rename(tmp_path / name)
+    assert len(open_images(str(tmp_path)).images) == 2
+    (said,) = [line for line in caplog.messages if "beside" in line]
+    assert said.endswith("1 image in its folders and 1 beside them (caf\\xe9\\n.png) are taken together")
+
+
+def test_images_beside_splits_leave_it_doubtful_what_is_meant(tmp_path):
+    fill(tmp_path, "train/a/0.png", "val/a/1.png", "grid.png")
     with pytest.raises(
-        ConfigError, match="holds 3 images, of which 2 lie in its folders and 1 beside them, grid"
+        ConfigError, match=r"holds 3 images, and 1 of them .* Name the folder that is meant, or give --split"
     ):
         open_images(str(tmp_path))
 
@@ -95,7 +141,7 @@ def test_images_beside_class_folders_are_not_left_out_in_silence(tmp_path):
 def test_folders_that_may_be_splits_are_not_scored_together(tmp_path):
     fill(tmp_path / "known", "Train/0.png", "eval/1.png")
     with pytest.raises(
-        ConfigError, match="holds 2 images, of which 1 lie where a data set has its training images"
+        ConfigError, match="holds 2 images, and 1 of them where a data set has its training images"
     ):
         open_images(str(tmp_path / "known"))
     fill(tmp_path / "unclear", "my_train/0.png", "my_val/1.png")

@@ -13,7 +13,7 @@ from unirae.app.run.stages.base import EVERY_STAGE_READS
 from unirae.core.errors import ConfigError
 
 SCORED = {
-    "stage1": "callbacks.reconstruction_metrics.metrics=[psnr,ssim,rfd]",
+    "stage1": "callbacks.reconstruction_metrics.metrics=[psnr,ssim,fd]",  # which is recorded as rfd
     "stage2": "callbacks.generation_metrics.metrics=[fd]",
     "linear_probe": "seed=0",
     "mae": "seed=0",

@@ -187,7 +187,7 @@ def test_readers_are_warned():
     text = "\n".join(result.warnings)
     assert "k-NN asks 6 neighbours, not 20" in text
     assert "no top5: with 3 classes" in text
-    assert "1 classes have no training image" in text
+    assert "no training image is of 1 class of the validation images" in text
     assert "2 unreadable images" in text
     assert "is at the end of the search" in text
     assert "top5" not in result.metrics

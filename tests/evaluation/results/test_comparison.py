@@ -98,10 +98,6 @@ def test_equal_values_need_no_noise(compared):
         ({f"{REFERENCE}/content_sha256": "ff"}, "pixels ff in B"),
         ({REFERENCE: {"file": "adm.npz", "sha256": "1234567890"}}, "adm.npz (12345678) in B"),
         (
-            {IMAGES: {**GENERATION["settings"]["images"], "kind": "reconstruction"}},
-            "purpose: images on their own in A, reconstructions in B",
-        ),
-        (
             {IMAGES: {**GENERATION["settings"]["images"], "kind": "folder", "crop": "AdmCenterCrop"}},
             "crop: none in A",
         ),
@@ -111,6 +107,14 @@ def test_reasons(compared, changes, reason):
     (score,) = compared(b=changes).scores
     assert score.outcome == "not comparable"
     assert reason in "; ".join(score.why)
+
+
+def test_samples_and_reconstructions_are_not_comparable(compared):
+    purpose = {IMAGES: {**GENERATION["settings"]["images"], "kind": "reconstruction"}}
+    (score,) = compared(a=value("kid", 1.0), b={**value("kid", 1.0), **purpose}).scores
+    assert "purpose: images on their own in A, reconstructions in B" in score.why
+    with pytest.raises(DataError, match=r"has fid, .* has rfid"):  # whatever the file calls it
+        compared(b=purpose)
 
 
 @pytest.mark.parametrize(
@@ -344,8 +348,13 @@ def test_the_same_settings_with_other_images_are_one_too(compared):
 
 
 def test_scores_of_one_side_are_named(compared):
-    result = compared(b={"metrics": {"is": 3.0}})
-    assert (result.scores, result.only_in_a, result.only_in_b) == ([], ["fid"], ["is"])
+    metrics = GENERATION["metrics"]
+    result = compared(a={"metrics": metrics | {"kid": 1.0}}, b={"metrics": metrics | {"is": 3.0}})
+    assert ([score.name for score in result.scores], result.only_in_a, result.only_in_b) == (
+        ["fid"],
+        ["kid"],
+        ["is"],
+    )
 
 
 def test_the_linear_probe(compared):
@@ -490,3 +499,21 @@ def test_bytes_and_folders_are_no_json(tmp_path):
 def test_an_unknown_score(compared):
     with pytest.raises(ConfigError, match="beauty is no score known here; known are fid"):
         compared(a={"metrics": {"beauty": 1.0}}, b={"metrics": {"beauty": 2.0}})
+
+
+@pytest.mark.parametrize("metrics", ["fd_mae", "fid_random_inception"])
+def test_reconstructions_that_an_older_version_kept_by_another_spelling_have_todays_name(compared, metrics):
+    both = {"a": value(metrics, 1.0), "b": value(f"r{metrics}", 2.0)}
+    comparison = compared(**both, of=RECONSTRUCTION)
+    assert [(score.name, score.outcome) for score in comparison.scores] == [(f"r{metrics}", "A better")]
+    assert (comparison.only_in_a, comparison.only_in_b) == ([], [])
+
+
+def test_other_images_keep_their_scores_names(compared):
+    (score,) = compared(a=value("fd_mae", 1.0), b=value("fd_mae", 2.0)).scores
+    assert score.name == "fd_mae"
+
+
+def test_results_without_a_common_score_are_an_error_that_names_those_of_both(compared):
+    with pytest.raises(DataError, match=r"stands in both results: \S*a\.json has fid, \S*b\.json has is\."):
+        compared(b=value("is", 4.0))

@@ -25,7 +25,7 @@ def test_samples_against_few_and_copied_images():
     reference = reference_from_data(data, needs(metrics, of_reference=True), purpose="generation")
     said = evaluate_generation(made(data), 12, metrics=metrics, reference=reference, batch_size=4).warnings
     assert any("the reference: 9 images are fewer than the 12 features" in text for text in said)
-    assert any("the samples: 3 images stand there more than once" in text for text in said)
+    assert any("the samples: 3 images of 12 equal another one, pixel by pixel" in text for text in said)
     assert any("12 of the 12 images stand in the reference, too" in text for text in said)
 
 
@@ -46,8 +46,8 @@ def test_images_that_could_not_be_read():
 
     psnr = build_reconstruction_metrics(["psnr"], MetricSources())
     result = evaluate_reconstruction(Identity(), pictures(8, bad=(5,)), metrics=psnr, batch_size=4)
-    assert [text[:47] for text in result.warnings if "read" in text] == [
-        "the reconstructions: 1 images could not be read"
+    assert [text[:46] for text in result.warnings if "read" in text] == [
+        "the reconstructions: 1 image could not be read"
     ]
 
 
@@ -84,9 +84,35 @@ def test_reconstructions_are_never_quoted_as_plain_fid(tmp_path):
     metrics = build_reconstruction_metrics(["fd"], MetricSources(encoder=colour_metric().extractor))
     data = pictures(8, transform=None)
     result = evaluate_reconstruction(Identity(), data, metrics=metrics, batch_size=4)
-    assert list(result.scores) == ["fd_colour"]
+    assert list(result.scores) == ["rfd_colour"]
     assert list(result.labelled()) == ["rfd_colour@8"]
-    assert '"fd_colour": "rfd_colour@8"' in write_scores(tmp_path / "r.json", result).read_text()
+    assert '"rfd_colour": "rfd_colour@8"' in write_scores(tmp_path / "r.json", result).read_text()
+
+
+def test_equal_reconstructions_are_a_caution_of_a_network_and_none_of_a_baseline():
+    """The mean colours of two pictures may be the same, as in the demo; a decoder's pictures should not be."""
+
+    class Grey(torch.nn.Module):
+        def reconstruct(self, images):
+            return torch.full_like(images, 0.5)
+
+    class Baseline:
+        reconstruct = Grey.reconstruct
+
+    metrics = build_reconstruction_metrics(["fd"], MetricSources(encoder=colour_metric().extractor))
+
+    def said(reconstructor):
+        result = evaluate_reconstruction(
+            reconstructor, pictures(8, transform=None), metrics=metrics, batch_size=4
+        )
+        assert result.settings["images"]["duplicates"] == 7
+        return [line for line in result.warnings if "pixel by pixel" in line]
+
+    assert said(Grey()) == [
+        "the reconstructions: 7 images of 8 equal another one, pixel by pixel, so that the scores count that picture "
+        "more than once"
+    ]
+    assert said(Baseline()) == []
 
 
 def test_a_score_without_reference_needs_none():

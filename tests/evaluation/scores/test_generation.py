@@ -148,4 +148,4 @@ def test_duplicates_are_counted_and_warned_about():
         batch_size=7,
     )
     assert twice.settings["images"]["duplicates"] == 5
-    assert any("5 images stand there more than once" in warning for warning in twice.warnings)
+    assert any("5 images of 45 equal another one, pixel by pixel" in warning for warning in twice.warnings)

@@ -12,8 +12,15 @@ def test_scores_of_reconstructions_have_their_usual_names():
     metrics = build_reconstruction_metrics(["ssim", "rfd", "psnr"], MetricSources(encoder=MeanColour()))
     assert [metric.name for metric in metrics.of_pairs] == ["ssim", "psnr"]
     assert metrics.names == {"fd_colour": "rfd_colour"}
-    plain = build_reconstruction_metrics(["fd"], MetricSources(encoder=MeanColour()))
-    assert plain.names == {"fd_colour": "fd_colour"}
+
+
+@pytest.mark.parametrize(("one", "other"), [("rfd", "fd"), ("rfid", "fid")])
+def test_two_spellings_of_a_reconstructions_score_are_recorded_under_one_name(one, other):
+    """Else two results of one score have none in common."""
+    sources = MetricSources(encoder=MeanColour(), inception_weights="random")
+    names = [build_reconstruction_metrics([name, "mind_fd", "kid"], sources).names for name in (one, other)]
+    assert names[0] == names[1]
+    assert {name.split("_")[0] for name in names[0].values()} == {one, "mind", "kid"}
 
 
 @pytest.mark.parametrize("names", [["psnr", "fidd"], ["psnr", "psnr"], [], ["rfd"], ["rfid", "fid"]])
@@ -25,6 +32,11 @@ def test_unknown_doubled_or_impossible_names(names):
 def test_pair_scores_are_none_of_a_set():
     with pytest.raises(ConfigError, match=r"give some of fid, sfid, is.*each once; unknown: psnr"):
         build_set_metrics(["psnr"], MetricSources())
+
+
+def test_a_score_of_reconstructions_is_not_one_of_other_images():
+    with pytest.raises(ConfigError, match=r"each once; unknown: rfd \(fd, of reconstructions alone\), fidd"):
+        build_set_metrics(["rfd", "fidd"], MetricSources())
 
 
 def test_a_missing_weight_file_names_the_users_option(tmp_path):

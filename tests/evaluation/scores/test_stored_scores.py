@@ -156,8 +156,8 @@ def test_a_subset_is_the_same_for_both_of_a_pair():
     [
         (["is"], 9, "9 images are too few for is, which needs at least 10"),
         (["precision"], 5, "5 images are too few for precision, which needs at least 6"),
-        (["fid"], 1, "1 images are too few for fid, which needs at least 2"),
-        (["kid"], 1, "1 images are too few for kid, which needs at least 2"),
+        (["fid"], 1, "1 image is too few for fid, which needs at least 2"),
+        (["kid"], 1, "1 image is too few for kid, which needs at least 2"),
     ],
 )
 def test_too_few_images_are_an_error_of_the_data(names, count, message):

@@ -1,9 +1,11 @@
 """Composing the configuration with Hydra, and checking it against the table of keys."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unirae.app.config.mixing import FORM, check_mix, read_choices
 from unirae.app.config.overrides import as_hydra_reads, key_of
 from unirae.app.config.schema.check import check, problems_of
 from unirae.app.config.targets import config_dir, experiments
@@ -81,6 +83,11 @@ def explain(error: Exception, words: Sequence[str]) -> str:
             return f"{' '.join(words)}: Hydra's plug-in for {choice} is not installed: pip install {package}"
     for word in words:
         group = key_of(word)
+        if f"{group}.".startswith("data.sources.") and _is_of(word, message):
+            return (
+                f"{word}: cannot be read. Give all entries together, as in data.sources={FORM}, and a path with "
+                'brackets, commas or colons in quotes: data_dir: "/path/to/images (1)"'
+            )
         if f"Could not override '{group}'" in message or f"Could not override '{group}@" in message:
             return (
                 f"{word}: this experiment has no {group} there; stage 2 has its autoencoder's parts below model.rae "
@@ -89,6 +96,12 @@ def explain(error: Exception, words: Sequence[str]) -> str:
             )
     cause = message.split("Config search path")[0].split(" To append to your")[0].split("See https")[0]
     return f"{' '.join(words) or 'train'}: {cause.strip()}"
+
+
+def _is_of(word: str, message: str) -> bool:
+    """True where a message of Hydra's is of this word: it names the override, or the text that it cannot read."""
+    unread, word = re.search(r" at input '(.*)'", message), " ".join(word.split())
+    return f"++{word}" in message or (unread is not None and unread[1] in word)
 
 
 def _check_experiment(overrides: Sequence[str]) -> None:
@@ -117,12 +130,14 @@ def finish(cfg: Any, *, choices: dict[str, str | None], overrides: Sequence[str]
 
     typed = {key_of(override) for override in overrides if override.startswith("++")}
     of_files = _keys_of_files(choices)
+    read_choices(cfg)
     _let_files_give_way(cfg, of_files - typed, choices=choices, overrides=overrides)
     used: Any = OmegaConf.to_container(cfg, resolve=False)
     # first as it is written: names what was set, not what follows from it
     check(used, experiment=f"experiment={choices['experiment']}", typed=typed)
     plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     resolved = check(plain)
+    check_mix(resolved["data"])
     packages = [o.split("=", 1)[0].split("@", 1)[1] for o in overrides if "@" in o.split("=", 1)[0]]
     of_packages = {f"{package}.{key}" for package in packages for key in _at(used, package)}
     wished = _keys_of_files({**choices, "debug": None}) | typed | of_packages  # a preset is for every stage

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ def read_arguments(arguments: Sequence[str]) -> Request:
     """Sort the words of a command line.
 
     Raises:
-        ConfigError: If a word is an option that Hydra does not have.
+        ConfigError: If a word is an option that Hydra does not have, or if a shell has made several of one pattern.
     """
     from hydra._internal.utils import get_args_parser
 
@@ -64,6 +65,7 @@ def read_arguments(arguments: Sequence[str]) -> Request:
         if flag not in known:
             _refuse(flag, arguments, known)
     found = parser.parse_intermixed_args(list(arguments))
+    _refuse_expanded(found.overrides)
     others = list(arguments)
     for word in found.overrides:
         others.remove(word)
@@ -85,6 +87,16 @@ def _refuse(flag: str, arguments: Sequence[str], known: list[str]) -> NoReturn:
         )
     found = meant(nearest(flag, [one for one in known if one.startswith("--")]))
     raise ConfigError(f"{word}: there is no such option; {found or '--hydra-help lists the options'}")
+
+
+def _refuse_expanded(words: Sequence[str]) -> None:
+    """Refuse the words that a shell makes of ``data.data_dir=s-{0..9}.tar``: Hydra would take the last one alone."""
+    shards = [word for word in words if re.fullmatch(r"data\.(source\.)?data_dir=.*\.tar", word, re.DOTALL)]
+    if len(set(shards)) > 1:
+        raise ConfigError(
+            f"{shards[0]} and {len(shards) - 1} more like it: one value is meant. If the shell has made them of a "
+            "pattern in braces, put the word in quotes: 'data.data_dir=shard-{000000..000418}.tar'"
+        )
 
 
 def check_sweep(words: Sequence[str]) -> None:

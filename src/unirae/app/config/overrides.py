@@ -68,7 +68,7 @@ def _override(word: str, *, multirun: bool) -> str:
     if value.strip() == "{}":
         raise ConfigError(f"{word}: sets nothing; give single keys below it, as in {key}.KEY=VALUE")
     # what Hydra cannot read is left to the table, which says what is meant
-    text = takes_text(key) or _NOT_OF_HYDRA.search(value)
+    text = takes_text(key) or _NOT_OF_HYDRA.search(_QUOTED.sub("", value))
     return f"++{key}={_quoted(value, multirun=multirun) if text else value}"
 
 

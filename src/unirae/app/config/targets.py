@@ -20,8 +20,9 @@ def experiments() -> list[str]:
 
 
 def data_names() -> list[str]:
-    """The names that ``--data`` takes: those of ``configs/data``."""
-    return sorted(path.stem for path in (config_dir() / "data").glob("*.yaml") if path.stem != "default")
+    """The names that ``--data`` takes: those of ``configs/data`` but for mixes, which only a run trains on."""
+    names = sorted(path.stem for path in (config_dir() / "data").glob("*.yaml"))
+    return [name for name in names if not name.startswith("_") and name not in ("default", "mix")]
 
 
 def build(node: dict[str, Any], **parts: Any) -> Any:

@@ -10,6 +10,7 @@ run of its own: finished ones are reused, an interrupted one goes on where it st
 | ``outlook`` | how long it will take |
 | ``parts`` | training one part, from where it stands, with its overrides |
 | ``generator`` | stage 2: the trained networks, the classifier, the samples |
+| ``words`` | with ``--words``: a generator of the emoji's names, its samples and scores |
 | ``scores`` | scores of the reconstructions and of the samples |
 | ``pictures`` | their pictures |
 | ``report`` | the page |
@@ -61,7 +62,6 @@ def train_all(options: Options) -> None:
     """The training parts in order; each needs those before it."""
     from unirae.app.config.composition import compose
     from unirae.app.demo.parts import (
-        PARTS,
         check_dit_fits,
         check_rae_fits,
         distribute,
@@ -70,31 +70,36 @@ def train_all(options: Options) -> None:
     )
     from unirae.training.callbacks.progress import readable_time
 
-    folder, given = options.folder, distribute(options.override)
-    usual = {part: compose([f"experiment={of}"]) for part, of in PARTS.items()}
+    folder, parts = options.folder, experiments(options)
+    given = distribute(options.override, parts)
+    usual = {part: compose([f"experiment={of}"]) for part, of in parts.items()}
+    on_latents = [
+        f"model.rae.pretrained_decoder_path={folder / 'rae'}",
+        f"data.latent_cache={folder / 'latents'}",
+    ]
     needs = {
         "encoder": [],
         "rae": [f"model.encoder.weights={folder / 'encoder'}"],
-        "dit": [
-            f"model.rae.pretrained_decoder_path={folder / 'rae'}",
-            f"data.latent_cache={folder / 'latents'}",
-        ],
+        "dit": on_latents,
+        "words": on_latents,
     }
     words = {
         part: [*needs[part], *lengthened(usual[part], options.length.steps[part]), *given[part]]
-        for part in PARTS
+        for part in parts
     }
     # a mistake in the last part's is found before the first is trained
-    configs = {part: compose([f"experiment={of}", *words[part]]) for part, of in PARTS.items()}
+    configs = {part: compose([f"experiment={of}", *words[part]]) for part, of in parts.items()}
+    if options.words:
+        check_text_encoder(configs["words"])
     cli.configure_logging()
     outlook = _outlook(options, configs, usual)
     log.info("%s on this machine, at %.0f GFLOP/s of small steps: %s", folder, outlook.speed / 1e9, outlook)
-    for number, (part, experiment) in enumerate(PARTS.items(), start=1):
+    for number, (part, experiment) in enumerate(parts.items(), start=1):
         cli.configure_logging()
         log.info(
             "part %d of %d, %s: %s in %s; %s left in all",
             number,
-            len(PARTS),
+            len(parts),
             part,
             experiment,
             folder / part,
@@ -102,13 +107,31 @@ def train_all(options: Options) -> None:
         )
         if part == "rae":
             check_rae_fits(folder, configs[part]["model"]["encoder"])
-        if part == "dit":
-            check_dit_fits(folder)
+        if part in ("dit", "words"):
+            check_dit_fits(folder, part)
         started = time.perf_counter()
         train_part(experiment, folder / part, words[part])
         outlook.finished(part, time.perf_counter() - started)
     cli.configure_logging()
     log.info("samples, scores, pictures: %s left", readable_time(outlook.left()))
+
+
+def experiments(options: Options) -> dict[str, str]:
+    """The experiment of each part that the options ask for, in order."""
+    from unirae.app.demo.parts import ALL_PARTS, PARTS
+
+    return ALL_PARTS if options.words else PARTS
+
+
+def check_text_encoder(config: dict[str, Any]) -> None:
+    """Look for the text encoder before anything is trained.
+
+    Raises:
+        WeightsError: If it is missing.
+    """
+    from unirae.models.text.build import find_text_encoder
+
+    find_text_encoder(config["model"]["text_encoder"]["name"])
 
 
 def _outlook(options: Options, configs: dict[str, Any], usual: dict[str, Any]) -> "Outlook":
@@ -130,6 +153,7 @@ def evaluate(options: Options) -> Path:
     from unirae.app.demo.pictures import draw_generation
     from unirae.app.demo.report import write_report
     from unirae.app.demo.scores import score_generation, score_reconstructions
+    from unirae.app.demo.words import score_words
     from unirae.core.io import write_json
 
     folder = options.folder
@@ -140,6 +164,7 @@ def evaluate(options: Options) -> Path:
     content = {
         **scores,
         "generation": generation,
+        **({"words": score_words(options, trained)} if options.words else {}),
         "seconds": read_seconds(folder),
         "parameters": count_parameters(folder),
         "machine": describe_machine(),

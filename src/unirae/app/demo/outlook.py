@@ -4,12 +4,14 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-TFLOP = {"encoder": 8.4, "rae": 14.6, "dit": 19.0, "scores and pictures": 2.9}
+TFLOP = {"encoder": 8.4, "rae": 14.6, "dit": 19.0, "words": 40.0, "scores and pictures": 2.9}
 """Of each part at its usual length, as ``benchmarks/demo.py`` counts them."""
-_SPEED = {"encoder": 0.37, "rae": 0.58, "dit": 0.6, "scores and pictures": 0.47}
+_SPEED = {"encoder": 0.37, "rae": 0.58, "dit": 0.6, "words": 0.6, "scores and pictures": 0.47}
 """Of each part, over that of the steps that are measured here: between the script's figures on two processors."""
 _START = 4.0
 """Seconds that a part takes before its first step and after its last: imports, data, checkpoints (docs/log.md)."""
+_EARLIER = 0.25
+"""Weight of what a part says of the speed once the next one is finished, too."""
 _STEPS = 24
 
 
@@ -59,7 +61,8 @@ class Outlook:
     Attributes:
         speed: operations a second, as :func:`measured_flops` gives them.
         work: operations that each part still needs, in order.
-        correction: seconds of finished parts over those foretold.
+        correction: seconds of finished parts over those foretold; the newest one counts most, for what slows the
+            machine now may not have been there before.
     """
 
     speed: float
@@ -79,9 +82,10 @@ class Outlook:
 
     def finished(self, part: str, seconds: float) -> None:
         """Correct what is foretold of the others by what this part took."""
-        self._foretold += self.seconds(part) / self.correction
-        self._taken += seconds
-        if self._foretold > 1.0:  # a part of a second says nothing
+        foretold = self.seconds(part) / self.correction
+        if foretold > 1.0:  # a part of a second says nothing
+            self._foretold = _EARLIER * self._foretold + foretold
+            self._taken = _EARLIER * self._taken + seconds
             self.correction = self._taken / self._foretold
         del self.work[part]
 

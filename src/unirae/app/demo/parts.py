@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ log = get_logger(__name__)
 
 PARTS = {"encoder": "mae_tiny", "rae": "rae_demo", "dit": "dit_demo"}
 """The folder and the experiment of each part, in order."""
+ALL_PARTS = {**PARTS, "words": "t2i_tiny"}
+"""The same with the part of the option ``words``."""
 
 _KINDS = ("mae", "stage1", "stage2")
-_TRAINED = {"encoder": "mae", "rae": "decoder", "dit": "dit"}
+_TRAINED = {"encoder": "mae", "rae": "decoder", "dit": "dit", "words": "dit"}
 """The names that parts' checkpoints give the trained weights."""
 
 
-def distribute(overrides: Sequence[str]) -> dict[str, list[str]]:
+def distribute(overrides: Sequence[str], experiments: Mapping[str, str]) -> dict[str, list[str]]:
     """The overrides of each part: those that name it (``dit:key=value``), and those whose key it has.
 
     An override that adds a key (``+node.key=value``) goes to the parts that have the node.
@@ -31,20 +33,22 @@ def distribute(overrides: Sequence[str]) -> dict[str, list[str]]:
     Raises:
         ConfigError: If an override is not of this form, or none of the parts that it is for has its key.
     """
-    given: dict[str, list[str]] = {part: [] for part in PARTS}
+    given: dict[str, list[str]] = {part: [] for part in experiments}
     if not overrides:
         return given
-    configs = {name: compose([f"experiment={name}"]) for name in dict.fromkeys(PARTS.values())}
+    configs = {name: compose([f"experiment={name}"]) for name in dict.fromkeys(experiments.values())}
     for override in overrides:
         part, key, text = _parse(override)
-        parts = [part] if part else list(PARTS)
+        if part and part not in experiments:
+            raise ConfigError(f"--override {override}: the part {part} is trained with --{part} alone")
+        parts = [part] if part else list(experiments)
         wanted = key.rpartition(".")[0] or key if text.startswith("+") else key
-        chosen = [p for p in parts if has_key(configs[PARTS[p]], wanted)]
+        chosen = [p for p in parts if has_key(configs[experiments[p]], wanted)]
         if not chosen:
-            where = f"the part {part} ({PARTS[part]})" if part else "no part of the demo"
+            where = f"the part {part} ({experiments[part]})" if part else "no part of the demo"
             raise ConfigError(
                 f"--override {override}: {where} {'lacks' if part else 'has'} the key {key}; to see the keys: "
-                f"python src/train.py experiment={PARTS[part] if part else 'dit_demo'} --cfg job"
+                f"python src/train.py experiment={experiments[part] if part else 'dit_demo'} --cfg job"
             )
         for p in chosen:
             given[p].append(text)
@@ -53,11 +57,11 @@ def distribute(overrides: Sequence[str]) -> dict[str, list[str]]:
 
 def _parse(override: str) -> tuple[str | None, str, str]:
     """An override as (part or None, dotted key, the override as Hydra reads it)."""
-    named = re.fullmatch(rf"({'|'.join(PARTS)}):(.*)", override, re.DOTALL)
+    named = re.fullmatch(rf"({'|'.join(ALL_PARTS)}):(.*)", override, re.DOTALL)
     part, text = (named[1], named[2]) if named else (None, override)
     if "=" not in text and not text.startswith("~"):
         raise ConfigError(
-            f"--override {override}: give key=value, or {'|'.join(PARTS)}:key=value for one part"
+            f"--override {override}: give key=value, or {'|'.join(ALL_PARTS)}:key=value for one part"
         )
     name = text.lstrip("+~").split("=", 1)[0]
     # a group's override names its file's folder, or after "@" where its content goes
@@ -65,13 +69,17 @@ def _parse(override: str) -> tuple[str | None, str, str]:
 
 
 def lengthened(config: dict[str, Any], factor: float) -> list[str]:
-    """The overrides that make a part ``factor`` times as long, its warm-up no longer than in proportion."""
+    """The overrides that make a part ``factor`` times as long, its warm-up no longer than in proportion.
+
+    It is not compared with the curves of healthy runs, which are as long as its experiment.
+    """
     steps, warmup = (config["trainer"]["max_steps"], config["model"]["scheduler"]["warmup_steps"])
     if factor == 1.0:
         return []
     return [
         f"trainer.max_steps={max(1, round(steps * factor))}",
         f"model.scheduler.warmup_steps={max(1, round(warmup * min(1.0, factor)))}",
+        "callbacks.health_check.curves=null",
     ]
 
 
@@ -130,7 +138,7 @@ def check_rae_fits(folder: Path, encoder: dict[str, Any]) -> None:
         )
 
 
-def check_dit_fits(folder: Path) -> None:
+def check_dit_fits(folder: Path, part: str = "dit") -> None:
     """Refuse a generator, trained or half trained, of an autoencoder that has since been trained again.
 
     Raises:
@@ -139,13 +147,13 @@ def check_dit_fits(folder: Path) -> None:
     from unirae.models.checkpoints.opening import load_rae
     from unirae.models.checkpoints.reading import open_checkpoint
 
-    if not (folder / "dit/checkpoints/last.ckpt").is_file():
+    if not (folder / part / "checkpoints/last.ckpt").is_file():
         return
-    recorded = open_checkpoint(folder / "dit", kind="stage2").about["rae"]["fingerprint"]
+    recorded = open_checkpoint(folder / part, kind="stage2").about["rae"]["fingerprint"]
     if load_rae(folder / "rae").fingerprint != recorded:
         raise WeightsError(
-            f"the autoencoder in {folder / 'rae'} is not the one that the generator in {folder / 'dit'} was trained "
-            f"on; delete {folder / 'dit'} to train it on this one"
+            f"the autoencoder in {folder / 'rae'} is not the one that the generator in {folder / part} was trained "
+            f"on; delete {folder / part} to train it on this one"
         )
 
 
@@ -164,7 +172,11 @@ def timed(folder: Path, what: str, *, add: bool = False) -> Iterator[None]:
 
 def read_seconds(folder: Path) -> dict[str, float]:
     """The seconds that each part took, also those that are not training."""
-    trained = {part: read_json(folder / part / "finished.json")["seconds"] for part in PARTS}
+    trained = {
+        part: read_json(folder / part / "finished.json")["seconds"]
+        for part in ALL_PARTS
+        if part in PARTS or (folder / part / "finished.json").is_file()
+    }
     others = folder / "seconds.json"
     return {**trained, **(read_json(others) if others.is_file() else {})}
 
@@ -175,6 +187,8 @@ def count_parameters(folder: Path) -> dict[str, int]:
 
     counts = {}
     for part, name in _TRAINED.items():
+        if part not in PARTS and not (folder / part / "finished.json").is_file():
+            continue
         state = open_checkpoint(folder / part, kind=_KINDS).weights(name)
         counts[part] = sum(tensor.numel() for key, tensor in state.items() if "latent_stats" not in key)
     return counts

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unirae.core.errors import ConfigError, DataError
+from unirae.core.log import get_logger
+from unirae.core.names import count_of, first_of, on_one_line
 
 if TYPE_CHECKING:
     from unirae.data.folder import FolderSource
@@ -12,9 +14,11 @@ if TYPE_CHECKING:
     from unirae.data.stored import StoredImages
     from unirae.data.transforms import Size
 
+log = get_logger(__name__)
+
 EXPECTED = (
-    "a folder of images, an npz file, a Hugging Face dataset (a folder, a parquet file or a hub name), or one of "
-    "the names in configs/data"
+    "a folder of images or of tar shards, a tar, an npz file, a Hugging Face dataset (a folder, a parquet file or a "
+    "hub name), or one of the names in configs/data"
 )
 
 
@@ -81,11 +85,14 @@ def _source(
 ) -> "tuple[Source, str, dict[str, Any]]":
     from unirae.app.config.targets import data_names
     from unirae.data.npz import NpzSource
+    from unirae.data.tar_listing import holds_shards
 
     path = Path(spec).expanduser()
     if path.suffix == ".npz":
         _refuse_split(spec, split, option)
         return NpzSource(path), "npz", {}
+    if holds_shards(path):
+        return _tar_shards(path, split, option, verify_contents=verify_contents), "dataset", {}
     if path.is_dir() and not _is_dataset(path):
         return _folder(path, split, option, verify_contents=verify_contents)
     if path.exists() or spec.count("/") == 1:
@@ -133,8 +140,8 @@ def _folder(
         files = [name for name in files if Path(name).stem.isdecimal()]  # without the overview, grid.png
         if len(files) != record["num_samples"]:
             raise DataError(
-                f"{folder} holds {len(files)} samples, but its settings.json speaks of {record['num_samples']}: "
-                "sampling was interrupted. Repeat its command to complete it"
+                f"{folder} holds {count_of(len(files), 'sample')}, but its settings.json speaks of "
+                f"{record['num_samples']}: sampling was interrupted. Repeat its command to complete it"
             )
     source = _all_of(folder, files, option, verify_contents)
     source.fingerprint["split"] = split  # all of the folder, which to the source are training images
@@ -144,31 +151,59 @@ def _folder(
 def _all_of(folder: Path, files: list[str], option: str, verify_contents: bool) -> "FolderSource":
     """The files as a source. Refuse where it is doubtful that all are meant: a score leaves none out in silence."""
     from unirae.data.folder import FolderSource
-    from unirae.data.split_folders import UnclearSplitsError
+    from unirae.data.split_folders import ROOT, StrayImagesError, UnclearSplitsError
 
+    how = {"data_dir": folder, "val_fraction": 0.0, "labels": False, "verify_contents": verify_contents}
     advice = f"Name the folder that is meant, or give {option}"
+    in_folders = [name for name in files if "/" in name] or files
+    try:
+        judged = FolderSource(split="train", files=in_folders, **how)
+    except (UnclearSplitsError, StrayImagesError):
+        raise ConfigError(f"{folder} holds folders that look like splits. {advice}") from None
+    if len(judged) != len(in_folders):
+        raise ConfigError(
+            f"{folder} holds {count_of(len(files), 'image')}, and {len(judged)} of them where a data set has its "
+            f"training images. {advice}"
+        )
+    if len(in_folders) == len(files):
+        return judged
+    say_beside(folder, files)
+    return FolderSource(split="train", files=files, train_split=ROOT, **how)
+
+
+def say_beside(folder: Path, files: list[str]) -> None:
+    """Log that images in a folder's folders and others beside these are taken together: one may be an overview."""
     beside = [name for name in files if "/" not in name]
     if 0 < len(beside) < len(files):
-        raise ConfigError(
-            f"{folder} holds {len(files)} images, of which {len(files) - len(beside)} lie in its folders and "
-            f"{len(beside)} beside them, {beside[0]} first. Name the folder that is meant, or move the others elsewhere"
+        log.warning(
+            "%s: %s in its folders and %d beside them (%s) are taken together",
+            on_one_line(str(folder)),
+            count_of(len(files) - len(beside), "image"),
+            len(beside),
+            first_of(beside),
         )
-    try:
-        source = FolderSource(
-            split="train",
-            data_dir=folder,
-            val_fraction=0.0,
-            labels=False,
-            files=files,
-            verify_contents=verify_contents,
-        )
-    except UnclearSplitsError:
-        raise ConfigError(f"{folder} holds folders that look like splits. {advice}") from None
-    if len(source) != len(files):
-        raise ConfigError(
-            f"{folder} holds {len(files)} images, of which {len(source)} lie where a data set has its training images. "
-            f"{advice}"
-        )
+
+
+def _tar_shards(path: Path, split: str | None, option: str, *, verify_contents: bool) -> "Source":
+    """All pictures of tars, or those of the split that is chosen where the tars have splits."""
+    from unirae.data.tar_listing import find_shards, split_shards
+    from unirae.data.tar_shards import TarShardsSource
+
+    _, val = split_shards(find_shards(str(path)), train=None, val=None, where=str(path))
+    if val is None:
+        _refuse_split(str(path), split, option)
+    elif split not in ("train", "val"):
+        given = "" if split is None else f"{option} {split}: "
+        raise ConfigError(f"{given}{path} has the splits train and val; choose one with {option}")
+    source = TarShardsSource(
+        split="val" if split == "val" else "train",
+        data_dir=path,
+        train_split="." if val is None else None,
+        val_fraction=0.0,
+        labels=False,
+        verify_contents=verify_contents,
+    )
+    source.fingerprint["split"] = split  # without splits all, which to the source are training images
     return source
 
 

@@ -56,7 +56,8 @@ class DataOptions(ReadingOptions):
     """The images of a command on a checkpoint."""
 
     data: str | None = None
-    """emoji, photos, hf, image_folder, synthetic, or a folder. Default: what the checkpoint was trained on."""
+    """emoji, photos, hf, image_folder, tar_shards, synthetic, or a folder. Default: what the checkpoint was
+    trained on."""
     data_dir: Path | None = None
     """The folder of the data. Default: the one that the configuration names."""
 

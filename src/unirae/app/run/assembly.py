@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from unirae.app.run import builders
+from unirae.app.run import builders, mixing
 from unirae.app.run.own_parts import OwnParts
 from unirae.app.run.run_dir import write_run_files
 from unirae.app.run.score_names import check_scores
@@ -30,6 +30,7 @@ from unirae.core.errors import (
     WeightsError,
 )
 from unirae.core.log import get_logger
+from unirae.data.mix import Mixed
 from unirae.models.checkpoints.reading import Checkpoint, open_checkpoint
 from unirae.training.callbacks.graceful_stop import NOTICE, STATE_KEY
 from unirae.training.csv_logger import MetricsCsv
@@ -98,8 +99,13 @@ def assemble(
     """
     output_dir = Path(config["paths"]["output_dir"])
     stage = STAGES[config["model"]["stage"]]
+    mixing.check_sources(config["data"])
+    stage.check(config)
+    builders.check_data(config["data"])
     parts = (own or OwnParts()).of_run(config, experiment)
     opened = None if checkpoint is None else open_to_continue(checkpoint, stage.name)
+    if opened is not None:
+        mixing.say_changes(opened.config["data"], config["data"])
     config["trainer"]["precision"] = resolve_precision(config["trainer"], opened)
     config["trainer"]["float32_matmul"] = resolve_float32_matmul(config["trainer"], opened)
     torch.set_float32_matmul_precision(config["trainer"]["float32_matmul"])
@@ -193,6 +199,9 @@ def announce(module: ManualModule, data: TrainingData, *, max_steps: int, output
         *(max_steps, "" if max_steps == 1 else "s"),
         epochs,
     )
+    if isinstance(data.train_dataset, Mixed):
+        for line in mixing.mix_in_words(data.train_dataset, data, max_steps=max_steps):
+            log.info(line)
     for line in module.plan():
         log.info(line)
     for line in module.cautions(max_steps):

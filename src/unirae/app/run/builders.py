@@ -7,13 +7,19 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from unirae.app.config.mixing import is_mix, names_of_entry, scored_config, scored_number, source_config
 from unirae.app.config.schema.check import show
 from unirae.app.config.targets import build
+from unirae.app.run.mixing import Config, TrainingImages, mixed_images, with_classes_of
+from unirae.core.arguments import called
 from unirae.core.errors import ConfigError, WeightsError
 from unirae.core.images import to_float
 from unirae.data.captions import Captioned
 from unirae.data.dataset import ImageDataset
+from unirae.data.mix import Mixed, MixedSource
+from unirae.data.mix_order import MixedBatches
 from unirae.data.order import EndlessBatches
+from unirae.data.place import check_place
 from unirae.data.source import Source
 from unirae.models.encoders.base import Encoder
 from unirae.models.encoders.build import build_encoder
@@ -23,8 +29,6 @@ from unirae.training.datamodule import TrainingData, TrainingSet
 from unirae.training.manual import ManualModule, StepSettings
 from unirae.training.optimizers import OptimizerSettings, optimizer_settings
 from unirae.training.schedule import Schedule, resolve_steps
-
-Config = dict[str, Any]
 
 
 def build_dataset(
@@ -40,31 +44,30 @@ def build_dataset(
 ) -> ImageDataset:
     """A split of the configured data, cropped to ``size``, with the transform of ``use``: train, stage2 or eval.
 
+    Of a mix it is that of the source that is scored.
+
     Args:
         exact: read and resize as the reference does; else as ``fast_decode`` and ``fast_resize`` say.
         source: the source of that split, if it is open already.
         captions: give the pictures' captions, too; those that have none are as ``missing_captions`` says.
 
     Raises:
-        ConfigError: If ``data_dir`` or ``caption_column`` is given, or labels are switched off, for data that are not
-            read from a folder or a Hugging Face dataset.
+        ConfigError: See :func:`check_data`.
+        DataError: If there are no such data, or none of that split.
     """
-    if data["data_dir"] is not None and "data_dir" not in data["source"]:
-        raise ConfigError(
-            f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
-            "choose data=image_folder or data=hf"
-        )
-    if "labels" in data and not data["labels"] and "labels" not in data["source"]:
-        raise ConfigError(
-            f"data.labels=false: this data ({data['source']['_target_']}) is not read from a folder or a Hugging Face "
-            "dataset; choose data=image_folder or data=hf"
-        )
-    named = "caption_column" in data and data["caption_column"] is not None
-    if named and "caption_column" not in data["source"]:
-        raise ConfigError(
-            f"data.caption_column={show(data['caption_column'])}: this data ({data['source']['_target_']}) is not read "
-            "from a folder or a Hugging Face dataset; choose data=image_folder or data=hf"
-        )
+    if is_mix(data):
+        options: Config = {
+            "split": split,
+            "size": size,
+            "use": use,
+            "seed": seed,
+            "exact": exact,
+            "source": source,
+            "captions": captions,
+        }
+        with called(names_of_entry(scored_number(data))):
+            return build_dataset(scored_config(data), **options)
+    check_data(data)
     resizing = {} if exact else {"fast": data["fast_resize"]}
     opened: Source = build(data["source"], split=split) if source is None else source
     if captions and source is None:
@@ -79,27 +82,81 @@ def build_dataset(
     )
 
 
+def check_data(data: Config) -> None:
+    """Refuse data that cannot be read as configured, or are not there: cheap, and so before weights are looked for.
+
+    Raises:
+        ConfigError: If ``data_dir`` or ``caption_column`` is given, or labels are switched off, for data that are not
+            read from a folder or a Hugging Face dataset.
+        DataError: If the folder or file of the data does not exist, or is not given.
+    """
+    if is_mix(data):
+        for number in range(len(data["sources"])):
+            with called(names_of_entry(number)):
+                check_data(source_config(data, number))
+        return
+    given = "data_dir" in data and data["data_dir"] is not None
+    if given and "data_dir" not in data["source"]:
+        raise ConfigError(
+            f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
+            "choose data=image_folder, data=hf or data=tar_shards"
+        )
+    if "labels" in data and not data["labels"] and "labels" not in data["source"]:
+        raise ConfigError(
+            f"data.labels=false: this data ({data['source']['_target_']}) is not read from a folder or a Hugging Face "
+            "dataset; choose data=image_folder, data=hf or data=tar_shards"
+        )
+    named = "caption_column" in data and data["caption_column"] is not None
+    if named and "caption_column" not in data["source"]:
+        raise ConfigError(
+            f"data.caption_column={show(data['caption_column'])}: this data ({data['source']['_target_']}) is not read "
+            "from a folder or a Hugging Face dataset; choose data=image_folder, data=hf or data=tar_shards"
+        )
+    if "data_dir" in data["source"]:
+        of_hub = str(data["source"]["_target_"]).endswith(".HFSource")
+        check_place(data["source"]["data_dir"], may_be_on_hub=of_hub)
+
+
 def training_images(
     cfg: Config,
     *,
     size: int | tuple[int, int],
     use: str = "train",
     exact: bool = False,
-    **options: Any,
-) -> ImageDataset:
-    """The training split, with the transform of ``use``: train, or stage2; ``options`` as of :func:`build_dataset`."""
-    return build_dataset(
-        cfg["data"], split="train", size=size, use=use, seed=cfg["seed"], exact=exact, **options
-    )
+    source: Source | None = None,
+    captions: bool = False,
+) -> TrainingImages:
+    """The training split, of a mix those of all its sources, with the transform of ``use``: train, or stage2."""
+
+    def one(data: Config, *, source: Source | None = source) -> ImageDataset:
+        return build_dataset(
+            data,
+            split="train",
+            size=size,
+            use=use,
+            seed=cfg["seed"],
+            exact=exact,
+            source=source,
+            captions=captions,
+        )
+
+    if not is_mix(cfg["data"]):
+        return one(cfg["data"])
+    assert source is None or isinstance(source, MixedSource), "the source of a mix is a mix"
+    return mixed_images(cfg["data"], one, source=source)
 
 
-def check_batch(cfg: Config, images: ImageDataset) -> None:
+def check_batch(cfg: Config, images: TrainingImages) -> None:
     """Refuse a batch that the images do not fill, before anything is computed over them.
 
     Raises:
-        ConfigError: If the batch is larger than the split.
+        ConfigError: If the batch is larger than the split, or than that of a source of a mix.
     """
-    EndlessBatches(count=len(images), batch_size=cfg["data"]["global_batch_size"], seed=0)
+    batch_size = cfg["data"]["global_batch_size"]
+    if isinstance(images, Mixed):
+        MixedBatches(shares=images.shares, batch_size=batch_size, seed=0)
+    else:
+        EndlessBatches(count=len(images), batch_size=batch_size, seed=0)
 
 
 def build_data(
@@ -113,11 +170,12 @@ def build_data(
 ) -> TrainingData:
     """The data module: training images at ``size`` (or what is given), evaluation on the validation split."""
     data = cfg["data"]
+    train = training_images(cfg, size=size) if train_dataset is None else train_dataset
+    if eval_dataset is None:
+        eval_dataset = build_dataset(data, split="val", size=size, use="eval")
     return TrainingData(
-        train_dataset=training_images(cfg, size=size) if train_dataset is None else train_dataset,
-        eval_dataset=build_dataset(data, split="val", size=size, use="eval")
-        if eval_dataset is None
-        else eval_dataset,
+        train_dataset=train,
+        eval_dataset=with_classes_of(train, eval_dataset),
         global_batch_size=data["global_batch_size"],
         overfit_batches=data["overfit_batches"],
         world_size=trainer.world_size,

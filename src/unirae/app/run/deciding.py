@@ -5,6 +5,7 @@ A path does not say what lies there, so in place of an encoder's path stands wha
 place of an autoencoder's the settings that it was trained with.
 """
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ NOT_DECIDING = (
     "data.latent_cache*",
     "data.verify_contents",
     "data.source.verify_contents",
+    "data.sources.*.source.data_dir",
+    "data.sources.*.source.verify_contents",
+    "data.sources.*.verify_contents",
+    "data.sources.*.on_bad_image",
     "model.sample_every",
     "model.ema_extra_decays",
     "*.remedy",
@@ -36,6 +41,14 @@ NOT_DECIDING = (
 )
 _ENCODERS = ("model.encoder.weights", "model.rae.encoder.weights")
 _AUTOENCODER = "model.rae.pretrained_decoder_path"
+_PARTS = {
+    "model.disc_weight": (
+        *("model.disc_", "model.discriminator.", "model.augment."),
+        *("model.max_adaptive_weight", "model.fixed_adaptive_weight"),
+    ),
+    "model.perceptual_weight": ("model.perceptual.",),
+}
+"""Weights of a loss that is not computed at 0, and the beginnings of the keys that then decide nothing."""
 
 
 def deciding_settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -45,13 +58,42 @@ def deciding_settings(config: dict[str, Any]) -> dict[str, Any]:
     """
     settings = {
         key: value
-        for key, value in flat(config).items()
+        for key, value in flat(_sources_by_name(config)).items()
         if _matches(key, DECIDING) and not _matches(key, NOT_DECIDING) and value != {}
     }
     for key in _ENCODERS:
         settings.update(_encoder(key, settings.pop(key, None)))
     settings.update(_autoencoder(settings.pop(_AUTOENCODER, None)))
     return settings
+
+
+def differing_settings(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
+    """Differences of the deciding settings that two runs both have: ``key=mine (reference: theirs)``.
+
+    What belongs to a part that neither uses, such as a discriminator of weight 0, is no difference.
+    """
+    from unirae.evaluation.health.check import differences
+
+    used = {key: value for key, value in settings.items() if not _unused(key, settings, reference)}
+    return differences(used, reference)
+
+
+def _unused(key: str, *sides: Mapping[str, Any]) -> bool:
+    """Say whether a key belongs to a part that is used on no side; of a run, or of its autoencoder's ("path:key")."""
+    of, own = key[: key.rfind(":") + 1], key[key.rfind(":") + 1 :]
+    return any(
+        own.startswith(keys) and all(side.get(of + weight) == 0 for side in sides)
+        for weight, keys in _PARTS.items()
+    )
+
+
+def _sources_by_name(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the sources of a mix under their names, in their order."""
+    if "data" not in config or "sources" not in config["data"]:
+        return config
+    data = config["data"]
+    named = {entry["name"]: entry for entry in data["sources"]}
+    return {**config, "data": {**data, "sources": {**named, "order": list(named)}}}
 
 
 def _encoder(key: str, weights: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from unirae.app.run.builders import Config
+from unirae.app.run.mixing import TrainingImages, latents_of_parts, scored_images
 from unirae.app.run.rae_source import RaeSource
 from unirae.app.shell.devices import progress_bar
 from unirae.core.differences import differences
@@ -14,13 +15,15 @@ from unirae.core.distributed import gather, is_distributed, is_main, join_group
 from unirae.core.errors import ConfigError, DataError, WeightsError
 from unirae.core.io import load_tensors, save_tensors
 from unirae.core.log import get_logger
+from unirae.data.cache_plan import INDEX, PLAN
 from unirae.data.dataset import ImageDataset
 from unirae.data.latent_cache import CachedLatents
+from unirae.data.mix import Mixed
 from unirae.data.source_content import changes, content_of
 from unirae.data.views import AllViews
 from unirae.evaluation.latents.earlier import statistics_record
 from unirae.evaluation.latents.statistics import compute_latent_stats
-from unirae.evaluation.latents.writing import ensure_latent_cache
+from unirae.evaluation.latents.writing import check_cached_images, ensure_latent_cache
 from unirae.models.checkpoints.pairing import autoencoder_differences
 from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.encoders.absent import AbsentEncoder
@@ -47,16 +50,17 @@ def statistics_of_run(checkpoint: Checkpoint, rae: RAE) -> LatentStats:
 
 
 def statistics_of_data(
-    rae: RAE, dataset: ImageDataset, *, source: RaeSource, cfg: Config, trainer: pl.Trainer
+    rae: RAE, images: TrainingImages, *, source: RaeSource, cfg: Config, trainer: pl.Trainer
 ) -> LatentStats:
     """The latent statistics of the training data: computed once, kept in the latent cache or else in the run's folder.
 
-    So every process and every restart uses the same statistics. For other data, views or settings they are computed
-    anew.
+    Those of a mix are of the source that is scored. So every process and every restart uses the same statistics. For
+    other data, views or settings they are computed anew.
 
     Raises:
         DataError: If the images change meanwhile.
     """
+    dataset = scored_images(images)
     cache, settings = cfg["data"]["latent_cache"], cfg["model"]["latent_stats"]
     file = Path(cache) / ".latent_stats.pt" if cache else Path(cfg["paths"]["output_dir"]) / "latent_stats.pt"
     wanted = {
@@ -104,21 +108,51 @@ def _differences(there: dict[str, Any], here: dict[str, Any], *, trust: bool) ->
 
 
 def cached_latents(
-    cfg: Config, source: RaeSource, rae: RAE, images: ImageDataset, trainer: pl.Trainer
-) -> CachedLatents:
-    """The latents of the training images, encoded now if they are not in the cache yet."""
+    cfg: Config, source: RaeSource, rae: RAE, images: TrainingImages, trainer: pl.Trainer
+) -> CachedLatents | Mixed[CachedLatents]:
+    """The latents of the training images, encoded now if they are not in the cache yet.
+
+    Those of a mix lie in a folder for each source, named by it: a source that is added or left out changes nothing for
+    the others.
+    """
     join_processes(trainer)
-    with progress_bar("latent cache") as progress:
-        return ensure_latent_cache(
-            cfg["data"]["latent_cache"],
-            rae=rae,
-            open_encoder=source.load,
-            dataset=images,
-            dtype=cfg["data"]["latent_cache_dtype"],
-            trust=cfg["data"]["latent_cache_trust"],
-            **_reading(cfg, trainer),
-            progress=progress,
+
+    def ensure(folder: Path, dataset: ImageDataset) -> CachedLatents:
+        with progress_bar("latent cache") as progress:
+            return ensure_latent_cache(
+                folder,
+                rae=rae,
+                open_encoder=source.load,
+                dataset=dataset,
+                dtype=cfg["data"]["latent_cache_dtype"],
+                trust=cfg["data"]["latent_cache_trust"],
+                **_reading(cfg, trainer),
+                progress=progress,
+            )
+
+    folder = Path(cfg["data"]["latent_cache"])
+    if isinstance(images, Mixed):
+        return latents_of_parts(images, lambda name, dataset: ensure(folder / name, dataset))
+    return ensure(folder, images)
+
+
+def check_cache(cfg: Config, images: TrainingImages) -> None:
+    """Refuse a latent cache of other images, before anything costs time.
+
+    Raises:
+        ConfigError: If the cache, or that of a source of a mix, holds the latents of other images.
+    """
+    folder, trust = Path(cfg["data"]["latent_cache"]), cfg["data"]["latent_cache_trust"]
+    if not isinstance(images, Mixed):
+        return check_cached_images(folder, images, trust=trust)
+    if any((folder / file).exists() for file in (INDEX, PLAN)):
+        raise ConfigError(
+            f"the latent cache in {folder} is of one data set, and a mix has a folder for each of its sources: choose "
+            "another folder for data.latent_cache"
         )
+    for part in images.parts:
+        check_cached_images(folder / part.name, part.data, trust=trust)
+    return None
 
 
 def _reading(cfg: Config, trainer: pl.Trainer) -> dict[str, Any]:

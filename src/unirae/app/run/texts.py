@@ -12,7 +12,6 @@ from unirae.app.run.latents import join_processes
 from unirae.app.shell.devices import progress_bar
 from unirae.core.errors import WeightsError
 from unirae.core.log import get_logger
-from unirae.data.dataset import ImageDataset
 from unirae.data.source import Source
 from unirae.data.text_cache import TextCache, TokensOfCaptions
 from unirae.evaluation.latents.text_writing import ensure_texts, known_identity, open_text_cache
@@ -69,14 +68,12 @@ def reads_text(cfg: Config) -> bool:
     return cfg["model"].get("text_encoder", {}).get("name") is not None
 
 
-def open_texts(
-    cfg: Config, trainer: pl.Trainer, checkpoint: Checkpoint | None, *splits: ImageDataset
-) -> Texts:
+def open_texts(cfg: Config, trainer: pl.Trainer, checkpoint: Checkpoint | None, *sources: Source) -> Texts:
     """The texts of a run; where latents are cached, their tokens are, too, and made now if they are not there yet.
 
     Args:
         checkpoint: the checkpoint that the run continues.
-        splits: all images whose captions the run will read.
+        sources: of all pictures whose captions the run will read.
 
     Raises:
         WeightsError: If the text encoder is missing or damaged, or the run that is continued had another one.
@@ -102,7 +99,7 @@ def open_texts(
     with progress_bar("text cache", rate="texts/s") as progress:
         ensure_texts(
             cache,
-            _captions(*(split.source for split in splits)),
+            _captions(*sources),
             identity=identity,
             open_encoder=lambda: (encoder or load()).to(device),
             dtype=dtype,

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loops.fit_loop import _FitLoop as FitLoop
 
 from unirae.app.run.builders import Config
-from unirae.app.run.deciding import deciding_settings
+from unirae.app.run.deciding import deciding_settings, differing_settings
 from unirae.app.run.run_dir import git_commit
 from unirae.app.run.score_names import resolve_monitor
 from unirae.app.run.stages import STAGES
@@ -24,7 +24,6 @@ from unirae.core.hardware import (
     fastest_precision,
 )
 from unirae.core.log import get_logger
-from unirae.evaluation.health.check import differences
 from unirae.evaluation.health.curve_files import read_curves
 from unirae.models.checkpoints.reading import Checkpoint
 from unirae.training.callbacks.compiled_blocks import CompiledBlocks
@@ -146,7 +145,7 @@ def build_callbacks(
     callbacks += stage.callbacks(cfg, output_dir=output_dir, data=data)
     if (curves := settings["health_check"]["curves"]) is not None:
         healthy = read_curves(curves)
-        obstacles = differences(deciding_settings(cfg), healthy.settings)
+        obstacles = differing_settings(deciding_settings(cfg), healthy.settings)
         callbacks.append(HealthCheck(curves=healthy, obstacles=obstacles))
     keeping = {**settings["model_checkpoint"], **resolve_monitor(cfg, scores, default=stage.monitor)}
     checkpoints = ModelCheckpoint(folder=output_dir / "checkpoints", **keeping)

@@ -14,6 +14,7 @@ NAMES = {
     "FolderSource": "data=image_folder",
     "PhotosSource": "data=photos",
     "transform": "data.stage2_transform._target_",
+    "mix.": "data.",
     "latent_cache": "data.latent_cache",
     "latent_cache.trust": "data.latent_cache_trust",
     "latent_cache.dtype": "data.latent_cache_dtype",
@@ -58,3 +59,6 @@ PREPARING = NAMES | {
     "source.val_split": "--val_split",
 }
 """The names for ``prepare_data.py``, whose data have no configuration yet."""
+
+WITH_DATA_DIR = NAMES | {"source.data_dir": "--data_dir"}
+"""The names for commands that take a checkpoint's data from another place by ``--data_dir``."""

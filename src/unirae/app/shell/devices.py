@@ -60,34 +60,40 @@ def choose_data(
     trained_on: dict[str, Any],
     *,
     split: "Split" = "val",
+    labels: bool = True,
     verify_contents: bool = False,
 ) -> dict[str, Any]:
     """The resolved data configuration that ``--data`` and ``--data_dir`` mean.
 
     Args:
-        data: None for the checkpoint's own; the name of a file in ``configs/data``; or a folder, all of whose
-            images are meant unless it has a validation folder or split.
+        data: None for the checkpoint's own, of a mix the source that is scored; the name of a file in
+            ``configs/data``; or a folder or a tar, all of whose images are meant unless it has a validation folder or
+            split.
         data_dir: the folder of the data, in place of the configured one.
         trained_on: the checkpoint's data configuration; data read without labels are also read so elsewhere.
+        labels: False where nobody asks for the images' classes: images beside class folders are then taken, too.
         split: the wanted split; "train" leaves a folder without a validation part its usual one.
         verify_contents: recognise what is kept of the images by every byte of their files.
 
     Raises:
-        ConfigError: If ``data`` is neither a known name nor a folder.
+        ConfigError: If ``data`` is neither a known name, nor a folder or a tar.
     """
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
+    from unirae.app.config.mixing import scored_config
     from unirae.app.config.targets import config_dir, data_names
 
     if data is None:
-        own = OmegaConf.create({"data": trained_on})
+        own = OmegaConf.create({"data": scored_config(trained_on)})
     else:
         known = data_names()
         group = data if data in known else _group_of_folder(Path(data), known)
         with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
             own = compose(f"data/{group}")
         if "labels" in own.data.source and not trained_on.get("labels", True):
+            own.data.labels = False
+        if group == "image_folder" and data not in known and not labels:
             own.data.labels = False
         if data not in known:
             data_dir = Path(data)
@@ -106,8 +112,12 @@ def choose_data(
 
 
 def _group_of_folder(folder: Path, known: list[str]) -> str:
+    from unirae.data.tar_listing import holds_shards
+
+    if holds_shards(folder):
+        return "tar_shards"
     if not folder.is_dir():
-        raise ConfigError(f"--data {folder}: neither a folder nor one of {', '.join(known)}")
+        raise ConfigError(f"--data {folder}: neither a folder, a tar nor one of {', '.join(known)}")
     from unirae.data.hf import holds_parquet
 
     written_by_datasets = any((folder / name).exists() for name in ("dataset_dict.json", "dataset_info.json"))

@@ -80,8 +80,13 @@ def catalogue_of(config: Config, *, evaluation: bool = False) -> Catalogue:
     if evaluation:
         judge = model_need(FD_DINOV2, "DINOv2-L of FD-DINOv2")
         needs += [file_need(INCEPTION_URL), file_need(VGG16_URL), judge]
-    if config["data"]["data_dir"] is not None:
-        notes.append(f"the data: data.data_dir={config['data']['data_dir']}")
+    from unirae.app.config.mixing import data_folders
+
+    notes += [
+        f"the data: {key}={folder}"
+        for key, folder in data_folders(config["data"]).items()
+        if folder is not None
+    ]
     first_of_place = {need.place: need for need in reversed(needs)}  # VGG-16 may be a loss and a score
     return Catalogue(
         needs=tuple(need for need in needs if need is first_of_place[need.place]), notes=tuple(notes)

@@ -51,6 +51,7 @@ _SOURCES = {
     "SyntheticSource": "synthetic pictures: gradients with polygons",
     "HFSource": "a data set in the Hugging Face format",
     "FolderSource": "a folder of images",
+    "TarShardsSource": "tar shards of images",
 }
 _NAMED_CLASSES = 20
 """Most class names that a card lists."""

@@ -22,6 +22,7 @@ from unirae.core.errors import ConfigError, DataError, NonFiniteError
 from unirae.core.exact import NETWORK_CHUNK
 from unirae.core.io import read_json, write_atomically, write_json
 from unirae.core.log import get_logger
+from unirae.core.names import count_of
 from unirae.data.cache_plan import (
     INDEX,
     PLAN,
@@ -127,8 +128,9 @@ def ensure_latent_cache(
     check_classes(folder, cache.plan.class_names, tuple(dataset.source.class_names))
     if len(cache) != len(dataset):
         raise ConfigError(
-            f"the latent cache in {folder} holds the latents of {len(cache)} images, and the data have {len(dataset)}. "
-            f"Choose another folder for {argument('latent_cache')}, or remove this one and it will be made again"
+            f"the latent cache in {folder} holds the latents of {count_of(len(cache), 'image')}, and the data have "
+            f"{len(dataset)}. Choose another folder for {argument('latent_cache')}, or remove this one and it will be "
+            "made again"
         )
     log.info("latents: from the cache in %s", folder)
     captions = dataset.source if dataset.captions else None

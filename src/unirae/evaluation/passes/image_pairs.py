@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from unirae.core.errors import DataError
+from unirae.core.names import count_of
 from unirae.data.stored import StoredImages
 
 
@@ -32,8 +33,8 @@ def find_pairs(images: StoredImages, originals: StoredImages) -> Pairs:
     """
     if len(images) != len(originals):
         raise DataError(
-            f"{len(images)} images and {len(originals)} originals make no pairs; PSNR, SSIM and LPIPS compare one by "
-            "one"
+            f"{count_of(len(images), 'image')} and {count_of(len(originals), 'original')} make no pairs; PSNR, SSIM "
+            "and LPIPS compare one by one"
         )
     as_read = list(range(len(images)))
     ours, theirs = _stems(images), _stems(originals)

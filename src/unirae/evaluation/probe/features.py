@@ -27,6 +27,7 @@ from unirae.core.io import load_tensors, save_tensors, sha256_of_text
 from unirae.core.log import get_logger, log_once
 from unirae.data.dataset import ImageDataset
 from unirae.data.loader import Loader
+from unirae.data.mix import Mixed
 from unirae.data.source_content import content_of
 from unirae.data.views import AllViews
 from unirae.evaluation.passes.image_hashes import HashCollector, content_sha256
@@ -226,7 +227,7 @@ def cache_key(network: Pooled, dataset: ImageDataset) -> str:
     )
 
 
-def check_classes(dataset: ImageDataset) -> int:
+def check_classes(dataset: ImageDataset | Mixed[Any]) -> int:
     """Count the classes.
 
     Raises:

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from unirae.core.io import write_json
+from unirae.core.names import count_of
 from unirae.evaluation.probe.features import Features
 from unirae.evaluation.probe.head_search import ProbeSettings, fit_heads, search, share
 from unirae.evaluation.probe.knn import knn_votes
@@ -159,9 +160,10 @@ def _warnings(
         warnings.append(f"no top5: with {num_classes} classes it would say nothing")
     unseen = set(validation.labels.tolist()) - set(training.labels.tolist())
     if unseen:
-        warnings.append(f"{len(unseen)} classes have no training image; their images count as wrong")
+        classes = count_of(len(unseen), "class", "classes")
+        warnings.append(f"no training image is of {classes} of the validation images, which count as wrong")
     if replaced := training.replaced + validation.replaced:
-        warnings.append(f"{replaced} unreadable images were replaced by others")
+        warnings.append(f"others stand in for {count_of(replaced, 'unreadable image')}")
     for name, candidates in (
         ("learning_rate", settings.learning_rates),
         ("weight_decay", settings.weight_decays),

@@ -63,7 +63,7 @@ _NETWORKS = {"weights", "extractor"}
 """Settings of a score that a network computes, whose weights must be known."""
 _BY_READING = ("bytes_sha256", "bytes_read", "hf_fingerprint")
 """Keys of files' identity that say nothing beside one for which more or fewer bytes were read."""
-_OF_FILES = ("image_folder", "hf")
+_OF_FILES = ("image_folder", "hf", "tar_shards")
 """Sources whose files anyone may change."""
 _CHOSEN_LABELS = ("generation", "folder", "npz", NOT_RECORDED)
 """Kinds of images that may be samples; images of a data set have their own labels."""

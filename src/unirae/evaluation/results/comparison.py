@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from unirae.core.arguments import argument
 from unirae.core.differences import Difference, differences
+from unirae.core.errors import DataError
 from unirae.data.source_content import without_paths
 from unirae.evaluation.results.comparability import (
     NOT_RECORDED,
@@ -108,17 +109,28 @@ def compare(a: Result, b: Result) -> Comparison:
 
     Raises:
         ConfigError: If a result has a name that no score of ours has.
+        DataError: If no score stands in both results.
     """
+    shared = [name for name in a.metrics if name in b.metrics]
+    if not shared:
+        raise DataError(
+            f"no score stands in both results: {_its_scores(a)}, {_its_scores(b)}. Repeat one evaluation with the "
+            "metrics of the other"
+        )
     different = _differing_settings(a, b)
     return Comparison(
         a=a,
         b=b,
-        scores=[_score(name, a, b, different) for name in a.metrics if name in b.metrics],
+        scores=[_score(name, a, b, different) for name in shared],
         only_in_a=[name for name in a.metrics if name not in b.metrics],
         only_in_b=[name for name in b.metrics if name not in a.metrics],
         differences=different,
         remarks=[*_shared_noise(a, b), *_unexplained(a, b, different)],
     )
+
+
+def _its_scores(result: Result) -> str:
+    return f"{result.file} has {', '.join(result.metrics) or 'none'}"
 
 
 def noise_of_difference(first: float | None, second: float | None) -> float | None:

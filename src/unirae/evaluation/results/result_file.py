@@ -1,12 +1,13 @@
 """Results as the evaluation commands wrote them, read back from their JSON files."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from unirae.core.errors import DataError
 from unirae.core.io import read_json
+from unirae.evaluation.scores.record import name_of_reconstructions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ def read_result(path: str | Path) -> Result:
     path = Path(path)
     content = read_json(path)
     _check(path, content)
-    return Result(
+    result = Result(
         file=path,
         metrics={name: _number(path, name, value) for name, value in content["metrics"].items()},
         labels=content.get("labels", {}),
@@ -82,6 +83,22 @@ def read_result(path: str | Path) -> Result:
         uncertainty={name: _uncertainty(known) for name, known in content.get("uncertainty", {}).items()},
         warnings=content.get("warnings", []),
         settings=content["settings"],
+    )
+    return _by_one_name(result) if result.images.get("kind") == "reconstruction" else result
+
+
+def _by_one_name(result: Result) -> Result:
+    """Scores of reconstructions by today's names: older versions kept ``rfd`` as ``fd`` where it was asked for so."""
+
+    def renamed(by_name: Any) -> dict[str, Any]:
+        return {name_of_reconstructions(name): value for name, value in (by_name or {}).items()}
+
+    return replace(
+        result,
+        metrics=renamed(result.metrics),
+        labels=renamed(result.labels),
+        uncertainty=renamed(result.uncertainty),
+        settings={**result.settings, "metrics": renamed(result.settings.get("metrics"))},
     )
 
 

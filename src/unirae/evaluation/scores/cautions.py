@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from unirae.core.errors import DataError
+from unirae.core.names import count_of
 from unirae.evaluation.passes.image_hashes import count_shared
 from unirae.evaluation.passes.scoring import Collected
 from unirae.evaluation.references.reference import Reference
@@ -23,8 +24,9 @@ def check_counts(metrics: Iterable[SetMetric], count: int, what: str) -> None:
     for metric in metrics:
         if count < metric.least_images:
             raise DataError(
-                f"{what}: {count} images are too few for {', '.join(metric.labels.values())}, which needs at least "
-                f"{metric.least_images}; published scores rest on 50,000"
+                f"{what}: {count_of(count, 'image')} {'is' if count == 1 else 'are'} too few for "
+                f"{', '.join(metric.labels.values())}, which needs at least {metric.least_images}; published "
+                "scores rest on 50,000"
             )
         if metric.made_for not in (None, count):
             raise DataError(
@@ -41,6 +43,7 @@ def cautions(
     names: Iterable[str],
     what: str,
     replaced: int = 0,
+    repeats: bool = True,
 ) -> list[str]:
     """Cautions about a set of images that was scored against a reference.
 
@@ -48,6 +51,7 @@ def cautions(
         names: of the scores, as they are recorded.
         what: the images, such as "the samples".
         replaced: how many of them could not be read.
+        repeats: False where equal images are no surprise.
     """
     said = []
     if found.count < FRECHET_SAMPLES and any(map(is_frechet, names)):  # recipe, trap 13
@@ -56,6 +60,8 @@ def cautions(
             "equal counts (published ones rest on 50,000)"
         )
     of_images = {**found.describe(), "unreadable_images_replaced": replaced}
+    if not repeats:
+        of_images["duplicates"] = 0
     said += _of_either_side(metrics, of_images, what)
     said += _of_other_sizes(metrics, found.size_px, what)
     said += [caution for metric in metrics for caution in metric.cautions]
@@ -63,8 +69,8 @@ def cautions(
         said += cautions_of_reference(metrics, reference.identity, known=set(reference.extractors))
         if reference.hashes is not None and (shared := count_shared(found.hashes, reference.hashes)):
             said.append(
-                f"{shared} of the {found.count} images stand in the reference, too, pixel by pixel: they were copied, "
-                "or both sides are the same images"
+                f"{shared} of the {found.count} images {'stands' if shared == 1 else 'stand'} in the reference, too, "
+                "pixel by pixel: copied, or both sides are the same images"
             )
     for caution in said:
         warn_once(caution)
@@ -120,10 +126,14 @@ def _of_either_side(metrics: Sequence[SetMetric], record: dict[str, Any], what: 
             "covariance is singular, and the score rests on few directions"
         )
     if duplicates:
-        said.append(f"{duplicates} images stand there more than once")
+        of_all = "" if count is None else f" of {count}"
+        said.append(
+            f"{count_of(duplicates, 'image')}{of_all} {'equals' if duplicates == 1 else 'equal'} another one, pixel by "
+            "pixel, so that the scores count that picture more than once"
+        )
     if replaced := record.get("unreadable_images_replaced", 0):
         said.append(
-            f"{replaced} images could not be read, and others stand in their places, so that these count twice; mend "
-            "or remove them and repeat the evaluation"
+            f"{count_of(replaced, 'image')} could not be read, and others stand in their places, which count "
+            "twice; mend or remove what cannot be read and repeat the evaluation"
         )
     return [f"{what}: {caution}" for caution in said]

@@ -10,7 +10,8 @@ import torch
 from unirae.core.errors import ConfigError
 from unirae.core.io import state_sha256
 from unirae.evaluation.scores.fdr import build_fdr_metrics, find_space_weights
-from unirae.evaluation.scores.reconstruction import PREFIX, ReconstructionMetricSet
+from unirae.evaluation.scores.reconstruction import ReconstructionMetricSet
+from unirae.evaluation.scores.record import name_of_reconstructions
 from unirae.metrics.base import PairMetric
 from unirae.metrics.clip_score import CLIP_SCORE, clip_metric
 from unirae.metrics.extractors import RESERVED_NAMES, EncoderExtractor, FeatureExtractor
@@ -34,7 +35,7 @@ SET_METRICS = (*INCEPTION_METRICS, *ENCODER_METRICS)
 EVALUATION_METRICS = (*SET_METRICS, FDR6, CLIP_SCORE)
 """The same and those of the evaluation commands alone, whose networks are too large to stand beside training."""
 RECONSTRUCTION_METRICS = ("rfid", "rfd", *PAIR_METRICS, *SET_METRICS)
-"""Names of an autoencoder's scores; ``rfid`` is ``fid`` of the reconstructions against the originals."""
+"""Names of an autoencoder's scores; ``rfid`` is ``fid`` of reconstructions against the originals, ``rfd`` is ``fd``."""
 _RECONSTRUCTION_NAMES = {"rfid": "fid", "rfd": ENCODER_METRIC}
 
 
@@ -122,7 +123,8 @@ def build_reconstruction_metrics(
 ) -> ReconstructionMetricSet:
     """The metrics behind the scores called ``names``, of :data:`RECONSTRUCTION_METRICS`.
 
-    ``rfd`` is the Fréchet distance in the features of the encoder, and its score is called ``rfd_<encoder>``.
+    ``rfd`` is the Fréchet distance in the features of the encoder, and its score is called ``rfd_<encoder>``. ``fid``
+    and ``fd`` are other spellings of ``rfid`` and ``rfd``: one score has one name.
 
     Raises:
         ConfigError: If a name is unknown or given twice, or ``rfd`` comes without an encoder.
@@ -140,7 +142,7 @@ def build_reconstruction_metrics(
     return ReconstructionMetricSet(
         of_sets=of_sets,
         of_pairs=of_pairs,
-        names={labels[own]: f"{PREFIX if name != own else ''}{labels[own]}" for name, own in plain.items()},
+        names={label: name_of_reconstructions(label) for label in labels.values()},
     )
 
 
@@ -195,7 +197,12 @@ def check_names(names: Sequence[str], known: Sequence[str]) -> None:
     Raises:
         ConfigError: If a name is unknown or given twice, or there are none at all.
     """
+
+    def explained(name: str) -> str:
+        plain = _RECONSTRUCTION_NAMES.get(name)  # where only reconstructions have it
+        return f"{name} ({plain}, of reconstructions alone)" if plain in known else name
+
     unknown = [name for name in names if name not in known]
     if unknown or not names or len(set(names)) != len(names):
-        misspelt = f"; unknown: {', '.join(unknown)}" if unknown else ""
+        misspelt = f"; unknown: {', '.join(map(explained, unknown))}" if unknown else ""
         raise ConfigError(f"metrics={','.join(names)}: give some of {', '.join(known)}, each once{misspelt}")

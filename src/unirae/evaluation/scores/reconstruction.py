@@ -26,13 +26,10 @@ from unirae.evaluation.passes.reading import EvaluationData, Precision, Progress
 from unirae.evaluation.passes.scoring import Collected, SetCollector, compute_scores, program, settings_of
 from unirae.evaluation.references.reference import Reference, check_fits, check_purpose
 from unirae.evaluation.scores.cautions import cautions, check_counts
-from unirae.evaluation.scores.record import Scores, is_frechet
+from unirae.evaluation.scores.record import PREFIX, Scores, is_frechet
 from unirae.metrics.base import Estimate, PairMetric
 from unirae.metrics.set_metrics import SetMetric, needs
 from unirae.models.rae import RAE
-
-PREFIX = "r"
-"""Prefix of reconstructions' scores against the originals: ``rfid``."""
 
 
 class Reconstructor(Protocol):
@@ -47,7 +44,7 @@ class ReconstructionScores(Scores):
     """Scores of pairs of images and their reconstructions."""
 
     def label(self, name: str) -> str:
-        """Name to quote a score by: a Fréchet score is never a plain FID here, also where it was asked for as one."""
+        """Name to quote a score by: no Fréchet score is quoted as one of generated images, ``sfid`` neither."""
         plain = is_frechet(name) and not name.startswith(PREFIX)
         return super().label(f"{PREFIX}{name}" if plain else name)
 
@@ -156,6 +153,7 @@ def evaluate_reconstruction(
             names=estimates,
             what="the reconstructions",
             replaced=unreadable,
+            repeats=isinstance(reconstructor, nn.Module),  # a baseline may well give one picture for two
         ),
     )
 

@@ -12,6 +12,8 @@ from unirae.metrics.base import Estimate
 
 log = get_logger(__name__)
 
+PREFIX = "r"
+"""Prefix of reconstructions' scores against the originals: ``rfid``."""
 FRECHET_SAMPLES = 50_000
 """Samples that published Fréchet scores rest on."""
 
@@ -60,6 +62,13 @@ class Scores:
 def is_frechet(name: str) -> bool:
     """Say whether a score of this name is a Fréchet distance, whose value depends on the number of samples."""
     return name.removeprefix("r").startswith(("fid", "sfid", "fd_", "fdr"))
+
+
+def name_of_reconstructions(name: str) -> str:
+    """The name under which reconstructions' score against the originals is kept: ``rfid`` for ``fid``, ``rfd`` for
+    ``fd``; any other score has one name alone.
+    """
+    return f"{PREFIX}{name}" if name.split("_")[0] in ("fid", "fd") else name
 
 
 def write_scores(path: str | Path, result: Scores) -> Path:

@@ -79,6 +79,15 @@ def _loaded(source: str, name: str, max_length: int, layer: int | None) -> TextE
     return TextEncoder(model=model, tokenizer=tokenizer, identity=_measured(model, tokenizer, identity))
 
 
+def find_text_encoder(name: str) -> None:
+    """Look for a text encoder without opening it.
+
+    Raises:
+        WeightsError: If it is not where the name says; one of a hub is not asked for.
+    """
+    _source_of(name)
+
+
 def text_encoder_of(identity: TextEncoderIdentity, *, name: str | Path | None = None) -> TextEncoder:
     """The text encoder that a network was trained with.
 

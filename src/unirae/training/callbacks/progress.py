@@ -2,8 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
-from statistics import median
+from collections.abc import Callable, Collection
+from statistics import fmean
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,9 +21,10 @@ log = get_logger(__name__)
 class RunProgress(pl.Callback):
     """Shows the step, the loss, images/s and the time left; logs ``train/images_per_s`` and ``train/time_left_s``.
 
-    Both are judged anew every ``log_every_n_steps``: images/s by the steps since the last time, the time left by the
-    median of the last nine times. So a pause for samples or scores does not count, while a stage 1 whose GAN has begun
-    is believed to be slower after a few lines. The first step, for which workers start, counts only if it is logged.
+    Both are judged anew every ``log_every_n_steps``: images/s by the steps since the last time, the time left by
+    :func:`usual_seconds` of the last five times. So one pause for samples or scores does not count, while a run that
+    has become slower, because its GAN has begun or another program runs beside it, is followed from its second line
+    on, and wholly believed at the fourth. The first step, for which workers start, counts only if it is logged.
 
     Args:
         label: what the bar says.
@@ -45,7 +46,7 @@ class RunProgress(pl.Callback):
         self._bar: Progress | None = None
         self._first = 0
         self._mark = (0, 0.0)
-        self._seconds_per_step: deque[float] = deque(maxlen=9)
+        self._seconds_per_step: deque[float] = deque(maxlen=5)
 
     def on_train_start(self, trainer: pl.Trainer, module: ManualModule) -> None:
         """Start the clock, and the bar where there is a terminal."""
@@ -81,7 +82,7 @@ class RunProgress(pl.Callback):
         self._mark = (step, now)
         seconds_per_step = max(now - then, 1e-9) / (step - since)
         self._seconds_per_step.append(seconds_per_step)
-        left_s = (trainer.max_steps - step) * median(self._seconds_per_step)
+        left_s = (trainer.max_steps - step) * usual_seconds(self._seconds_per_step)
         speed = {"train/images_per_s": self.images_per_step / seconds_per_step, "train/time_left_s": left_s}
         for logger in trainer.loggers:
             logger.log_metrics(speed, step)
@@ -103,6 +104,17 @@ class RunProgress(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         """Take the bar away before the error is printed."""
         self.teardown(trainer, module, "fit")
+
+
+def usual_seconds(of_lines: Collection[float]) -> float:
+    """The mean of a step's seconds on the last lines, without the slowest of them and, from three on, the fastest.
+
+    One slow line among fast ones has no weight; a change for good is followed line by line, neither late nor at once.
+    """
+    fast_first = sorted(of_lines)
+    if len(fast_first) > 1:
+        fast_first = fast_first[len(fast_first) > 2 : -1]
+    return fmean(fast_first)
 
 
 def readable_time(seconds: float) -> str:

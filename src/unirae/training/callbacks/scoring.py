@@ -16,6 +16,7 @@ from unirae.core.io import write_json
 from unirae.core.log import get_logger
 from unirae.core.version import __version__
 from unirae.data.dataset import ImageDataset
+from unirae.data.mix import Mixed
 from unirae.data.source_content import recorded
 from unirae.evaluation.passes.reading import Progress, describe_data
 from unirae.evaluation.probe.features import Features, extract_features
@@ -283,7 +284,7 @@ class ProbeAccuracy:
 def describe_probe(trainer: pl.Trainer, module: LinearProbe) -> dict[str, Any]:
     """Encoder and data, as ``eval_linear_probe.py`` records them; so the two can be compared."""
     training, validation = trainer.datamodule.train_dataset, evaluation_data(trainer)  # pyright: ignore[reportAttributeAccessIssue]
-    assert isinstance(training, ImageDataset)
+    assert isinstance(training, ImageDataset | Mixed)
     crop = type(validation.transform)
     return {
         "input_size_px": module.input_size[0],

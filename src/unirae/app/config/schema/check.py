@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from dataclasses import MISSING, fields
 from functools import cache
-from typing import Any, Union, get_args, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from unirae.app.config.schema.kinds import Keys, Mismatch, describe, is_text, read
 from unirae.app.config.schema.names import meant, nearest_keys
@@ -70,7 +70,7 @@ def show(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(show(item) for item in value)}]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{name}:{show(item)}" for name, item in value.items()) + "}"
+        return f"{{{', '.join(f'{key}: {show(item)}' for key, item in value.items())}}}"
     return str(value)
 
 
@@ -79,6 +79,8 @@ def _read_node(value: Any, hint: Any, key: str, problems: Problems) -> Any:
     if _is_open(value):
         return value
     classes = _classes(hint)
+    if (of_items := _item_class(hint)) and isinstance(value, list):
+        return [_read_node(item, of_items, f"{key}[{i}]", problems) for i, item in enumerate(value)]
     if not classes:
         try:
             return read(value, hint)
@@ -143,6 +145,9 @@ def _keys(value: Any, hint: Any, key: str = "") -> Iterator[str]:
         yield dotted
         if name in value:
             yield from _keys(value[name], inner, dotted)
+            items = value[name] if _item_class(inner) and isinstance(value[name], list) else []
+            for i, item in enumerate(items):
+                yield from _keys(item, _item_class(inner), f"{dotted}[{i}]")
 
 
 def _of_unknown(key: str, value: Any, keys: list[str], who: str) -> str:
@@ -158,7 +163,7 @@ def _of_unknown(key: str, value: Any, keys: list[str], who: str) -> str:
 
 
 def _setter(key: str, experiment: str, typed: Collection[str]) -> str:
-    by_hand = any(f"{key}.".startswith(f"{one}.") for one in typed)
+    by_hand = any(f"{key}.".startswith((f"{one}.", f"{one}[")) for one in typed)
     return "" if by_hand else experiment
 
 
@@ -167,19 +172,28 @@ def _is_open(value: Any) -> bool:
 
 
 def _classes(hint: Any) -> tuple[type, ...]:
-    """The classes of a node's keys; none for a value."""
+    """The classes of a node's keys; none for a value, or for a list of nodes."""
+    if get_origin(hint) is list:
+        return ()
     parts = get_args(hint) or (hint,)
     return parts if all(isinstance(part, type) and issubclass(part, Keys) for part in parts) else ()
 
 
+def _item_class(hint: Any) -> type | None:
+    """The class of the keys of each node in a list of nodes; None where no such list is meant."""
+    inner = get_args(hint)[0] if get_origin(hint) is list else None
+    return inner if isinstance(inner, type) and issubclass(inner, Keys) else None
+
+
 def _mark(cls: type) -> tuple[str, list[str]]:
-    """The key, and its values, that tell a class from the others of its node; for the root those of ``model``."""
+    """The key, and its values, that tell a class from the others of its node; of data and the root a key below it."""
     hints = _hints(cls)
     for name in ("_target_", "kind", "stage"):
         if name in hints:
             return name, list(get_args(hints[name]))
-    inner = [_mark(one) for one in _classes(hints["model"])]
-    return f"model.{inner[0][0]}", [choice for _, choices in inner for choice in choices]
+    name = "model" if "model" in hints else "source"
+    inner = [_mark(one) for one in _classes(hints[name])]
+    return f"{name}.{inner[0][0]}", [choice for _, choices in inner for choice in choices]
 
 
 @cache

@@ -82,6 +82,19 @@ class Synthetic(Keys):
     seed: Seed = LEFT_OUT
 
 
+class TarShards(Keys):
+    """Keys of configs/data/tar_shards.yaml."""
+
+    _target_: Literal["unirae.data.tar_shards.TarShardsSource"]
+    data_dir: PathText | None
+    labels: bool
+    caption_column: Weighted | None
+    train_split: str | None
+    val_split: str | None
+    val_fraction: Share
+    verify_contents: bool
+
+
 class Stage1Transform(Keys):
     """Resize, random crop and mirror, as in the reference's stage 1."""
 
@@ -114,24 +127,57 @@ class ScaleShift(Keys):
 Transform = Stage1Transform | AdmCropFlip | AdmCenterCrop | ScaleShift
 
 
-class Data(Keys):
-    """Keys of every data set (configs/data/default.yaml)."""
+class OfRun(Keys):
+    """Keys that a run has once (configs/data/_run.yaml)."""
 
-    source: Emoji | Folder | HuggingFace | OneImage | Photos | Synthetic
-    train_transform: Transform
-    stage2_transform: Transform
-    eval_transform: Transform
-    data_dir: PathText | None
     labels: bool
-    caption_column: Weighted | None
-    missing_captions: Literal["null_prompt", "leave_out"]
     global_batch_size: Count
     num_workers: Workers | None
-    fast_resize: bool
-    fast_decode: bool
-    on_bad_image: Literal["replace", "error"]
     overfit_batches: CountOrZero
     latent_cache: PathText | None
     latent_cache_dtype: Literal["float16", "float32"]
     latent_cache_trust: bool
     verify_contents: bool
+
+
+class OfImages(Keys):
+    """Keys of one data set (configs/data/default.yaml)."""
+
+    source: Emoji | Folder | HuggingFace | OneImage | Photos | Synthetic | TarShards
+    train_transform: Transform
+    stage2_transform: Transform
+    eval_transform: Transform
+    data_dir: PathText | None
+    caption_column: Weighted | None
+    missing_captions: Literal["null_prompt", "leave_out"]
+    fast_resize: bool
+    fast_decode: bool
+    on_bad_image: Literal["replace", "error"]
+
+
+class Data(OfImages, OfRun):
+    """Keys of a run on one data set."""
+
+
+class SourceOfMix(OfImages):
+    """Keys of an entry of ``data.sources``, once the file of its choice is read into it."""
+
+    data: str
+    name: str
+    weight: Positive
+    labels: bool
+    verify_contents: bool
+
+
+class MixedSource(Keys):
+    """The mark of a mix."""
+
+    _target_: Literal["unirae.data.mix.MixedSource"]
+
+
+class Mix(OfRun):
+    """Keys of configs/data/mix.yaml."""
+
+    source: MixedSource
+    sources: list[SourceOfMix]
+    scored: CountOrZero | str

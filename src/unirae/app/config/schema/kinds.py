@@ -162,6 +162,8 @@ def describe(kind: Any) -> str:
         return f"a list [a, b, …], each {describe(get_args(kind)[0])}"
     if origin is dict:
         return f"several as {{NAME: {describe(get_args(kind)[1])}, …}}"
+    if isinstance(kind, type) and issubclass(kind, Keys):
+        return "keys with values"
     names = {
         bool: "true or false",
         int: "a whole number",

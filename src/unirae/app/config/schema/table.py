@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from unirae.app.config.schema.data import Data
+from unirae.app.config.schema.data import Data, Mix
 from unirae.app.config.schema.kinds import (
     Count,
     Decay,
@@ -148,7 +148,7 @@ class Flow(Keys):
 
 
 class _Common(Keys):
-    data: Data
+    data: Data | Mix
     trainer: Trainer
     callbacks: Callbacks
     logger: Logger

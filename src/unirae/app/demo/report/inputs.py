@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median_high
 from typing import Any
 
-from unirae.app.demo.parts import PARTS
+from unirae.app.demo.parts import ALL_PARTS
 from unirae.app.demo.report.scores import ScoredModel
 from unirae.app.pictures.plots import Rows
 from unirae.core.errors import UserError
@@ -55,7 +55,7 @@ class Demo:
     scores: dict[str, Any]
     """The content of ``scores.json``, with its ``rows`` and those of ``generation`` as :class:`ScoredModel`."""
     runs: dict[str, Run]
-    """The runs of ``PARTS`` that are there, by folder name."""
+    """The runs of the demo's parts that are there, by folder name."""
 
 
 def read_demo(folder: Path) -> Demo:
@@ -71,7 +71,7 @@ def read_demo(folder: Path) -> Demo:
             part["rows"] = [ScoredModel(**row) for row in part["rows"]]
     except (AttributeError, KeyError, TypeError) as error:
         raise incomplete(file, error) from None
-    runs = {name: run for name in PARTS if (run := _read_run(folder / name))}
+    runs = {name: run for name in ALL_PARTS if (run := _read_run(folder / name))}
     return Demo(folder=folder, scores=scores, runs=runs)
 
 

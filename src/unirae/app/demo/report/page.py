@@ -73,6 +73,8 @@ def _pictures(demo: Demo) -> dict[str, str]:
     files: list[Path | None] = [folder / "reconstructions.png"]
     if demo.scores.get("generation"):
         files += [folder / f"{name}.png" for name in ("samples", "guidance", "denoising", "nearest")]
+    if demo.scores.get("words"):
+        files += [folder / f"words_{name}.png" for name in ("held_out", "new")]
     for name, run, draw in (("learning", "rae", draw_learning), ("growth", "dit", draw_growth)):
         if run in demo.runs:
             files.append(draw(folder / f"{name}.png", demo.runs[run].samples))

@@ -10,6 +10,7 @@ from unirae.app.run import builders
 from unirae.app.run.builders import Config, keys_for
 from unirae.app.run.stages.base import Stage, scoring
 from unirae.data.dataset import ImageDataset
+from unirae.data.mix import Mixed
 from unirae.evaluation.probe.features import PooledEncoder, check_classes
 from unirae.evaluation.probe.linear_probe import TOP5_CLASSES
 from unirae.models.checkpoints.reading import Checkpoint
@@ -62,7 +63,7 @@ def build_linear_probe(cfg: Config, data: TrainingData, *, encoder: Encoder | No
     """
     model = cfg["model"]
     for dataset in (data.train_dataset, data.eval_dataset):
-        assert isinstance(dataset, ImageDataset)
+        assert isinstance(dataset, ImageDataset | Mixed)
         check_classes(dataset)
     encoder = encoder or builders.configured_encoder(model, seed=cfg["seed"])
     with keys_for(encoder_input_size="model.image_size", pooling="model.pooling"):

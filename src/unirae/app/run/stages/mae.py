@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 from unirae.app.run import builders
 from unirae.app.run.builders import Config
 from unirae.app.run.stages.base import Stage
+from unirae.data.mix import Mixed
 from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.encoders.grid import check_divisible
 from unirae.models.encoders.hf import refuse_unknown
@@ -30,7 +31,9 @@ class MaeStage(Stage):
 
     def callbacks(self, cfg: Config, *, output_dir: Path, data: TrainingData) -> list[pl.Callback]:
         """See :meth:`.base.Stage.callbacks`."""
-        return [EncoderExport(folder=output_dir, data=data.eval_dataset.source.name, seed=cfg["seed"])]
+        train = data.train_dataset
+        source = train.source if isinstance(train, Mixed) else data.eval_dataset.source
+        return [EncoderExport(folder=output_dir, data=source.name, seed=cfg["seed"])]
 
 
 def build_mae(cfg: Config, *, steps_per_epoch: int) -> MaePretraining:

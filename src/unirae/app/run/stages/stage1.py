@@ -20,6 +20,7 @@ from unirae.evaluation.scores.metric_set import (
     build_reconstruction_metrics,
     encoder_extractor,
 )
+from unirae.evaluation.scores.record import name_of_reconstructions
 from unirae.losses.adversarial import discriminator_loss
 from unirae.models.checkpoints.reading import Checkpoint
 from unirae.models.decoder import OF_OLDER_RECORDS
@@ -84,7 +85,9 @@ class Stage1Stage(Stage):
         """See :meth:`.base.Stage.score_names`."""
         known = isinstance(module, Stage1)
         encoder = encoder_extractor(module.rae.encoder).name if known else "*"
-        return recorded_names(cfg["callbacks"]["reconstruction_metrics"], encoder=encoder)
+        settings = cfg["callbacks"]["reconstruction_metrics"]
+        names = [name_of_reconstructions(name) for name in settings["metrics"]]
+        return recorded_names({**settings, "metrics": names}, encoder=encoder)
 
 
 def check_same_rae(checkpoint: Checkpoint, rae: RAE) -> None:

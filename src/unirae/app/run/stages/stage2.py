@@ -11,7 +11,8 @@ import torch
 from unirae.app.inputs.labels import check_labels
 from unirae.app.run import builders
 from unirae.app.run.builders import Config
-from unirae.app.run.latents import cached_latents, statistics_of_data, statistics_of_run
+from unirae.app.run.latents import cached_latents, check_cache, statistics_of_data, statistics_of_run
+from unirae.app.run.mixing import TrainingImages
 from unirae.app.run.rae_source import CONVERTED, RaeSource, check_rae_named, find_rae
 from unirae.app.run.score_names import recorded_names
 from unirae.app.run.stages.base import Stage, scoring
@@ -19,8 +20,6 @@ from unirae.app.run.texts import Texts, null_text, open_texts, reads_text
 from unirae.core.arguments import called
 from unirae.core.differences import flat
 from unirae.core.errors import ConfigError, WeightsError
-from unirae.data.dataset import ImageDataset
-from unirae.evaluation.latents.writing import check_cached_images
 from unirae.evaluation.sampling.settings import SamplerSettings
 from unirae.evaluation.scores.metric_set import MetricSources, build_set_metrics, encoder_extractor
 from unirae.flow.prediction import Prediction
@@ -78,7 +77,7 @@ class Stage2Stage(Stage):
             _check_continued(checkpoint, cfg["flow"]["prediction"], worded=worded)
         check_labels(checkpoint, class_names, accept=cfg["ckpt_other_labels"])
         if cache is not None:
-            check_cached_images(cache, images, trust=cfg["data"]["latent_cache_trust"])
+            check_cache(cfg, images)
         bare = cfg["model"]["rae"]["pretrained_decoder_path"]
         if checkpoint is None and bare is not None and is_official(bare):
             _check_decoder(cfg, rae if cache is None else source.load(), images)
@@ -86,7 +85,7 @@ class Stage2Stage(Stage):
             rae = rae.with_stats(statistics_of_run(checkpoint, rae))
         elif rae.stats.shape is None:
             rae = rae.with_stats(statistics_of_data(rae, images, source=source, cfg=cfg, trainer=trainer))
-        texts = open_texts(cfg, trainer, checkpoint, images, validation) if worded else None
+        texts = open_texts(cfg, trainer, checkpoint, images.source, validation.source) if worded else None
         if cache is None:
             trained_on = builders.training_images(
                 cfg, use="stage2", size=rae.output_size, source=images.source, captions=worded
@@ -161,7 +160,7 @@ def _metrics(settings: Config, module: Stage2) -> list[SetMetric]:
         return build_set_metrics(settings["metrics"], sources)
 
 
-def _check_decoder(cfg: Config, rae: RAE, images: ImageDataset) -> None:
+def _check_decoder(cfg: Config, rae: RAE, images: TrainingImages) -> None:
     """Refuse a bare official decoder that is read as the other version's, and the autoencoder that was made of it."""
     path = cfg["model"]["rae"]["pretrained_decoder_path"]
     try:
