@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import warnings
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -15,69 +14,16 @@ from test_stage2_step import assert_same
 
 import unirae
 from processes import run_in_processes
-from tiny_checkpoint import write_checkpoint
+from text_runs import QUIET, STEPS, last, losses, run, text_overrides, write_photos
 from tiny_shards import sample_members, write_tar
 from tiny_text import edit_json, text_encoder_folder, write_text_encoder
 from tiny_training import RAEV2, copied, fit, rehearsed, tiny_config
-from unirae.app.run import texts
-from unirae.app.run.assembly import assemble
 from unirae.core.errors import ConfigError, DataError, UserError, WeightsError
-from unirae.core.io import load_tensors, save_tensors
+from unirae.core.io import load_tensors
 from unirae.core.keyed_random import Stream, sample_keys, uniform
 from unirae.data.captions import drawn_caption
-from unirae.models.checkpoints.opening import load_dit
-from unirae.models.denoisers.condition import Condition
 from unirae.training.callbacks import captions as caption_module
 from unirae.training.csv_logger import read_metrics
-
-STEPS = 5
-QUIET = ("callbacks.generation_metrics.metrics=[]",)
-
-
-def text_overrides(family="bert", *, folder=None, length=16):
-    return (
-        f"model.text_encoder.name={folder or text_encoder_folder(family)}",
-        f"model.text_encoder.max_length={length}",
-        "model.dit.conditioning=tokens",
-    )
-
-
-def run(
-    folder,
-    *overrides,
-    checkpoint=None,
-    crash_at=0,
-    rae=None,
-    photos=None,
-    family="bert",
-    words=None,
-    data=None,
-):
-    """A run as the command makes it; ``words`` in place of a text encoder's overrides."""
-    given = text_overrides(family) if words is None else words
-    if rae is not None:
-        given = (*given, f"model.rae.pretrained_decoder_path={rae}", "model.rae.decoder_weights=null")
-    config = tiny_config(
-        f"trainer.max_steps={STEPS}", *QUIET, *given, *overrides, output_dir=folder, stage="stage2"
-    )
-    config["changed_keys"] = []
-    if photos is not None:
-        config["data"]["source"] = {"_target_": "unirae.data.folder.FolderSource", "data_dir": str(photos)}
-    config["data"].update(data or {})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ready = assemble(config, experiment="tiny", checkpoint=checkpoint)
-        ready.trainer.callbacks.append(Crash(crash_at))
-        ready.fit()
-    return ready
-
-
-def losses(folder):
-    return torch.tensor([float(row["train/loss"]) for row in read_metrics(folder / "csv/metrics.csv")])
-
-
-def last(folder):
-    return folder / "checkpoints/last.ckpt"
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +178,7 @@ def test_continuing_after_a_crash_changes_nothing(tmp_path, cached):
         overrides.append(f"data.latent_cache={tmp_path / 'cache'}")
     run(tmp_path / "whole", *overrides)
     with pytest.raises(ZeroDivisionError):
-        run(tmp_path / "parts", *overrides, crash_at=3)
+        run(tmp_path / "parts", *overrides, callbacks=[Crash(3)])
     assert load_tensors(last(tmp_path / "parts"))["global_step"] == 2
     run(tmp_path / "parts", *overrides, checkpoint=last(tmp_path / "parts"))
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
@@ -261,7 +207,7 @@ def test_continuing_from_files_with_captions_changes_nothing(tmp_path, kind):
     whole = run(tmp_path / "whole", *overrides, data=how)
     assert {whole.module.denoiser.reads_text, len(whole.data.train_dataset) < 40} == {True}
     with pytest.raises(ZeroDivisionError):
-        run(tmp_path / "parts", *overrides, data=how, crash_at=3)
+        run(tmp_path / "parts", *overrides, data=how, callbacks=[Crash(3)])
     run(tmp_path / "parts", *overrides, data=how, checkpoint=last(tmp_path / "parts"))
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
 
@@ -293,89 +239,12 @@ def test_a_run_of_texts_does_not_go_on_with_labels_nor_the_reverse(tmp_path, fin
         run(tmp_path / "b", checkpoint=last(tmp_path / "b"))
 
 
-# ---------------------------------------------------------------- the cache
-
-
-@pytest.fixture
-def rae(tmp_path):
-    return write_checkpoint(tmp_path / "rae")
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float16", 1e-3)])
-@pytest.mark.parametrize("family", ["bert", "qwen3"])
-def test_losses_from_the_cache_equal_those_of_encoding_on_the_fly(tmp_path, rae, family, dtype, tolerance):
-    run(tmp_path / "fly", rae=rae, family=family)
-    cache = (f"data.latent_cache={tmp_path / 'cache'}", f"data.latent_cache_dtype={dtype}")
-    ready = run(tmp_path / "cached", *cache, rae=rae, family=family)
-    assert ready.module.text_encoder is None
-    torch.testing.assert_close(losses(tmp_path / "cached"), losses(tmp_path / "fly"), rtol=tolerance, atol=0)
-
-
-def test_with_a_complete_cache_neither_encoder_is_needed(tmp_path, rae, monkeypatch):
-    own = Path(shutil.copytree(text_encoder_folder("t5"), tmp_path / "own"))
-    words, cache = text_overrides(folder=own), f"data.latent_cache={tmp_path / 'cache'}"
-    run(tmp_path / "first", cache, words=words, rae=rae)
-    content = load_tensors(rae)
-    content["unirae"]["encoder_state"] = None
-    save_tensors(rae, content)
-
-    def opened(*args, **kwargs):
-        raise AssertionError("the text encoder was opened")
-
-    monkeypatch.setattr(texts, "load_text_encoder", opened)
-    run(tmp_path / "second", cache, words=words, rae=rae)
-    shutil.rmtree(own)
-    run(tmp_path / "third", cache, words=words, rae=rae)
-    for name in ("second", "third"):
-        assert torch.equal(losses(tmp_path / name), losses(tmp_path / "first"))
-    with pytest.raises(AssertionError, match="was opened"):
-        run(tmp_path / "fourth", words=words)
-
-
-def test_other_files_of_the_encoder_are_not_taken_for_those_of_the_cache(tmp_path, rae):
-    own = Path(shutil.copytree(text_encoder_folder("bert"), tmp_path / "own"))
-    words, cache = text_overrides(folder=own), f"data.latent_cache={tmp_path / 'cache'}"
-    run(tmp_path / "first", cache, words=words, rae=rae)
-    shutil.rmtree(own)
-    write_text_encoder(own, "bert", seed=8)
-    run(tmp_path / "second", cache, words=words, rae=rae)
-    run(tmp_path / "fly", words=words, rae=rae)
-    torch.testing.assert_close(losses(tmp_path / "second"), losses(tmp_path / "fly"), rtol=1e-3, atol=0)
-    assert not torch.allclose(losses(tmp_path / "second"), losses(tmp_path / "first"), rtol=1e-4)
+# ---------------------------------------------------------------- captions that are missing
 
 
 @pytest.fixture
 def photos(tmp_path):
-    """32 pictures, each with a text beside it but two."""
-    for i in range(32):
-        file = tmp_path / f"photos/train/{'ab'[i % 2]}/{i}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file)
-        if i not in (3, 8):
-            file.with_suffix(".txt").write_text(f"picture {i}\n")
-    shutil.copytree(tmp_path / "photos/train", tmp_path / "photos/val")
-    return tmp_path / "photos"
-
-
-def test_edited_captions_alone_are_encoded_anew(tmp_path, rae, photos, caplog):
-    caplog.set_level(logging.INFO)
-    cache = f"data.latent_cache={tmp_path / 'cache'}"
-    run(tmp_path / "first", cache, rae=rae, photos=photos)
-    assert "text cache: encoding 31 texts" in caplog.text
-    latents = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").glob("*") if file.is_file()}
-    assert latents
-    for i in (1, 2):
-        (photos / f"train/{'ab'[i % 2]}/{i}.txt").write_text(f"another text {i}")
-    caplog.clear()
-    run(tmp_path / "second", cache, rae=rae, photos=photos)
-    assert "text cache: encoding 2 texts" in caplog.text
-    assert {file: file.stat().st_mtime_ns for file in latents} == latents
-    run(tmp_path / "fly", rae=rae, photos=photos)
-    torch.testing.assert_close(losses(tmp_path / "second"), losses(tmp_path / "fly"), rtol=1e-3, atol=0)
-    assert not torch.equal(losses(tmp_path / "second"), losses(tmp_path / "first"))
-
-
-# ---------------------------------------------------------------- captions that are missing
+    return write_photos(tmp_path / "photos")
 
 
 def test_pictures_without_captions_stand_for_the_empty_text_or_are_left_out(tmp_path, photos, caplog):
@@ -505,11 +374,3 @@ def test_scores_while_training_are_of_captions_spread_over_the_split(tmp_path, p
     assert wanted in asked
     (score,) = [row for row in read_metrics(tmp_path / "run/csv/metrics.csv") if row["step"] == "1"]
     assert any(name.startswith("val/fd") and value for name, value in score.items())
-
-
-def test_the_average_for_sampling_knows_the_empty_text(finished):
-    _, folder = finished
-    dit = load_dit(folder)
-    null = dit.null_condition(2)
-    assert isinstance(null, Condition)
-    assert null.tokens.shape == (2, 1, 32)

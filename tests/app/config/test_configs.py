@@ -719,7 +719,8 @@ def test_a_column_of_captions_is_refused_for_other_data(tmp_path):
     assert source.captions_of(0) == ("a black square", "black")
     assert source.caption_weights == (0.75, 0.25)
     with pytest.raises(
-        ConfigError, match=r"data\.caption_column={long: 3, short: 1}: .*EmojiSource.* choose data=image_folder"
+        ConfigError,
+        match=r"data\.caption_column={long: 3, short: 1}: .*EmojiSource.* choose data=image_folder",
     ):
         builders.build_dataset(compose(asked)["data"], split="val", size=64, use="eval")
 

@@ -45,8 +45,8 @@ def load_text_encoder(
         name: a folder with ``config.json``, weights and tokenizer; a hub's name, such as ``Qwen/Qwen3-0.6B``; or
             ``minilm``, the small one that the package of the extra ``words`` holds.
         max_length: the number of tokens that longer texts are cut to.
-        layer: which of the hidden states: 0 is the embeddings, -1 the last block's; None is the last after the final
-            norm, which is RAEv2's.
+        layer: which of transformers' hidden states: 0 is the embeddings, -1 the last, which CLIP has no norm of; None
+            is the last after the final norm, which is RAEv2's.
         remedy: what to tell a user who lacks it.
 
     Raises:
