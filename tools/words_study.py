@@ -35,7 +35,7 @@ TITLES = {
 def train(demo: Path, folder: Path, seed: int) -> dict[str, Any]:
     """Train both generators for the operations of ``t2i_tiny``; what each took."""
     from unirae.app.config.composition import compose
-    from unirae.app.demo.parts import train_part
+    from unirae.app.demo.parts import check_dit_fits, train_part
 
     own = [
         f"model.rae.pretrained_decoder_path={demo / 'rae'}",
@@ -46,6 +46,7 @@ def train(demo: Path, folder: Path, seed: int) -> dict[str, Any]:
     a_step = {name: studies.flop_of_a_step(name, own, folder) for name in ("t2i_tiny", "dit_demo")}
     lengths = {"t2i_tiny": steps, "dit_demo": round(steps * a_step["t2i_tiny"] / a_step["dit_demo"])}
     for name, count in lengths.items():
+        check_dit_fits(folder, f"{name}-{seed}", rae=demo / "rae")
         train_part(name, folder / f"{name}-{seed}", [*own, f"trainer.max_steps={count}", f"seed={seed}"])
     return {
         name: {
@@ -66,11 +67,11 @@ def samples(folder: Path, demo: Path, name: str, seed: int, what: Any, scale: fl
     from unirae.core.io import file_sha256, load_tensors, save_tensors
 
     checkpoint = folder / f"{name}-{seed}/checkpoints/last.ckpt"
-    key = short_code([file_sha256(checkpoint), repr(what), scale, SAMPLES, POINTS])
+    dit, rae = unirae.load_dit(checkpoint), unirae.load_rae(demo / "rae")
+    key = short_code([file_sha256(checkpoint), rae.fingerprint, repr(what), scale, SAMPLES, POINTS])
     kept = folder / f"samples/{name}-{seed}-{scale:g}-{key}.pt"
     if kept.is_file():
         return load_tensors(kept)["images"]
-    dit, rae = unirae.load_dit(checkpoint), unirae.load_rae(demo / "rae")
     asked = [one for one in what for _ in range(SAMPLES)]
     given: dict[str, Any] = {"prompts": asked} if dit.reads_text else {"labels": asked}
     images = to_uint8(
@@ -83,8 +84,8 @@ def samples(folder: Path, demo: Path, name: str, seed: int, what: Any, scale: fl
     return images
 
 
-def score(demo: Path, folder: Path, seed: int) -> dict[str, Any]:
-    """Retrieval by strength of guidance, for each way to say what is wanted."""
+def score(demo: Path, folder: Path, seed: int) -> tuple[dict[str, Any], int]:
+    """Retrieval by strength of guidance, for each way to say what is wanted; and the number of names."""
     import torch
 
     import unirae
@@ -107,7 +108,7 @@ def score(demo: Path, folder: Path, seed: int) -> dict[str, Any]:
             for kind, (name, what) in wanted.items()
         }
         found[f"{scale:g}"] = retrieval_rows(rae, pictures.images, pictures.labels, made)
-    return found
+    return found, len(names)
 
 
 def best_scale(by_scale: dict[str, Any], kind: str) -> str:
@@ -143,7 +144,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def draw(demo: Path, folder: Path, seed: int, scale: float) -> None:
-    """Draw all held-out names, and thirty prompts that no emoji has, as they come."""
+    """Draw all held-out names, and thirty new prompts, as they come."""
     import torch
 
     import unirae
@@ -177,11 +178,11 @@ def main() -> int:
     parser.add_argument("--docs", action="store_true", help="results, table and pictures into docs/, too")
     options = parser.parse_args()
     training = train(options.demo, options.output, options.seed)
-    by_scale = score(options.demo, options.output, options.seed)
+    by_scale, count = score(options.demo, options.output, options.seed)
     result = {
         "machine": studies.MACHINE,
         "seed": options.seed,
-        "count": 185,
+        "count": count,
         "samples_per_name": SAMPLES,
         "training": training,
         "by_scale": by_scale,

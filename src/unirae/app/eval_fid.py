@@ -123,8 +123,15 @@ def prompts_to_score(options: ScoringOptions, about: dict[str, Any]) -> "PromptL
     if options.prompts is not None:
         return PromptList(prompts=read_prompts(options.prompts))
     split = options.split or "train"
-    data = choose_data(options.data, options.data_dir, about["config"]["data"], split=split)
-    source = Captioned(build(data["source"], split=split), missing=data["missing_captions"])
+    data = choose_data(
+        options.data,
+        options.data_dir,
+        about["config"]["data"],
+        split=split,
+        labels=False,
+        verify_contents=options.verify_contents,
+    )
+    source = Captioned(build(data["source"], split=split), missing=data["missing_captions"], split=split)
     count = min(options.num_samples, len(source))
     chosen = (number * len(source) // count for number in range(count))
     return PromptList(prompts=[Prompt(text=drawn_caption(source, i, seed=0, epoch=0)) for i in chosen])

@@ -8,10 +8,11 @@ from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError, DataError
 from unirae.core.log import get_logger
 from unirae.data.sample_key import derived_share
-from unirae.data.source import EncodedSource, Sample, Source
+from unirae.data.source import EncodedSource, Sample, Source, Split
 
 log = get_logger(__name__)
 
+_USE = {"train": "the network is trained on them", "val": "pictures and scores of a run are of them"}
 MissingCaptions = Literal["null_prompt", "leave_out"]
 
 
@@ -39,6 +40,8 @@ class Captioned(Source):
     """A source of pictures with captions, of which it knows how many have none.
 
     Args:
+        split: of a run, for the error; a validation split without captions stops a run, too, whose pictures and scores are
+            of them.
         missing: ``null_prompt`` shows a picture without captions with the caption ""; ``leave_out`` leaves it out.
 
     Raises:
@@ -46,7 +49,7 @@ class Captioned(Source):
         DataError: If no picture has a caption.
     """
 
-    def __init__(self, source: Source, *, missing: MissingCaptions) -> None:
+    def __init__(self, source: Source, *, missing: MissingCaptions, split: Split = "train") -> None:
         if missing not in ("null_prompt", "leave_out"):
             raise ConfigError(
                 f"{argument('source.missing_captions', repr(missing))} is unknown; use 'null_prompt' or 'leave_out'"
@@ -56,8 +59,8 @@ class Captioned(Source):
         captioned = [i for i in range(len(source)) if any(source.captions_of(i))]
         if not captioned:
             raise DataError(
-                f"{source.name}: none of the {len(source)} pictures has a caption, and the network is to be trained on "
-                "them (docs/data.md says where captions are looked for)"
+                f"{source.name}: none of the {len(source)} pictures of the split {split!r} has a caption, and "
+                f"{_USE[split]} (docs/data.md says where captions are looked for)"
             )
         lacking = len(source) - len(captioned)
         if lacking:

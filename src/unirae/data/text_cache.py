@@ -28,7 +28,7 @@ from unirae.core.errors import DataError
 ABOUT = "about.json"
 INDEX_SUFFIX = ".index.npy"
 _COLUMNS = ("hash_1", "hash_2", "start", "length")
-_MULTIPLE = 16
+MULTIPLE = 16
 """Batches are filled up to a multiple of this many tokens, so that compiled networks meet few lengths."""
 
 
@@ -99,7 +99,7 @@ class TextCache:
         """The tokens of texts, filled up to a multiple of 16, and which of them are no filling."""
         found = [self.tokens_of(text) for text in texts]
         longest = max([1, *map(len, found)])
-        length = -(-longest // _MULTIPLE) * _MULTIPLE
+        length = -(-longest // MULTIPLE) * MULTIPLE
         tokens = torch.zeros(len(found), length, self.width)
         mask = torch.zeros(len(found), length, dtype=torch.bool)
         for number, own in enumerate(found):

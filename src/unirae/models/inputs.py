@@ -126,14 +126,22 @@ def check_text(tokens: Tensor, mask: Tensor, *, count: int, width: int) -> None:
         )
 
 
-def check_values(t: Tensor, y: Tensor, *, num_classes: int) -> None:
-    """Refuse times and labels out of range, where they lie on the CPU.
+def check_times(t: Tensor) -> None:
+    """Refuse times out of range, where they lie on the CPU.
 
     Raises:
-        InputError: If a time or a label is out of range.
+        InputError: If a time is out of range.
     """
-    if _known_here(t) and bool(((t < -_SLACK) | (t > 1 + _SLACK)).any()):
+    if _known_here(t) and not bool(((t >= -_SLACK) & (t <= 1 + _SLACK)).all()):
         raise InputError(f"t must lie in [0, 1] (0 is data, 1 is noise), got {t.min():.4g} to {t.max():.4g}")
+
+
+def check_known(y: Tensor, *, num_classes: int) -> None:
+    """Refuse labels that a network does not know, where they lie on the CPU.
+
+    Raises:
+        InputError: If a label is out of range.
+    """
     if _known_here(y) and bool(((y < 0) | (y > num_classes)).any()):
         known = f"classes 0 to {num_classes - 1}, and" if num_classes else "no classes;"
         raise InputError(

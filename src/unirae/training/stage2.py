@@ -22,6 +22,7 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from unirae.core.images import to_float
 from unirae.core.keyed_random import Stream, normal, uniform
 from unirae.core.sharding import gathered_parameters, shard_parameters
+from unirae.data.text_cache import MULTIPLE
 from unirae.flow.path import interpolate
 from unirae.flow.prediction import prediction_loss
 from unirae.flow.times import TimeDistribution, TimeGrid, shift_times
@@ -33,9 +34,6 @@ from unirae.nn.parameter_groups import ParameterGroups
 from unirae.training.ema import Ema
 from unirae.training.manual import MeanTerms, StepSettings
 from unirae.training.single import SingleNetwork
-
-_MULTIPLE = 16
-"""Texts are filled up to a multiple of this many tokens, so that compiled networks meet few lengths."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class Stage2(SingleNetwork):
         assert self.encode_texts is not None
         tokens, mask = self.encode_texts(part["caption"]).to(self.device).text
         found = Condition(tokens=tokens.to(self.dtype), mask=mask)
-        return found.resized(-(-tokens.shape[1] // _MULTIPLE) * _MULTIPLE)
+        return found.resized(-(-tokens.shape[1] // MULTIPLE) * MULTIPLE)
 
     def example(self, sample: dict[str, Any]) -> dict[str, Tensor]:
         """See :meth:`.manual.ManualModule.example`; of texts the longest that there may be."""
@@ -234,7 +232,7 @@ class Stage2(SingleNetwork):
 
     @property
     def frozen(self) -> list[nn.Module]:
-        """The frozen network: the encoder."""
+        """The frozen network that runs in 16 bits where a step does: the encoder, and not the one of texts."""
         return [self.rae.encoder]
 
     def plan(self) -> list[str]:

@@ -83,12 +83,12 @@ def train_all(options: Options) -> None:
         "dit": on_latents,
         "words": on_latents,
     }
-    words = {
+    overrides = {
         part: [*needs[part], *lengthened(usual[part], options.length.steps[part]), *given[part]]
         for part in parts
     }
     # a mistake in the last part's is found before the first is trained
-    configs = {part: compose([f"experiment={of}", *words[part]]) for part, of in parts.items()}
+    configs = {part: compose([f"experiment={of}", *overrides[part]]) for part, of in parts.items()}
     if options.words:
         check_text_encoder(configs["words"])
     cli.configure_logging()
@@ -110,7 +110,7 @@ def train_all(options: Options) -> None:
         if part in ("dit", "words"):
             check_dit_fits(folder, part)
         started = time.perf_counter()
-        train_part(experiment, folder / part, words[part])
+        train_part(experiment, folder / part, overrides[part])
         outlook.finished(part, time.perf_counter() - started)
     cli.configure_logging()
     log.info("samples, scores, pictures: %s left", readable_time(outlook.left()))

@@ -138,8 +138,11 @@ def check_rae_fits(folder: Path, encoder: dict[str, Any]) -> None:
         )
 
 
-def check_dit_fits(folder: Path, part: str = "dit") -> None:
+def check_dit_fits(folder: Path, part: str = "dit", *, rae: Path | None = None) -> None:
     """Refuse a generator, trained or half trained, of an autoencoder that has since been trained again.
+
+    Args:
+        rae: the autoencoder's folder, if it is not ``folder / "rae"``.
 
     Raises:
         WeightsError: If the autoencoder has been trained again. The message says what to delete.
@@ -150,9 +153,10 @@ def check_dit_fits(folder: Path, part: str = "dit") -> None:
     if not (folder / part / "checkpoints/last.ckpt").is_file():
         return
     recorded = open_checkpoint(folder / part, kind="stage2").about["rae"]["fingerprint"]
-    if load_rae(folder / "rae").fingerprint != recorded:
+    rae = folder / "rae" if rae is None else rae
+    if load_rae(rae).fingerprint != recorded:
         raise WeightsError(
-            f"the autoencoder in {folder / 'rae'} is not the one that the generator in {folder / part} was trained "
+            f"the autoencoder in {rae} is not the one that the generator in {folder / part} was trained "
             f"on; delete {folder / part} to train it on this one"
         )
 

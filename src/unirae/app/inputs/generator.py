@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from unirae.evaluation.sampling.settings import SamplerSettings
     from unirae.models.checkpoints.reading import Checkpoint
     from unirae.models.denoisers.base import Denoiser
-    from unirae.models.text.encoder import TextEncoder
 
 
 _BY_CHECKPOINT = (
@@ -92,7 +91,7 @@ def open_generator(
     ).to(device)
     guide, guide_identity = _open_guide(_guide_of(options, file, about), dit, device, about["class_names"])
     how = sampler_settings(options, about.get("sampling"))
-    rule = _rule(options, checkpoint, dit, labels=labels, prompts=prompts, cfg_scale=how.cfg_scale)
+    rule = _rule(options, checkpoint, dit, labels=labels, prompts=prompts)
     sampler = ImageSampler(
         dit=dit,
         rae=rae,
@@ -123,11 +122,11 @@ def _rule(
     *,
     labels: str | None,
     prompts: "PromptList | PromptsFor | None",
-    cfg_scale: float,
 ) -> "RequestRule":
     """What the image of each number is to show: labels, or prompts, as the model was trained."""
     from unirae.app.inputs.labels import parse_labels
     from unirae.evaluation.sampling.requests import LabelRule
+    from unirae.evaluation.sampling.wanted import text_encoder_for
 
     if not dit.reads_text:
         for flag, is_given in (
@@ -154,23 +153,8 @@ def _rule(
     if prompts is None:
         raise ConfigError(f"{checkpoint.file} was trained on captions: give --prompt TEXT or --prompts FILE")
     prompts = prompts(checkpoint.about) if callable(prompts) else prompts
-    encoder = text_encoder_for_sampling(options, dit)
-    return prompts.rule(encoder.encode, seed=options.seed, cfg_scale=cfg_scale)
-
-
-def text_encoder_for_sampling(options: "CommonSamplingOptions", dit: "Denoiser") -> "TextEncoder":
-    """The text encoder that a network was trained with, on the network's device.
-
-    Raises:
-        WeightsError: If it is missing or another one.
-    """
-    from unirae.models.text.build import text_encoder_of
-    from unirae.models.text.identity import TextEncoderIdentity
-
-    if dit.text_identity is None:
-        raise WeightsError("the checkpoint does not say which text encoder it was trained with")
-    identity = TextEncoderIdentity.from_dict(dit.text_identity)
-    return text_encoder_of(identity, name=options.text_encoder).to(next(dit.parameters()).device)
+    encoder = text_encoder_for(dit, name=options.text_encoder)
+    return prompts.rule(encoder.encode, seed=options.seed)
 
 
 def sampler_settings(options: "SamplerOptions", said: dict[str, Any] | None) -> "SamplerSettings":

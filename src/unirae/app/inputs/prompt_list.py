@@ -37,12 +37,12 @@ class PromptList:
         """The prompt of an image."""
         return self.prompts[number // self.images_per_prompt]
 
-    def rule(self, encode: "Encode", *, seed: int, cfg_scale: float) -> "PromptRule":
+    def rule(self, encode: "Encode", *, seed: int) -> "PromptRule":
         """The sampler's rule for these prompts.
 
         Args:
             encode: of the network's text encoder.
-            seed, cfg_scale: of prompts that have none of their own.
+            seed: of prompts that have none of their own.
         """
         from unirae.evaluation.sampling.requests import prompt_rule
 
@@ -57,7 +57,6 @@ class PromptList:
             seeds=seeds if any(own is not None for own in seeds) else (),
             cfg_scales=scales if any(own is not None for own in scales) else (),
             seed=seed,
-            cfg_scale=cfg_scale,
         )
 
     def lines(self) -> list[str]:

@@ -71,7 +71,9 @@ def build_dataset(
     resizing = {} if exact else {"fast": data["fast_resize"]}
     opened: Source = build(data["source"], split=split) if source is None else source
     if captions and source is None:
-        opened = Captioned(opened, missing=data["missing_captions"])
+        opened = Captioned(
+            opened, missing=data["missing_captions"], split="val" if split == "val" else "train"
+        )
     return ImageDataset(
         source=opened,
         transform=build(data[f"{use}_transform"], size=size, **resizing),

@@ -36,6 +36,7 @@ NOT_DECIDING = (
     "data.sources.*.on_bad_image",
     "model.sample_every",
     "model.ema_extra_decays",
+    "model.text_encoder.name",
     "*.remedy",
     "*.gradient_checkpointing",
 )

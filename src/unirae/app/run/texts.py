@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 from unirae.app.run.builders import Config
 from unirae.app.run.latents import join_processes
 from unirae.app.shell.devices import progress_bar
+from unirae.core.distributed import on_main
 from unirae.core.errors import WeightsError
 from unirae.core.log import get_logger
 from unirae.data.source import Source
@@ -64,7 +65,7 @@ class CachedTexts:
 
 def reads_text(cfg: Config) -> bool:
     """True where ``model.text_encoder.name`` makes the run one that is conditioned on text."""
-    return cfg["model"].get("text_encoder", {}).get("name") is not None
+    return cfg["model"]["text_encoder"]["name"] is not None
 
 
 def open_texts(cfg: Config, trainer: pl.Trainer, checkpoint: Checkpoint | None, *sources: Source) -> Texts:
@@ -89,12 +90,12 @@ def open_texts(cfg: Config, trainer: pl.Trainer, checkpoint: Checkpoint | None, 
         _check_continued(checkpoint, encoder.identity)
         return Texts(identity=encoder.identity, encoder=encoder.to(device))
     dtype = cfg["data"]["latent_cache_dtype"]
-    identity = known_identity(folder, **asked, dtype=dtype)
+    join_processes(trainer)
+    identity = on_main(lambda: known_identity(folder, **asked, dtype=dtype))
     encoder = None if identity is not None else load()
     identity = identity or encoder.identity  # pyright: ignore[reportOptionalMemberAccess]
     _check_continued(checkpoint, identity)
     cache = open_text_cache(folder, identity, dtype=dtype)
-    join_processes(trainer)
     with progress_bar("text cache", rate="texts/s") as progress:
         ensure_texts(
             cache,

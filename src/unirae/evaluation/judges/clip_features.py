@@ -24,7 +24,7 @@ from unirae.core.strict import raise_on_differences
 from unirae.core.weights import VARIABLE, folder_name, weights_dir
 from unirae.metrics.clip_score import PromptExtractor, Tokens
 from unirae.metrics.extractors import POOLED
-from unirae.models.encoders.hf import quiet_transformers
+from unirae.models.hf_loading import quiet_transformers
 
 MODEL = "openai/clip-vit-large-patch14"
 _ARGMAX_OF_IDS = 2

@@ -16,7 +16,7 @@ import torch
 
 from unirae.core.arguments import argument
 from unirae.core.differences import differences
-from unirae.core.distributed import barrier, is_main, rank, world_size
+from unirae.core.distributed import barrier, is_main, on_main, rank, world_size
 from unirae.core.errors import ConfigError, DataError, NonFiniteError, UserError, WeightsError
 from unirae.core.io import read_json, short_code, write_atomically, write_json
 from unirae.core.log import get_logger
@@ -102,11 +102,12 @@ def ensure_texts(
         DataError: If the disk is too small.
         NonFiniteError: If a token is NaN, or too large for 16 bits.
     """
-    missing = cache.missing(texts)
-    barrier()  # before anybody writes what another has not looked for yet
+    missing = on_main(lambda: cache.missing(texts))
     if is_main():
         _record(cache.folder, identity, dtype=dtype, needed=bool(missing))
     if not missing:
+        barrier()
+        cache.reload()  # another run may have written meanwhile what the first process has seen
         return
     parts = [missing[start : start + _TEXTS_IN_PART] for start in range(0, len(missing), _TEXTS_IN_PART)]
     own = parts[rank() :: world_size()]

@@ -193,6 +193,9 @@ def describe_reference(reference: dict[str, Any]) -> str:
     return f"{name}{split}, {reference.get('count', NOT_RECORDED)} images{content}"
 
 
+_OF_PROMPTS = ("prompts", "images_per_prompt", "prompt_seeds")
+
+
 def _same(a: dict[str, Any], b: dict[str, Any], *keys: str) -> bool | None:
     """Compare by the first of these keys that both have; None where they share none."""
     known = [key for key in keys if a.get(key) is not None and b.get(key) is not None]
@@ -208,11 +211,14 @@ def _order(record: dict[str, Any]) -> list[Any] | None:
     sampler = record.get("sampler") or {}
     if record.get("kind") != "generation" or sampler.get("seed") is None:
         return None
-    return [sampler.get(key) for key in ("seed", "label_sampling", "labels")]
+    return [sampler.get(key) for key in ("seed", "label_sampling", "labels", *_OF_PROMPTS)]
 
 
 def _labels(sampler: dict[str, Any]) -> str:
     chosen = sampler.get("label_sampling", NOT_RECORDED)
+    if chosen == "prompts":
+        prompts = sampler.get("prompts") or {}
+        return f"{prompts.get('count')} prompts {str(prompts.get('sha256'))[:12]}, {sampler.get('images_per_prompt')} each"
     return f"given {sampler.get('labels')}" if chosen == "given" else chosen
 
 

@@ -4,6 +4,7 @@ Image number i is a function of its seed, its number and its condition alone. Pr
 for, those of a batch filled up to one length, which depends on the longest of them by powers of two.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, final
@@ -33,7 +34,8 @@ class Request:
     Attributes:
         condition: labels, or the tokens of prompts.
         null: what classifier-free guidance departs from, one for each; None is the network's null condition.
-        cfg_scale: strength of classifier-free guidance, one for each; None is the sampler's.
+        cfg_scale: strength of classifier-free guidance, one for each, NaN for the sampler's; None is the sampler's for
+            all.
         seeds, numbers: of the noise, one for each; None is the sampler's seed, and the images' numbers.
     """
 
@@ -101,9 +103,6 @@ class TextsOnDemand:
         encode: texts to their tokens, which do not depend on each other.
     """
 
-    device = torch.device("cpu")
-    """Device of the numbers that texts are chosen by."""
-
     def __init__(self, encode: Encode, texts: Sequence[str]) -> None:
         self._encode, self._texts = encode, texts
 
@@ -113,7 +112,7 @@ class TextsOnDemand:
 
     def select(self, indices: Int64[Tensor, " n"]) -> Condition:
         """The texts of these numbers; each is encoded once."""
-        numbers, at = indices.unique(return_inverse=True)
+        numbers, at = indices.cpu().unique(return_inverse=True)
         found = filled(self._encode([self._texts[int(number)] for number in numbers]))
         return found.select(at.to(found.device))
 
@@ -124,25 +123,24 @@ class PromptRule:
 
     Attributes:
         prompts: the words.
-        tokens: of the prompts, one sample for each, or what makes them.
-        negative: what to guide away from, one sample for all or one for each prompt; None is the null condition.
+        tokens: of the prompts.
+        negative: what to guide away from, one for all or one for each prompt; None is the null condition.
         negatives: the words of it.
         images_per_prompt: consecutive images of one prompt.
         seeds: a prompt's own seed, or None for the sampler's; empty where no prompt has one. With its own, an image
             depends on that seed, the prompt and its number among all images of the prompt.
         cfg_scales: a prompt's own strength of guidance, or None for the sampler's; empty where no prompt has one.
-        seed, cfg_scale: the sampler's.
+        seed: the sampler's.
     """
 
     prompts: tuple[str, ...]
-    tokens: Condition | TextsOnDemand
-    negative: Condition | TextsOnDemand | None = None
+    tokens: TextsOnDemand
+    negative: TextsOnDemand | None = None
     negatives: tuple[str, ...] = ()
     images_per_prompt: int = 1
     seeds: tuple[int | None, ...] = ()
     cfg_scales: tuple[float | None, ...] = ()
     seed: int = 0
-    cfg_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.images_per_prompt < 1:
@@ -158,14 +156,12 @@ class PromptRule:
 
     def request(self, indices: Int64[Tensor, " b"]) -> Request:
         """The request for images of these prompts."""
-        device, which = indices.device, self.prompt_numbers(indices)
-        at = which.to(self.tokens.device)
-        negative = self.negative
+        device, which, negative = indices.device, self.prompt_numbers(indices), self.negative
+        if negative is not None:
+            null = negative.select(which if len(negative) > 1 else torch.zeros_like(which)).to(device)
         return Request(
-            condition=self.tokens.select(at).to(device),
-            null=None
-            if negative is None
-            else negative.select(at if len(negative) > 1 else torch.zeros_like(at)).to(device),
+            condition=self.tokens.select(which).to(device),
+            null=None if negative is None else null,
             cfg_scale=self._scales(which),
             **self._noise(indices, which),
         )
@@ -173,8 +169,8 @@ class PromptRule:
     def _scales(self, which: Int64[Tensor, " b"]) -> Float[Tensor, " b"] | None:
         if not self.cfg_scales:
             return None
-        scales = [self.cfg_scale if own is None else own for own in self.cfg_scales]
-        return torch.tensor(scales, device=which.device)[which]
+        own = torch.tensor([math.nan if scale is None else scale for scale in self.cfg_scales])[which.cpu()]
+        return None if bool(own.isnan().all()) else own.to(which.device)
 
     def _noise(self, indices: Int64[Tensor, " b"], which: Int64[Tensor, " b"]) -> dict[str, Tensor]:
         if not self.seeds:

@@ -3,9 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unirae.core.arguments import argument
 from unirae.core.errors import ConfigError
 from unirae.evaluation.sampling.requests import Request
 from unirae.flow.guidance import (
@@ -21,6 +23,7 @@ from unirae.flow.times import MAX_TIME, TimeGrid, shift_times, time_grid
 from unirae.models.denoisers.base import Denoiser
 from unirae.models.denoisers.condition import Condition
 from unirae.models.denoisers.trunk_reuse import reusing_trunk
+from unirae.models.text.identity import TextEncoderIdentity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +149,8 @@ def _guided_velocity(
     dit: Denoiser, request: Request, settings: SamplerSettings, guide: Denoiser | None
 ) -> Velocity:
     condition, interval = request.condition, settings.guidance_interval
-    scale = settings.cfg_scale if request.cfg_scale is None else request.cfg_scale
+    scale = _scale(request, settings)
+    _check_negative(request, scale, guide)
     if settings.trunk_every > 1 and settings.solver == "dopri5":
         raise ConfigError(
             "trunk_every is for fixed steps: dopri5 takes what it changes for an error of its own"
@@ -155,10 +159,7 @@ def _guided_velocity(
         return _internally_guided(dit, request, settings, guide)
     model = reusing_trunk(dit, settings.trunk_every)
     if guide is not None:
-        if guide.reads_text != dit.reads_text:
-            raise ConfigError(
-                "a model that is conditioned on text and one that is on labels cannot guide each other"
-            )
+        _check_same_texts(dit, guide)
         if guide.latent_shape != dit.latent_shape or guide.num_classes != dit.num_classes:
             raise ConfigError(
                 f"the guide makes latents {guide.latent_shape} of {guide.num_classes} classes, the model "
@@ -187,7 +188,7 @@ def _internally_guided(
         raise ConfigError(
             f"{what} needs a network with an early head, and this one has none; ig_scale=1 is without"
         )
-    scale = settings.cfg_scale if request.cfg_scale is None else request.cfg_scale
+    scale = _scale(request, settings)
     return internal_and_classifier_free(
         dit,
         dit.both_heads,
@@ -198,6 +199,38 @@ def _internally_guided(
         internal_scales=settings.ig_scales,
         internal_interval=settings.ig_interval,
     )
+
+
+def _scale(request: Request, settings: SamplerSettings) -> float | Tensor:
+    """Strength of classifier-free guidance: the sampler's, or one for each sample where some have their own."""
+    own = request.cfg_scale
+    return settings.cfg_scale if own is None else torch.where(own.isnan(), settings.cfg_scale, own)
+
+
+def _check_negative(request: Request, scale: float | Tensor, guide: Denoiser | None) -> None:
+    """Refuse a negative prompt that nothing would be guided away from."""
+    alone = not isinstance(scale, Tensor) and scale == 1.0
+    if request.null is not None and (guide is not None or alone):
+        raise ConfigError(
+            f"{argument('sampling.negative_prompt')} acts by classifier-free guidance alone: set "
+            f"{argument('sampling.cfg_scale')} above 1, and give no guide"
+        )
+
+
+def _check_same_texts(dit: Denoiser, guide: Denoiser) -> None:
+    """Refuse a guide that reads no text where the model does, the reverse, or the tokens of another text encoder."""
+    if guide.reads_text != dit.reads_text:
+        raise ConfigError(
+            "a model that is conditioned on text and one that is on labels cannot guide each other"
+        )
+    if dit.text_identity is None or guide.text_identity is None:
+        return
+    own, other = (TextEncoderIdentity.from_dict(one.text_identity or {}) for one in (dit, guide))
+    if different := own.differences(other):
+        raise ConfigError(
+            f"the guide reads the tokens of another text encoder than the model ({'; '.join(different)}); a guide must "
+            "be trained on the same"
+        )
 
 
 def _null(dit: Denoiser, request: Request, scale: float | Tensor) -> Condition:

@@ -34,8 +34,14 @@ class Wanted:
             raise ConfigError(
                 f"text_encoder is a {type(self.text_encoder).__name__}: give what unirae.load_text_encoder gives"
             )
-        if isinstance(self.prompts, str) or not all(isinstance(text, str) for text in self.prompts or ()):
+        if self.prompts is None:
+            return
+        if isinstance(self.prompts, str) or not all(isinstance(text, str) for text in self.prompts):
             raise ConfigError(f"prompts={self.prompts!r} must be a list of texts, one for each image")
+        if not len(self.prompts):
+            raise ConfigError("there are no prompts; give at least one")
+        if not isinstance(self.negative_prompt, str | None):
+            raise ConfigError(f"negative_prompt={self.negative_prompt!r} must be a text")
 
     @property
     def count(self) -> int:
@@ -53,7 +59,7 @@ def rule_for(dit: Denoiser, wanted: Wanted) -> RequestRule:
 
     Raises:
         ConfigError: If the network cannot follow labels or prompts.
-        WeightsError: As of :func:`sample`.
+        WeightsError: If the text encoder is missing, or another one than the network was trained with.
     """
     if wanted.labels is not None:
         labels = _whole_numbers(wanted.labels)
@@ -66,8 +72,13 @@ def rule_for(dit: Denoiser, wanted: Wanted) -> RequestRule:
     return prompt_rule(encoder.encode, list(wanted.prompts or ()), negatives=negatives)
 
 
-def text_encoder_for(dit: Denoiser, given: TextEncoder | None = None) -> TextEncoder:
-    """The text encoder of a network: the given one, if it is that one, or the one that the network names.
+def text_encoder_for(
+    dit: Denoiser, given: TextEncoder | None = None, *, name: str | None = None
+) -> TextEncoder:
+    """The text encoder of a network: the given one, if it is that one, or the one that the network names, opened.
+
+    Args:
+        name: where that one lies now, if not where the network says.
 
     Raises:
         WeightsError: If it is missing, or another one.
@@ -78,7 +89,7 @@ def text_encoder_for(dit: Denoiser, given: TextEncoder | None = None) -> TextEnc
         return given
     identity = TextEncoderIdentity.from_dict(dit.text_identity)
     if given is None:
-        return text_encoder_of(identity).to(next(dit.parameters()).device)
+        return text_encoder_of(identity, name=name).to(next(dit.parameters()).device)
     check_text_encoder(identity, given)
     return given
 

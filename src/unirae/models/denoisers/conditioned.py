@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unirae.core.errors import ConfigError, InputError
 from unirae.models.denoisers.condition import Condition
 from unirae.models.denoisers.config import DiTConfig
-from unirae.models.inputs import check_labels, check_step, check_text, check_values
+from unirae.models.inputs import check_known, check_labels, check_step, check_text, check_times
 from unirae.nn.embeddings import ConditionTokens, TextTokens, TimeEmbedding
 
 
@@ -98,16 +98,18 @@ class Conditioned(nn.Module):
         Args:
             values: look at times and labels, too, where they lie on the CPU; a step of training does not.
         """
-        if self.config.text_width is not None:
-            check_step(x, t, latent_shape=self.latent_shape)
-            tokens, mask = self.text_of(y)
-            check_text(tokens, mask, count=len(x), width=self.config.text_width)
-            return
-        labels = self.labels_of(y)
+        width = self.config.text_width
+        text = None if width is None else self.text_of(y)
+        labels = self.labels_of(y) if width is None else None
         check_step(x, t, latent_shape=self.latent_shape)
-        check_labels(labels, count=len(x))
+        if text is not None and width is not None:
+            check_text(*text, count=len(x), width=width)
+        if labels is not None:
+            check_labels(labels, count=len(x))
         if values:
-            check_values(t, labels, num_classes=self.num_classes)
+            check_times(t)
+        if values and labels is not None:
+            check_known(labels, num_classes=self.num_classes)
 
     def labels_of(self, condition: Condition | Tensor) -> Tensor:
         """The labels of a condition, which is all that a network reads that is conditioned on them.

@@ -124,14 +124,34 @@ def check_text_encoder(identity: TextEncoderIdentity, found: TextEncoder) -> Non
 
 
 def stamp_of(name: str) -> str | None:
-    """Hash of the names, sizes and times of a text encoder's files; None where it is in no folder that is known."""
+    """Hash of the names, sizes and times of a text encoder's files, in a folder or in a hub's cache.
+
+    None where they are in neither.
+    """
     if name == NAME:
         return SHA256
     folder = Path(name).expanduser()
     if not folder.is_dir():
+        folder = _folder_of_hub(name)
+    if folder is None:
         return None
     stats = [(file.name, file.stat()) for file in sorted(folder.iterdir()) if file.is_file()]
     return sha256_of_text(json.dumps([(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]))
+
+
+def _folder_of_hub(name: str) -> Path | None:
+    """The folder that a hub's name is read from: in the folder of weights that was carried here, or the hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        carried = carried_folder(name)
+        config = (
+            try_to_load_from_cache(name, "config.json") if carried is None else str(carried / "config.json")
+        )
+    except (WeightsError, HFValidationError):
+        return None
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def is_here(name: str) -> bool:
