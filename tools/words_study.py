@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 import studies
 from unirae.core.io import read_json, short_code, write_json
 
@@ -160,10 +162,15 @@ def draw(demo: Path, folder: Path, seed: int, scale: float) -> None:
     names = [held_out.source.captions_of(number)[0] for number in range(len(held_out))]
     images = samples(folder, demo, "t2i_tiny", seed, names, scale)
     named = Named(prompts=names, images=images, meant=torch.arange(len(names)))
-    draw_pairs(IMAGES / "words_held_out.png", read_all(held_out).images, named, count=len(names), columns=8)
+    page = draw_pairs(
+        IMAGES / "words_held_out.jpg", read_all(held_out).images, named, count=len(names), columns=8
+    )
+    with Image.open(page) as drawn:
+        smaller = drawn.resize((drawn.width * 3 // 5, drawn.height * 3 // 5), Image.Resampling.LANCZOS)
+    smaller.save(page, quality=80)
     new = unirae.sample(dit, rae, prompts=NEW_PROMPTS, cfg_scale=scale, num_steps=POINTS, precision="bf16")
     draw_prompts(
-        IMAGES / "words_new.png", Named(prompts=NEW_PROMPTS, images=to_uint8(new), meant=torch.tensor([]))
+        IMAGES / "words_new.jpg", Named(prompts=NEW_PROMPTS, images=to_uint8(new), meant=torch.tensor([]))
     )
 
 

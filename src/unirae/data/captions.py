@@ -40,8 +40,7 @@ class Captioned(Source):
     """A source of pictures with captions, of which it knows how many have none.
 
     Args:
-        split: of a run, for the error; a validation split without captions stops a run, too, whose pictures and scores are
-            of them.
+        split: of a run, for the error: one without captions in its validation split would have no pictures and scores.
         missing: ``null_prompt`` shows a picture without captions with the caption ""; ``leave_out`` leaves it out.
 
     Raises:

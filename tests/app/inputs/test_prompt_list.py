@@ -27,13 +27,14 @@ def encode(texts):
 
 def request(*prompts, each=2):
     listed = PromptList(prompts=prompts, images_per_prompt=each)
-    return listed.rule(encode, seed=0, cfg_scale=1.5).request(torch.arange(len(listed)))
+    return listed.rule(encode, seed=0).request(torch.arange(len(listed)))
 
 
 def test_the_sampler_gets_every_prompt_with_what_is_its_own():
     asked = request(Prompt(text="a", seed=5), Prompt(text="bbb", cfg_scale=4.0), each=2)
     assert asked.condition.tokens[:, 0, 0].tolist() == [1, 1, 3, 3]
-    assert asked.cfg_scale.tolist() == [1.5, 1.5, 4.0, 4.0]
+    assert asked.cfg_scale.isnan().tolist() == [True, True, False, False]
+    assert asked.cfg_scale[2:].tolist() == [4.0, 4.0]
     assert asked.null is None
     plain = request(Prompt(text="a"), Prompt(text="b"))
     assert plain.cfg_scale is plain.seeds is plain.numbers is None

@@ -162,6 +162,21 @@ def test_a_folder_of_samples_compares_with_samples(compared):
     assert compared(b=folder).scores[0].outcome == "equal"
 
 
+def test_samples_of_other_prompts_are_not_compared(compared):
+    def prompts(code, each=1):
+        return {
+            f"{SAMPLER}/label_sampling": "prompts",
+            f"{SAMPLER}/prompts": {"count": 5, "sha256": code * 64},
+            f"{SAMPLER}/images_per_prompt": each,
+        }
+
+    assert compared(a=prompts("a"), b=prompts("a")).scores[0].outcome == "equal"
+    for other in (prompts("b"), prompts("a", each=4)):
+        (score,) = compared(a=prompts("a"), b=other).scores
+        assert score.outcome == "not comparable"
+        assert score.why[0].startswith("label sampling: 5 prompts aaaaaaaaaaaa, 1 of each in A, 5 prompts")
+
+
 def test_images_of_a_data_set_have_no_label_sampling(compared):
     dataset = {f"{IMAGES}/kind": "dataset", f"{IMAGES}/crop": "AdmCenterCrop", SAMPLER: MISSING}
     assert compared(a=dataset, b={f"{SAMPLER}/cfg_scale": 1.0, **dataset}).scores[0].outcome == "equal"

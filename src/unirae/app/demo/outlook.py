@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-TFLOP = {"encoder": 8.4, "rae": 14.6, "dit": 19.0, "words": 40.0, "scores and pictures": 2.9}
+TFLOP = {"encoder": 8.4, "rae": 14.6, "dit": 19.0, "words": 39.9, "scores and pictures": 2.9}
 """Of each part at its usual length, as ``benchmarks/demo.py`` counts them."""
 _SPEED = {"encoder": 0.37, "rae": 0.58, "dit": 0.6, "words": 0.6, "scores and pictures": 0.47}
 """Of each part, over that of the steps that are measured here: between the script's figures on two processors."""

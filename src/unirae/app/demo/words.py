@@ -24,7 +24,7 @@ log = get_logger(__name__)
 
 PART, EXPERIMENT = "words", "t2i_tiny"
 """The folder and the experiment of the part that trains on names."""
-CFG_SCALE = 3.0
+CFG_SCALE = 4.0
 """Strength of guidance by words."""
 SAMPLES_PER_NAME = 2
 NEW_PROMPTS = (
@@ -223,4 +223,5 @@ def _draw(path: Path, images: "Tensor", words: Sequence[str], *, columns: int) -
     from unirae.core.io import write_atomically
 
     picture = captioned_grid(images, list(words), columns=columns)
-    return write_atomically(path, lambda file: picture.save(file, format="PNG"))
+    kind = "JPEG" if path.suffix == ".jpg" else "PNG"
+    return write_atomically(path, lambda file: picture.save(file, format=kind, quality=85))

@@ -218,7 +218,8 @@ def _labels(sampler: dict[str, Any]) -> str:
     chosen = sampler.get("label_sampling", NOT_RECORDED)
     if chosen == "prompts":
         prompts = sampler.get("prompts") or {}
-        return f"{prompts.get('count')} prompts {str(prompts.get('sha256'))[:12]}, {sampler.get('images_per_prompt')} each"
+        which, each = str(prompts.get("sha256"))[:12], sampler.get("images_per_prompt")
+        return f"{prompts.get('count')} prompts {which}, {each} of each"
     return f"given {sampler.get('labels')}" if chosen == "given" else chosen
 
 

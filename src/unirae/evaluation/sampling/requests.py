@@ -156,12 +156,13 @@ class PromptRule:
 
     def request(self, indices: Int64[Tensor, " b"]) -> Request:
         """The request for images of these prompts."""
-        device, which, negative = indices.device, self.prompt_numbers(indices), self.negative
-        if negative is not None:
-            null = negative.select(which if len(negative) > 1 else torch.zeros_like(which)).to(device)
+        device, which, null = indices.device, self.prompt_numbers(indices), None
+        if self.negative is not None:
+            one_for_all = len(self.negative) == 1
+            null = self.negative.select(torch.zeros_like(which) if one_for_all else which).to(device)
         return Request(
             condition=self.tokens.select(which).to(device),
-            null=None if negative is None else null,
+            null=null,
             cfg_scale=self._scales(which),
             **self._noise(indices, which),
         )

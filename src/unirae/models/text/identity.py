@@ -28,8 +28,8 @@ class TextEncoderIdentity:
         sha256: of the model's tensors, in float32.
         tokenizer_sha256: of its vocabulary and of what it makes of a few texts.
         max_length: the number of tokens that longer texts are cut to.
-        layer: which of the hidden states: 0 is the embeddings, -1 the last before the final norm; None is the last after the final
-            norm.
+        layer: which of the hidden states in transformers' list, from 0, the embeddings, or from the end; None is the
+            last one after the final norm.
         width: of a token.
     """
 

@@ -124,7 +124,7 @@ def test_prompts_go_round(pictures):
 @pytest.mark.parametrize("ig", [{}, {"ig_scale": 1.7, "ig_unconditional_scale": 1.2}], ids=["cfg", "ig, cfg"])
 def test_own_seeds_and_scales_equal_calls_of_their_own(pictures, each, ig):
     seeds, scales = (7, None, 3, 7, None), (3.0, 1.3, None, 1.0, 0.0)
-    own = {"seeds": seeds, "cfg_scales": scales, "cfg_scale": 2.0, "images_per_prompt": each}
+    own = {"seeds": seeds, "cfg_scales": scales, "images_per_prompt": each}
     found = pictures(PROMPTS, own=own, seed=5, cfg_scale=2.0, **ig)
     for k, prompt in enumerate(PROMPTS):
         scale = 2.0 if scales[k] is None else scales[k]
@@ -138,11 +138,13 @@ def test_own_seeds_and_scales_equal_calls_of_their_own(pictures, each, ig):
 
 
 def test_own_scales_act_without_a_scale_of_the_sampler(pictures):
-    own = {"cfg_scales": (3.0, None, None, None, None), "cfg_scale": 1.0}
+    own = {"cfg_scales": (3.0, None, None, None, None)}
     plain, found = pictures(PROMPTS), pictures(PROMPTS, own=own)
     assert torch.equal(found[:1], pictures(PROMPTS, cfg_scale=3.0)[:1])
     assert not torch.equal(found[:1], plain[:1])
     assert (found[1:].int() - plain[1:].int()).abs().max() <= 1  # v_ref + 1·(v − v_ref)
+    # those without one follow the sampler's, whatever it is: a sweep changes it
+    assert_alike(pictures(PROMPTS, own=own, cfg_scale=2.0)[1:], pictures(PROMPTS, cfg_scale=2.0)[1:])
     inner = {"ig_unconditional_scale": 1.2}
     assert torch.equal(pictures(PROMPTS, own=own, **inner)[:1], pictures(PROMPTS, cfg_scale=3.0, **inner)[:1])
 
@@ -164,7 +166,10 @@ def test_a_negative_prompt_is_what_guidance_leads_away_from(pictures):
     assert torch.equal(
         each, torch.where(torch.tensor([True, False, False, True, False])[:, None, None, None], bad, plain)
     )
-    assert torch.equal(pictures(PROMPTS, own={"negatives": ["ugly, blurred"]}), pictures(PROMPTS))
+    with pytest.raises(
+        ConfigError, match=r"negative_prompt acts by classifier-free guidance alone: set cfg_scale"
+    ):
+        pictures(PROMPTS, own={"negatives": ["ugly, blurred"]})
     # away from the prompt itself nothing is left to lead to
     itself = pictures(PROMPTS, cfg_scale=2.5, own={"negatives": PROMPTS})
     assert (itself.int() - pictures(PROMPTS).int()).abs().max() <= 1
@@ -204,6 +209,12 @@ def test_autoguidance_by_another_network_of_texts(dit, encoder, pictures):
     )
     with pytest.raises(ConfigError, match="cannot guide each other"):
         pictures(PROMPTS, cfg_scale=2.0, guide=labelled)
+    other = text_dit(encoder, seed=9)
+    other.text_identity = {**encoder.identity.to_dict(), "layer": -3}
+    with pytest.raises(
+        ConfigError, match=r"the guide reads the tokens of another text encoder than the model \(layer"
+    ):
+        pictures(PROMPTS, cfg_scale=2.0, guide=other)
 
 
 # ---------------------------------------------------------------- the library
