@@ -14,6 +14,7 @@ from unirae.app.run.assembly import assemble
 from unirae.training.csv_logger import read_metrics
 
 STEPS = 4
+PROMPTS = ["a red cat", "two dogs", "日本 😀", "a very long way to the sea, and back"]
 QUIET = ("callbacks.generation_metrics.metrics=[]",)
 
 
