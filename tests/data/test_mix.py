@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from unirae.core.errors import ConfigError
+from unirae.core.errors import ConfigError, DataError
 from unirae.data.captions import drawn_caption
 from unirae.data.dataset import ImageDataset
+from unirae.data.folder import FolderSource
 from unirae.data.mix import Mixed, MixedSource, MixPart, Relabelled, join_classes
 from unirae.data.sample_key import SampleKey
 from unirae.data.source import Sample, Source
@@ -138,3 +139,19 @@ def test_each_source_draws_its_own_captions():
     assert data.source.captions_of(4) == ("1 1 0", "")
     assert data.source.captions_of(7) == ("", "")
     assert sum(data.source.caption_weights) == 1
+
+
+def test_captions_are_read_only_when_asked_for(tmp_path):
+    """A broken caption file stops no run that reads no text."""
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (6, 6)).save(tmp_path / name)
+    (tmp_path / "metadata.csv").write_text('file_name,text\na.png,"never closed\n')
+    folder = FolderSource(split="train", data_dir=tmp_path, val_fraction=0)
+    data = mixed(folder, Coloured("plain", 3))
+    assert [data[i]["index"] for i in range(5)] == list(range(5))
+    validation = Relabelled(folder, data.class_names)
+    assert validation[0].label == 0
+    for source in (data.source, validation):
+        for asked in (lambda of: of.caption_weights, lambda of: of.captions_of(0)):
+            with pytest.raises(DataError, match=r"metadata\.csv, line 2: not comma-separated values"):
+                asked(source)
