@@ -118,6 +118,24 @@ def test_labels_are_of_all_sources_or_of_none():
     assert join_classes({"x": ("b", "a"), "y": ("a", "c")}).numbers == ((0, 1), (1, 2))
 
 
+@pytest.mark.parametrize("number", ["0", "3", "-7", "1000000"])
+def test_numbers_without_names_are_not_taken_for_the_same_class(number):
+    """ "3" may be a dog in one source and a truck in the other."""
+    dogs, trucks = (
+        Coloured("dogs", 2, classes=("cat", number)),
+        Coloured("trucks", 2, classes=(number, "car")),
+    )
+    with pytest.raises(ConfigError) as error:
+        mixed(A, dogs, trucks)
+    assert str(error.value) == (
+        f"dogs and trucks both have a class {number}, and a number does not tell whether it is the same class: give "
+        "the classes names (tar shards by classes.json, Hugging Face data by a ClassLabel column, folders by their "
+        "own), or set labels=False"
+    )
+    assert mixed(dogs, trucks, labels=False).num_classes == 0
+    assert mixed(dogs, A).class_names == ("cat", number, "dog"), "of one source alone a number is told apart"
+
+
 def test_validation_images_are_relabelled():
     found = Relabelled(B, ("cat", "dog", "bird", "eel"))
     assert [found[i].label for i in range(3)] == [2, 0, 3]

@@ -67,7 +67,8 @@ def join_classes(classes: Mapping[str, Sequence[str]], *, labels: bool = True) -
         labels: false leaves all pictures without classes.
 
     Raises:
-        ConfigError: If some sources have labels and others have none.
+        ConfigError: If some sources have labels and others have none, or two have a class of the same number without a
+            name.
     """
     if not labels:
         return JoinedClasses(names=(), numbers=((),) * len(classes))
@@ -78,11 +79,29 @@ def join_classes(classes: Mapping[str, Sequence[str]], *, labels: bool = True) -
             f"the sources of a mix have labels all or none, and {', '.join(without)} has none while {labelled} has "
             f"{len(classes[labelled])} classes: set {argument('mix.labels', False)}, or leave one or the other out"
         )
+    _check_numbers(classes)
     joined = tuple(dict.fromkeys(name for names in classes.values() for name in names))
     places = {name: number for number, name in enumerate(joined)}
     return JoinedClasses(
         names=joined, numbers=tuple(tuple(places[name] for name in names) for names in classes.values())
     )
+
+
+def _check_numbers(classes: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a number that is a class of two sources: 3 may be a dog in one and a truck in the other.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    firsts: dict[str, str] = {}
+    for source, names in classes.items():
+        for number in (name for name in names if name.removeprefix("-").isdecimal()):
+            if (first := firsts.setdefault(number, source)) != source:
+                raise ConfigError(
+                    f"{first} and {source} both have a class {number}, and a number does not tell whether it is the "
+                    "same class: give the classes names (tar shards by classes.json, Hugging Face data by a ClassLabel "
+                    f"column, folders by their own), or set {argument('mix.labels', False)}"
+                )
 
 
 class Relabelled(Source):
@@ -147,7 +166,7 @@ class MixedSource(Source):
         labels: false leaves all pictures without classes.
 
     Raises:
-        ConfigError: If some sources have labels and others have none.
+        ConfigError: See :func:`join_classes`.
     """
 
     def __init__(self, sources: Mapping[str, Source], *, labels: bool = True) -> None:
