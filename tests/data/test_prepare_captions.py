@@ -112,6 +112,12 @@ def test_captions_that_are_not_wanted(images, tmp_path):
         ConfigError, match=r"caption_column=label,text: the output has a column 'label' of its own"
     ):
         prepare(source=images, output=tmp_path / "other", caption_columns=["label", "text"])
+    for name in ("labels", "cls", "class", "fine_label"):
+        table(images, name, "text")
+        with pytest.raises(ConfigError, match=f"under '{name}' in the output would be read as labels; take"):
+            prepare(source=images, output=tmp_path / "other", caption_columns=[name, "text"], labels=False)
+    report = prepare(source=images, output=tmp_path / "one", labels=False, caption_columns=["fine_label"])
+    assert report["captions"]["columns"] == ["text"], "alone it has no name of its own"
     with called(PREPARING), pytest.raises(DataError, match="choose another --caption_columns"):
         prepare(source=images, output=tmp_path / "other", caption_columns=["nope"])
 
