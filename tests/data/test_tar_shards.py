@@ -11,8 +11,7 @@ import pytest
 
 from tiny_shards import add, picture, sample_members, write_tar
 from unirae.core import log as log_module
-from unirae.core.errors import ConfigError, DataError
-from unirae.data.captions import Captioned
+from unirae.core.errors import DataError
 from unirae.data.dataset import ImageDataset
 from unirae.data.decode import BadImageError
 from unirae.data.source_content import content_of, recorded
@@ -161,62 +160,6 @@ def test_sparse_numbers_and_samples_without_a_label(tmp_path, caplog):
         (4, 0),
     ]
     assert "3 of the 6 images of split 'train' have no label" in caplog.text
-
-
-# ---------------------------------------------------------------- captions
-
-
-def mixed(tmp_path):
-    return write_tar(
-        tmp_path / "a.tar",
-        {
-            **{f"{i}.png": picture(i) for i in range(4)},
-            "0.txt": "\ufeffby hand \r\n",
-            "0.json": json.dumps({"caption": "by machine", "alt": ["one", " ", "two"]}),
-            "1.json": json.dumps({"prompt": "a prompt", "alt": "three"}),
-            "2.json": json.dumps({"caption": None, "alt": 7}),
-            "3.txt": "  ",
-        },
-    )
-
-
-def test_captions_that_are_found(tmp_path):
-    source = whole(mixed(tmp_path))
-    assert [source.captions_of(i) for i in range(4)] == [("by hand",), ("a prompt",), ("",), ("",)]
-    assert len(Captioned(source, missing="leave_out")) == 2
-
-
-def test_columns_by_name_and_weight(tmp_path):
-    mixed(tmp_path)
-    source = whole(tmp_path, caption_column={"txt": 3, "alt": 1})
-    assert source.captions_of(0) == ("by hand", "one", "two")
-    assert source.caption_weights == (0.75, 0.125, 0.125)
-    assert source.captions_of(1) == ("", "three", "")
-    assert source.caption_weights_of(1) == (0.75, 0.25, 0.125)
-    assert whole(tmp_path, caption_column="alt").captions_of(1) == ("three", "")
-    assert whole(tmp_path).captions_of(0) == ("by hand",)  # each choice has an index of its own
-
-
-def test_a_column_that_nothing_has_and_weights_that_cannot_be(tmp_path):
-    mixed(tmp_path)
-    with pytest.raises(DataError, match=r"no sample has a caption 'titel'.*change caption_column"):
-        _ = whole(tmp_path, caption_column="titel").caption_weights
-    with pytest.raises(ConfigError, match=r"caption_column=\{'txt': 0\}"):
-        whole(tmp_path, caption_column={"txt": 0})
-
-
-def test_a_split_may_lack_the_captions_of_the_other(tmp_path):
-    write_tar(tmp_path / "train-0.tar", sample_members(range(3)))
-    write_tar(tmp_path / "val-0.tar", sample_members(range(3), captions=False))
-    for column in (None, "txt"):
-        train, val = both(tmp_path, caption_column=column)
-        assert train.caption_weights == val.caption_weights == (1.0,)
-        assert (train.captions_of(1), val.captions_of(1)) == (("grey 1",), ("",))
-
-
-def test_without_captions_there_are_none(tmp_path):
-    source = whole(write_tar(tmp_path / "a.tar", sample_members(range(3), captions=False)))
-    assert (source.caption_weights, source.captions_of(0)) == ((), ())
 
 
 # ---------------------------------------------------------------- what is wrong
