@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pickle
+import resource
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -236,6 +237,35 @@ def test_a_bad_picture_is_named_and_replaced(tmp_path, caplog):
         source[0]
     sample = ImageDataset(source=source, transform=AdmCenterCrop(size=8))[0]
     assert (sample["index"], int(sample["image"][0, 0, 0])) == (1, 1)
+
+
+@pytest.mark.parametrize("change", ["overwritten", "truncated"])
+def test_a_shard_that_is_written_to_while_it_is_open_stops_a_run(tmp_path, change):
+    """Else other pictures came under the captions of those that were there."""
+    path = write_tar(tmp_path / "a.tar", sample_members(range(3)))
+    source = whole(tmp_path)
+    assert levels(source) == [0, 1, 2]
+    stamp, other = path.stat(), write_tar(tmp_path / "elsewhere/b.tar", sample_members(range(3, 6)))
+    assert other.stat().st_size == stamp.st_size
+    if change == "overwritten":
+        with open(path, "r+b") as file:
+            file.write(other.read_bytes())
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
+    else:
+        os.truncate(path, 600)
+    with pytest.raises(DataError, match=r"a\.tar has changed since it was indexed") as error:
+        source[1]
+    assert not isinstance(error.value, BadImageError)
+
+
+def test_a_process_holds_no_more_shards_open_than_it_may(tmp_path, monkeypatch):
+    for number in range(12):
+        write_tar(tmp_path / f"{number:02d}.tar", sample_members(range(number, number + 1)))
+    for allowed, held in ((32, 8), (2, 1), (2**20, 12), (resource.RLIM_INFINITY, 12)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, allowed=allowed: (allowed, allowed))
+        source = whole(tmp_path)
+        assert levels(source) == list(range(12))
+        assert len(source._files._open) == held
 
 
 @pytest.mark.parametrize("change", ["replaced", "removed"])
