@@ -100,6 +100,15 @@ def test_several_columns_keep_their_names(images, tmp_path):
     assert "caption" not in opened(tmp_path / "named")._all_columns.column_names
 
 
+def test_files_that_all_hold_captions_are_no_kind_that_was_left_out(images, tmp_path):
+    (images / "notes.txt").unlink()
+    for number, wanted in enumerate((None, [], ["txt"])):
+        txt(images, [0, 1] if wanted != [] else [])
+        report = prepare(source=images, output=tmp_path / str(number), val_fraction=0, caption_columns=wanted)
+        left_out = {} if wanted != [] else {"other files": 2}
+        assert report["left_out"]["files_by_kind"] == left_out
+
+
 def test_captions_that_are_not_wanted(images, tmp_path):
     (images / "metadata.jsonl").write_text("broken")
     with pytest.raises(DataError, match=r"metadata\.jsonl, line 1: not JSON"):
