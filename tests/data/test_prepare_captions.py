@@ -111,8 +111,13 @@ def test_files_that_all_hold_captions_are_no_kind_that_was_left_out(images, tmp_
 
 def test_captions_that_are_not_wanted(images, tmp_path):
     (images / "metadata.jsonl").write_text("broken")
-    with pytest.raises(DataError, match=r"metadata\.jsonl, line 1: not JSON"):
+    said = r"metadata\.jsonl, line 1: not JSON .* each line; or leave captions out: --caption_columns none$"
+    with called(PREPARING), pytest.raises(DataError, match=said):
         prepare(source=images, output=tmp_path / "out")
+    with called(PREPARING), pytest.raises(DataError, match=r"give one object for each line$"):
+        prepare(
+            source=images, output=tmp_path / "out", caption_columns=["text"]
+        )  # who asked needs no such advice
     report = prepare(source=images, output=tmp_path / "out", val_fraction=0, caption_columns=[])
     assert report["captions"] == {"columns": [], "missing": {}}
     assert opened(tmp_path / "out").caption_weights == ()
@@ -132,7 +137,7 @@ def test_captions_that_are_not_wanted(images, tmp_path):
 
 
 def test_files_of_something_else_are_no_captions(images, tmp_path, caplog):
-    (images / "metadata.csv").write_text("id,size\n1,2\n")
+    (images / "metadata.csv").write_text("id,size\n1,2,3\n")
     (images / "cat/00.json").write_text('{"shapes": [1, 2]}')
     (images / "cat/02.json").write_bytes(b"\xff" * (2**20 + 2))
     (images / "cat/04.txt").write_text("\n")

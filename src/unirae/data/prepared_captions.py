@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from unirae.core.arguments import argument
-from unirae.core.errors import ConfigError
+from unirae.core.errors import ConfigError, DataError
 from unirae.data.archive import ImageFiles
 from unirae.data.file_kinds import OTHER
 from unirae.data.folder_captions import FolderCaptions
@@ -76,7 +76,13 @@ def captions_to_prepare(files: ImageFiles, *, where: str, wanted: Sequence[str] 
     if wanted is not None and not wanted:
         return PreparedCaptions()
     column = None if wanted is None else dict.fromkeys(wanted, 1.0)
-    found = FolderCaptions(files.paths, files.caption_files(), where=where, column=column, several=True)
+    try:
+        found = FolderCaptions(files.paths, files.caption_files(), where=where, column=column, several=True)
+    except DataError as error:
+        if wanted is not None:
+            raise
+        without = argument("prepare.caption_columns", "none")  # nobody has asked for captions
+        raise DataError(f"{str(error).rstrip('.')}; or leave captions out: {without}") from None
     files.left_out.kinds[OTHER] -= found.files
     names = (COLUMN,) if len(found.columns) == 1 else found.columns
     _check_names(names)
