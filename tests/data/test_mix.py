@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from unirae.core.errors import ConfigError
+from unirae.core.errors import ConfigError, DataError
 from unirae.data.captions import drawn_caption
 from unirae.data.dataset import ImageDataset
+from unirae.data.folder import FolderSource
 from unirae.data.mix import Mixed, MixedSource, MixPart, Relabelled, join_classes
 from unirae.data.sample_key import SampleKey
 from unirae.data.source import Sample, Source
@@ -117,6 +118,24 @@ def test_labels_are_of_all_sources_or_of_none():
     assert join_classes({"x": ("b", "a"), "y": ("a", "c")}).numbers == ((0, 1), (1, 2))
 
 
+@pytest.mark.parametrize("number", ["0", "3", "-7", "1000000"])
+def test_numbers_without_names_are_not_taken_for_the_same_class(number):
+    """ "3" may be a dog in one source and a truck in the other."""
+    dogs, trucks = (
+        Coloured("dogs", 2, classes=("cat", number)),
+        Coloured("trucks", 2, classes=(number, "car")),
+    )
+    with pytest.raises(ConfigError) as error:
+        mixed(A, dogs, trucks)
+    assert str(error.value) == (
+        f"dogs and trucks both have a class {number}, and a number does not tell whether it is the same class: give "
+        "the classes names (tar shards by classes.json, Hugging Face data by a ClassLabel column, folders by their "
+        "own), or set labels=False"
+    )
+    assert mixed(dogs, trucks, labels=False).num_classes == 0
+    assert mixed(dogs, A).class_names == ("cat", number, "dog"), "of one source alone a number is told apart"
+
+
 def test_validation_images_are_relabelled():
     found = Relabelled(B, ("cat", "dog", "bird", "eel"))
     assert [found[i].label for i in range(3)] == [2, 0, 3]
@@ -138,3 +157,19 @@ def test_each_source_draws_its_own_captions():
     assert data.source.captions_of(4) == ("1 1 0", "")
     assert data.source.captions_of(7) == ("", "")
     assert sum(data.source.caption_weights) == 1
+
+
+def test_captions_are_read_only_when_asked_for(tmp_path):
+    """A broken caption file stops no run that reads no text."""
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (6, 6)).save(tmp_path / name)
+    (tmp_path / "metadata.csv").write_text('file_name,text\na.png,"never closed\n')
+    folder = FolderSource(split="train", data_dir=tmp_path, val_fraction=0)
+    data = mixed(folder, Coloured("plain", 3))
+    assert [data[i]["index"] for i in range(5)] == list(range(5))
+    validation = Relabelled(folder, data.class_names)
+    assert validation[0].label == 0
+    for source in (data.source, validation):
+        for asked in (lambda of: of.caption_weights, lambda of: of.captions_of(0)):
+            with pytest.raises(DataError, match=r"metadata\.csv, line 2: not comma-separated values"):
+                asked(source)

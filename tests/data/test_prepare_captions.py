@@ -100,10 +100,24 @@ def test_several_columns_keep_their_names(images, tmp_path):
     assert "caption" not in opened(tmp_path / "named")._all_columns.column_names
 
 
+def test_files_that_all_hold_captions_are_no_kind_that_was_left_out(images, tmp_path):
+    (images / "notes.txt").unlink()
+    for number, wanted in enumerate((None, [], ["txt"])):
+        txt(images, [0, 1] if wanted != [] else [])
+        report = prepare(source=images, output=tmp_path / str(number), val_fraction=0, caption_columns=wanted)
+        left_out = {} if wanted != [] else {"other files": 2}
+        assert report["left_out"]["files_by_kind"] == left_out
+
+
 def test_captions_that_are_not_wanted(images, tmp_path):
     (images / "metadata.jsonl").write_text("broken")
-    with pytest.raises(DataError, match=r"metadata\.jsonl, line 1: not JSON"):
+    said = r"metadata\.jsonl, line 1: not JSON .* each line; or leave captions out: --caption_columns none$"
+    with called(PREPARING), pytest.raises(DataError, match=said):
         prepare(source=images, output=tmp_path / "out")
+    with called(PREPARING), pytest.raises(DataError, match=r"give one object for each line$"):
+        prepare(
+            source=images, output=tmp_path / "out", caption_columns=["text"]
+        )  # who asked needs no such advice
     report = prepare(source=images, output=tmp_path / "out", val_fraction=0, caption_columns=[])
     assert report["captions"] == {"columns": [], "missing": {}}
     assert opened(tmp_path / "out").caption_weights == ()
@@ -112,12 +126,18 @@ def test_captions_that_are_not_wanted(images, tmp_path):
         ConfigError, match=r"caption_column=label,text: the output has a column 'label' of its own"
     ):
         prepare(source=images, output=tmp_path / "other", caption_columns=["label", "text"])
+    for name in ("labels", "cls", "class", "fine_label"):
+        table(images, name, "text")
+        with pytest.raises(ConfigError, match=f"under '{name}' in the output would be read as labels; take"):
+            prepare(source=images, output=tmp_path / "other", caption_columns=[name, "text"], labels=False)
+    report = prepare(source=images, output=tmp_path / "one", labels=False, caption_columns=["fine_label"])
+    assert report["captions"]["columns"] == ["text"], "alone it has no name of its own"
     with called(PREPARING), pytest.raises(DataError, match="choose another --caption_columns"):
         prepare(source=images, output=tmp_path / "other", caption_columns=["nope"])
 
 
 def test_files_of_something_else_are_no_captions(images, tmp_path, caplog):
-    (images / "metadata.csv").write_text("id,size\n1,2\n")
+    (images / "metadata.csv").write_text("id,size\n1,2,3\n")
     (images / "cat/00.json").write_text('{"shapes": [1, 2]}')
     (images / "cat/02.json").write_bytes(b"\xff" * (2**20 + 2))
     (images / "cat/04.txt").write_text("\n")

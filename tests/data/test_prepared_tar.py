@@ -96,6 +96,27 @@ def test_several_columns_of_captions_are_keys_of_json(tmp_path):
     assert [source.captions_of(i) for i in range(3)] == [("one", "", "two"), ("x", "y", ""), ("", "", "")]
 
 
+def test_a_table_and_files_of_one_picture_are_both_read_again(tmp_path):
+    """The column that stands for NAME.txt is then a key of the JSON member."""
+    for i in range(3):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    (tmp_path / "metadata.csv").write_text("file_name,text\n0.png,of the table\n2.png,also\n")
+    (tmp_path / "0.txt").write_text("of the file")
+    (tmp_path / "1.txt").write_text("alone")
+    options = {"source": tmp_path, "val_fraction": 0}
+    report = prepare(output=tmp_path / "tars", format="tar", **options)
+    assert report["captions"] == {"columns": ["text", "txt"], "missing": {"train": 0}}
+    prepare(output=tmp_path / "rows", **options)
+    for column, expected in (
+        ({"text": 1, "txt": 1}, [("of the table", "of the file"), ("", "alone"), ("also", "")]),
+        ("txt", [("of the file",), ("alone",), ("",)]),
+        ("text", [("of the table",), ("",), ("also",)]),
+    ):
+        for kind, output in ((TarShardsSource, "tars"), (HFSource, "rows")):
+            source = kind(split="train", data_dir=tmp_path / output, val_fraction=0, caption_column=column)
+            assert [source.captions_of(i) for i in range(3)] == expected, (kind, column)
+
+
 def test_an_interrupted_run_continues_to_the_same_bytes(images, tmp_path):
     options = {"source": images, "shard_images": 2, "val_fraction": 0.2, "format": "tar", "num_workers": 1}
 

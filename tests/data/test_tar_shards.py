@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pickle
+import resource
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,8 +12,7 @@ import pytest
 
 from tiny_shards import add, picture, sample_members, write_tar
 from unirae.core import log as log_module
-from unirae.core.errors import ConfigError, DataError
-from unirae.data.captions import Captioned
+from unirae.core.errors import DataError
 from unirae.data.dataset import ImageDataset
 from unirae.data.decode import BadImageError
 from unirae.data.source_content import content_of, recorded
@@ -163,62 +163,6 @@ def test_sparse_numbers_and_samples_without_a_label(tmp_path, caplog):
     assert "3 of the 6 images of split 'train' have no label" in caplog.text
 
 
-# ---------------------------------------------------------------- captions
-
-
-def mixed(tmp_path):
-    return write_tar(
-        tmp_path / "a.tar",
-        {
-            **{f"{i}.png": picture(i) for i in range(4)},
-            "0.txt": "\ufeffby hand \r\n",
-            "0.json": json.dumps({"caption": "by machine", "alt": ["one", " ", "two"]}),
-            "1.json": json.dumps({"prompt": "a prompt", "alt": "three"}),
-            "2.json": json.dumps({"caption": None, "alt": 7}),
-            "3.txt": "  ",
-        },
-    )
-
-
-def test_captions_that_are_found(tmp_path):
-    source = whole(mixed(tmp_path))
-    assert [source.captions_of(i) for i in range(4)] == [("by hand",), ("a prompt",), ("",), ("",)]
-    assert len(Captioned(source, missing="leave_out")) == 2
-
-
-def test_columns_by_name_and_weight(tmp_path):
-    mixed(tmp_path)
-    source = whole(tmp_path, caption_column={"txt": 3, "alt": 1})
-    assert source.captions_of(0) == ("by hand", "one", "two")
-    assert source.caption_weights == (0.75, 0.125, 0.125)
-    assert source.captions_of(1) == ("", "three", "")
-    assert source.caption_weights_of(1) == (0.75, 0.25, 0.125)
-    assert whole(tmp_path, caption_column="alt").captions_of(1) == ("three", "")
-    assert whole(tmp_path).captions_of(0) == ("by hand",)  # each choice has an index of its own
-
-
-def test_a_column_that_nothing_has_and_weights_that_cannot_be(tmp_path):
-    mixed(tmp_path)
-    with pytest.raises(DataError, match=r"no sample has a caption 'titel'.*change caption_column"):
-        _ = whole(tmp_path, caption_column="titel").caption_weights
-    with pytest.raises(ConfigError, match=r"caption_column=\{'txt': 0\}"):
-        whole(tmp_path, caption_column={"txt": 0})
-
-
-def test_a_split_may_lack_the_captions_of_the_other(tmp_path):
-    write_tar(tmp_path / "train-0.tar", sample_members(range(3)))
-    write_tar(tmp_path / "val-0.tar", sample_members(range(3), captions=False))
-    for column in (None, "txt"):
-        train, val = both(tmp_path, caption_column=column)
-        assert train.caption_weights == val.caption_weights == (1.0,)
-        assert (train.captions_of(1), val.captions_of(1)) == (("grey 1",), ("",))
-
-
-def test_without_captions_there_are_none(tmp_path):
-    source = whole(write_tar(tmp_path / "a.tar", sample_members(range(3), captions=False)))
-    assert (source.caption_weights, source.captions_of(0)) == ((), ())
-
-
 # ---------------------------------------------------------------- what is wrong
 
 
@@ -293,6 +237,35 @@ def test_a_bad_picture_is_named_and_replaced(tmp_path, caplog):
         source[0]
     sample = ImageDataset(source=source, transform=AdmCenterCrop(size=8))[0]
     assert (sample["index"], int(sample["image"][0, 0, 0])) == (1, 1)
+
+
+@pytest.mark.parametrize("change", ["overwritten", "truncated"])
+def test_a_shard_that_is_written_to_while_it_is_open_stops_a_run(tmp_path, change):
+    """Else other pictures came under the captions of those that were there."""
+    path = write_tar(tmp_path / "a.tar", sample_members(range(3)))
+    source = whole(tmp_path)
+    assert levels(source) == [0, 1, 2]
+    stamp, other = path.stat(), write_tar(tmp_path / "elsewhere/b.tar", sample_members(range(3, 6)))
+    assert other.stat().st_size == stamp.st_size
+    if change == "overwritten":
+        with open(path, "r+b") as file:
+            file.write(other.read_bytes())
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
+    else:
+        os.truncate(path, 600)
+    with pytest.raises(DataError, match=r"a\.tar has changed since it was indexed") as error:
+        source[1]
+    assert not isinstance(error.value, BadImageError)
+
+
+def test_a_process_holds_no_more_shards_open_than_it_may(tmp_path, monkeypatch):
+    for number in range(12):
+        write_tar(tmp_path / f"{number:02d}.tar", sample_members(range(number, number + 1)))
+    for allowed, held in ((32, 8), (2, 1), (2**20, 12), (resource.RLIM_INFINITY, 12)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, allowed=allowed: (allowed, allowed))
+        source = whole(tmp_path)
+        assert levels(source) == list(range(12))
+        assert len(source._files._open) == held
 
 
 @pytest.mark.parametrize("change", ["replaced", "removed"])

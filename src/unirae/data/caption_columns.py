@@ -30,6 +30,10 @@ CAPTION_NAMES = (
 """Columns that are taken for captions where none is named."""
 TXT = "txt"
 """The column that a picture's ``NAME.txt`` stands for, as in tar shards."""
+MOST_TEXT_BYTES = 2**20
+"""A picture's own file of captions, or labels, that is larger counts as unreadable."""
+TOO_LARGE = f"larger than {MOST_TEXT_BYTES >> 20} MiB"
+"""Why, for the log."""
 
 Found = tuple[tuple[str, ...], ...]
 """A picture's captions: for each column those that are there."""

@@ -10,11 +10,9 @@ from typing import Any, Protocol
 
 from unirae.core.errors import DataError
 from unirae.core.names import on_one_line
+from unirae.data.caption_columns import MOST_TEXT_BYTES, TOO_LARGE
 from unirae.data.caption_tables import decoded, is_table
 from unirae.data.file_kinds import is_hidden
-
-_MOST_BYTES = 2**20
-"""A file for one picture that is larger holds no caption."""
 
 
 class UnreadableError(Exception):
@@ -109,11 +107,11 @@ def read_text(files: CaptionFiles, path: str) -> str:
         UnreadableError: If it cannot be read, is no UTF-8, or is larger than any caption.
     """
     try:
-        content = files.read(path, _MOST_BYTES + 1)
+        content = files.read(path, MOST_TEXT_BYTES + 1)
     except (OSError, EOFError, tarfile.TarError) as error:
         raise UnreadableError(getattr(error, "strerror", None) or str(error)) from None
-    if len(content) > _MOST_BYTES:
-        raise UnreadableError("larger than 1 MiB")
+    if len(content) > MOST_TEXT_BYTES:
+        raise UnreadableError(TOO_LARGE)
     try:
         return decoded(content)
     except UnicodeDecodeError:

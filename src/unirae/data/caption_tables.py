@@ -19,6 +19,8 @@ log = get_logger(__name__)
 FILE_NAME = "file_name"
 
 _NumberedRow = tuple[int, dict[str, Any]]
+_HEADER = 0
+"""The number of what is no row: all columns of a table that says them first."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def is_table(name: str) -> bool:
 def read_table(path: str, content: bytes, wanted: Callable[[str], bool]) -> Table | None:
     """Read a table; None, and a line of the log, where it has no column ``file_name`` and so is something else.
 
+    What is something else is read no further, and may be damaged.
+
     Args:
         path: below the data's folder; its ending says what it is.
         wanted: whether a column is to be kept.
@@ -73,10 +77,17 @@ def read_table(path: str, content: bytes, wanted: Callable[[str], bool]) -> Tabl
     reader, unit = _READERS[path.rpartition("/")[2].lower()]
     columns: dict[str, None] = {}
     numbered: list[_NumberedRow] = []
-    for number, row in reader(path, content):
-        columns |= dict.fromkeys(row)
-        kept = {name: value for name, value in row.items() if name == FILE_NAME or wanted(name)}
-        numbered.append((number, kept))
+    try:
+        for number, row in reader(path, content):
+            columns |= dict.fromkeys(row)
+            if number != _HEADER:
+                kept = {name: value for name, value in row.items() if name == FILE_NAME or wanted(name)}
+                numbered.append((number, kept))
+            elif FILE_NAME not in row:
+                break
+    except DataError:
+        if not columns or FILE_NAME in columns:
+            raise
     if FILE_NAME not in columns:
         said = f"its columns are {first_of(tuple(columns), most=8)}" if columns else "it has no rows"
         log.warning("%s is not read for captions: no column `file_name`; %s", on_one_line(path), said)
@@ -86,14 +97,17 @@ def read_table(path: str, content: bytes, wanted: Callable[[str], bool]) -> Tabl
     return Table(path=path, unit=unit, columns=tuple(columns), rows=rows)
 
 
-def decoded(content: bytes) -> str:
+def decoded(content: bytes, errors: str = "strict") -> str:
     """The text of a file: UTF-8, or UTF-16 where a byte-order mark says so.
+
+    Args:
+        errors: what becomes of bytes that are neither, as in ``bytes.decode``.
 
     Raises:
         UnicodeDecodeError: If it is neither.
     """
     utf_16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    return content.decode("utf-16" if utf_16 else "utf-8-sig")
+    return content.decode("utf-16" if utf_16 else "utf-8-sig", errors)
 
 
 def _row(path: str, unit: str, number: int, row: dict[str, Any]) -> Row:
@@ -103,35 +117,40 @@ def _row(path: str, unit: str, number: int, row: dict[str, Any]) -> Row:
     return Row(number=number, file_name=name, values=row)
 
 
-def _text(path: str, content: bytes) -> str:
+def _text(path: str, content: bytes) -> tuple[str, DataError | None]:
+    """The text, and what is wrong with it: to be raised behind the first line, which says whether anyone cares."""
     try:
-        return decoded(content)
+        return decoded(content), None
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{on_one_line(path)}, line {line}: not UTF-8; save the file as UTF-8") from None
+        wrong = DataError(f"{on_one_line(path)}, line {line}: not UTF-8; save the file as UTF-8")
+        return decoded(content, "replace"), wrong
 
 
 def _json_lines(path: str, content: bytes) -> Iterator[_NumberedRow]:
     # not splitlines: JSON may hold other characters that it takes for line ends
-    for number, line in enumerate(_text(path, content).split("\n"), 1):
+    text, damage = _text(path, content)
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-            raise DataError(
-                f"{on_one_line(path)}, line {number}: not JSON ({reason}); give one object for each line"
-            ) from None
+            said = f"{on_one_line(path)}, line {number}: not JSON ({reason}); give one object for each line"
+            raise damage or DataError(said) from None
         if not isinstance(row, dict):
             raise DataError(
                 f'{on_one_line(path)}, line {number}: no object; expected {{"file_name": …, "text": …}}'
             )
         yield number, row
+        if damage is not None:
+            raise damage
 
 
 def _comma_separated(path: str, content: bytes) -> Iterator[_NumberedRow]:
-    reader = csv.reader(io.StringIO(_text(path, content), newline=""), strict=True, skipinitialspace=True)
+    text, damage = _text(path, content)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     header: list[str] = []
     number = 1
     try:
@@ -140,6 +159,9 @@ def _comma_separated(path: str, content: bytes) -> Iterator[_NumberedRow]:
             if not any(field.strip() for field in fields):
                 continue
             if not header:
+                yield _HEADER, dict.fromkeys(field.strip() for field in fields)
+                if damage is not None:
+                    raise damage
                 header = _header(path, here, fields)
             elif len(fields) > len(header):
                 raise DataError(
@@ -169,6 +191,7 @@ def _parquet(path: str, content: bytes) -> Iterator[_NumberedRow]:
 
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
+        yield _HEADER, dict.fromkeys(file.schema_arrow.names)
         number = 0
         for batch in file.iter_batches():
             for row in batch.to_pylist():

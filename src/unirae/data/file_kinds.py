@@ -181,7 +181,7 @@ class LeftOut:
     def record(self) -> dict[str, Any]:
         """The files in a form for the report, ready for JSON."""
         return {
-            "files_by_kind": dict(sorted(self.kinds.items())),
+            "files_by_kind": {kind: count for kind, count in sorted(self.kinds.items()) if count},
             "thumbnail_and_trash_folders": dict(sorted(self.program_folders.items())),
             "links_to_visited_folders": [printable(link) for link in self.visited_links],
             "links_that_lead_nowhere": [printable(link) for link in self.dead_links],

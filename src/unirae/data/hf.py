@@ -12,7 +12,7 @@ from unirae.data.caption_columns import CaptionColumn
 from unirae.data.caption_tables import is_table
 from unirae.data.decode import BadImageError, read_rgb
 from unirae.data.hf_captions import HFCaptions
-from unirae.data.hf_labels import Labels, read_labels
+from unirae.data.hf_labels import LABEL_NAMES, Labels, read_labels
 from unirae.data.listing import say_classes
 from unirae.data.place import names_hub
 from unirae.data.source import Sample, Source, Split, check_split, require_data_dir
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
-_LABEL_NAMES = ("label", "labels", "cls", "class", "fine_label")
 
 
 class HFSource(Source):
@@ -263,7 +262,7 @@ def _find_label_column(rows: "Dataset") -> str | None:
     from datasets import ClassLabel
 
     typed = [name for name, feature in rows.features.items() if isinstance(feature, ClassLabel)]
-    return typed[0] if len(typed) == 1 else next((n for n in _LABEL_NAMES if n in rows.column_names), None)
+    return typed[0] if len(typed) == 1 else next((n for n in LABEL_NAMES if n in rows.column_names), None)
 
 
 def _files_of(rows: "Dataset", column: str) -> list[File]:

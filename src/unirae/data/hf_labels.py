@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 NO_LABEL = -1
+LABEL_NAMES = ("label", "labels", "cls", "class", "fine_label")
+"""Columns that are taken for labels where none is named and none is a ClassLabel."""
 _ALWAYS_NUMBERS = 20
 """Plain integers are class numbers as they are unless they need more classes than this, and than twice those in use."""
 _ALWAYS_NAMES = 1000

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -66,7 +67,8 @@ def join_classes(classes: Mapping[str, Sequence[str]], *, labels: bool = True) -
         labels: false leaves all pictures without classes.
 
     Raises:
-        ConfigError: If some sources have labels and others have none.
+        ConfigError: If some sources have labels and others have none, or two have a class of the same number without a
+            name.
     """
     if not labels:
         return JoinedClasses(names=(), numbers=((),) * len(classes))
@@ -77,11 +79,29 @@ def join_classes(classes: Mapping[str, Sequence[str]], *, labels: bool = True) -
             f"the sources of a mix have labels all or none, and {', '.join(without)} has none while {labelled} has "
             f"{len(classes[labelled])} classes: set {argument('mix.labels', False)}, or leave one or the other out"
         )
+    _check_numbers(classes)
     joined = tuple(dict.fromkeys(name for names in classes.values() for name in names))
     places = {name: number for number, name in enumerate(joined)}
     return JoinedClasses(
         names=joined, numbers=tuple(tuple(places[name] for name in names) for names in classes.values())
     )
+
+
+def _check_numbers(classes: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a number that is a class of two sources: 3 may be a dog in one and a truck in the other.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    firsts: dict[str, str] = {}
+    for source, names in classes.items():
+        for number in (name for name in names if name.removeprefix("-").isdecimal()):
+            if (first := firsts.setdefault(number, source)) != source:
+                raise ConfigError(
+                    f"{first} and {source} both have a class {number}, and a number does not tell whether it is the "
+                    "same class: give the classes names (tar shards by classes.json, Hugging Face data by a ClassLabel "
+                    f"column, folders by their own), or set {argument('mix.labels', False)}"
+                )
 
 
 class Relabelled(Source):
@@ -95,13 +115,18 @@ class Relabelled(Source):
 
     def __init__(self, source: Source, class_names: tuple[str, ...]) -> None:
         self._source, self.name, self.class_names = source, source.name, class_names
-        self.fingerprint, self.caption_weights = source.fingerprint, source.caption_weights
+        self.fingerprint = source.fingerprint
         places = {name: number for number, name in enumerate(class_names)}
         self._numbers = tuple(places[name] for name in source.class_names) if class_names else ()
 
     def content(self, *, anew: bool = False) -> dict[str, Any]:
         """The content of the source."""
         return self._source.content(anew=anew)
+
+    @property
+    def caption_weights(self) -> tuple[float, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How often each caption of a picture is drawn: a source may read its captions for this, so only when asked."""
+        return self._source.caption_weights
 
     def name_of(self, index: int) -> str | None:
         """A picture's name in the source."""
@@ -141,7 +166,7 @@ class MixedSource(Source):
         labels: false leaves all pictures without classes.
 
     Raises:
-        ConfigError: If some sources have labels and others have none.
+        ConfigError: See :func:`join_classes`.
     """
 
     def __init__(self, sources: Mapping[str, Source], *, labels: bool = True) -> None:
@@ -152,9 +177,6 @@ class MixedSource(Source):
         """As they are alone, with their own classes."""
         self._relabelled = [Relabelled(one, joined.names) for one in self.sources]
         self._firsts = [0, *accumulate(map(len, self.sources))]
-        # each source draws by its own; of the mix these say only that there are captions
-        most = max(len(one.caption_weights) for one in self.sources)
-        self.caption_weights = (1 / most,) * most if most else ()
         self.fingerprint: dict[str, Any] = {
             "source": "mix",
             "sources": {name: one.fingerprint for name, one in sources.items()},
@@ -164,6 +186,15 @@ class MixedSource(Source):
         """The contents of all sources by their names."""
         contents = (one.content(anew=anew) for one in self.sources)
         return {"source": "mix", "sources": dict(zip(self.names, contents, strict=True))}
+
+    @cached_property
+    def caption_weights(self) -> tuple[float, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Equal weights, as many as the source with the most has: each source draws by its own.
+
+        A source may read its captions for this, so only when asked.
+        """
+        most = max(len(one.caption_weights) for one in self.sources)
+        return (1 / most,) * most if most else ()
 
     def name_of(self, index: int) -> str | None:
         """A picture's name, behind that of its source."""

@@ -17,8 +17,9 @@ class TarCaptions(ColumnCaptions):
     Args:
         indexes: those of both splits, made for :func:`columns_of` this ``column``; one split may lack captions.
         place: the index and the row of a sample, by its number.
-        column: which hold the captions, and how often each is drawn: ``txt`` for the members ``KEY.txt``, else a key of
-            ``KEY.json``. None takes ``KEY.txt``, and where a sample has none, such a key of ``KEY.json`` as is usual.
+        column: which hold the captions, and how often each is drawn: a key of ``KEY.json``; ``txt`` is the member
+            ``KEY.txt``, and that key where a sample has no such member. None takes ``KEY.txt``, and where a sample has
+            none, such a key of ``KEY.json`` as is usual.
 
     Raises:
         ConfigError: If ``column`` is no name, and no names with weights.
@@ -43,8 +44,8 @@ class TarCaptions(ColumnCaptions):
         for name, width in zip(weights, widths, strict=False):
             if not width:
                 raise DataError(
-                    f"{where}: no sample has a caption '{name}'. The column txt is of members KEY.txt, every other one "
-                    f"a key of members KEY.json: change {argument('source.caption_column')}"
+                    f"{where}: no sample has a caption '{name}'. A column is a key of members KEY.json, and txt also "
+                    f"the members KEY.txt: change {argument('source.caption_column')}"
                 )
         super().__init__(weights, dict(zip(weights, widths, strict=False)))
 

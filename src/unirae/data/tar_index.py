@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 FOLDER = ".unirae_index"
-_VERSION = 1
+_VERSION = 2
+"""Raised where the same shard gives another index than before."""
 _THREADS = 4
 """Shards that are indexed at once: a network's disk answers several as fast as one."""
 _WAIT_S = 0.2

@@ -12,7 +12,7 @@ from typing import Any
 
 from unirae.core.errors import DataError
 from unirae.core.names import on_one_line
-from unirae.data.caption_columns import CAPTION_NAMES, TXT, NoTextError, texts_of
+from unirae.data.caption_columns import CAPTION_NAMES, MOST_TEXT_BYTES, TOO_LARGE, TXT, NoTextError, texts_of
 from unirae.data.caption_columns import Found as Texts
 from unirae.data.caption_tables import decoded
 from unirae.data.file_kinds import READERS, SUFFIXES, is_hidden
@@ -20,8 +20,6 @@ from unirae.data.tar_members import DamagedTarError, Member, TarReader, Unmarked
 
 LABEL_KEYS = ("label", "cls", "class")
 _PICTURES = frozenset(SUFFIXES.split()).union(*(reader.suffixes for reader in READERS))
-_MOST_TEXT_BYTES = 2**20
-"""Larger captions and labels count as unreadable."""
 _LARGEST_NUMBER = 2**63
 _NAMED = 5
 _MOST_KINDS = 50
@@ -128,8 +126,8 @@ def samples_of(reader: TarReader, size: int, *, shard: str, columns: Sequence[st
     Args:
         size: of the shard in bytes.
         shard: its name, for messages.
-        columns: ``txt``, or keys of the JSON members; None for one column: ``txt``, else the first of
-            :data:`~unirae.data.caption_columns.CAPTION_NAMES` that the JSON member has.
+        columns: keys of the JSON members, and ``txt``, which is the member of that kind first; None for one column:
+            ``txt``, else the first of :data:`~unirae.data.caption_columns.CAPTION_NAMES` that the JSON member has.
 
     Raises:
         DataError: If a key has two pictures, or two captions or labels of one kind.
@@ -207,8 +205,8 @@ class _Scan:
 
     def _text(self, member: Member) -> str | None:
         """The text of a member, white space stripped; None where it cannot be read."""
-        if member.size > _MOST_TEXT_BYTES:
-            self._unreadable(member, f"larger than {_MOST_TEXT_BYTES >> 20} MiB")
+        if member.size > MOST_TEXT_BYTES:
+            self._unreadable(member, TOO_LARGE)
             return None
         try:
             return decoded(self._reader.read(member.offset, member.size)).strip()
@@ -283,4 +281,4 @@ class _Scan:
         if self._columns is None:
             found = (texts for name in CAPTION_NAMES if (texts := of_json.get(name)))
             return (of_member or next(found, ()),)
-        return tuple(of_member if name == TXT else of_json.get(name, ()) for name in self._columns)
+        return tuple((of_member if name == TXT else ()) or of_json.get(name, ()) for name in self._columns)

@@ -6,6 +6,7 @@ resumed run goes on exactly, and several processes share an epoch without overla
 
 import hashlib
 import os
+import resource
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -29,8 +30,8 @@ from unirae.data.tar_index import ShardIndex, open_indexes
 from unirae.data.tar_listing import find_shards, split_shards
 from unirae.data.tar_report import say_found
 
-_OPEN_FILES = 64
-"""Shards that a process holds open: far below the 256 that a system may allow."""
+_MOST_OPEN_FILES = 128
+"""Shards that a process holds open, and never more than a quarter of the files that it may."""
 
 
 class TarShardsSource(Source):
@@ -224,9 +225,15 @@ class _OpenFiles:
     def __init__(self, indexes: list[ShardIndex]):
         self._indexes = indexes
         self._open: dict[int, _OpenFile] = {}
+        self._most = _most_open_files()
 
     def read(self, number: int, offset: int, count: int) -> bytes:
-        """``count`` bytes of a shard."""
+        """``count`` bytes of a shard.
+
+        Raises:
+            BadImageError: If they cannot be read.
+            DataError: If the shard is gone, or is not as it was indexed: also when written to while it is open.
+        """
         file = self._file(number)
         try:
             found = os.pread(file.descriptor, count, offset)
@@ -234,8 +241,10 @@ class _OpenFiles:
                 more := os.pread(file.descriptor, count - len(found), offset + len(found))
             ):
                 found += more
+            now = os.fstat(file.descriptor)  # behind the reading, so that no change escapes it
         except OSError as error:
             raise BadImageError(f"{type(error).__name__}: {error.strerror}") from error
+        _check_unchanged(self._indexes[number], now)
         if len(found) < count:
             raise BadImageError("the shard is shorter than it was")
         return found
@@ -245,7 +254,7 @@ class _OpenFiles:
         file = self._open.get(number)
         if file is None:
             file = self._open[number] = self._opened(self._indexes[number])
-            if len(self._open) > _OPEN_FILES:
+            if len(self._open) > self._most:
                 with suppress(StopIteration, RuntimeError):  # of a thread that does the same
                     self._open.pop(next(iter(self._open)), None)
         return file
@@ -253,18 +262,26 @@ class _OpenFiles:
     def _opened(self, index: ShardIndex) -> _OpenFile:
         path = index.shard.path
         try:
-            file = _OpenFile(path)
+            return _OpenFile(path)
         except OSError as error:
             raise DataError(f"cannot read {path}, which was there at the start: {error.strerror}") from None
-        now = os.fstat(file.descriptor)
-        if (now.st_size, now.st_mtime_ns) != (index.size, index.mtime_ns):
-            raise DataError(
-                f"{path} has changed since it was indexed, so that its pictures lie elsewhere; start again"
-            )
-        return file
 
     def __getstate__(self) -> Mapping[str, Any]:
         return {"_indexes": self._indexes}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__init__(state["_indexes"])
+
+
+def _check_unchanged(index: ShardIndex, now: os.stat_result) -> None:
+    if (now.st_size, now.st_mtime_ns) != (index.size, index.mtime_ns):
+        raise DataError(
+            f"{index.shard.path} has changed since it was indexed, so that its pictures lie elsewhere; start again"
+        )
+
+
+def _most_open_files() -> int:
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        _MOST_OPEN_FILES if allowed == resource.RLIM_INFINITY else min(_MOST_OPEN_FILES, max(1, allowed // 4))
+    )

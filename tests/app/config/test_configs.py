@@ -642,7 +642,8 @@ def test_targets_that_are_not_ours_are_never_called(target):
 
 def test_a_folder_for_data_that_are_not_read_from_one_is_refused():
     data = compose(["experiment=rae_tiny", "data.data_dir=/mine"])["data"]
-    with pytest.raises(ConfigError, match="is not read from a folder; choose data=image_folder"):
+    said = r"EmojiSource\) is not read from a folder; choose data=image_folder, data=hf or data=tar_shards$"
+    with pytest.raises(ConfigError, match=said):
         builders.build_dataset(data, split="val", size=64, use="eval")
 
 

@@ -3,15 +3,20 @@
 import shutil
 
 import pytest
+from PIL import Image
 
 from unirae.app.config.composition import compose
+from unirae.app.config.file_data import check_file_keys
 from unirae.app.config.mixing import check_mix, data_folders, scored_config, source_config
 from unirae.app.config.schema.data import OfRun
 from unirae.app.config.targets import config_dir
+from unirae.app.run import builders
 from unirae.app.run.deciding import deciding_settings
 from unirae.app.run.mixing import check_sources
+from unirae.app.shell.argument_names import NAMES
 from unirae.app.shell.devices import choose_data
-from unirae.core.errors import ConfigError
+from unirae.core.arguments import called
+from unirae.core.errors import ConfigError, DataError
 
 MIX = ("experiment=rae_tiny", "data=mix")
 
@@ -69,6 +74,43 @@ def test_keys_beside_the_entries_are_of_those_that_do_not_set_them():
     assert [entry["train_transform"] for entry in recipe] == [crop, crop], (
         "the experiment's, as of one data set"
     )
+
+
+@pytest.mark.parametrize("column", ["prompt", {"long": 3, "short": 1}])
+def test_a_column_of_captions_beside_the_entries_is_of_those_that_are_read_from_files(column):
+    given = column if isinstance(column, str) else "{long: 3, short: 1}"
+    entries = (
+        "{data: emoji}, {data: image_folder, data_dir: /x}, {data: tar_shards, data_dir: /y, caption_column: txt}, "
+        "{data: hf, data_dir: /z, caption_column: {alt: 1, text: 2}}"
+    )
+    data = data_of(f"data.sources=[{entries}]", f"data.caption_column={given}")
+    expected = [None, column, "txt", {"alt": 1, "text": 2}]
+    assert [entry["caption_column"] for entry in data["sources"]] == expected
+    assert [entry["source"].get("caption_column") for entry in data["sources"]] == expected
+    for number in range(4):
+        check_file_keys(source_config(data, number))
+    with pytest.raises(ConfigError) as error:
+        data_of("data.sources=[{data: emoji}, {data: photos}]", f"data.caption_column={given}")
+    assert str(error.value) == (
+        f"data.caption_column={given}: none of the sources (emoji, photos) is read from a folder; choose "
+        "data: image_folder, data: hf or data: tar_shards"
+    )
+
+
+def test_one_folder_by_other_columns_is_the_same_data():
+    entries = "{data: tar_shards, data_dir: /x}, {data: tar_shards, data_dir: /x, caption_column: txt}"
+    with pytest.raises(ConfigError, match=r"^data\.sources\[1\] is the same data as data\.sources\[0\]"):
+        data_of(f"data.sources=[{entries}]")
+
+
+def test_errors_of_captions_name_the_entry(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    folder = (
+        f"{{data: image_folder, data_dir: {tmp_path}, source: {{val_fraction: 0}}, caption_column: nope}}"
+    )
+    config = compose([*MIX, f"data.sources=[{{data: emoji}}, {folder}]", "data.labels=false"])
+    with called(NAMES), pytest.raises(DataError, match=r"choose another data\.sources\[1\]\.caption_column$"):
+        builders.training_images(config, size=8, captions=True)
 
 
 def test_labels_are_switched_off_where_folders_have_them():
@@ -147,11 +189,15 @@ def test_folders_do_not_decide_a_runs_curves_and_weights_do():
         (['[{data: emoji, name: "12"}]'], "not digits alone"),
         (
             ["[{data: emoji, data_dir: /x}]"],
-            r"data\.sources\[0\]\.data_dir=/x: emoji is not read from a folder",
+            r"\]\.data_dir=/x: emoji is not read from a folder; choose data: image_folder, .* or data: tar_shards$",
+        ),
+        (
+            ["[{data: photos}, {data: emoji, caption_column: x}]"],
+            r"sources\[1\]\.caption_column=x: emoji is not read from a folder; choose .* data: tar_shards$",
         ),
         (
             ["[{data: emoji, labels: false}]"],
-            r"data\.sources\[0\]\.labels=false: emoji is not read from a folder",
+            r"\[0\]\.labels=false: emoji is not read from a folder; .* data: tar_shards; data\.labels=false takes",
         ),
         (
             ["[{data: emoji}, {data: photos}]", "data.scored=2"],

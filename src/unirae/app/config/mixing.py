@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from unirae.app.config.file_data import FILE_KEYS, check_file_keys, check_some_source_reads
 from unirae.app.config.overrides import choices
 from unirae.app.config.schema.check import show
 from unirae.app.config.schema.data import OfImages, OfRun
@@ -19,7 +20,7 @@ from unirae.core.errors import ConfigError
 
 MIX = "unirae.data.mix.MixedSource"
 """The ``data.source._target_`` of a mix."""
-_SAME_PICTURES = ("labels", "verify_contents", "val_fraction")
+_SAME_PICTURES = ("labels", "verify_contents", "val_fraction", "caption_column")
 """Keys of a source in which two entries of the same data may differ."""
 FORM = "[{data: emoji, weight: 1}, {data: image_folder, data_dir: /path/to/images, weight: 3}]"
 """What ``data.sources`` looks like."""
@@ -39,13 +40,14 @@ def read_choices(cfg: Any) -> None:
     """Complete each entry of a mix by the file of its choice, in place; other data are left as they are.
 
     A transform, or another key of images, that stands beside the entries, set by the experiment or the command line,
-    goes into every entry that does not set it.
+    goes into every entry that does not set it, and whose source reads it.
 
     Args:
         cfg: the composed ``DictConfig``, not resolved yet; Hydra is initialised.
 
     Raises:
-        ConfigError: If ``data.sources`` is no list of entries, or an entry names no choice, an unknown one or a mix.
+        ConfigError: If ``data.sources`` is no list of entries, an entry names no choice, an unknown one or a mix, or
+            no source reads a key that stands beside the entries.
     """
     from omegaconf import OmegaConf, open_dict
 
@@ -68,6 +70,7 @@ def read_choices(cfg: Any) -> None:
         choice = _choice_of(entry, f"data.sources[{number}]")
         names.append(_name_beside(choice, names))
         completed.append({"name": names[-1], "weight": 1, **_completed(entry, choice, of_all)})
+    check_some_source_reads(of_all, completed)
     with open_dict(cfg):
         cfg.data.sources = completed
         for key in of_all:
@@ -121,8 +124,11 @@ def _completed(entry: dict[Any, Any], choice: str, of_all: dict[str, Any]) -> di
             del own[key]
         own["verify_contents"] = "${data.verify_contents}"
         own["labels"] = "${data.labels}" if "labels" in own.source else True
-        given = {str(key): value for key, value in entry.items()}
-        for key, value in [*flat(of_all).items(), *flat(given).items()]:
+        given = flat({str(key): value for key, value in entry.items()})
+        for_this = {key: value for key, value in of_all.items() if key not in FILE_KEYS or key in own.source}
+        if any(key.partition(".")[0] == "caption_column" for key in given):
+            for_this.pop("caption_column", None)  # weights of other columns are no part of the entry's
+        for key, value in [*flat(for_this).items(), *given.items()]:
             OmegaConf.update(own, key, value, merge=True, force_add=True)
     found: Any = OmegaConf.to_container(own, resolve=False)
     return found
@@ -144,7 +150,7 @@ def check_mix(data: Mapping[str, Any]) -> None:
     names: dict[str, str] = {}
     for number, entry in enumerate(data["sources"]):
         key, name = f"data.sources[{number}]", entry["name"]
-        _check_keys(entry, key)
+        check_file_keys(entry, key=key)
         if not re.fullmatch(r"\w[\w.-]*", name) or name.isdecimal():
             raise ConfigError(f"{key}.name={name}: give letters, digits, _, - and ., and not digits alone")
         if (other := names.setdefault(name.casefold(), key)) != key:
@@ -157,20 +163,6 @@ def check_mix(data: Mapping[str, Any]) -> None:
             )
     if data["sources"]:
         scored_number(data)
-
-
-def _check_keys(entry: Mapping[str, Any], key: str) -> None:
-    """Refuse a folder, or no labels, of data that are not read from a folder; as of a run on one data set."""
-    if entry["data_dir"] is not None and "data_dir" not in entry["source"]:
-        raise ConfigError(
-            f"{key}.data_dir={entry['data_dir']}: {entry['data']} is not read from a folder; give data: image_folder "
-            "or data: hf"
-        )
-    if not entry["labels"] and "labels" not in entry["source"]:
-        raise ConfigError(
-            f"{key}.labels=false: {entry['data']} is not read from a folder or a Hugging Face dataset; "
-            "data.labels=false takes the images of all sources without classes"
-        )
 
 
 def _identity(entry: Mapping[str, Any]) -> str:
@@ -218,6 +210,8 @@ def names_of_entry(number: int) -> dict[str, str]:
         "source.": f"{key}.source.",
         "source.data_dir": f"{key}.data_dir",
         "source.labels": f"{key}.labels",
+        "source.caption_column": f"{key}.caption_column",
+        "source.missing_captions": f"{key}.missing_captions",
         "transform": f"{key}.stage2_transform._target_",
     }
 

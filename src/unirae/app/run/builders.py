@@ -7,8 +7,8 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from unirae.app.config.file_data import check_file_keys
 from unirae.app.config.mixing import is_mix, names_of_entry, scored_config, scored_number, source_config
-from unirae.app.config.schema.check import show
 from unirae.app.config.targets import build
 from unirae.app.run.mixing import Config, TrainingImages, mixed_images, with_classes_of
 from unirae.core.arguments import called
@@ -88,32 +88,16 @@ def check_data(data: Config) -> None:
     """Refuse data that cannot be read as configured, or are not there: cheap, and so before weights are looked for.
 
     Raises:
-        ConfigError: If ``data_dir`` or ``caption_column`` is given, or labels are switched off, for data that are not
-            read from a folder or a Hugging Face dataset.
+        ConfigError: See :func:`~unirae.app.config.file_data.check_file_keys`.
         DataError: If the folder or file of the data does not exist, or is not given.
     """
     if is_mix(data):
-        for number in range(len(data["sources"])):
+        for number, entry in enumerate(data["sources"]):
+            check_file_keys(entry, key=f"data.sources[{number}]")
             with called(names_of_entry(number)):
                 check_data(source_config(data, number))
         return
-    given = "data_dir" in data and data["data_dir"] is not None
-    if given and "data_dir" not in data["source"]:
-        raise ConfigError(
-            f"data.data_dir={data['data_dir']}: this data ({data['source']['_target_']}) is not read from a folder; "
-            "choose data=image_folder, data=hf or data=tar_shards"
-        )
-    if "labels" in data and not data["labels"] and "labels" not in data["source"]:
-        raise ConfigError(
-            f"data.labels=false: this data ({data['source']['_target_']}) is not read from a folder or a Hugging Face "
-            "dataset; choose data=image_folder, data=hf or data=tar_shards"
-        )
-    named = "caption_column" in data and data["caption_column"] is not None
-    if named and "caption_column" not in data["source"]:
-        raise ConfigError(
-            f"data.caption_column={show(data['caption_column'])}: this data ({data['source']['_target_']}) is not read "
-            "from a folder or a Hugging Face dataset; choose data=image_folder, data=hf or data=tar_shards"
-        )
+    check_file_keys(data)
     if "data_dir" in data["source"]:
         of_hub = str(data["source"]["_target_"]).endswith(".HFSource")
         check_place(data["source"]["data_dir"], may_be_on_hub=of_hub)

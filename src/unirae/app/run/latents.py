@@ -145,7 +145,7 @@ def check_cache(cfg: Config, images: TrainingImages) -> None:
     folder, trust = Path(cfg["data"]["latent_cache"]), cfg["data"]["latent_cache_trust"]
     if not isinstance(images, Mixed):
         return check_cached_images(folder, images, trust=trust)
-    if any((folder / file).exists() for file in (INDEX, PLAN)):
+    if any((folder / file).is_file() for file in (INDEX, PLAN)):
         raise ConfigError(
             f"the latent cache in {folder} is of one data set, and a mix has a folder for each of its sources: choose "
             "another folder for data.latent_cache"

@@ -58,7 +58,7 @@ def mixed_images(
         source: of the mix, if it is open already.
 
     Raises:
-        ConfigError: If some sources have labels and others have none.
+        ConfigError: If the sources' classes cannot be joined (:func:`~unirae.data.mix.join_classes`).
     """
     parts = []
     for number, entry in enumerate(data["sources"]):
