@@ -68,7 +68,7 @@ def test_columns_that_are_not_there_or_not_text(tmp_path):
             _ = opened(data, caption_column=column).caption_weights
     none = opened(saved(tmp_path / "none", title=["x"]))
     assert none.caption_weights == none.captions_of(0) == ()
-    with pytest.raises(DataError, match="hf: none of the 1 pictures has a caption"):
+    with pytest.raises(DataError, match="hf: none of the 1 pictures of the split 'train' has a caption"):
         Captioned(none, missing="null_prompt")
 
 

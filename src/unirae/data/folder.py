@@ -13,11 +13,11 @@ from unirae.data.caption_files import FolderCaptionFiles
 from unirae.data.decode import read_rgb
 from unirae.data.folder_captions import FolderCaptions
 from unirae.data.listing import EXPECTED_LAYOUT, arrange, find_images, say_classes
-from unirae.data.source import Sample, Source, Split, check_split, require_data_dir
+from unirae.data.source import CaptionReading, Sample, Split, check_split, require_data_dir
 from unirae.data.source_content import content_of_files, labels_sha256
 
 
-class FolderSource(Source):
+class FolderSource(CaptionReading):
     """Files below ``data_dir``: train/ and val/ where they exist, else a fixed part is held out."""
 
     name = "image_folder"
@@ -77,21 +77,8 @@ class FolderSource(Source):
             "names_sha256": hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest(),
         }
 
-    @property
-    def caption_weights(self) -> tuple[float, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """How often each caption of a picture is drawn; empty where no picture has captions."""
-        return self._captions.weights
-
-    def captions_of(self, index: int) -> tuple[str, ...]:
-        """The captions of a picture; "" for one that is missing."""
-        return self._captions.captions(index)
-
-    def caption_weights_of(self, index: int) -> tuple[float, ...]:
-        """How often each caption of a picture is drawn."""
-        return self._captions.weights_of(index)
-
     @cached_property
-    def _captions(self) -> FolderCaptions:
+    def captions_read(self) -> FolderCaptions:
         pictures = [entry.path for entry in self._entries]
         return FolderCaptions(
             pictures,

@@ -15,7 +15,7 @@ from unirae.data.hf_captions import HFCaptions
 from unirae.data.hf_labels import LABEL_NAMES, Labels, read_labels
 from unirae.data.listing import say_classes
 from unirae.data.place import names_hub
-from unirae.data.source import Sample, Source, Split, check_split, require_data_dir
+from unirae.data.source import CaptionReading, Sample, Split, check_split, require_data_dir
 from unirae.data.source_content import File, content_of_files, labels_sha256
 from unirae.data.split import held_out
 from unirae.data.split_folders import same_split, validation_split
@@ -28,7 +28,7 @@ log = get_logger(__name__)
 _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
 
 
-class HFSource(Source):
+class HFSource(CaptionReading):
     """A split of a Hugging Face dataset; images are decoded from their original bytes."""
 
     name = "hf"
@@ -106,21 +106,8 @@ class HFSource(Source):
             self._content = {"labels_sha256": labels_sha256(self.class_names, self._labels), **found}
         return {**self.fingerprint, **self._content}
 
-    @property
-    def caption_weights(self) -> tuple[float, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """How often each caption of a picture is drawn; empty where no column holds captions."""
-        return self._captions.weights
-
-    def captions_of(self, index: int) -> tuple[str, ...]:
-        """The captions of a row; "" for one that is missing."""
-        return self._captions.captions(index)
-
-    def caption_weights_of(self, index: int) -> tuple[float, ...]:
-        """How often each caption of a row is drawn."""
-        return self._captions.weights_of(index)
-
     @cached_property
-    def _captions(self) -> HFCaptions:
+    def captions_read(self) -> HFCaptions:
         return HFCaptions(self._all_columns, where=self._where, column=self._caption_column)
 
     def name_of(self, index: int) -> str | None:

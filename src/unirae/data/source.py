@@ -72,6 +72,45 @@ class Source(Protocol):
         return None
 
 
+class Captions(Protocol):
+    """The captions of a source's pictures, by number."""
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """How often each caption of a picture is drawn; empty where no picture has captions."""
+        ...
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The captions of a picture; "" for one that is missing."""
+        ...
+
+    def weights_of(self, index: int) -> tuple[float, ...]:
+        """How often each caption of a picture is drawn."""
+        ...
+
+
+class CaptionReading(Source, Protocol):
+    """A source whose captions are read when they are first asked for: a run on labels never does."""
+
+    @property
+    def captions_read(self) -> Captions:
+        """The captions; reads them at the first call."""
+        ...
+
+    @property
+    def caption_weights(self) -> tuple[float, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How often each caption of a picture is drawn; empty where no picture has captions."""
+        return self.captions_read.weights
+
+    def captions_of(self, index: int) -> tuple[str, ...]:
+        """The captions of a picture; "" for one that is missing."""
+        return self.captions_read.captions(index)
+
+    def caption_weights_of(self, index: int) -> tuple[float, ...]:
+        """How often each caption of a picture is drawn."""
+        return self.captions_read.weights_of(index)
+
+
 @runtime_checkable
 class EncodedSource(Protocol):
     """A source that decodes files, and can do so at a smaller size (:func:`~unirae.data.decode.read_rgb`)."""

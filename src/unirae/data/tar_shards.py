@@ -21,7 +21,7 @@ from unirae.data.caption_columns import CaptionColumn
 from unirae.data.decode import BadImageError, read_rgb
 from unirae.data.hf_labels import Labels
 from unirae.data.listing import say_classes
-from unirae.data.source import Sample, Source, Split, check_split, require_data_dir
+from unirae.data.source import CaptionReading, Sample, Split, check_split, require_data_dir
 from unirae.data.source_content import content_of_files, labels_sha256
 from unirae.data.split import held_out
 from unirae.data.tar_captions import TarCaptions, columns_of
@@ -34,7 +34,7 @@ _MOST_OPEN_FILES = 128
 """Shards that a process holds open, and never more than a quarter of the files that it may."""
 
 
-class TarShardsSource(Source):
+class TarShardsSource(CaptionReading):
     """Samples of tar files: pictures ``KEY.jpg`` with ``KEY.txt`` or ``KEY.json``, and ``KEY.cls``."""
 
     name = "tar_shards"
@@ -137,21 +137,8 @@ class TarShardsSource(Source):
         place, row = self._at(index)
         return printable(f"{place.shard.name}/{place.key(row)}")
 
-    @property
-    def caption_weights(self) -> tuple[float, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """How often each caption of a picture is drawn; empty where no sample has captions."""
-        return self._captions.weights
-
-    def captions_of(self, index: int) -> tuple[str, ...]:
-        """The captions of a sample; "" for one that is missing."""
-        return self._captions.captions(index)
-
-    def caption_weights_of(self, index: int) -> tuple[float, ...]:
-        """How often each caption of a sample is drawn."""
-        return self._captions.weights_of(index)
-
     @cached_property
-    def _captions(self) -> TarCaptions:
+    def captions_read(self) -> TarCaptions:
         return TarCaptions(self._all_indexes, self._at, where=self._where, column=self._caption_column)
 
     def _at(self, index: int) -> tuple[ShardIndex, int]:
