@@ -134,7 +134,9 @@ def test_captions_are_read_once(three, read):
 def test_a_folder_without_captions(three):
     source = opened(three)
     assert source.caption_weights == source.captions_of(0) == source.caption_weights_of(0) == ()
-    with pytest.raises(DataError, match="image_folder: none of the 3 pictures of the split 'train' has a caption"):
+    with pytest.raises(
+        DataError, match="image_folder: none of the 3 pictures of the split 'train' has a caption"
+    ):
         Captioned(source, missing="null_prompt")
 
 

@@ -260,7 +260,9 @@ def test_pictures_without_captions_stand_for_the_empty_text_or_are_left_out(tmp_
 def test_data_without_any_caption_are_refused(tmp_path, photos):
     for file in photos.rglob("*.txt"):
         file.unlink()
-    with pytest.raises(DataError, match="none of the 32 pictures of the split 'train' has a caption") as found:
+    with pytest.raises(
+        DataError, match="none of the 32 pictures of the split 'train' has a caption"
+    ) as found:
         run(tmp_path / "run", photos=photos)
     assert "\n" not in str(found.value)
 
