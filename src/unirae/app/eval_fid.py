@@ -13,7 +13,6 @@ from unirae.app.inputs.sampler_options import SamplerOptions
 from unirae.app.shell.argument_names import WITH_DATA_DIR
 from unirae.app.shell.options import command
 from unirae.core.errors import ConfigError, WeightsError
-from unirae.metrics.clip_score import CLIP_SCORE
 
 if TYPE_CHECKING:
     import torch
@@ -171,7 +170,7 @@ def build_metrics(
     try:
         return build_set_metrics(names, sources)
     except WeightsError as error:
-        if CLIP_SCORE in names:
+        if "clip_score" in names:
             raise
         raise WeightsError(f"{error} Or compare other features: --metrics fd") from None
 
@@ -189,7 +188,7 @@ def _prompts_of(generator: "Generator", count: int) -> list[str]:
     rule = generator.sampler.rule
     if not isinstance(rule, PromptRule):
         raise ConfigError(
-            f"--metrics {CLIP_SCORE} compares samples with their prompts, and {generator.checkpoint} was trained on "
+            f"--metrics clip_score compares samples with their prompts, and {generator.checkpoint} was trained on "
             "labels"
         )
     return rule.prompts_of(torch.arange(count))

@@ -80,7 +80,6 @@ def test_what_says_something_of_the_whole_list_is_no_setting_of_the_folder(tmp_p
     described = PromptList(prompts=[Prompt(text="a", seed=1, negative="x", cfg_scale=2.0)]).rule(
         lambda texts: Condition(tokens=torch.ones(len(texts), 1, 1), mask=torch.ones(len(texts), 1).bool()),
         seed=0,
-        cfg_scale=1.0,
     )
     samples = of(tmp_path, settings={"cfg_scale": 1.0, "guidance": "none", **described.describe()}, each=1)
     assert samples.settings == {
