@@ -78,6 +78,8 @@ class Stage2Stage(Stage):
         check_labels(checkpoint, class_names, accept=cfg["ckpt_other_labels"])
         if cache is not None:
             check_cache(cfg, images)
+        # before what takes long: a text encoder may be missing
+        texts = open_texts(cfg, trainer, checkpoint, images.source, validation.source) if worded else None
         bare = cfg["model"]["rae"]["pretrained_decoder_path"]
         if checkpoint is None and bare is not None and is_official(bare):
             _check_decoder(cfg, rae if cache is None else source.load(), images)
@@ -85,7 +87,6 @@ class Stage2Stage(Stage):
             rae = rae.with_stats(statistics_of_run(checkpoint, rae))
         elif rae.stats.shape is None:
             rae = rae.with_stats(statistics_of_data(rae, images, source=source, cfg=cfg, trainer=trainer))
-        texts = open_texts(cfg, trainer, checkpoint, images.source, validation.source) if worded else None
         if cache is None:
             trained_on = builders.training_images(
                 cfg, use="stage2", size=rae.output_size, source=images.source, captions=worded
