@@ -169,7 +169,7 @@ def _comma_separated(path: str, content: bytes) -> Iterator[_NumberedRow]:
                     "with commas in quotes"
                 )
             else:
-                yield here, dict(zip(header, fields, strict=False))
+                yield here, dict(zip(header, fields, strict=False))  # a short row lacks its last fields
     except csv.Error as error:
         raise DataError(
             f"{on_one_line(path)}, line {number}: not comma-separated values ({error}); check the quotes"

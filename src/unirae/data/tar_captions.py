@@ -41,13 +41,14 @@ class TarCaptions(ColumnCaptions):
         weights = weights_of(column)
         if weights is None:
             weights = {FOUND: 1.0} if any(widths) else {}
-        for name, width in zip(weights, widths, strict=False):
+        widths = widths[: len(weights)]  # without captions there is a width, and no column
+        for name, width in zip(weights, widths, strict=True):
             if not width:
                 raise DataError(
                     f"{where}: no sample has a caption '{name}'. A column is a key of members KEY.json, and txt also "
                     f"the members KEY.txt: change {argument('source.caption_column')}"
                 )
-        super().__init__(weights, dict(zip(weights, widths, strict=False)))
+        super().__init__(weights, dict(zip(weights, widths, strict=True)))
 
     def found(self, index: int) -> Found:
         """The captions of a sample that are there, by columns."""

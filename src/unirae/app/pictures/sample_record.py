@@ -69,7 +69,7 @@ def _first_difference(records: Path, number: int, prompts: "PromptList") -> str:
         there = read_prompts(records / "prompts.jsonl")[:number]
     except UserError:
         return ""
-    pairs = enumerate(zip(there, prompts.prompts, strict=False), start=1)
+    pairs = enumerate(zip(there, prompts.prompts, strict=False), start=1)  # a list may grow
     for n, (before, now) in pairs:
         first, second = before.record(), now.record()
         keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
